@@ -1,0 +1,262 @@
+"""Frozen CLIP backbones, loaded through open_clip and named by a string.
+
+    tiny                             the embedded stand-in, no network
+    MODEL/TAG                        any open_clip model and tag, e.g. ViT-B-32-quickgelu/openai
+    MODEL/FILE                       an open_clip model with weights from a local file
+    FILE.safetensors                 a file of data_scripts/train_tiny_clip.py
+    FOLDER                           open_clip_config.json and weights, as on the hub
+"""
+
+import json
+import os
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from safetensors import safe_open
+from torch import Tensor, nn
+
+from cliplit.checks import CliplitError, check_images
+
+TINY = Path(__file__).parent / "models" / "tiny_clip.safetensors"
+OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
+OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
+REACH_TIMEOUT = 5.0  # seconds to find out whether the hub answers
+
+
+class ClipBackbone(nn.Module):
+    """A frozen CLIP, read the way CLIP-LIT reads it.
+
+    Images are (N, 3, H, W) in [0, 1], of any size; they are resized to `image_size` squared and normalised here.
+    """
+
+    def __init__(self, clip: nn.Module, name: str, image_size: int, mean=OPENAI_MEAN, std=OPENAI_STD, antialias=False):
+        super().__init__()
+        self.clip = clip.eval().requires_grad_(False)
+        self.text = getattr(clip, "text", clip)
+        self.name, self.image_size, self.antialias = name, image_size, antialias
+        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
+
+    def preprocess(self, images: Tensor) -> Tensor:
+        """Resize bilinearly (antialiased only if `antialias`; the paper's torchvision did not) and normalise."""
+        check_images(images)
+        size = (self.image_size, self.image_size)
+        resized = F.interpolate(images, size, mode="bilinear", align_corners=False, antialias=self.antialias)
+        return (resized - self.mean) / self.std
+
+    def encode_image(self, images: Tensor) -> Tensor:
+        """Image features (N, D), not normalised."""
+        return self.clip.visual(self.preprocess(images))
+
+    def encode_with_activations(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Image features (N, D) and the activations of the ResNet's stem and stages 1-4, in one pass."""
+        visual = self.clip.visual
+        if not hasattr(visual, "attnpool"):
+            raise CliplitError(f"CLIP '{self.name}' has no ResNet tower, which the identity loss needs; use e.g. RN101")
+        activations = [visual.stem(self.preprocess(images))]
+        for stage in (visual.layer1, visual.layer2, visual.layer3, visual.layer4):
+            activations.append(stage(activations[-1]))
+        return visual.attnpool(activations[-1]), activations
+
+    def tokenize(self, text: str) -> tuple[Tensor, int]:
+        """Token ids (1, context length) of a text and the position of its end token."""
+        import open_clip
+
+        ids = open_clip.tokenize([text], context_length=self.text.positional_embedding.shape[0])
+        return ids, int(ids.argmax())
+
+    def embed(self, text: str) -> tuple[Tensor, int]:
+        """Token embeddings (1, context length, W) of a text and the position of its end token."""
+        ids, end = self.tokenize(text)
+        return self.text.token_embedding(ids.to(self.mean.device)), end
+
+    def encode_prompts(self, embeddings: Tensor, end: int) -> Tensor:
+        """Text features (K, D), not normalised, of token embeddings (K, L, W), read at position `end`.
+
+        Attention is causal, so only the positions up to `end` are computed: exact, and 4 times cheaper.
+        """
+        text, length = self.text, end + 1
+        x = embeddings[:, :length] + text.positional_embedding[:length]
+        x = text.ln_final(text.transformer(x, attn_mask=text.attn_mask[:length, :length]))[:, end]
+        projection = text.text_projection
+        return projection(x) if isinstance(projection, nn.Linear) else x @ projection
+
+    def encode_text(self, text: str) -> Tensor:
+        """Text features (1, D), not normalised, of a text."""
+        return self.encode_prompts(*self.embed(text))
+
+
+def load_backbone(name: str, *, random: bool = False, seed: int = 0, antialias: bool = False) -> ClipBackbone:
+    """Load a CLIP by name (see the top of this file), or its architecture with random weights.
+
+    Args:
+        random: seeded random weights instead of the trained ones: a control, and no download.
+        antialias: antialiased resizing; off in the released code.
+    Raises:
+        CliplitError: unknown name, weights that cannot be had, or a file that does not fit.
+    """
+    path = TINY if name == "tiny" else Path(name)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        if path.is_file():
+            return _load_file(path, name, random, antialias)
+        if path.is_dir():
+            return _load_folder(path, name, random, antialias)
+        return _load_open_clip(name, random, antialias)
+
+
+def has_resnet(name: str) -> bool:
+    """Whether the named CLIP has a ResNet tower, so that it can serve the identity loss too."""
+    path = TINY if name == "tiny" else Path(name)
+    if path.is_file():
+        config = _file_config(path)
+    elif path.is_dir():
+        config = _folder_config(path)["model_cfg"]
+    else:
+        config = _open_clip_config(name)
+    return isinstance(config["vision_cfg"].get("layers"), (list, tuple))
+
+
+def _load_file(path: Path, name: str, random: bool, antialias: bool) -> ClipBackbone:
+    from open_clip.model import CLIP
+
+    clip = CLIP(**_file_config(path))
+    with safe_open(path, "pt") as file:
+        preprocess = json.loads(file.metadata()["preprocess"])
+        state = {key: file.get_tensor(key).float() for key in file.keys()}
+    if not random:
+        rows, ids = state.pop("token_embedding.rows"), state.pop("token_embedding.ids").long()
+        # Only the words of the captions are stored; all others share their mean.
+        table = rows.mean(0, keepdim=True).repeat(clip.vocab_size, 1)
+        table[ids] = rows
+        _load_state(clip, state | {"token_embedding.weight": table}, path)
+    return ClipBackbone(clip, name, preprocess["image_size"], preprocess["mean"], preprocess["std"], antialias)
+
+
+def _load_folder(path: Path, name: str, random: bool, antialias: bool) -> ClipBackbone:
+    import open_clip
+
+    config = _folder_config(path)
+    try:
+        clip = open_clip.create_model(f"local-dir:{path}", load_weights=not random, require_pretrained=not random)
+    except (RuntimeError, ValueError, OSError, KeyError) as error:
+        raise CliplitError(f"{path}: not a CLIP that open_clip can load ({_one_line(error)})") from None
+    preprocess = config.get("preprocess_cfg", {})
+    return _from_open_clip(clip, name, preprocess, antialias)
+
+
+def _load_open_clip(name: str, random: bool, antialias: bool) -> ClipBackbone:
+    import open_clip
+
+    _open_clip_config(name)
+    model, tag = name.split("/", 1)
+    config = open_clip.pretrained.get_pretrained_cfg(model, tag)
+    weights = None if random else _weights_file(name, model, tag, config)
+    try:
+        clip = open_clip.create_model(model, pretrained=weights, pretrained_text=False)
+    except Exception as error:  # open_clip lets every kind through: pickle, zip, key and shape errors
+        raise CliplitError(f"{weights}: not the weights of CLIP '{model}' ({_one_line(error)})") from None
+    return _from_open_clip(clip, name, config, antialias)
+
+
+def _from_open_clip(clip: nn.Module, name: str, preprocess: dict, antialias: bool) -> ClipBackbone:
+    size = clip.visual.image_size
+    mean, std = preprocess.get("mean", OPENAI_MEAN), preprocess.get("std", OPENAI_STD)
+    return ClipBackbone(clip, name, size[0] if isinstance(size, tuple) else size, mean, std, antialias)
+
+
+def _weights_file(name: str, model: str, tag: str, config: dict) -> str:
+    """Local path of the weights; downloads them if the hub can be reached, and finds that out quickly."""
+    import open_clip
+
+    if Path(tag).is_file():
+        return tag
+    if not config:
+        known = ", ".join(open_clip.list_pretrained_tags_by_model(model)) or "none"
+        raise CliplitError(f"CLIP '{name}': '{tag}' is neither a file nor a tag of {model} (tags: {known})")
+    repository = config.get("hf_hub", "").rstrip("/")
+    cached = _cached(repository)
+    if cached:
+        return cached
+    source = os.environ.get("HF_ENDPOINT", "https://huggingface.co") if repository else config["url"]
+    if not _reachable(source):
+        raise CliplitError(
+            f"CLIP weights '{name}' are not on this machine (looked for {repository or config['url']} in {_cache()}) "
+            f"and {source} cannot be reached; copy them there from a machine with network, or use --clip "
+            f"{model}/FILE, --clip tiny, or --random-clip"
+        )
+    try:
+        return open_clip.pretrained.download_pretrained(config)
+    except (OSError, RuntimeError) as error:
+        raise CliplitError(f"CLIP weights '{name}': download from {source} failed ({_one_line(error)})") from None
+
+
+def _cached(repository: str) -> str | None:
+    from huggingface_hub import try_to_load_from_cache
+
+    names = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin") if repository else ()
+    found = (try_to_load_from_cache(repository, name) for name in names)
+    return next((path for path in found if isinstance(path, str)), None)
+
+
+def _cache() -> str:
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    return HF_HUB_CACHE
+
+
+def _reachable(url: str) -> bool:
+    try:
+        urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=REACH_TIMEOUT).close()
+    except urllib.error.HTTPError as error:
+        return error.code < 500  # it answered, if only to say that there is no such page
+    except OSError:
+        return False
+    return True
+
+
+def _open_clip_config(name: str) -> dict:
+    import open_clip
+
+    model, _, tag = name.partition("/")
+    config = open_clip.get_model_config(model) if tag else None
+    if config is None:
+        raise CliplitError(
+            f"CLIP '{name}' is unknown: not a file or folder, nor MODEL/TAG of open_clip "
+            f"(e.g. ViT-B-32-quickgelu/openai), nor 'tiny'"
+        )
+    return config
+
+
+def _file_config(path: Path) -> dict:
+    try:
+        with safe_open(path, "pt") as file:
+            return json.loads(file.metadata()["model_cfg"])
+    except Exception as error:  # safetensors has no public error class for a bad header
+        raise CliplitError(
+            f"{path}: not a CLIP of data_scripts/train_tiny_clip.py ({_one_line(error)}); "
+            f"for weights of an open_clip model use MODEL/{path}"
+        ) from None
+
+
+def _folder_config(path: Path) -> dict:
+    try:
+        config = json.loads((path / "open_clip_config.json").read_text())
+        config["model_cfg"]["vision_cfg"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CliplitError(f"{path}: no readable open_clip_config.json ({_one_line(error)})") from None
+    return config
+
+
+def _load_state(clip: nn.Module, state: dict[str, Tensor], path: Path) -> None:
+    try:
+        clip.load_state_dict(state)
+    except RuntimeError as error:
+        raise CliplitError(f"{path}: weights do not fit its own model_cfg ({_one_line(error)})") from None
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__

@@ -1,0 +1,23 @@
+"""Errors in one line, and the validators that every public function shares."""
+
+from torch import Tensor
+
+
+class CliplitError(ValueError):
+    """Bad input or a missing file: the message is one line that says what is wrong and what to do."""
+
+
+def check_images(images: Tensor) -> None:
+    """Raise ValueError unless `images` is a floating-point tensor of shape (N, 3, H, W)."""
+    if not isinstance(images, Tensor):
+        raise ValueError(f"expected a tensor of images, got {type(images).__name__}")
+    if images.ndim != 4 or images.shape[1] != 3:
+        raise ValueError(f"expected images of shape (N, 3, H, W), got {tuple(images.shape)}")
+    if not images.is_floating_point():
+        raise ValueError(f"expected floating-point images in [0, 1], got {images.dtype}")
+
+
+def check_same_shape(a: Tensor, b: Tensor) -> None:
+    """Raise ValueError unless both tensors have the same shape."""
+    if a.shape != b.shape:
+        raise ValueError(f"expected two tensors of the same shape, got {tuple(a.shape)} and {tuple(b.shape)}")

@@ -1,0 +1,119 @@
+"""The enhancement network of CLIP-LIT: image -> illumination map; result = image / illumination map."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cliplit.checks import check_images
+
+EPSILON = 1e-9  # added to the illumination map before the division (released train.py; its test script drops it)
+
+
+def divide(images: Tensor, illumination: Tensor) -> Tensor:
+    """Result of the method: ``clamp(images / (illumination + 1e-9), 0, 1)`` (paper, section 3.1).
+
+    Args:
+        images: (N, 3, H, W) in [0, 1].
+        illumination: (N, 1, H, W), not negative.
+    """
+    return (images / (illumination + EPSILON)).clamp(0, 1)
+
+
+class ResidualBlock(nn.Module):
+    """conv, LeakyReLU, conv, add, LeakyReLU; no biases, reflection padding."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1, bias=False, padding_mode="reflect")
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False, padding_mode="reflect")
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.leaky_relu(x + self.conv2(F.leaky_relu(self.conv1(x), 0.2)), 0.2)
+
+
+class PyramidPooling(nn.Module):
+    """Global context: averages over bins x bins cells, upsampled and fused with the input."""
+
+    def __init__(self, channels: int, bins: tuple[int, ...] = (1, 2, 3, 6)):
+        super().__init__()
+        reduced = channels // len(bins)
+        self.features = nn.ModuleList(
+            nn.Sequential(nn.AdaptiveAvgPool2d(b), nn.Conv2d(channels, reduced, 1, bias=False), nn.PReLU())
+            for b in bins
+        )
+        self.fuse = nn.Sequential(
+            nn.Conv2d(channels + reduced * len(bins), channels, 3, padding=1, bias=False), nn.PReLU()
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        pooled = [
+            F.interpolate(branch(x), x.shape[-2:], mode="bilinear", align_corners=True) for branch in self.features
+        ]
+        return self.fuse(torch.cat([x, *pooled], 1))
+
+
+class Enhancer(nn.Module):
+    """The released U-Net (278,790 parameters at width 32); attribute names are the released state keys.
+
+    Args:
+        width: channels of the outer blocks; the inner blocks have twice as many. Released: 32.
+        downscale: the illumination map is predicted at 1/downscale of the image's size. Released: 1.
+        max_illumination: upper bound of the illumination map. Released: infinity.
+    """
+
+    def __init__(self, width: int = 32, downscale: int = 1, max_illumination: float = float("inf")):
+        super().__init__()
+        self.architecture = {"width": width, "downscale": downscale, "max_illumination": max_illumination}
+        self.cond1 = nn.Conv2d(3, width, 3)
+        self.ResidualBlock1 = ResidualBlock(width)
+        self.ResidualBlock2 = ResidualBlock(width)
+        self.PPM1 = PyramidPooling(width)
+        self.condx = nn.Conv2d(width, 2 * width, 3)
+        self.ResidualBlock3 = ResidualBlock(2 * width)
+        self.ResidualBlock4 = ResidualBlock(2 * width)
+        self.condy = nn.Conv2d(2 * width, width, 3)
+        self.ResidualBlock5 = ResidualBlock(width)
+        self.ResidualBlock6 = ResidualBlock(width)
+        self.cond_add1 = nn.Conv2d(width, 1, 3)
+
+    def initialize(self, seed: int) -> "Enhancer":
+        """Draw every convolution's weights from N(0, 0.02), biases uniformly as PyTorch does (released train.py)."""
+        generator = torch.Generator().manual_seed(seed)
+        for layer in self.modules():
+            if isinstance(layer, nn.Conv2d):
+                nn.init.normal_(layer.weight, 0.0, 0.02, generator=generator)
+                if layer.bias is not None:
+                    bound = layer.weight[0].numel() ** -0.5
+                    nn.init.uniform_(layer.bias, -bound, bound, generator=generator)
+        return self
+
+    def forward(self, images: Tensor, padding: str = "reflect") -> Tensor:
+        """Illumination map (N, 1, H, W) >= 0 of images (N, 3, H, W) in [0, 1].
+
+        Args:
+            padding: of the four convolutions outside the blocks: "reflect" at inference, "zeros" in
+                training, as in the released code (the blocks always pad by reflection).
+        Raises:
+            ValueError: images of another shape or type.
+        """
+        check_images(images)
+        downscale = self.architecture["downscale"]
+        x = images if downscale == 1 else F.interpolate(images, _reduced(images, downscale), mode="area")
+        x = F.leaky_relu(_convolve(self.cond1, x, padding), 0.2)
+        x = self.PPM1(self.ResidualBlock2(self.ResidualBlock1(x)))
+        x = self.ResidualBlock4(self.ResidualBlock3(_convolve(self.condx, x, padding)))
+        x = self.ResidualBlock6(self.ResidualBlock5(_convolve(self.condy, x, padding)))
+        x = F.relu(_convolve(self.cond_add1, x, padding)).clamp(max=self.architecture["max_illumination"])
+        return x if downscale == 1 else F.interpolate(x, images.shape[-2:], mode="bilinear", align_corners=False)
+
+    def enhance(self, images: Tensor, padding: str = "reflect") -> Tensor:
+        """Enhanced images (N, 3, H, W) in [0, 1]."""
+        return divide(images, self(images, padding))
+
+
+def _reduced(images: Tensor, downscale: int) -> tuple[int, int]:
+    return tuple(max(2, side // downscale) for side in images.shape[-2:])
+
+
+def _convolve(layer: nn.Conv2d, x: Tensor, padding: str) -> Tensor:
+    return layer(F.pad(x, (1, 1, 1, 1), mode="constant" if padding == "zeros" else padding))

@@ -1,0 +1,84 @@
+"""The four losses of CLIP-LIT. Encoders are passed in; features need not be normalised.
+
+Image and text features are (N, D) and (2, D); the prompt pair is (backlit, well-lit).
+Scores are P(backlit), the probability of the backlit prompt, in [0, 1].
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from cliplit.checks import check_same_shape
+
+PAPER_SCALE = 100.0  # factor on the cosine similarity before the softmax (released code)
+
+
+def similarity_logits(image_features: Tensor, text_features: Tensor, scale: float = PAPER_SCALE) -> Tensor:
+    """``scale`` x cosine similarity of every image (N, D) to both prompts (2, D): (N, 2)."""
+    return scale * F.normalize(image_features, dim=-1) @ F.normalize(text_features, dim=-1).T
+
+
+def backlit_scores(image_features: Tensor, text_features: Tensor, scale: float = PAPER_SCALE) -> Tensor:
+    """Score P(backlit) of every image: (N,) in [0, 1] (paper, equation 4)."""
+    return similarity_logits(image_features, text_features, scale).softmax(-1)[:, 0]
+
+
+def prompt_initialization_loss(
+    image_features: Tensor, text_features: Tensor, labels: Tensor, scale: float = PAPER_SCALE, smoothing: float = 0.0
+) -> Tensor:
+    """Cross-entropy of the prompt pair as a classifier of backlit (label 0) and well-lit (1) images (equation 1)."""
+    logits = similarity_logits(image_features, text_features, scale)
+    return F.cross_entropy(logits, labels, label_smoothing=smoothing)
+
+
+def clip_enhance_loss(image_features: Tensor, text_features: Tensor, scale: float = PAPER_SCALE) -> Tensor:
+    """CLIP-Enhance loss: mean P(backlit) of the enhanced images, to be minimised (paper, equation 4)."""
+    return backlit_scores(image_features, text_features, scale).mean()
+
+
+def identity_loss(predicted: Sequence[Tensor], target: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
+    """Identity loss: weighted squared distance of CLIP-ResNet activations (paper, equation 5).
+
+    Averaged over every activation, **summed** over the batch, as in the released code.
+
+    Args:
+        predicted, target: activations (N, C_k, H_k, W_k) of stem and stages 1-4, of results and inputs.
+        weights: one per activation; released: (1, 1, 1, 1, 1) in warm-up, then (1, 1, 1, 1, 0.5).
+    Raises:
+        ValueError: numbers or shapes differ.
+    """
+    if not len(predicted) == len(target) == len(weights):
+        raise ValueError(f"{len(predicted)} and {len(target)} activations, but {len(weights)} weights")
+    total = predicted[0].new_zeros(())
+    for weight, ours, theirs in zip(weights, predicted, target):
+        check_same_shape(ours, theirs)
+        total = total + weight * (ours - theirs).square().flatten(1).mean(1).sum()
+    return total
+
+
+def margin_ranking_loss(scores: Sequence[Tensor], far: float = 0.9, near: float = 0.2) -> Tensor:
+    """Margin ranking of scores P(backlit), from backlit over older and newer results to well-lit (equations 6-8).
+
+    Every score shall exceed the next one by a margin: `far` between the backlit image and what follows it
+    (first result; and, always, the well-lit image), `near` between all later neighbours.
+
+    Args:
+        scores: two, three or four tensors (N,): backlit, [older result,] [newer result,] well-lit.
+        far, near: released: 1.0 and none for pairs, 0.9 and 0.2 for triples, 0.9 and 0.1 for quadruples.
+    """
+    if not 2 <= len(scores) <= 4:
+        raise ValueError(f"expected two to four groups of scores, got {len(scores)}")
+    backlit, *results, well_lit = scores
+    loss = _hinge(backlit, well_lit, far)
+    chain = [*results, well_lit] if results else []
+    if results:
+        loss = loss + _hinge(backlit, results[0], far)
+    for higher, lower in zip(chain, chain[1:]):
+        loss = loss + _hinge(higher, lower, near)
+    return loss
+
+
+def _hinge(higher: Tensor, lower: Tensor, margin: float) -> Tensor:
+    return torch.relu(margin - (higher - lower)).mean()

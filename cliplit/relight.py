@@ -1,0 +1,273 @@
+"""Relighting of well-lit photos: backlight, other faulty light, and the faults that enhancement leaves.
+
+Every relighting works on linear light (sRGB decoded), on batches ``(N, 3, H, W)`` of sRGB values in
+[0, 1], and draws all randomness from the CPU generator it is given. Exposure is counted in stops (EV):
+one stop more is twice the light.
+
+Backlight is simulated with a soft mask that prefers the darker regions and follows their edges: a blob
+that ignores the picture looks like a stain, not like a shadow side.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor
+
+LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
+MASK_GRID = 32  # pixels; masks are drawn on this grid, so that they do not depend on the image's size
+
+
+@dataclass(frozen=True)
+class Backlight:
+    """A backlit capture of a well-lit scene. Ranges are drawn uniformly, one value per image."""
+
+    stops_min: float = 2.0  # EV taken from the foreground, least
+    stops_max: float = 4.0  # EV taken from the foreground, most
+    background_stops: float = 0.3  # EV given to the background, most; highlights may clip
+    coverage_min: float = 0.35  # share of the picture in the foreground, least
+    coverage_max: float = 0.75  # share of the picture in the foreground, most
+    softness: float = 0.25  # width of the mask's edge before edge alignment, in standard deviations of the score
+    contrast: float = 2.0  # gain of the mask around 1/2 after edge alignment: fewer half-dark places
+    wander: float = 0.4  # weight of smooth randomness in the mask, against darkness with weight 1
+    down: float = 0.7  # weight of "lower in the picture"
+    centre: float = 0.2  # weight of "nearer the vertical middle line"
+    photons: float = 4000.0  # electrons at white: shot noise has the variance light / photons
+    read_noise: float = 0.0015  # standard deviation of noise in the dark, in linear light (white = 1)
+
+
+def srgb_to_linear(images: Tensor) -> Tensor:
+    """sRGB values in [0, 1] to linear light in [0, 1] (IEC 61966-2-1)."""
+    return torch.where(images <= 0.04045, images / 12.92, ((images.clamp_min(0) + 0.055) / 1.055) ** 2.4)
+
+
+def linear_to_srgb(light: Tensor) -> Tensor:
+    """Linear light to sRGB values, both clipped to [0, 1] (IEC 61966-2-1)."""
+    light = light.clamp(0, 1)
+    return torch.where(light <= 0.0031308, light * 12.92, 1.055 * light.clamp_min(1e-8) ** (1 / 2.4) - 0.055)
+
+
+def luma(images: Tensor) -> Tensor:
+    """Luma ``(N, 1, H, W)`` of sRGB values ``(N, 3, H, W)``."""
+    return (images * images.new_tensor(LUMA).view(3, 1, 1)).sum(1, keepdim=True)
+
+
+def expose(images: Tensor, stops: Tensor | float) -> Tensor:
+    """Change the exposure by `stops` (EV; broadcasts against ``(N, 3, H, W)``), clipping at white."""
+    return linear_to_srgb(srgb_to_linear(images) * 2.0**stops)
+
+
+def capture(images: Tensor, generator: Generator, photons: float | Tensor = 4000.0, read_noise: float = 0.0) -> Tensor:
+    """Add the noise of a sensor (shot noise as a Gaussian, read noise) and round to 8 bits."""
+    light = srgb_to_linear(images)
+    noise = torch.randn(light.shape, generator=generator) * (light / photons + read_noise**2).sqrt()
+    return (linear_to_srgb(light + noise) * 255).round() / 255
+
+
+def uniform(n: int, low: float, high: float, generator: Generator) -> Tensor:
+    """One number in [low, high) per image, ``(n, 1, 1, 1)``."""
+    return low + (high - low) * torch.rand(n, 1, 1, 1, generator=generator)
+
+
+def smooth_noise(n: int, size: tuple[int, int], generator: Generator, cells: int = 4) -> Tensor:
+    """Smooth random fields ``(n, 1, *size)``, about -1 … 1, with `cells` independent values a side."""
+    field = 2 * torch.rand(n, 1, cells, cells, generator=generator) - 1
+    return _resize(field, size)
+
+
+def foreground_mask(images: Tensor, generator: Generator, settings: Backlight = Backlight()) -> Tensor:
+    """Where the foreground is: soft masks ``(N, 1, H, W)`` in [0, 1] that follow the picture's edges.
+
+    Dark, low and central places score highest, with some smooth randomness. The picture is split where the
+    two sides' scores differ most (Otsu's criterion), so at an edge if it has one, with `coverage_min` …
+    `coverage_max` of the picture in the foreground. A guided filter with the luma as guide
+    (He et al., ECCV 2010; computed on a coarse grid as in arXiv 1505.00996) puts the mask's edges on the
+    picture's.
+    """
+    _check(images)
+    guide, n = luma(images), len(images)
+    coarse = F.interpolate(guide, (MASK_GRID, MASK_GRID), mode="bilinear", antialias=True)
+    blurred = _box(coarse)
+    axis = torch.linspace(-1, 1, MASK_GRID)
+    score = (
+        -_standardised(blurred)
+        + settings.wander * 2 * smooth_noise(n, coarse.shape[-2:], generator)
+        + settings.down * axis.view(-1, 1)
+        - settings.centre * axis.abs()
+    )
+    threshold = _split(score, settings.coverage_min, settings.coverage_max)
+    mask = torch.sigmoid((score - threshold) / settings.softness)
+    return ((_guided(mask, coarse, guide) - 0.5) * settings.contrast + 0.5).clamp(0, 1)
+
+
+def backlit(
+    images: Tensor, generator: Generator, settings: Backlight = Backlight(), strength: Tensor | None = None
+) -> Tensor:
+    """The same scenes against the light: foreground `stops_min` … `stops_max` EV down, background kept or lifted.
+
+    images: ``(N, 3, H, W)`` in [0, 1]; strength: ``(N, 1, 1, 1)`` in [0, 1], the place within the range of
+    stops, drawn uniformly if not given. Returns noisy 8-bit sRGB values in [0, 1].
+    """
+    mask = foreground_mask(images, generator, settings)
+    strength = uniform(len(images), 0, 1, generator) if strength is None else strength
+    stops = settings.stops_min + (settings.stops_max - settings.stops_min) * strength
+    lift = uniform(len(images), 0, settings.background_stops, generator)
+    return capture(
+        expose(images, lift * (1 - mask) - stops * mask), generator, settings.photons, settings.read_noise
+    )
+
+
+# Other light and other faults: (images, generator, strength) -> images, strength (N, 1, 1, 1) in [0, 1].
+
+
+def well_lit(images: Tensor, generator: Generator, strength: Tensor) -> Tensor:
+    """As taken, with up to 0.2 EV either way and a little noise."""
+    return capture(expose(images, 0.4 * (strength - 0.5)), generator)
+
+
+def underexposed(images: Tensor, generator: Generator, strength: Tensor) -> Tensor:
+    """Too little light everywhere: 1 to 4 EV."""
+    return capture(expose(images, -1 - 3 * strength), generator)
+
+
+def overexposed(images: Tensor, generator: Generator, strength: Tensor) -> Tensor:
+    """Too much light everywhere, clipped: 0.7 to 2.7 EV."""
+    return capture(expose(images, 0.7 + 2 * strength), generator)
+
+
+def washed_out(images: Tensor, generator: Generator, strength: Tensor) -> Tensor:
+    """A bright veil over 20 to 70 % of the contrast."""
+    veil = uniform(len(images), 0.5, 0.95, generator)
+    return torch.lerp(images, veil.expand_as(images), 0.2 + 0.5 * strength)
+
+
+def tinted(images: Tensor, generator: Generator, strength: Tensor) -> Tensor:
+    """A colour cast of 0.4 to 1.6 EV between channels, everywhere or in the foreground only."""
+    cast = torch.randn(len(images), 3, 1, 1, generator=generator)
+    cast = F.normalize(cast - cast.mean(1, keepdim=True), dim=1) * (0.4 + 1.2 * strength)
+    everywhere = (uniform(len(images), 0, 1, generator) < 0.5).float()
+    return expose(images, cast * torch.maximum(everywhere, foreground_mask(images, generator)))
+
+
+def half_lifted(images: Tensor, generator: Generator, strength: Tensor) -> Tensor:
+    """Backlit, and 25 to 75 % of the missing stops given back; higher strength leaves more missing."""
+    return lifted(images, generator, 0.75 - 0.5 * strength)
+
+
+def over_lifted(images: Tensor, generator: Generator, strength: Tensor) -> Tensor:
+    """Backlit, and 140 to 220 % of the missing stops given back: grey, flat shadows."""
+    return lifted(images, generator, 1.4 + 0.8 * strength)
+
+
+def blown_out(images: Tensor, generator: Generator, strength: Tensor) -> Tensor:
+    """Backlit, then exposed for the foreground with one gain for all: the background clips."""
+    dark = backlit(images, generator)
+    return expose(dark, 1 + 2 * strength)
+
+
+def greyed(images: Tensor, generator: Generator, strength: Tensor) -> Tensor:
+    """Divided by 50 to 100 % of its own smooth brightness: no light and shade left, as in naive retinex."""
+    smooth = _resize(F.interpolate(luma(images), (8, 8), mode="bilinear", antialias=True), images.shape[-2:])
+    flat = 0.6 * images / smooth.clamp(0.05, 1)
+    return torch.lerp(images, flat, 0.5 + 0.5 * strength).clamp(0, 1)
+
+
+def halo(images: Tensor, generator: Generator, strength: Tensor) -> Tensor:
+    """A shadow lifted through a mask too soft for its edges: 1 to 3 EV of bright and dark rims."""
+    mask = foreground_mask(images, generator)
+    soft = _resize(F.interpolate(mask, (10, 10), mode="bilinear", antialias=True), mask.shape[-2:])
+    return expose(images, (1 + 2 * strength) * (soft - mask))
+
+
+def rippled(images: Tensor, generator: Generator, strength: Tensor) -> Tensor:
+    """Stripes or a chequered pattern of 0.2 to 1 EV with 2 to 16 periods across."""
+    n, (height, width) = len(images), images.shape[-2:]
+    angle, phase = (uniform(n, 0, 2 * torch.pi, generator) for _ in range(2))
+    frequency = torch.pi * 2 ** uniform(n, 2, 5, generator)
+    y, x = torch.linspace(0, 1, height).view(-1, 1), torch.linspace(0, 1, width)
+    stripes = torch.sin(frequency * (x * angle.cos() + y * angle.sin()) + phase)
+    across = torch.sin(frequency * (y * angle.cos() - x * angle.sin()) + phase)
+    chequered = uniform(n, 0, 1, generator) < 0.5
+    return expose(images, (0.2 + 0.8 * strength) * torch.where(chequered, stripes * across, stripes))
+
+
+def patchy(images: Tensor, generator: Generator, strength: Tensor) -> Tensor:
+    """Smooth patches of light and dark that follow nothing in the picture: 0.7 to 2.5 EV."""
+    return expose(images, (0.7 + 1.8 * strength) * smooth_noise(len(images), images.shape[-2:], generator, 5))
+
+
+def noisy(images: Tensor, generator: Generator, strength: Tensor) -> Tensor:
+    """Shot noise of a sensor that saw 20 to 320 electrons at white."""
+    return capture(images, generator, 20 * 2 ** (4 - 4 * strength))
+
+
+Relight = Callable[[Tensor, Generator, Tensor], Tensor]
+LIGHTS: dict[str, Relight] = {
+    "well_lit": well_lit,
+    "backlit": lambda images, generator, strength: backlit(images, generator, strength=strength),
+    "underexposed": underexposed,
+    "overexposed": overexposed,
+    "washed_out": washed_out,
+    "tinted": tinted,
+}
+ARTEFACTS: dict[str, Relight] = {
+    "half_lifted": half_lifted,
+    "over_lifted": over_lifted,
+    "blown_out": blown_out,
+    "greyed": greyed,
+    "halo": halo,
+    "rippled": rippled,
+    "patchy": patchy,
+    "noisy": noisy,
+}
+
+
+def lifted(images: Tensor, generator: Generator, share: Tensor) -> Tensor:
+    """Backlit images with a share of the missing light given back, divided as the enhancer does it."""
+    dark = backlit(images, generator)
+    return (dark / illumination(dark, images) ** share).clamp(0, 1)
+
+
+def illumination(dark: Tensor, images: Tensor, grid: int = 16) -> Tensor:
+    """The smooth map ``(N, 1, H, W)`` for which ``dark / map`` comes closest to `images`, in [0.02, 1.5]."""
+    size = (grid, grid)
+    moments = [F.interpolate(m, size, mode="bilinear", antialias=True) for m in (luma(dark), luma(images))]
+    ratio = (moments[0] + 1e-3) / (moments[1] + 1e-3)
+    return _resize(ratio.clamp(0.02, 1.5), images.shape[-2:], mode="bilinear")
+
+
+def _check(images: Tensor) -> None:
+    if images.ndim != 4 or images.shape[1] != 3:
+        raise ValueError(f"images must have the shape (N, 3, H, W), not {tuple(images.shape)}")
+
+
+def _resize(x: Tensor, size: tuple[int, int], mode: str = "bicubic") -> Tensor:
+    return F.interpolate(x, size, mode=mode, align_corners=False)
+
+
+def _box(x: Tensor) -> Tensor:
+    return F.avg_pool2d(x, 5, 1, 2, count_include_pad=False)
+
+
+def _standardised(x: Tensor) -> Tensor:
+    return (x - x.mean((2, 3), keepdim=True)) / (x.std((2, 3), keepdim=True) + 1e-3)
+
+
+def _split(score: Tensor, least: float, most: float) -> Tensor:
+    """Otsu's thresholds ``(N, 1, 1, 1)`` that leave a share of `least` … `most` of the scores above."""
+    ranked = score.flatten(1).sort(1, descending=True).values
+    share = torch.arange(1, ranked.shape[1] + 1) / ranked.shape[1]
+    partial, total = ranked.cumsum(1) / ranked.shape[1], ranked.mean(1, keepdim=True)
+    between = (partial - total * share) ** 2 / (share * (1 - share)).clamp_min(1e-6)
+    best = between.masked_fill((share < least) | (share > most), -1).argmax(1, keepdim=True)
+    return ranked.gather(1, best).view(-1, 1, 1, 1)
+
+
+def _guided(mask: Tensor, coarse: Tensor, guide: Tensor, epsilon: float = 1e-2) -> Tensor:
+    """Fast guided filter: `mask` and its guide `coarse` on one grid, the result at the size of `guide`."""
+    mean, mean_mask = _box(coarse), _box(mask)
+    slope = (_box(coarse * mask) - mean * mean_mask) / (_box(coarse * coarse) - mean * mean + epsilon)
+    offset = _box(mean_mask - slope * mean)
+    slope, offset = (_resize(x, guide.shape[-2:], mode="bilinear") for x in (_box(slope), offset))
+    return slope * guide + offset

@@ -1,3 +1,34 @@
 """cliplit: a reproducibility kit for CLIP-LIT (ICCV 2023). Importing it loads no weights and touches no device."""
 
+from importlib import import_module
+from typing import Any
+
 __version__ = "0.1.0"
+
+# Public names and where they live; imported at first use, so that `import cliplit` stays quick.
+_EXPORTS = {
+    "CliplitError": "checks",
+    "Settings": "config",
+    "profile": "config",
+    "Run": "runs",
+    "start_run": "runs",
+    "train": "training",
+    "evaluate": "evaluation",
+    "Enhancer": "enhancer",
+    "load_backbone": "backbone",
+    "load_enhancer": "checkpoints",
+    "load_prompts": "checkpoints",
+    "read_image": "images",
+    "write_image": "images",
+}
+__all__ = ["__version__", *_EXPORTS]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _EXPORTS:
+        raise AttributeError(f"module 'cliplit' has no attribute '{name}'")
+    return getattr(import_module(f"cliplit.{_EXPORTS[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_EXPORTS])

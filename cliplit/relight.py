@@ -30,7 +30,7 @@ class Backlight:
     coverage_max: float = 0.75  # share of the picture in the foreground, most
     softness: float = 0.25  # width of the mask's edge before edge alignment, in standard deviations of the score
     contrast: float = 2.0  # gain of the mask around 1/2 after edge alignment: fewer half-dark places
-    wander: float = 0.4  # weight of smooth randomness in the mask, against darkness with weight 1
+    wander: float = 0.25  # weight of smooth randomness in the mask, against darkness with weight 1
     down: float = 0.7  # weight of "lower in the picture"
     centre: float = 0.2  # weight of "nearer the vertical middle line"
     photons: float = 4000.0  # electrons at white: shot noise has the variance light / photons

@@ -55,10 +55,11 @@ class Settings:
     well_lit: int = 24  # images per iteration
     backlit: int = 20  # images per iteration
     others: int = 4  # images per iteration of every other kind
-    adversarial: int = 32  # images per iteration from the pool of attacked ones
-    pool: int = 320  # attacked images kept
-    renewal: float = 0.05  # chance that an attacked image is replaced after a visit
-    attack_step: float = 0.2  # stops (EV of the displayed value), root mean square of a step
+    settled: float = 0.2  # share of the training after which batch normalisation is frozen and attacks begin
+    adversarial: int = 24  # images per iteration from the pool of attacked ones
+    pool: int = 240  # attacked images kept
+    renewal: float = 0.1  # chance that an attacked image is replaced after a visit
+    attack_step: float = 0.12  # stops (EV of the displayed value), root mean square of a step
     named: float = 0.25  # share of captions that name the photo's class, where it has one
     positions: int = 24  # text positions trained
     learning_rate: float = 1.5e-3
@@ -267,10 +268,8 @@ class Pool:
         """Attack some images by one step. Returns (images, references, places)."""
         places = torch.randperm(len(self.grid), generator=self.generator)[: self.settings.adversarial]
         grid = self.grid[places].requires_grad_()
-        model.eval()
         logit = darkness(encode_images(model, enhanced(self.dark[places], grid)), dark, good, scale)
         (slope,) = torch.autograd.grad(logit.sum(), grid)
-        model.train()
         slope = slope / slope.square().mean((1, 2, 3), keepdim=True).sqrt().clamp_min(1e-12)
         grid = grid.detach() - self.settings.attack_step * slope.clamp(-3, 3)
         self.grid[places] = grid.clamp(-4.3, 4.3)
@@ -320,13 +319,16 @@ def train(photos: Tensor, names: list, settings: Settings, log: Path) -> CLIP:
         return crops, [names[i] for i in chosen]
 
     pool = Pool(settings, generator)
-    if settings.adversarial:
-        pool.fill(some(settings.pool)[0], generator)
+    pool.fill(some(settings.pool)[0], generator)
+    settled = round(settings.settled * settings.iterations)
 
     with log.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["iteration", "contrastive", "graded", "prototype", "adversarial", "scale", "attacked_badness", "attacked_p"])
         for iteration in tqdm(range(settings.iterations), mininterval=5):
+            if iteration == settled:
+                model.eval()  # frozen statistics: the model is trained as it will be used
+            attack = settings.adversarial > 0 and iteration >= settled
             references, labels = some(len(kinds))
             strength = uniform(len(kinds), 0, 1, generator)
             images = torch.cat([
@@ -351,7 +353,7 @@ def train(photos: Tensor, names: list, settings: Settings, log: Path) -> CLIP:
             scale = model.logit_scale.exp()
 
             goal = badness(images, references, settings.error_unit)
-            if settings.adversarial:
+            if attack:
                 attacked, originals, places = pool.visit(
                     model, dark.detach().mean(0), good.detach().mean(0), scale.detach()
                 )
@@ -382,7 +384,7 @@ def train(photos: Tensor, names: list, settings: Settings, log: Path) -> CLIP:
             writer.writerow([row[0], *(f"{x:.4f}" for x in row[1:])])
             if iteration % 50 == 0:
                 file.flush()
-            if settings.adversarial:
+            if attack:
                 old = places[torch.rand(len(places), generator=generator) < settings.renewal]
                 if len(old):
                     pool.fill(some(len(old))[0], generator, old)

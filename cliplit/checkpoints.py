@@ -1,0 +1,153 @@
+"""Checkpoints: safetensors with everything that made them inside; the released files of CLIP-LIT and RAVE."""
+
+import json
+import os
+import pickle
+from collections import OrderedDict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+import cliplit
+from cliplit.checks import CliplitError
+from cliplit.config import Settings, to_json
+from cliplit.enhancer import Enhancer
+
+RELEASED_PREFIX = "module."  # left by DataParallel
+PROMPT_KEY = "embedding_prompt"
+
+
+@dataclass(frozen=True)
+class PromptPair:
+    """A learned prompt pair: token embeddings (2, L, W), 0 = backlit and 1 = well-lit, read at position `end`."""
+
+    embedding: Tensor
+    end: int
+
+
+def save_enhancer(enhancer: Enhancer, path: str | Path, settings: Settings, stage: str, iteration: int) -> None:
+    """Write an enhancer with its architecture, settings, stage and iteration, atomically."""
+    extra = {"architecture": json.dumps(_finite(enhancer.architecture))}
+    _save(enhancer.state_dict(), path, "enhancer", settings, stage, iteration, extra)
+
+
+def save_prompts(prompts: PromptPair, path: str | Path, settings: Settings, stage: str, iteration: int) -> None:
+    """Write a prompt pair with its end position, settings, stage and iteration, atomically."""
+    extra = {"end": str(prompts.end)}
+    _save({PROMPT_KEY: prompts.embedding}, path, "prompts", settings, stage, iteration, extra)
+
+
+def load_enhancer(path: str | Path) -> Enhancer:
+    """Load an enhancer: ours, the authors' or RAVE's (with or without `module.`, saved from any device).
+
+    Raises:
+        CliplitError: no such file, not a checkpoint, or one that does not fit; names what differs.
+    """
+    state, metadata = _load(path)
+    architecture = json.loads(metadata.get("architecture", "{}"))
+    enhancer = Enhancer(**{key: float(value) if value == "inf" else value for key, value in architecture.items()})
+    _check_fit(path, state, enhancer.state_dict())
+    enhancer.load_state_dict(state)
+    return enhancer.eval()
+
+
+def load_prompts(path: str | Path) -> PromptPair:
+    """Load a prompt pair: ours or the authors' (key `embedding_prompt`, with or without `module.`).
+
+    Raises:
+        CliplitError: as `load_enhancer`.
+    """
+    state, metadata = _load(path)
+    embedding = state.get(PROMPT_KEY)
+    if embedding is None:
+        raise CliplitError(f"{path}: not a prompt pair: no '{PROMPT_KEY}' among {_some(state)}")
+    if embedding.ndim != 3 or len(embedding) != 2:
+        raise CliplitError(f"{path}: a prompt pair has the shape (2, 77, width), this one {tuple(embedding.shape)}")
+    return PromptPair(embedding.float(), int(metadata.get("end", 17)))
+
+
+def read_metadata(path: str | Path) -> dict[str, Any]:
+    """What a checkpoint of ours says of itself: kind, settings, stage, iteration, version."""
+    metadata = _load(path)[1]
+    return {key: json.loads(value) if value[:1] in "{[" else value for key, value in metadata.items()}
+
+
+def export_released(source: str | Path, target: str | Path, prefix: str = RELEASED_PREFIX) -> None:
+    """Write an enhancer or a prompt pair in the released format (a pickled state dict), atomically.
+
+    Raises:
+        CliplitError: an enhancer whose architecture the released code does not have.
+    """
+    state, metadata = _load(source)
+    if PROMPT_KEY not in state:
+        architecture = load_enhancer(source).architecture
+        if architecture != Enhancer().architecture:
+            raise CliplitError(f"{source}: the released code has no such network ({architecture})")
+    renamed = OrderedDict((prefix + key, value) for key, value in state.items())
+    _atomic(target, lambda temporary: torch.save(renamed, temporary))
+
+
+def _save(tensors: dict[str, Tensor], path: str | Path, kind: str, settings: Settings, stage: str, iteration: int, extra):
+    metadata = {
+        "kind": kind,
+        "settings": json.dumps(to_json(settings)),
+        "stage": stage,
+        "iteration": str(iteration),
+        "version": cliplit.__version__,
+    }
+    plain = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
+    _atomic(path, lambda temporary: save_file(plain, temporary, metadata | extra))
+
+
+def _load(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    path = Path(path)
+    if not path.is_file():
+        raise CliplitError(f"{path}: no such checkpoint")
+    if path.suffix == ".safetensors":
+        try:
+            with safe_open(path, "pt") as file:
+                return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}
+        except Exception as error:  # safetensors has no public error class for a bad header
+            raise CliplitError(f"{path}: not a safetensors file ({error})") from None
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CliplitError(f"{path}: not a checkpoint that can be loaded safely ({reason})") from None
+    if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
+        state = state["state_dict"]
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise CliplitError(f"{path}: not a state dict of tensors")
+    return {key.removeprefix(RELEASED_PREFIX): value for key, value in state.items()}, {}
+
+
+def _check_fit(path: str | Path, state: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+    missing = [key for key in expected if key not in state]
+    unknown = [key for key in state if key not in expected]
+    shapes = [key for key in expected if key in state and state[key].shape != expected[key].shape]
+    if missing or unknown or shapes:
+        parts = [f"missing {_some(missing)}"] * bool(missing) + [f"unknown {_some(unknown)}"] * bool(unknown)
+        parts += [f"{key} is {tuple(state[key].shape)}, not {tuple(expected[key].shape)}" for key in shapes[:2]]
+        raise CliplitError(f"{path}: not an enhancer of CLIP-LIT: {'; '.join(parts)}")
+
+
+def _some(names) -> str:
+    names = list(names)
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "") or "nothing"
+
+
+def _finite(values: dict[str, Any]) -> dict[str, Any]:
+    return {key: "inf" if value == float("inf") else value for key, value in values.items()}
+
+
+def _atomic(path: str | Path, write) -> None:
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.partial")
+    write(temporary)
+    os.replace(temporary, path)

@@ -1,0 +1,290 @@
+"""Every number that changes a result, as frozen settings with default, unit and source; and the profiles.
+
+The defaults are the published settings, so the profile `paper` is `Settings()`. Sources: "paper" is CLIP-LIT
+(ICCV 2023), "code" its released training script, "cliplit" a choice of ours that the paper does not have.
+"""
+
+import dataclasses
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from typing import Any, get_args, get_origin, get_type_hints
+
+from cliplit.checks import CliplitError
+
+INFINITE = float("inf")
+
+
+def setting(default: Any, source: str, unit: str = "", about: str = "") -> Any:
+    """A dataclass field that carries its unit, its source and a line about it."""
+    return field(default=default, metadata={"source": source, "unit": unit, "about": about})
+
+
+@dataclass(frozen=True)
+class Clip:
+    """The frozen CLIP models (cliplit/backbone.py lists the names they can have)."""
+
+    similarity: str = setting("ViT-B-32-quickgelu/openai", "paper 4", about="CLIP of prompts and CLIP-Enhance loss")
+    identity: str = setting("RN101-quickgelu/openai", "paper 4", about="CLIP of the identity loss; needs a ResNet")
+    random: bool = setting(False, "cliplit", about="random weights instead of the trained ones, as a control")
+    antialias: bool = setting(False, "code", about="antialiased resizing to CLIP's input")
+    softmax_scale: float = setting(100.0, "code", about="factor on the cosine similarity before the softmax")
+
+
+@dataclass(frozen=True)
+class Data:
+    """Where the images come from; empty folders mean the embedded demo images."""
+
+    backlit: str = setting("", "cliplit", "folder", "backlit training images")
+    well_lit: str = setting("", "cliplit", "folder", "well-lit training images, of other scenes")
+    test_backlit: str = setting("", "cliplit", "folder", "backlit test images")
+    test_reference: str = setting("", "cliplit", "folder", "their well-lit references, paired by file stem; optional")
+    skip_bad: bool = setting(False, "cliplit", about="leave out training images that cannot be read")
+    train_size: int = setting(512, "code", "pixels", "training images are resized to this square")
+    test_size: int = setting(0, "cliplit", "pixels", "longest side of test images; 0 keeps their size")
+    embedded_images: int = setting(380, "paper 4", "images", "training crops per side drawn from the embedded photos")
+    embedded_pairs: int = setting(40, "cliplit", "pairs", "test crops drawn from the embedded photos held out")
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """Prompt initialization (paper, section 3.1)."""
+
+    length: int = setting(16, "code", "words", 'the pair starts as "X X ... X"')
+    iterations: int = setting(8000, "code", "iterations")
+    batch_size: int = setting(16, "code", "images")
+    learning_rate: float = setting(5e-6, "code", "Adam")
+    weight_decay: float = setting(1e-3, "code", "Adam")
+    label_smoothing: float = setting(0.0, "code", "probability")
+    size: int = setting(256, "code", "pixels", "images are resized to this square, here and in refinement")
+    zoom: tuple[float, float] = setting((0.5, 1.5), "code", "factor", "range of random zoom, here and in refinement")
+
+
+@dataclass(frozen=True)
+class Enhancement:
+    """The enhancement network and its training (paper, section 3.1)."""
+
+    width: int = setting(32, "code", "channels")
+    downscale: int = setting(1, "code", "factor", "the illumination map is predicted at 1/downscale of the image")
+    max_illumination: float = setting(INFINITE, "code", "", "upper bound of the illumination map")
+    batch_size: int = setting(8, "code", "images")
+    learning_rate: float = setting(2e-5, "code", "Adam")
+    weight_decay: float = setting(1e-3, "code", "Adam")
+    zoom: tuple[float, float] = setting((0.7, 1.3), "code", "factor", "range of random zoom")
+    clip_weight: float = setting(320.0, "code", "", "of the CLIP-Enhance loss")
+    identity_weight: float = setting(22.5, "code", "", "of the identity loss: 0.9 x 25")
+    identity_stages: tuple[float, ...] = setting((1.0, 1.0, 1.0, 1.0, 0.5), "code", "", "of stem and stages 1-4")
+    view_scale: float = setting(1.0, "cliplit", "of the side", "smallest random square view that CLIP sees; 1: all")
+    views: int = setting(1, "cliplit", "views", "random views of each image that CLIP sees")
+
+    warmup_iterations: int = setting(1000, "code", "iterations", "identity loss only")
+    warmup_identity_weight: float = setting(25.0, "code")
+    warmup_identity_stages: tuple[float, ...] = setting((1.0, 1.0, 1.0, 1.0, 1.0), "code")
+    guard_psnr: float = setting(8.0, "code", "dB", "warm-up starts anew with another seed below this mean PSNR")
+    guard_after: int = setting(100, "code", "iterations", "before the guard looks; also added at a new start")
+
+    iterations: int = setting(2100, "code", "iterations", "of every round")
+    extend_above: float = setting(90.0, "code", "loss", "a round goes on while its last loss is above")
+    extend_by: int = setting(60, "code", "iterations")
+    average: int = setting(30, "code", "iterations", "the best network has the best mean loss of so many")
+    look_every: int = setting(20, "code", "iterations", "between looks for the best network")
+
+
+@dataclass(frozen=True)
+class Refinement:
+    """Prompt refinement and enhancement tuning in rounds (paper, section 3.2)."""
+
+    rounds: int = setting(14, "code", "rounds", "8K + 1K + 14 rounds of 3.1K exceed the advised 50K iterations")
+    iterations: int = setting(1000, "code", "iterations", "of prompt refinement in every round")
+    tuning_iterations: int = setting(2100, "code", "iterations", "of the enhancement network in every round")
+    batch_size: int = setting(16, "code", "tuples")
+    weight: float = setting(200.0, "code", "", "of the margin ranking loss")
+    far_margin: float = setting(0.9, "code", "probability", "backlit to first result, and to well-lit")
+    near_margin_first: float = setting(0.2, "code", "probability", "result to well-lit, in round 1")
+    near_margin: float = setting(0.1, "code", "probability", "older to newer result to well-lit, later")
+    extend_above: float = setting(60.0, "code", "loss", "refinement goes on while its last loss is above")
+    extend_by: int = setting(100, "code", "iterations")
+    max_extensions: int = setting(10, "cliplit", "extensions", "of one part of a round; unbounded in the code")
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What is measured on the test images."""
+
+    metrics: tuple[str, ...] = setting(("psnr", "ssim", "lpips", "musiq"), "paper 4", "pyiqa names")
+    gammas: tuple[float, ...] = setting(
+        (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0), "cliplit", "exponent", "best one, by PSNR, is the row `gamma`"
+    )
+    control: bool = setting(True, "cliplit", about="also train with random CLIP weights: the row `random-clip`")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All settings of a run."""
+
+    profile: str = "paper"
+    seed: int = setting(0, "cliplit", about="of every random draw")
+    device: str = setting("auto", "cliplit", about="auto, cpu, cuda, cuda:1 ...")
+    clip: Clip = Clip()
+    data: Data = Data()
+    prompts: Prompts = Prompts()
+    enhancement: Enhancement = Enhancement()
+    refinement: Refinement = Refinement()
+    evaluation: Evaluation = Evaluation()
+
+
+PAPER = Settings()
+
+# About 4 minutes on 2 cores; every change from the paper is there because `tiny` is a small stand-in for CLIP
+# and the images are small crops (README, "Deviations from the paper").
+DEMO = Settings(
+    profile="demo",
+    clip=Clip(similarity="tiny", identity="tiny", softmax_scale=15.0),
+    data=Data(train_size=128, embedded_images=192, embedded_pairs=40),
+    prompts=Prompts(iterations=300, learning_rate=1e-3, weight_decay=0.0, label_smoothing=0.1, size=96, zoom=(0.7, 1.3)),
+    enhancement=Enhancement(
+        width=16,
+        downscale=2,
+        max_illumination=1.2,
+        batch_size=8,
+        learning_rate=1e-3,
+        weight_decay=0.0,
+        view_scale=0.6,
+        warmup_iterations=60,
+        guard_after=60,
+        iterations=250,
+        extend_above=INFINITE,
+    ),
+    refinement=Refinement(rounds=2, iterations=60, tuning_iterations=100, extend_above=INFINITE),
+    evaluation=Evaluation(metrics=("psnr", "ssim", "entropy", "piqe")),
+)
+
+# Seconds, for tests: too short to learn anything.
+SMOKE = replace(
+    DEMO,
+    profile="smoke",
+    data=replace(DEMO.data, train_size=64, embedded_images=8, embedded_pairs=3),
+    prompts=replace(DEMO.prompts, iterations=4, batch_size=4, size=64),
+    enhancement=replace(DEMO.enhancement, width=8, batch_size=2, warmup_iterations=4, iterations=4, look_every=2),
+    refinement=replace(DEMO.refinement, iterations=3, tuning_iterations=3, batch_size=2),
+    evaluation=replace(DEMO.evaluation, metrics=("psnr", "ssim"), gammas=(0.5, 1.0)),
+)
+
+PROFILES = {"demo": DEMO, "smoke": SMOKE, "paper": PAPER}
+
+
+def profile(name: str, overrides: Mapping[str, Any] | None = None) -> Settings:
+    """Settings of a profile, with overrides by dotted name, e.g. ``{"enhancement.iterations": 100}``.
+
+    Values may be of the right type or strings that spell it; tuples are comma-separated.
+
+    Raises:
+        CliplitError: unknown profile or name, or a value of the wrong type; lists the valid ones.
+    """
+    if name not in PROFILES:
+        raise CliplitError(f"unknown profile '{name}'; valid: {', '.join(PROFILES)}")
+    settings = PROFILES[name]
+    for key, value in (overrides or {}).items():
+        settings = _override(settings, key, value)
+    return settings
+
+
+def parse_overrides(text: str) -> dict[str, str]:
+    """``"a.b=1 c=2"`` as a dictionary.
+
+    Raises:
+        CliplitError: a part that is not NAME=VALUE.
+    """
+    pairs = [part.partition("=") for part in text.split()]
+    bad = ["".join(pair) for pair in pairs if not pair[0] or not pair[1]]
+    if bad:
+        raise CliplitError(f"override '{bad[0]}' is not of the form NAME=VALUE")
+    return {key: value for key, _, value in pairs}
+
+
+def flatten(settings: Any, prefix: str = "") -> dict[str, Any]:
+    """Settings as ``{"group.name": value}``, in the order of their definition."""
+    flat = {}
+    for item in fields(settings):
+        value = getattr(settings, item.name)
+        name = prefix + item.name
+        flat.update(flatten(value, name + ".") if is_dataclass(value) else {name: value})
+    return flat
+
+
+def describe(settings: Settings) -> list[dict[str, Any]]:
+    """One row per setting: name, value, the paper's value, unit, source and a line about it."""
+    paper = flatten(PAPER)
+    rows = []
+    for name, value in flatten(settings).items():
+        group, _, leaf = name.rpartition(".")
+        owner = getattr(Settings, group) if group else Settings
+        metadata = next(item.metadata for item in fields(owner) if item.name == leaf)
+        rows.append({"name": name, "value": value, "paper": paper[name]} | dict(metadata))
+    return rows
+
+
+def to_json(settings: Any) -> dict[str, Any]:
+    """Settings as nested plain values that survive JSON; infinity becomes "inf"."""
+    return {
+        item.name: to_json(value) if is_dataclass(value := getattr(settings, item.name)) else _plain(value)
+        for item in fields(settings)
+    }
+
+
+def from_json(stored: Mapping[str, Any]) -> Settings:
+    """Settings stored by `to_json`.
+
+    Raises:
+        CliplitError: names that this version does not know.
+    """
+    settings = Settings(profile=stored.get("profile", "paper"))
+    for group, values in stored.items():
+        for leaf, value in values.items() if isinstance(values, Mapping) else [(None, values)]:
+            key = f"{group}.{leaf}" if leaf else group
+            settings = settings if key == "profile" else _override(settings, key, value)
+    return settings
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    return "inf" if value == INFINITE else value
+
+
+def _override(settings: Settings, key: str, value: Any) -> Settings:
+    valid = [name for name in flatten(settings) if name != "profile"]
+    if key not in valid:
+        near = difflib.get_close_matches(key, valid, n=3, cutoff=0.5)
+        hint = f"did you mean {' or '.join(near)}? " if near else ""
+        raise CliplitError(f"unknown setting '{key}'; {hint}valid: {', '.join(valid)}")
+    group, _, leaf = key.rpartition(".")
+    owner = getattr(settings, group) if group else settings
+    changed = replace(owner, **{leaf: _convert(key, value, get_type_hints(type(owner))[leaf])})
+    return replace(settings, **{group: changed}) if group else changed
+
+
+def _convert(key: str, value: Any, kind: Any) -> Any:
+    try:
+        return _parse(value, kind)
+    except (TypeError, ValueError):
+        name = str(kind) if get_origin(kind) else kind.__name__
+        raise CliplitError(f"setting '{key}' is of type {name}, got {value!r}") from None
+
+
+def _parse(value: Any, kind: Any) -> Any:
+    if get_origin(kind) is tuple:
+        items = value.split(",") if isinstance(value, str) else list(value)
+        kinds = get_args(kind)
+        if kinds[-1] is not ... and len(items) != len(kinds):
+            raise ValueError
+        return tuple(_parse(item.strip() if isinstance(item, str) else item, kinds[0]) for item in items)
+    if kind is bool:
+        if isinstance(value, str):
+            return {"true": True, "false": False}[value.lower()] if value.lower() in ("true", "false") else int("")
+        if not isinstance(value, bool):
+            raise ValueError
+        return value
+    if isinstance(value, bool) or (kind is int and isinstance(value, float)) or (kind is str and not isinstance(value, str)):
+        raise ValueError
+    return kind(value)

@@ -1,0 +1,256 @@
+"""A run: a directory with one folder per stage, and the plan that says which stage needs which.
+
+A stage is current while its settings and the builds of the stages it needs are those it was made from, as in
+make; anything else is built again. A half-built stage keeps its progress and goes on.
+"""
+
+import hashlib
+import json
+import os
+import platform
+import shutil
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import cliplit
+from cliplit.checks import CliplitError
+from cliplit.config import Settings, from_json, parse_overrides, to_json
+from cliplit.config import profile as get_profile
+
+PACKAGES = ("torch", "torchvision", "open_clip_torch", "pyiqa", "papermill", "numpy", "pillow", "scikit-image")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step of the method: what it needs, which settings it depends on, which notebook runs it."""
+
+    name: str
+    needs: tuple[str, ...]
+    settings: tuple[str, ...]
+    notebook: str
+
+
+def plan(settings: Settings) -> dict[str, Stage]:
+    """The stages of a run in order: the alternation of the paper.
+
+    prompts0 and warmup, then enhancer0; in every round k, prompts<k> are refined on the results of the
+    networks so far and enhancer<k> is tuned with them.
+    """
+    stages = [
+        Stage("data", (), ("data",), "00_setup_and_data"),
+        Stage("prompts0", ("data",), ("clip", "prompts"), "01_prompt_initialization"),
+        Stage("warmup", ("data",), ("clip", "enhancement"), "02_enhancer_training"),
+        Stage("enhancer0", ("prompts0", "warmup"), ("clip", "enhancement"), "02_enhancer_training"),
+    ]
+    for k in range(1, settings.refinement.rounds + 1):
+        results = tuple(f"enhancer{j}" for j in range(max(0, k - 2), k))
+        tuned = (f"prompts{k}", f"enhancer{k - 1}")
+        stages.append(Stage(f"prompts{k}", (f"prompts{k - 1}", *results), ("clip", "refinement"), "03_rank_finetuning"))
+        stages.append(Stage(f"enhancer{k}", tuned, ("clip", "enhancement", "refinement"), "03_rank_finetuning"))
+    trained = tuple(stage.name for stage in stages if stage.name.startswith(("warmup", "enhancer")))
+    if settings.evaluation.control:
+        stages.append(Stage("control", ("data",), ("clip", "prompts", "enhancement"), "04_evaluation"))
+        trained += ("control",)
+    stages.append(Stage("evaluation", trained, ("evaluation",), "04_evaluation"))
+    return {stage.name: stage for stage in stages}
+
+
+class Run:
+    """A run directory with its settings."""
+
+    def __init__(self, path: str | Path, settings: Settings):
+        self.path, self.settings = Path(path), settings
+        self.plan = plan(settings)
+
+    @classmethod
+    def start(cls, path: str | Path, settings: Settings) -> "Run":
+        """Open a run directory, made if need be, and note settings and versions in its manifest."""
+        run = cls(path, settings)
+        try:
+            run.path.mkdir(parents=True, exist_ok=True)
+            run.write_manifest()
+        except OSError as error:
+            raise CliplitError(f"{path}: cannot write a run there ({error.strerror or error})") from None
+        return run
+
+    @classmethod
+    def open(cls, path: str | Path) -> "Run":
+        """Open an existing run with the settings in its manifest.
+
+        Raises:
+            CliplitError: no run there, or a manifest that cannot be read.
+        """
+        manifest = read_json(Path(path) / "manifest.json")
+        if not manifest or "settings" not in manifest:
+            raise CliplitError(f"{path}: no run here (no readable manifest.json); make one with `cliplit reproduce`")
+        return cls(path, from_json(manifest["settings"]))
+
+    def summary(self) -> str:
+        """Path, profile, seed and versions in a few lines."""
+        versions = ", ".join(f"{name} {_version(name)}" for name in PACKAGES)
+        return (
+            f"run {self.path}, profile {self.settings.profile}, seed {self.settings.seed}\n"
+            f"cliplit {cliplit.__version__}, Python {platform.python_version()}, {versions}"
+        )
+
+    def folder(self, stage: str) -> Path:
+        """Folder of a finished stage.
+
+        Raises:
+            CliplitError: the stage has not been built, or is out of date.
+        """
+        if not self.is_current(stage):
+            notebook = self.plan[stage].notebook
+            raise CliplitError(f"{self.path}: stage '{stage}' is missing or out of date; run {notebook} first")
+        return self.path / stage
+
+    def is_current(self, stage: str) -> bool:
+        """Whether the stage's outputs are there, and made from these settings and these builds of what it needs."""
+        record = read_json(self.path / stage / "stage.json")
+        return bool(
+            record
+            and record["settings"] == self._settings_of(stage)
+            and record["needs"] == {need: self._build(need) for need in self.plan[stage].needs}
+            and all(_size(self.path / stage / name) == size for name, (size, _) in record["outputs"].items())
+            and all(self.is_current(need) for need in self.plan[stage].needs)
+        )
+
+    def build(self, stage: str, make: Callable[[Path], None]) -> Path:
+        """Folder of a stage, made by `make(folder)` unless it is current.
+
+        `make` may find the progress of an interrupted attempt with the same inputs in the folder.
+        """
+        folder = self.path / stage
+        if self.is_current(stage):
+            return folder
+        for need in self.plan[stage].needs:
+            self.folder(need)
+        inputs = {
+            "settings": self._settings_of(stage),
+            "needs": {need: self._build(need) for need in self.plan[stage].needs},
+        }
+        if read_json(folder / "building.json") != inputs:
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True)
+            write_json(inputs, folder / "building.json")
+        began = time.monotonic()
+        make(folder)
+        (folder / "building.json").unlink()
+        outputs = {
+            str(path.relative_to(folder)): (path.stat().st_size, sha256(path))
+            for path in sorted(folder.rglob("*"))
+            if path.is_file()
+        }
+        record = {"build": uuid.uuid4().hex, "seconds": round(time.monotonic() - began, 1)} | inputs
+        write_json(record | {"outputs": outputs}, folder / "stage.json")
+        self.write_manifest()
+        return folder
+
+    def write_manifest(self) -> None:
+        """Write manifest.json: settings, seed, versions, and seconds and SHA-256 of every finished stage."""
+        stages = {}
+        for name in self.plan:
+            record = read_json(self.path / name / "stage.json")
+            if record and self.is_current(name):
+                hashes = {file: digest for file, (_, digest) in record["outputs"].items()}
+                stages[name] = {"seconds": record["seconds"], "sha256": hashes}
+        manifest = {
+            "cliplit": cliplit.__version__,
+            "git": _git_revision(),
+            "profile": self.settings.profile,
+            "seed": self.settings.seed,
+            "settings": to_json(self.settings),
+            "python": platform.python_version(),
+            "platform": platform.platform(),
+            "packages": {name: _version(name) for name in PACKAGES},
+            "stages": stages,
+        }
+        write_json(manifest, self.path / "manifest.json")
+
+    def _settings_of(self, stage: str) -> dict[str, Any]:
+        every = to_json(self.settings)
+        return {"version": cliplit.__version__, "seed": every["seed"], "device": every["device"]} | {
+            group: every[group] for group in self.plan[stage].settings
+        }
+
+    def _build(self, stage: str) -> str | None:
+        record = read_json(self.path / stage / "stage.json")
+        return record and record["build"]
+
+
+def start_run(
+    profile: str = "demo", run: str | Path = "", seed: int = 0, overrides: Mapping[str, Any] | str | None = None
+) -> Run:
+    """The run of a notebook or command: a profile with overrides, in a run directory.
+
+    Args:
+        run: the directory; empty for runs/<profile> of the checkout, or of the working directory.
+        overrides: by dotted name, as a dictionary or as "name=value name=value".
+    Raises:
+        CliplitError: unknown profile or setting, or a value of the wrong type.
+    """
+    changes = parse_overrides(overrides) if isinstance(overrides, str) else dict(overrides or {})
+    settings = get_profile(profile, {"seed": seed} | changes)
+    return Run.start(run or default_path(profile), settings)
+
+
+def default_path(profile: str) -> Path:
+    """runs/<profile> of the checkout that cliplit runs from, else of the working directory."""
+    checkout = Path(cliplit.__file__).parent.parent
+    return (checkout if (checkout / "pyproject.toml").is_file() else Path.cwd()) / "runs" / profile
+
+
+def read_json(path: Path) -> Any:
+    """Content of a JSON file, or None if it is missing or broken."""
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def write_json(content: Any, path: Path) -> None:
+    """Write JSON, indented, atomically."""
+    write_text(json.dumps(content, indent=1) + "\n", path)
+
+
+def write_text(text: str, path: Path) -> None:
+    """Write a text file atomically."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.partial")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _size(path: Path) -> int | None:
+    return path.stat().st_size if path.is_file() else None
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _git_revision() -> str | None:
+    """Revision of the checkout that cliplit runs from, if it is one."""
+    git = Path(cliplit.__file__).parent.parent / ".git"
+    try:
+        head = (git / "HEAD").read_text().strip()
+        return (git / head[5:]).read_text().strip() if head.startswith("ref: ") else head
+    except OSError:
+        return None

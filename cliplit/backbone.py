@@ -182,7 +182,7 @@ def _weights_file(name: str, model: str, tag: str, config: dict) -> str:
     if cached:
         return cached
     source = os.environ.get("HF_ENDPOINT", "https://huggingface.co") if repository else config["url"]
-    if not _reachable(source):
+    if not reachable(source):
         raise CliplitError(
             f"CLIP weights '{name}' are not on this machine (looked for {repository or config['url']} in {_cache()}) "
             f"and {source} cannot be reached; copy them there from a machine with network, or use --clip "
@@ -208,7 +208,8 @@ def _cache() -> str:
     return HF_HUB_CACHE
 
 
-def _reachable(url: str) -> bool:
+def reachable(url: str) -> bool:
+    """Whether an address answers within a few seconds."""
     try:
         urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=REACH_TIMEOUT).close()
     except urllib.error.HTTPError as error:

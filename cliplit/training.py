@@ -294,7 +294,7 @@ def _with_state(optimizer: torch.optim.Optimizer, folder: Path) -> torch.optim.O
 
 
 def _extend(loop: Loop, loss: Tensor, threshold: float, by: int, planned: int, settings: Settings) -> None:
-    if loop.last and float(loss) > threshold and loop.iterations < planned + by * settings.refinement.max_extensions:
+    if loop.last and loss.item() > threshold and loop.iterations < planned + by * settings.refinement.max_extensions:
         loop.extend(by)
 
 

@@ -35,10 +35,11 @@ from open_clip.model import CLIP
 from PIL import Image
 from safetensors.torch import save_file
 from torch import Generator, Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torchvision.transforms.functional import pil_to_tensor
 from tqdm import tqdm
 
-from cliplit.relight import ARTEFACTS, LIGHTS, Backlight, backlit, illumination, lifted, luma, uniform
+from cliplit.relight import ARTEFACTS, LIGHTS, Backlight, backlit, illumination, lifted, luma, smooth_noise, uniform
 
 
 @dataclass(frozen=True)
@@ -57,9 +58,11 @@ class Settings:
     others: int = 4  # images per iteration of every other kind
     settled: float = 0.2  # share of the training after which batch normalisation is frozen and attacks begin
     adversarial: int = 24  # images per iteration from the pool of attacked ones
-    pool: int = 240  # attacked images kept
-    renewal: float = 0.1  # chance that an attacked image is replaced after a visit
-    attack_step: float = 0.12  # stops (EV of the displayed value), root mean square of a step
+    pool: int = 240  # images on their way kept
+    grid: int = 16  # side of their illumination maps
+    renewal: float = 0.07  # chance that one is replaced after a visit
+    attack_step: float = 0.25  # log2 of the illumination, root mean square of a step
+    aligned: float = 2.0  # weight of the disagreement between the gradients
     named: float = 0.25  # share of captions that name the photo's class, where it has one
     positions: int = 24  # text positions trained
     learning_rate: float = 1.5e-3
@@ -235,45 +238,59 @@ def badness(images: Tensor, references: Tensor, unit: float) -> Tensor:
     return 1 - torch.exp(-error / unit)
 
 
-# Attacked images
+# Images on their way
 
 
 def enhanced(dark: Tensor, grid: Tensor) -> Tensor:
-    """dark / 2**(a + b luma): a, b bilinear from ``(N, 2, G, G)``. Values ``(N, 3, S, S)`` in [0, 1]."""
-    maps = F.interpolate(grid, dark.shape[-2:], mode="bilinear", align_corners=False)
-    stops = (maps[:, :1] + maps[:, 1:] * luma(dark)).clamp(-4.3, 0.3)
-    return (dark / 2**stops).clamp(0, 1)
+    """dark / 2**map, the map bilinear from ``(N, 1, G, G)``. Values ``(N, 3, S, S)`` in [0, 1]."""
+    stops = F.interpolate(grid, dark.shape[-2:], mode="bilinear", align_corners=False)
+    return (dark / 2 ** stops.clamp(-4.3, 0.5)).clamp(0, 1)
 
 
 class Pool:
-    """Backlit images on their way to looking well-lit to the model, by descent on their illumination maps."""
+    """Backlit images on their way to looking well-lit to the model, by descent on their illumination maps.
+
+    These are the images that guidance by the model leads to, so the model learns from its own mistakes: on
+    them P(backlit) shall be right, and its gradient shall point where the gradient of the squared distance to
+    the well-lit photo points.
+    """
 
     def __init__(self, settings: Settings, generator: Generator):
         self.settings, self.generator = settings, generator
         self.references = self.dark = self.grid = None
 
-    def fill(self, references: Tensor, generator: Generator, places: Tensor | None = None) -> None:
-        """Put new photos at `places`; half start as they are, half somewhere between dark and too bright."""
+    def fill(self, references: Tensor, places: Tensor | None = None) -> None:
+        """Put new photos at `places`: most as they are, the rest half-way, too bright, or patchy."""
+        n, generator, size = len(references), self.generator, (self.settings.grid,) * 2
         dark = backlit(references, generator, Backlight(stops_min=1.5, stops_max=4.5))
-        share = uniform(len(dark), -1.3, 1.3, generator).clamp_min(0)
-        ideal = illumination(dark, references, 8).log2() * share
-        grid = F.interpolate(ideal, (8, 8), mode="bilinear", align_corners=False)
-        grid = torch.cat([grid, torch.zeros_like(grid)], 1)
+        share = uniform(n, -1.3, 1.3, generator).clamp_min(0)
+        ideal = F.interpolate(illumination(dark, references).log2(), size, mode="bilinear", antialias=True)
+        patches = smooth_noise(n, size, generator) * uniform(n, -1, 1, generator).clamp_min(0)
+        grid = share * ideal + patches
         if places is None:
             self.references, self.dark, self.grid = references, dark, grid
         else:
             self.references[places], self.dark[places], self.grid[places] = references, dark, grid
 
     def visit(self, model: CLIP, dark: Tensor, good: Tensor, scale: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Attack some images by one step. Returns (images, references, places)."""
+        """Move some images one step. Returns (logits, badness, disagreement of the gradients in 0 … 2), each ``(M,)``."""
+        unit, chance = self.settings.error_unit, self.settings.renewal
         places = torch.randperm(len(self.grid), generator=self.generator)[: self.settings.adversarial]
         grid = self.grid[places].requires_grad_()
-        logit = darkness(encode_images(model, enhanced(self.dark[places], grid)), dark, good, scale)
-        (slope,) = torch.autograd.grad(logit.sum(), grid)
-        slope = slope / slope.square().mean((1, 2, 3), keepdim=True).sqrt().clamp_min(1e-12)
-        grid = grid.detach() - self.settings.attack_step * slope.clamp(-3, 3)
-        self.grid[places] = grid.clamp(-4.3, 4.3)
-        return enhanced(self.dark[places], grid), self.references[places], places
+        images, references = enhanced(self.dark[places], grid), self.references[places]
+        distance = F.avg_pool2d(images - references, 2).square().mean((1, 2, 3))
+        (wanted,) = torch.autograd.grad(distance.sum(), grid, retain_graph=True)
+        with sdpa_kernel(SDPBackend.MATH):  # the one that can be differentiated twice
+            logits = darkness(encode_images(model, images), dark, good, scale)
+            (slope,) = torch.autograd.grad(logits.sum(), grid, create_graph=True)
+        disagreement = 1 - F.cosine_similarity(slope.flatten(1), wanted.flatten(1), eps=1e-12)
+        goal = badness(images, references, unit).detach()
+
+        step = slope.detach()
+        step = step / step.square().mean((1, 2, 3), keepdim=True).sqrt().clamp_min(1e-12)
+        self.grid[places] = (grid.detach() - self.settings.attack_step * step.clamp(-3, 3)).clamp(-4.3, 0.5)
+        old = places[torch.rand(len(places), generator=self.generator) < chance]
+        return logits, goal, disagreement, old
 
 
 # Training
@@ -319,16 +336,15 @@ def train(photos: Tensor, names: list, settings: Settings, log: Path) -> CLIP:
         return crops, [names[i] for i in chosen]
 
     pool = Pool(settings, generator)
-    pool.fill(some(settings.pool)[0], generator)
+    pool.fill(some(settings.pool)[0])
     settled = round(settings.settled * settings.iterations)
 
     with log.open("w", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(["iteration", "contrastive", "graded", "prototype", "adversarial", "scale", "attacked_badness", "attacked_p"])
+        writer.writerow(["iteration", "contrastive", "graded", "prototype", "on_way", "disagreement", "scale", "badness"])
         for iteration in tqdm(range(settings.iterations), mininterval=5):
             if iteration == settled:
                 model.eval()  # frozen statistics: the model is trained as it will be used
-            attack = settings.adversarial > 0 and iteration >= settled
             references, labels = some(len(kinds))
             strength = uniform(len(kinds), 0, 1, generator)
             images = torch.cat([
@@ -353,21 +369,22 @@ def train(photos: Tensor, names: list, settings: Settings, log: Path) -> CLIP:
             scale = model.logit_scale.exp()
 
             goal = badness(images, references, settings.error_unit)
-            if attack:
-                attacked, originals, places = pool.visit(
-                    model, dark.detach().mean(0), good.detach().mean(0), scale.detach()
-                )
-                images = torch.cat([images, attacked])
-                goal = torch.cat([goal, badness(attacked, originals, settings.error_unit)])
             features = encode_images(model, images)
-            plain = features[: len(kinds)]
-            contrast = contrastive(plain, texts, target, fits, scale)
-            logit = darkness(features, dark.mean(0), good.mean(0), scale)
-            errors = F.binary_cross_entropy_with_logits(logit, goal, reduction="none")
+            contrast = contrastive(features, texts, target, fits, scale)
+            graded = F.binary_cross_entropy_with_logits(darkness(features, dark, good, scale), goal)
             is_good, is_dark = (torch.tensor([kind == k for kind in kinds]) for k in ("well_lit", "backlit"))
-            prototypes = [F.normalize(plain[chosen].mean(0), dim=0) for chosen in (is_dark, is_good)]
+            prototypes = [F.normalize(features[chosen].mean(0), dim=0) for chosen in (is_dark, is_good)]
             prototype = F.binary_cross_entropy_with_logits(darkness(features, *prototypes, scale), goal)
-            loss = contrast + settings.graded * (errors.mean() + 0.5 * prototype)
+            loss = contrast + settings.graded * (graded + 0.5 * prototype)
+            on_way = disagreement = torch.tensor(torch.nan)
+            if iteration >= settled:
+                pair = (dark, good) if rng.random() < 0.7 else [p.detach() for p in prototypes]
+                logits, goal, disagreement, old = pool.visit(model, *pair, scale)
+                on_way = F.binary_cross_entropy_with_logits(logits, goal)
+                disagreement = (disagreement * goal).sum() / goal.sum()
+                loss = loss + settings.graded / 2 * on_way + settings.aligned * disagreement
+                if len(old):
+                    pool.fill(some(len(old))[0], old)
 
             optimiser.zero_grad()
             loss.backward()
@@ -379,15 +396,10 @@ def train(photos: Tensor, names: list, settings: Settings, log: Path) -> CLIP:
                 decay = min(settings.average, (1 + iteration) / (10 + iteration))
                 for kept, new in zip(averaged.state_dict().values(), model.state_dict().values()):
                     kept.lerp_(new, 1 - decay) if kept.is_floating_point() else kept.copy_(new)
-            row = [iteration, contrast.item(), errors[: len(kinds)].mean().item(), prototype.item(), errors[len(kinds):].mean().item(), scale.item(),
-                   goal[len(kinds):].mean().item(), logit[len(kinds):].sigmoid().mean().item()]
-            writer.writerow([row[0], *(f"{x:.4f}" for x in row[1:])])
+            row = [contrast, graded, prototype, on_way, disagreement, scale, goal.mean()]
+            writer.writerow([iteration, *(f"{x.item():.4f}" for x in row)])
             if iteration % 50 == 0:
                 file.flush()
-            if attack:
-                old = places[torch.rand(len(places), generator=generator) < settings.renewal]
-                if len(old):
-                    pool.fill(some(len(old))[0], generator, old)
     return averaged
 
 

@@ -67,6 +67,7 @@ class Enhancement:
     width: int = setting(32, "code", "channels")
     downscale: int = setting(1, "code", "factor", "the illumination map is predicted at 1/downscale of the image")
     max_illumination: float = setting(INFINITE, "code", "", "upper bound of the illumination map")
+    initial_illumination: float = setting(0.0, "code", "", "added to the last bias before training")
     batch_size: int = setting(8, "code", "images")
     learning_rate: float = setting(2e-5, "code", "Adam")
     weight_decay: float = setting(1e-3, "code", "Adam")
@@ -82,6 +83,7 @@ class Enhancement:
     warmup_identity_stages: tuple[float, ...] = setting((1.0, 1.0, 1.0, 1.0, 1.0), "code")
     guard_psnr: float = setting(8.0, "code", "dB", "warm-up starts anew with another seed below this mean PSNR")
     guard_after: int = setting(100, "code", "iterations", "before the guard looks; also added at a new start")
+    guard_attempts: int = setting(10, "cliplit", "new starts", "before giving up; unbounded in the code")
 
     iterations: int = setting(2100, "code", "iterations", "of every round")
     extend_above: float = setting(90.0, "code", "loss", "a round goes on while its last loss is above")
@@ -146,12 +148,13 @@ DEMO = Settings(
         width=16,
         downscale=2,
         max_illumination=1.2,
+        initial_illumination=0.9,
         batch_size=8,
         learning_rate=1e-3,
         weight_decay=0.0,
         view_scale=0.6,
         warmup_iterations=60,
-        guard_after=60,
+        guard_after=30,
         iterations=250,
         extend_above=INFINITE,
     ),

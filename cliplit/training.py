@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from cliplit import losses
 from cliplit.backbone import ClipBackbone, load_backbone
 from cliplit.checkpoints import PromptPair, load_enhancer, load_prompts, save_enhancer, save_prompts
+from cliplit.checks import CliplitError
 from cliplit.config import Settings
 from cliplit.data import TrainingImages, prepare_data, training_images
 from cliplit.enhancer import Enhancer
@@ -90,8 +91,11 @@ def warm_up(run: Run) -> Enhancer:
             loop.step(options.warmup_identity_weight * identity, identity=identity, psnr=_psnr(results, images))
             since_start = iteration - loop.memory.get("started", 0)
             if since_start > options.guard_after and loop.recent("psnr", options.average) < options.guard_psnr:
-                loop.memory = {"started": iteration + 1, "attempts": loop.memory.get("attempts", 0) + 1}
-                enhancer.initialize(settings.seed + loop.memory["attempts"])
+                attempts = loop.memory.get("attempts", 0) + 1
+                if attempts > options.guard_attempts:
+                    raise CliplitError(f"{folder}: {attempts} seeds in a row stayed below {options.guard_psnr} dB PSNR")
+                loop.memory = {"started": iteration + 1, "attempts": attempts}
+                enhancer.initialize(settings.seed + attempts, options.initial_illumination)
                 loop.optimizer = _adam(enhancer, options)
                 loop.extend(options.guard_after)
         _save_network(enhancer, loop, folder, run)
@@ -180,7 +184,8 @@ def load_backbones(settings: Settings, device: torch.device | str = "cpu") -> Ba
 def new_enhancer(settings: Settings) -> Enhancer:
     """An untrained network."""
     options = settings.enhancement
-    return Enhancer(options.width, options.downscale, options.max_illumination).initialize(settings.seed)
+    enhancer = Enhancer(options.width, options.downscale, options.max_illumination)
+    return enhancer.initialize(settings.seed, options.initial_illumination)
 
 
 def _guidance_terms(

@@ -24,6 +24,7 @@ import math
 import os
 import random
 import time
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -56,7 +57,7 @@ class Settings:
     well_lit: int = 24  # images per iteration
     backlit: int = 20  # images per iteration
     others: int = 4  # images per iteration of every other kind
-    settled: float = 0.2  # share of the training after which batch normalisation is frozen and attacks begin
+    settled: float = 0.6  # share of the training after which batch normalisation is frozen and `Pool` is used
     adversarial: int = 24  # images per iteration from the pool of attacked ones
     pool: int = 240  # images on their way kept
     grid: int = 16  # side of their illumination maps
@@ -272,8 +273,11 @@ class Pool:
         else:
             self.references[places], self.dark[places], self.grid[places] = references, dark, grid
 
-    def visit(self, model: CLIP, dark: Tensor, good: Tensor, scale: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Move some images one step. Returns (logits, badness, disagreement of the gradients in 0 … 2), each ``(M,)``."""
+    def visit(self, model: CLIP, dark: Tensor, good: Tensor, scale: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Move some images one step.
+
+        Returns logits, badness and disagreement of the gradients (0 … 2), each ``(M,)``, and places to refill.
+        """
         unit, chance = self.settings.error_unit, self.settings.renewal
         places = torch.randperm(len(self.grid), generator=self.generator)[: self.settings.adversarial]
         grid = self.grid[places].requires_grad_()
@@ -303,6 +307,23 @@ def relit(kind: str, images: Tensor, generator: Generator, strength: Tensor) -> 
     if kind == "backlit":
         return backlit(images, generator, Backlight(stops_min=1.3, stops_max=4.5), strength)
     return {**LIGHTS, **ARTEFACTS}[kind](images, generator, strength)
+
+
+@torch.no_grad()
+def settle(model: CLIP, batches: Iterable[Tensor]) -> None:
+    """Measure the statistics of batch normalisation over all batches, then freeze them: evaluation mode.
+
+    Running averages lag behind the weights, and light is just what normalising a batch by itself hides, so
+    the model has to learn the last part as it will be used.
+    """
+    norms = [module for module in model.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # cumulative average
+    model.train()
+    for images in batches:
+        encode_images(model, images)
+    model.eval()
 
 
 def train(photos: Tensor, names: list, settings: Settings, log: Path) -> CLIP:
@@ -335,6 +356,12 @@ def train(photos: Tensor, names: list, settings: Settings, log: Path) -> CLIP:
         crops = random_crops(photos[chosen], settings.image_size, settings.crop_min, generator)
         return crops, [names[i] for i in chosen]
 
+    def batch() -> tuple[Tensor, Tensor, Tensor, list]:
+        references, labels = some(len(kinds))
+        strength = uniform(len(kinds), 0, 1, generator)
+        parts = zip(counts, references.split(list(counts.values())), strength.split(list(counts.values())))
+        return torch.cat([relit(kind, r, generator, s) for kind, r, s in parts]), references, strength, labels
+
     pool = Pool(settings, generator)
     pool.fill(some(settings.pool)[0])
     settled = round(settings.settled * settings.iterations)
@@ -344,13 +371,9 @@ def train(photos: Tensor, names: list, settings: Settings, log: Path) -> CLIP:
         writer.writerow(["iteration", "contrastive", "graded", "prototype", "on_way", "disagreement", "scale", "badness"])
         for iteration in tqdm(range(settings.iterations), mininterval=5):
             if iteration == settled:
-                model.eval()  # frozen statistics: the model is trained as it will be used
-            references, labels = some(len(kinds))
-            strength = uniform(len(kinds), 0, 1, generator)
-            images = torch.cat([
-                relit(kind, r, generator, s)
-                for kind, r, s in zip(counts, references.split(list(counts.values())), strength.split(list(counts.values())))
-            ])
+                settle(model, (batch()[0] for _ in range(20)))
+                averaged.load_state_dict(model.state_dict())
+            images, references, strength, labels = batch()
             degrees = (strength.flatten() * len(DEGREES)).long().tolist()
             captions = [draw_caption(*what, settings.named, rng) for what in zip(kinds, degrees, labels)]
             unique = {caption.text: caption for caption in captions}

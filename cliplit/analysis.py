@@ -1,0 +1,151 @@
+"""What the notebooks look at beside the pictures: scores of images under the learned prompts, small tables, checks."""
+
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from cliplit import losses
+from cliplit.backbone import ClipBackbone
+from cliplit.checkpoints import load_enhancer, load_prompts
+from cliplit.checks import CliplitError
+from cliplit.config import describe
+from cliplit.data import TrainingImages, training_images
+from cliplit.enhancer import Enhancer
+from cliplit.runs import Run, read_json
+from cliplit.training import load_backbones, pick_device
+
+BACKLIT, WELL_LIT = "backlit", "well-lit"
+WORDS = ("a backlit photo", "a well-lit photo")  # the pair in plain words, before anything is learned
+LOOKED_AT = 96  # training images per side, evenly spaced
+BATCH = 16
+
+
+def stage_name(k: int) -> str:
+    """Name in tables and figures of the network of round k: `initial`, `round1`, ..."""
+    return f"round{k}" if k else "initial"
+
+
+def training_log(run: Run, stage: str) -> pd.DataFrame:
+    """What a stage logged: one row per iteration, from its log.csv."""
+    return pd.read_csv(run.folder(stage) / "log.csv")
+
+
+def word_scores(run: Run) -> dict[str, Tensor]:
+    """P(backlit) of backlit and well-lit training images, (N,) each, with the plain words as prompts."""
+    clip, device = _similarity(run)
+    text = torch.cat([clip.encode_text(words) for words in WORDS])
+    return _scores(run, _features(run, clip, device, []), text)
+
+
+def prompt_scores(run: Run, rounds: list[int], results: bool = True) -> dict[int, dict[str, Tensor]]:
+    """P(backlit) of training images and of their results, (N,) each, with the prompt pairs of the given rounds.
+
+    Args:
+        rounds: 0 is the initial pair.
+        results: also score the results of the networks up to the last of these rounds.
+    Returns:
+        For every round: `backlit`, `initial`, `round1` ..., `well-lit`, at the size at which prompts are learned.
+    """
+    clip, device = _similarity(run)
+    features = _features(run, clip, device, list(range(max(rounds) + 1)) if results else [])
+    scores = {}
+    for k in rounds:
+        pair = load_prompts(run.folder(f"prompts{k}") / "prompts.safetensors")
+        scores[k] = _scores(run, features, clip.encode_prompts(pair.embedding.to(device), pair.end))
+    return scores
+
+
+def separation(scores: dict[str, Tensor]) -> dict[str, float]:
+    """How well P(backlit) tells backlit from well-lit images: accuracy at 1/2, area under the ROC curve."""
+    backlit, well_lit = scores[BACKLIT], scores[WELL_LIT]
+    accuracy = ((backlit > 0.5).float().mean() + (well_lit < 0.5).float().mean()) / 2
+    above = (backlit[:, None] > well_lit).float() + 0.5 * (backlit[:, None] == well_lit).float()
+    return {"accuracy": accuracy.item(), "auc": above.mean().item()}
+
+
+def score_table(scores: dict[int, dict[str, Tensor]]) -> pd.DataFrame:
+    """Mean P(backlit): one row per round of prompts, one column per kind of image."""
+    rows = {k: {label: values.mean().item() for label, values in groups.items()} for k, groups in scores.items()}
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("prompts of round")
+
+
+def settings_table(run: Run, *groups: str) -> pd.DataFrame:
+    """Settings of a run that belong to the given groups, beside the paper's."""
+    table = pd.DataFrame(describe(run.settings)).set_index("name")
+    return table[[name.split(".")[0] in groups for name in table.index]]
+
+
+def data_table(run: Run) -> pd.DataFrame:
+    """How many images there are on each side, their size, and where they come from."""
+    record, data = read_json(run.folder("data") / "data.json"), run.settings.data
+    paired = sum(bool(test["reference"]) for test in record["test"])
+    size = f"{data.train_size} x {data.train_size}"
+    rows = {
+        "training, backlit": (len(record["training"]["backlit"]), size, data.backlit or "embedded photos, made backlit"),
+        "training, well-lit": (len(record["training"]["well_lit"]), size, data.well_lit or "other embedded photos"),
+        "test": (len(record["test"]), "own", data.test_backlit or "embedded photos held out, made backlit"),
+        "test, with reference": (paired, "own", data.test_reference or ("" if data.test_backlit else "the same, untouched")),
+        "skipped, unreadable": (len(record["skipped"]), "", ""),
+    }
+    return pd.DataFrame.from_dict(rows, orient="index", columns=["images", "pixels", "from"])
+
+
+def stage_seconds(run: Run) -> pd.DataFrame:
+    """Seconds that every finished stage took."""
+    stages = read_json(run.path / "manifest.json")["stages"]
+    return pd.DataFrame({name: {"seconds": stage["seconds"]} for name, stage in stages.items()})
+
+
+def require(claim: str, holds: bool | Tensor) -> None:
+    """A check at the end of a notebook.
+
+    Raises:
+        CliplitError: it does not hold.
+    """
+    if not bool(holds):
+        raise CliplitError(f"check failed: {claim}")
+    print(f"ok       {claim}")
+
+
+def require_effect(run: Run, claim: str, holds: bool | Tensor) -> None:
+    """A check of what training is for; skipped where nothing can be learned: profile smoke, random CLIP weights."""
+    if run.settings.profile == "smoke" or run.settings.clip.random:
+        print(f"skipped  {claim} (too little training or random CLIP weights)")
+    else:
+        require(claim, holds)
+
+
+def _similarity(run: Run) -> tuple[ClipBackbone, torch.device]:
+    device = pick_device(run.settings)
+    return load_backbones(run.settings, device).similarity, device
+
+
+@torch.no_grad()
+def _features(run: Run, clip: ClipBackbone, device: torch.device, networks: list[int]) -> dict[str, Tensor]:
+    """Image features (N, D) of backlit training images, their results in the given rounds, and well-lit images."""
+    backlit, well_lit = training_images(run)
+    sides: dict[str, tuple[TrainingImages, Enhancer | None]] = {BACKLIT: (backlit, None)}
+    for k in networks:
+        sides[stage_name(k)] = (backlit, load_enhancer(run.folder(f"enhancer{k}") / "enhancer.safetensors").to(device))
+    sides[WELL_LIT] = (well_lit, None)
+    return {label: _side_features(clip, *side, run.settings.prompts.size, device) for label, side in sides.items()}
+
+
+def _side_features(
+    clip: ClipBackbone, images: TrainingImages, network: Enhancer | None, size: int, device: torch.device
+) -> Tensor:
+    count = min(LOOKED_AT, len(images))
+    picked = [n * len(images) // count for n in range(count)]
+    done = []
+    for start in range(0, count, BATCH):
+        batch = images[picked[start : start + BATCH]].to(device)
+        batch = F.interpolate(batch, (size, size), mode="bilinear", antialias=True).clamp(0, 1)
+        done.append(clip.encode_image(network.enhance(batch) if network else batch))
+    return torch.cat(done)
+
+
+@torch.no_grad()
+def _scores(run: Run, features: dict[str, Tensor], text: Tensor) -> dict[str, Tensor]:
+    scale = run.settings.clip.softmax_scale
+    return {label: losses.backlit_scores(group, text, scale).cpu() for label, group in features.items()}

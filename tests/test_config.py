@@ -1,0 +1,73 @@
+"""Settings: overrides are checked, stored settings come back."""
+
+import dataclasses
+
+import pytest
+
+from cliplit.checks import CliplitError
+from cliplit.config import PROFILES, describe, flatten, from_json, parse_overrides, profile, to_json
+
+
+def test_paper_profile_has_the_published_values():
+    paper = flatten(profile("paper"))
+    published = {
+        "clip.similarity": "ViT-B-32-quickgelu/openai",
+        "clip.identity": "RN101-quickgelu/openai",
+        "clip.antialias": False,
+        "clip.softmax_scale": 100.0,
+        "prompts.iterations": 8000,
+        "prompts.learning_rate": 5e-6,
+        "prompts.batch_size": 16,
+        "enhancement.learning_rate": 2e-5,
+        "enhancement.batch_size": 8,
+        "enhancement.clip_weight": 16 * 20.0,
+        "enhancement.identity_weight": 0.9 * 25,
+        "enhancement.warmup_iterations": 1000,
+        "refinement.far_margin": 0.9,
+        "refinement.near_margin": 0.1,
+        "data.train_size": 512,
+    }
+    assert {key: paper[key] for key in published} == published
+    total = paper["prompts.iterations"] + paper["enhancement.warmup_iterations"] + paper["enhancement.iterations"]
+    rounds = paper["refinement.rounds"] * (paper["refinement.iterations"] + paper["refinement.tuning_iterations"])
+    assert total + rounds >= 50_000
+
+
+@pytest.mark.parametrize("name", PROFILES)
+def test_settings_survive_json(name):
+    settings = profile(name, {"seed": 5, "data.backlit": "a b"})
+    assert from_json(to_json(settings)) == settings
+
+
+def test_settings_are_frozen():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        profile("demo").seed = 1
+
+
+def test_overrides_of_every_type():
+    text = "seed=3 clip.random=true clip.softmax_scale=20 enhancement.zoom=0.8,1.2 evaluation.metrics=psnr,ssim clip.similarity=tiny"
+    settings = profile("paper", parse_overrides(text))
+    assert (settings.seed, settings.clip.random, settings.clip.softmax_scale) == (3, True, 20.0)
+    assert settings.enhancement.zoom == (0.8, 1.2) and settings.evaluation.metrics == ("psnr", "ssim")
+
+
+@pytest.mark.parametrize(
+    "key, value",
+    [("seed", "x"), ("seed", 1.5), ("clip.random", 1), ("clip.random", "yes"), ("enhancement.zoom", "1"), ("clip.identity", 3), ("seed", True)],
+)
+def test_wrong_types_are_refused(key, value):
+    with pytest.raises(CliplitError, match=f"setting '{key}' is of type"):
+        profile("demo", {key: value})
+
+
+def test_unknown_names_are_refused_with_the_valid_ones():
+    with pytest.raises(CliplitError, match="did you mean enhancement.iterations.*valid: .*prompts.length"):
+        profile("demo", {"enhancement.iteration": 1})
+    with pytest.raises(CliplitError, match="unknown profile 'papre'; valid: demo, smoke, paper"):
+        profile("papre")
+    with pytest.raises(CliplitError, match="NAME=VALUE"):
+        parse_overrides("seed")
+
+
+def test_every_setting_has_a_source():
+    assert all(row["source"] for row in describe(profile("demo")) if row["name"] != "profile")

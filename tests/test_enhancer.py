@@ -1,0 +1,59 @@
+"""The network: size, released files, behaviour at zero illumination."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from cliplit.checkpoints import load_enhancer
+from cliplit.enhancer import Enhancer, divide
+
+SHARED = Path(__file__).parents[2] / "shared"
+OFFICIAL = SHARED / "checkpoints" / "clip_lit_official.pth"
+ILLUMINATION_TOLERANCE = 1e-5
+EIGHT_BIT_STEP = 1 / 255
+
+
+def test_parameter_count():
+    assert sum(p.numel() for p in Enhancer().parameters()) == 278_790
+
+
+def test_zero_illumination_is_finite():
+    images = torch.tensor([0.0, 0.5]).view(1, 1, 1, 2).expand(1, 3, 2, 2)
+    assert divide(images, torch.zeros(1, 1, 2, 2)).unique().tolist() == [0.0, 1.0]
+
+
+def test_initialization_is_seeded_and_leaves_the_global_generator_alone():
+    state = torch.get_rng_state()
+    same, again, other = Enhancer(8).initialize(1), Enhancer(8).initialize(1), Enhancer(8).initialize(2)
+    torch.set_rng_state(state)
+    assert torch.equal(same.cond1.weight, again.cond1.weight) and not torch.equal(same.cond1.weight, other.cond1.weight)
+    assert torch.equal(same.cond1.bias, again.cond1.bias)
+    assert abs(same.ResidualBlock3.conv1.weight.std().item() - 0.02) < 0.002
+
+
+def test_bounded_low_resolution_illumination():
+    network = Enhancer(8, downscale=2, max_illumination=0.01).initialize(0)
+    illumination = network(torch.rand(1, 3, 33, 41))
+    assert illumination.shape == (1, 1, 33, 41) and 0 <= illumination.min() and illumination.max() < 0.01 + 1e-6
+
+
+@pytest.mark.parametrize("images", [torch.rand(3, 8, 8), torch.rand(1, 1, 8, 8), torch.zeros(1, 3, 8, 8, dtype=torch.uint8)])
+def test_other_shapes_and_types_are_refused(images):
+    with pytest.raises(ValueError, match="expected"):
+        Enhancer(8)(images)
+
+
+@pytest.mark.skipif(not OFFICIAL.exists(), reason="the authors' checkpoint (research use only) is not beside the project")
+@pytest.mark.parametrize("padding", ["reflect", "zeros"])
+def test_authors_checkpoint(padding):
+    numbers = load_file(SHARED / "golden" / "official.safetensors")
+    images = load_file(Path(__file__).parent / "golden" / "golden.safetensors")["unet.input"]
+    network = load_enhancer(OFFICIAL)
+    with torch.no_grad():
+        illumination = network(images, padding)
+    expected = numbers[f"official.{padding}.illumination"]
+    torch.testing.assert_close(illumination, expected, rtol=0, atol=ILLUMINATION_TOLERANCE)
+    enhanced, expected = divide(images, illumination), numbers[f"official.{padding}.enhanced"]
+    torch.testing.assert_close(enhanced, expected, rtol=0, atol=EIGHT_BIT_STEP)

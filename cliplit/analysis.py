@@ -1,5 +1,7 @@
 """What the notebooks look at beside the pictures: scores of images under the learned prompts, small tables, checks."""
 
+import warnings
+
 import pandas as pd
 import torch
 import torch.nn.functional as F
@@ -10,10 +12,14 @@ from cliplit.backbone import ClipBackbone
 from cliplit.checkpoints import load_enhancer, load_prompts
 from cliplit.checks import CliplitError
 from cliplit.config import describe
-from cliplit.data import TrainingImages, training_images
+from cliplit.data import TrainingImages, test_images, training_images
 from cliplit.enhancer import Enhancer
 from cliplit.runs import Run, read_json
 from cliplit.training import load_backbones, pick_device
+
+# Executed notebooks shall show whole cells of tables, and no plea of tqdm for a widget.
+pd.set_option("display.max_colwidth", None)
+warnings.filterwarnings("ignore", message="IProgress not found")
 
 BACKLIT, WELL_LIT = "backlit", "well-lit"
 WORDS = ("a backlit photo", "a well-lit photo")  # the pair in plain words, before anything is learned
@@ -70,6 +76,11 @@ def score_table(scores: dict[int, dict[str, Tensor]]) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("prompts of round")
 
 
+def mean_scores(scores: pd.DataFrame, metric: str) -> pd.Series:
+    """Mean of a metric in every stage of `evaluation.evaluate`; NaN where it could not be computed."""
+    return scores.reindex(columns=["stage", metric]).groupby("stage", sort=False)[metric].mean()
+
+
 def settings_table(run: Run, *groups: str) -> pd.DataFrame:
     """Settings of a run that belong to the given groups, beside the paper's."""
     table = pd.DataFrame(describe(run.settings)).set_index("name")
@@ -81,20 +92,45 @@ def data_table(run: Run) -> pd.DataFrame:
     record, data = read_json(run.folder("data") / "data.json"), run.settings.data
     paired = sum(bool(test["reference"]) for test in record["test"])
     size = f"{data.train_size} x {data.train_size}"
+    counts = {side: len(record["training"][side]) for side in ("backlit", "well_lit")}
     rows = {
-        "training, backlit": (len(record["training"]["backlit"]), size, data.backlit or "embedded photos, made backlit"),
-        "training, well-lit": (len(record["training"]["well_lit"]), size, data.well_lit or "other embedded photos"),
+        "training, backlit": (counts["backlit"], size, data.backlit or "embedded photos, made backlit"),
+        "training, well-lit": (counts["well_lit"], size, data.well_lit or "other embedded photos"),
         "test": (len(record["test"]), "own", data.test_backlit or "embedded photos held out, made backlit"),
-        "test, with reference": (paired, "own", data.test_reference or ("" if data.test_backlit else "the same, untouched")),
+        "test, references": (paired, "own", data.test_reference or ("" if data.test_backlit else "same, untouched")),
         "skipped, unreadable": (len(record["skipped"]), "", ""),
     }
     return pd.DataFrame.from_dict(rows, orient="index", columns=["images", "pixels", "from"])
 
 
+def sources_table(run: Run) -> pd.DataFrame:
+    """Photos that the embedded images are cut from, with their licences; empty for folders of one's own."""
+    licences = read_json(run.folder("data") / "data.json")["licences"]
+    return pd.DataFrame({"licence": licences}).rename_axis("photo")
+
+
+def skipped_files(run: Run) -> list[str]:
+    """One line for every image that could not be read and was left out."""
+    return read_json(run.folder("data") / "data.json")["skipped"]
+
+
+@torch.no_grad()
+def illumination_table(run: Run, k: int = 0) -> pd.DataFrame:
+    """Lowest, mean and highest illumination that the network of round k predicts for each test image."""
+    device = pick_device(run.settings)
+    network = load_enhancer(run.folder(f"enhancer{k}") / "enhancer.safetensors").to(device)
+    rows = {}
+    for test in test_images(run):
+        light = network(test.backlit[None].to(device))
+        rows[test.name] = {"lowest": light.min().item(), "mean": light.mean().item(), "highest": light.max().item()}
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("image")
+
+
 def stage_seconds(run: Run) -> pd.DataFrame:
-    """Seconds that every finished stage took."""
+    """Seconds that every finished stage took, and their sum."""
     stages = read_json(run.path / "manifest.json")["stages"]
-    return pd.DataFrame({name: {"seconds": stage["seconds"]} for name, stage in stages.items()})
+    seconds = {name: stage["seconds"] for name, stage in stages.items()}
+    return pd.DataFrame({"seconds": seconds | {"sum": round(sum(seconds.values()), 1)}}).T
 
 
 def require(claim: str, holds: bool | Tensor) -> None:

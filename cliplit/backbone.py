@@ -9,6 +9,7 @@
 
 import json
 import os
+import threading
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -108,6 +109,21 @@ def load_backbone(name: str, *, random: bool = False, seed: int = 0, antialias: 
         return _load_open_clip(name, random, antialias)
 
 
+def check_available(name: str, random: bool = False) -> None:
+    """Find the weights of a CLIP, and download them if need be, without building it.
+
+    Raises:
+        CliplitError: unknown name, or weights that cannot be had.
+    """
+    path = TINY if name == "tiny" else Path(name)
+    if path.is_file():
+        _file_config(path)
+    elif path.is_dir():
+        _folder_config(path)
+    else:
+        _resolve(name, random)
+
+
 def has_resnet(name: str) -> bool:
     """Whether the named CLIP has a ResNet tower, so that it can serve the identity loss too."""
     path = TINY if name == "tiny" else Path(name)
@@ -151,15 +167,22 @@ def _load_folder(path: Path, name: str, random: bool, antialias: bool) -> ClipBa
 def _load_open_clip(name: str, random: bool, antialias: bool) -> ClipBackbone:
     import open_clip
 
-    _open_clip_config(name)
-    model, tag = name.split("/", 1)
-    config = open_clip.pretrained.get_pretrained_cfg(model, tag)
-    weights = None if random else _weights_file(name, model, tag, config)
+    model, config, weights = _resolve(name, random)
     try:
         clip = open_clip.create_model(model, pretrained=weights, pretrained_text=False)
     except Exception as error:  # open_clip lets every kind through: pickle, zip, key and shape errors
         raise CliplitError(f"{weights}: not the weights of CLIP '{model}' ({_one_line(error)})") from None
     return _from_open_clip(clip, name, config, antialias)
+
+
+def _resolve(name: str, random: bool) -> tuple[str, dict, str | None]:
+    """Model, open_clip's notes on its weights, and their local path (None for random ones)."""
+    import open_clip
+
+    _open_clip_config(name)
+    model, tag = name.split("/", 1)
+    config = open_clip.pretrained.get_pretrained_cfg(model, tag)
+    return model, config, None if random else _weights_file(name, model, tag, config)
 
 
 def _from_open_clip(clip: nn.Module, name: str, preprocess: dict, antialias: bool) -> ClipBackbone:
@@ -209,7 +232,15 @@ def _cache() -> str:
 
 
 def reachable(url: str) -> bool:
-    """Whether an address answers within a few seconds."""
+    """Whether an address answers within a few seconds, even if the name server does not."""
+    answers: list[bool] = []
+    probe = threading.Thread(target=lambda: answers.append(_answers(url)), daemon=True)
+    probe.start()
+    probe.join(REACH_TIMEOUT)
+    return any(answers)
+
+
+def _answers(url: str) -> bool:
     try:
         urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=REACH_TIMEOUT).close()
     except urllib.error.HTTPError as error:

@@ -1,6 +1,11 @@
-"""Errors in one line, and the validators that every public function shares."""
+"""Errors in one line, and the validators that every public function shares. Importing it does not import torch."""
 
-from torch import Tensor
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class CliplitError(ValueError):
@@ -9,6 +14,8 @@ class CliplitError(ValueError):
 
 def check_images(images: Tensor) -> None:
     """Raise ValueError unless `images` is a floating-point tensor of shape (N, 3, H, W)."""
+    from torch import Tensor
+
     if not isinstance(images, Tensor):
         raise ValueError(f"expected a tensor of images, got {type(images).__name__}")
     if images.ndim != 4 or images.shape[1] != 3:

@@ -50,7 +50,8 @@ class Data:
 class Prompts:
     """Prompt initialization (paper, section 3.1)."""
 
-    length: int = setting(16, "code", "words", 'the pair starts as "X X ... X"')
+    initial: tuple[str, str] = setting(("", ""), "code", "", 'texts that the pair starts from; empty: "X X ... X"')
+    length: int = setting(16, "code", "words", 'of "X X ... X"')
     iterations: int = setting(8000, "code", "iterations")
     batch_size: int = setting(16, "code", "images")
     learning_rate: float = setting(5e-6, "code", "Adam")
@@ -66,8 +67,7 @@ class Enhancement:
 
     width: int = setting(32, "code", "channels")
     downscale: int = setting(1, "code", "factor", "the illumination map is predicted at 1/downscale of the image")
-    max_illumination: float = setting(INFINITE, "code", "", "upper bound of the illumination map")
-    initial_illumination: float = setting(0.0, "code", "", "added to the last bias before training")
+    max_illumination: float = setting(INFINITE, "code", "", "smooth upper bound of the illumination map; inf: ReLU")
     batch_size: int = setting(8, "code", "images")
     learning_rate: float = setting(2e-5, "code", "Adam")
     weight_decay: float = setting(1e-3, "code", "Adam")
@@ -147,8 +147,7 @@ DEMO = Settings(
     enhancement=Enhancement(
         width=16,
         downscale=2,
-        max_illumination=1.2,
-        initial_illumination=0.9,
+        max_illumination=2.0,
         batch_size=8,
         learning_rate=1e-3,
         weight_decay=0.0,
@@ -213,6 +212,12 @@ def flatten(settings: Any, prefix: str = "") -> dict[str, Any]:
         name = prefix + item.name
         flat.update(flatten(value, name + ".") if is_dataclass(value) else {name: value})
     return flat
+
+
+def overrides(settings: Settings) -> dict[str, Any]:
+    """The overrides that make these settings of their profile, as plain values."""
+    default = flatten(PROFILES[settings.profile])
+    return {name: _plain(value) for name, value in flatten(settings).items() if value != default[name]}
 
 
 def describe(settings: Settings) -> list[dict[str, Any]]:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from cliplit import embedded
 from cliplit.checks import CliplitError
+from cliplit.config import Data
 from cliplit.images import list_images, read_image, read_readable, to_tensor, to_uint8, write_image
 from cliplit.runs import Run, read_json, sha256, write_json
 
@@ -45,10 +46,25 @@ def prepare_data(run: Run) -> dict[str, Any]:
     Raises:
         CliplitError: a folder without images, an image that cannot be read, references that do not match.
     """
-    folders = [run.settings.data.backlit, run.settings.data.well_lit]
-    if any(folders) and not all(folders):
-        raise CliplitError("--backlit and --well-lit go together: give both folders, or none for the embedded images")
+    check_folders(run.settings.data)
     return read_json(run.build("data", lambda folder: _prepare(run, folder)) / "data.json")
+
+
+def check_folders(data: Data) -> None:
+    """Look at the folders of a run, without opening the images.
+
+    Raises:
+        CliplitError: one of a pair is not given, a folder has no images, or references do not match.
+    """
+    if bool(data.backlit) != bool(data.well_lit):
+        raise CliplitError("--backlit and --well-lit go together: give both folders, or none for the embedded images")
+    if data.test_reference and not data.test_backlit:
+        raise CliplitError("--test-reference needs --test-backlit, the folder of the images that it belongs to")
+    for folder in (data.backlit, data.well_lit):
+        if folder:
+            list_images(folder)
+    if data.test_backlit:
+        _pairs(data)
 
 
 def training_images(run: Run) -> tuple[TrainingImages, TrainingImages]:
@@ -116,13 +132,8 @@ def _test_from_embedded(run: Run, folder: Path) -> list[dict[str, str]]:
 
 def _test_from_folders(data, folder: Path, skipped: list[str]) -> list[dict[str, str | None]]:
     """Test images by absolute path; those that cannot be read are named and left out."""
-    backlit = {path.stem: path for path in list_images(data.test_backlit)}
-    references = {path.stem: path for path in list_images(data.test_reference)} if data.test_reference else {}
-    if references:
-        _check_partners(data, backlit, references)
     records = []
-    for stem, path in backlit.items():
-        reference = references.get(stem)
+    for stem, (path, reference) in _pairs(data).items():
         try:
             shapes = {file: read_image(file).shape for file in (path, reference) if file}
         except CliplitError as error:
@@ -136,6 +147,24 @@ def _test_from_folders(data, folder: Path, skipped: list[str]) -> list[dict[str,
     if not records:
         raise CliplitError(f"{data.test_backlit}: none of the test images can be read; the first: {skipped[-1]}")
     return records
+
+
+def _pairs(data: Data) -> dict[str, tuple[Path, Path | None]]:
+    """Test images and their references by stem, after a check that they match."""
+    backlit = _by_stem(data.test_backlit)
+    references = _by_stem(data.test_reference) if data.test_reference else {}
+    if references:
+        _check_partners(data, backlit, references)
+    return {stem: (path, references.get(stem)) for stem, path in backlit.items()}
+
+
+def _by_stem(folder: str) -> dict[str, Path]:
+    files: dict[str, Path] = {}
+    for path in list_images(folder):
+        if path.stem in files:
+            raise CliplitError(f"{folder}: {files[path.stem].name} and {path.name} have the same stem; remove one")
+        files[path.stem] = path
+    return files
 
 
 def _check_partners(data, backlit: dict[str, Path], references: dict[str, Path]) -> None:

@@ -58,7 +58,8 @@ class Enhancer(nn.Module):
     Args:
         width: channels of the outer blocks; the inner blocks have twice as many. Released: 32.
         downscale: the illumination map is predicted at 1/downscale of the image's size. Released: 1.
-        max_illumination: upper bound of the illumination map. Released: infinity.
+        max_illumination: upper bound of the illumination map, approached smoothly (m x sigmoid instead of the last
+            ReLU, so that no pixel is ever without gradient). Released: infinity, the plain ReLU.
     """
 
     def __init__(self, width: int = 32, downscale: int = 1, max_illumination: float = float("inf")):
@@ -76,12 +77,10 @@ class Enhancer(nn.Module):
         self.ResidualBlock6 = ResidualBlock(width)
         self.cond_add1 = nn.Conv2d(width, 1, 3)
 
-    def initialize(self, seed: int, illumination: float = 0.0) -> "Enhancer":
+    def initialize(self, seed: int) -> "Enhancer":
         """Draw every convolution's weights from N(0, 0.02), biases uniformly as PyTorch does (released train.py).
 
-        Args:
-            illumination: added to the last bias, so that training starts near this map. Released: 0, with which
-                about half of the seeds start dead, below the last ReLU; hence the guard of the warm-up.
+        Unbounded, about half of the seeds start dead, below the last ReLU; hence the guard of the warm-up.
         """
         generator = torch.Generator().manual_seed(seed)
         for layer in self.modules():
@@ -90,8 +89,6 @@ class Enhancer(nn.Module):
                 if layer.bias is not None:
                     bound = layer.weight[0].numel() ** -0.5
                     nn.init.uniform_(layer.bias, -bound, bound, generator=generator)
-        with torch.no_grad():
-            self.cond_add1.bias += illumination
         return self
 
     def forward(self, images: Tensor, padding: str = "reflect") -> Tensor:
@@ -110,8 +107,12 @@ class Enhancer(nn.Module):
         x = self.PPM1(self.ResidualBlock2(self.ResidualBlock1(x)))
         x = self.ResidualBlock4(self.ResidualBlock3(_convolve(self.condx, x, padding)))
         x = self.ResidualBlock6(self.ResidualBlock5(_convolve(self.condy, x, padding)))
-        x = F.relu(_convolve(self.cond_add1, x, padding)).clamp(max=self.architecture["max_illumination"])
+        x = self._positive(_convolve(self.cond_add1, x, padding))
         return x if downscale == 1 else F.interpolate(x, images.shape[-2:], mode="bilinear", align_corners=False)
+
+    def _positive(self, x: Tensor) -> Tensor:
+        bound = self.architecture["max_illumination"]
+        return F.relu(x) if bound == float("inf") else bound * torch.sigmoid(x)
 
     def enhance(self, images: Tensor, padding: str = "reflect") -> Tensor:
         """Enhanced images (N, 3, H, W) in [0, 1]."""

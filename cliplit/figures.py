@@ -1,12 +1,12 @@
-"""Figures of a run. Each function saves <run>/figures/NN_name.png, NN being the notebook's number, and returns it.
+"""Figures of a run. Each function saves <run>/figures/NN_name, NN being the notebook's number, and returns a Picture.
 
-A returned `Picture` shows itself in a notebook as exactly the bytes that were saved; they hold no dates and no
-versions. Images of a run are always the first ones, not picked ones, unless `images` says otherwise.
+Charts are PNG, grids of photos JPEG; neither holds dates or versions. Images are always the first ones of the run,
+not picked ones, unless `images` says otherwise.
 """
 
-import io
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
 
@@ -15,26 +15,35 @@ import numpy as np
 import pandas as pd
 import torch
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
 from cliplit import analysis
-from cliplit.analysis import BACKLIT, WELL_LIT
+from cliplit.analysis import BACKLIT, WELL_LIT, stage_name, training_log
 from cliplit.checkpoints import load_enhancer
+from cliplit.checks import CliplitError
 from cliplit.data import TestImage, test_images, training_images
-from cliplit.enhancer import Enhancer
-from cliplit.evaluation import best_gamma, enhance_rounded, enhanced_tests, evaluate
+from cliplit.enhancer import divide
+from cliplit.evaluation import enhance_rounded, evaluate
 from cliplit.images import to_uint8
-from cliplit.metrics import reference_needed
-from cliplit.runs import Run
+from cliplit.runs import Run, read_json
+from cliplit.training import pick_device
 
-WIDTH, DPI = 8.0, 150  # inches and dots per inch: 1200 pixels wide
-MOST_COLUMNS, MOST_PANELS = 8, 4  # of stages and rounds; longer runs show evenly spaced ones
+WIDTH, DPI = 8.0, 150  # inches, and dots per inch: 1200 pixels wide
+HIGH = 16  # points: pad of titles above a line of notes
+LARGEST = 1.6  # inches: side of an image in a grid
+UNIT = {"ylim": (-0.03, 1.03), "yticks": (0, 0.25, 0.5, 0.75, 1)}  # axis of a probability
+JPEG = {"quality": 90, "subsampling": 0}  # whole colours, for labels and fine detail
+MOST = 6  # rounds that a figure shows; longer runs show evenly spaced ones, the last one included
 
-# Okabe and Ito's colour-blind-safe palette: dark blue is backlit, orange is well-lit, greens are results.
-INK, QUIET, GRID = "#222222", "#6f6f6f", "#e6e6e6"
-DARK, LIGHT, RESULT, WRONG, NEUTRAL = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#9a9a9a"
+# Okabe and Ito's palette, which colour-blind readers can tell apart: blue is backlit, orange well-lit, green a result.
+INK, QUIET, GRID = "#222222", "#6f6f6f", "#e8e8e8"
+DARK, LIGHT, GREEN, WRONG, NEUTRAL = "#0072B2", "#E69F00", "#00795a", "#D55E00", "#707070"
+RESULTS = ("#7fd1b9", "#00503a")  # first and last network
+FIXED = {"input": DARK, BACKLIT: DARK, WELL_LIT: LIGHT, "gamma": NEUTRAL, "warmup": "#a9a9a9", "random-clip": WRONG}
 STYLE = {
     "font.family": "DejaVu Sans",
     "font.size": 8,
@@ -56,41 +65,419 @@ STYLE = {
     "ytick.color": QUIET,
     "xtick.major.size": 0,
     "ytick.major.size": 0,
+    "ytick.minor.size": 0,
     "legend.frameon": False,
     "legend.fontsize": 7.5,
-    "legend.handlelength": 1.4,
+    "legend.handlelength": 1.2,
     "lines.linewidth": 1.5,
 }
 
 
-class Picture(Figure):
-    """A figure that shows itself in a notebook as the PNG that was saved, at 3/4 of its pixels."""
+@dataclass(frozen=True)
+class Picture:
+    """A figure and its file; a notebook shows the very bytes of the file, at 3/4 of its pixels."""
 
-    png = b""
+    path: Path
+    figure: Figure
 
-    def _repr_png_(self) -> tuple[bytes, dict[str, int]]:
-        width, height = Image.open(io.BytesIO(self.png)).size
-        return self.png, {"width": width * 3 // 4, "height": height * 3 // 4}
+    def __repr__(self) -> str:
+        return f"Picture({self.path.name})"
+
+    def _repr_png_(self) -> tuple[bytes, dict[str, int]] | None:
+        return self._shown() if self.path.suffix == ".png" else None
+
+    def _repr_jpeg_(self) -> tuple[bytes, dict[str, int]] | None:
+        return self._shown() if self.path.suffix == ".jpg" else None
+
+    def _shown(self) -> tuple[bytes, dict[str, int]]:
+        with Image.open(self.path) as image:
+            size = {"width": image.width * 3 // 4, "height": image.height * 3 // 4}
+        return self.path.read_bytes(), size
 
 
-def saved(name: str, colours: int = 0) -> Callable:
-    """Decorator: draw in the style of this file and save as <run>/figures/<name>.png.
+def _saved(name: str) -> Callable:
+    """Decorator: draw in this file's style and save as <run>/figures/<name>; `{0}` is the argument after the run."""
 
-    Args:
-        name: may hold {stage}, the second argument of the function.
-        colours: palette of the file, for pictures that hold photos; 0 keeps all colours.
-    """
-
-    def decorate(draw: Callable[..., Picture]) -> Callable[..., Picture]:
+    def decorate(draw: Callable[..., Figure]) -> Callable[..., Picture]:
         @wraps(draw)
-        def wrapper(run: Run, *args, **kwargs) -> Picture:
-            with mpl.rc_context({**mpl.rcParamsDefault, **STYLE, "backend": mpl.rcParams._get("backend")}):
-                picture = draw(run, *args, **kwargs)
-                picture.png = _png(picture, colours)
-            stage = args[0] if args else kwargs.get("stage", "")
-            _write(picture.png, run.path / "figures" / f"{name.format(stage=stage)}.png")
-            return picture
+        def draw_and_save(run: Run, *args, **options) -> Picture:
+            path = run.path / "figures" / name.format(*args)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary = path.with_name(f".partial.{path.name}")
+            with mpl.rc_context(STYLE):
+                figure = draw(run, *args, **options)
+                # None leaves the version out
+                extra = {"metadata": {"Software": None}} if path.suffix == ".png" else {"pil_kwargs": JPEG}
+                figure.savefig(temporary, dpi=DPI, facecolor="white", **extra)
+            os.replace(temporary, path)
+            return Picture(path, figure)
 
-        return wrapper
+        return draw_and_save
 
     return decorate
+
+
+# ---- 00: data ----
+
+
+@_saved("00_training_images.jpg")
+def training_grid(run: Run, count: int = 8) -> Figure:
+    """Backlit and well-lit training images: unpaired, of different scenes."""
+    backlit, well_lit = training_images(run)
+    rows = [list(side[_valid(range(count), side)]) for side in (backlit, well_lit)]
+    return _mosaic(rows, row_labels=["backlit", "well-lit"])
+
+
+@_saved("00_test_pairs.jpg")
+def test_grid(run: Run, count: int = 8) -> Figure:
+    """Test images and, where there are any, their references."""
+    tests = test_images(run)[:count]
+    rows, labels = _with_references([[test.backlit for test in tests]], ["input"], tests)
+    return _mosaic(rows, row_labels=labels)
+
+
+# ---- 01: prompt initialization ----
+
+
+@_saved("01_prompt_separation.png")
+def prompt_separation(run: Run) -> Figure:
+    """P(backlit) of training images with plain words and with the learned pair, and the training curves."""
+    figure = Figure(figsize=(WIDTH, 2.5), dpi=DPI, layout="constrained")
+    words, learned, curves = figure.subplots(1, 3)
+    _score_histogram(words, analysis.word_scores(run), "Before: plain words")
+    _score_histogram(learned, analysis.prompt_scores(run, [0], results=False)[0], "After: learned prompts")
+    learned.sharey(words)
+    words.axvline(0.5, color=INK, linewidth=1, linestyle=(0, (3, 2)))
+    _note(words, "untrained pair:\nall at 0.5", (0.5, 0.97), INK, ("data", "axes fraction"), "left")
+    learned.legend(loc="upper center")
+    log = training_log(run, "prompts0")
+    _curve(curves, log["iteration"], log["loss"], DARK, "cross-entropy")
+    _curve(curves, log["iteration"], log["accuracy"], GREEN, "accuracy of the batch")
+    curves.axhline(np.log(2), color=QUIET, linewidth=0.8, linestyle=(0, (1, 2)))
+    _note(curves, "chance: ln 2", (1, np.log(2)), QUIET, ("axes fraction", "data"), "right", "bottom")
+    curves.set_title("Training", pad=HIGH)
+    curves.set(xlabel="iteration", ylim=(0, 1.05 * max(1.0, log["loss"].max())))
+    curves.legend(loc="center right")
+    return figure
+
+
+def _score_histogram(axes: Axes, scores: dict[str, Tensor], title: str) -> None:
+    edges = np.linspace(0, 1, 21)
+    for label, colour in ((BACKLIT, DARK), (WELL_LIT, LIGHT)):
+        values = scores[label].numpy()
+        axes.hist(values, edges, weights=np.full(len(values), 100 / len(values)), color=colour, alpha=0.75, label=label)
+    quality = analysis.separation(scores)
+    axes.set(xlim=(0, 1), xlabel="P(backlit)", ylabel="images, %")
+    axes.set_title(title, pad=HIGH)
+    text = f"accuracy {quality['accuracy']:.2f}, AUC {quality['auc']:.2f}"
+    _note(axes, text, (0, 1), QUIET, "axes fraction", "left", "bottom")
+
+
+# ---- 02: enhancer training ----
+
+
+@_saved("02_training_curves.png")
+def enhancer_curves(run: Run) -> Figure:
+    """Warm-up (identity loss, and how near the results are to the inputs) and the terms of the initial training."""
+    options, warmup, initial = run.settings.enhancement, training_log(run, "warmup"), training_log(run, "enhancer0")
+    figure = Figure(figsize=(WIDTH, 2.4), dpi=DPI, layout="constrained")
+    identity, near, terms = figure.subplots(1, 3)
+    _curve(identity, warmup["iteration"], options.warmup_identity_weight * warmup["identity"], DARK)
+    identity.set(title="Warm-up: identity loss", xlabel="iteration", yscale="log")
+    _curve(near, warmup["iteration"], warmup["psnr"], DARK)
+    near.axhline(options.guard_psnr, color=WRONG, linewidth=1, linestyle=(0, (3, 2)))
+    _note(near, "guard", (1, options.guard_psnr), WRONG, ("axes fraction", "data"), "right", "bottom")
+    near.set(title="Warm-up: likeness to input", xlabel="iteration", ylabel="PSNR, dB")
+    _curve(terms, initial["iteration"], initial["loss"], INK, "sum")
+    for term, weight, colour, label in (
+        ("clip_enhance", options.clip_weight, GREEN, "CLIP-Enhance"),
+        ("identity", options.identity_weight, DARK, "identity"),
+    ):
+        _curve(terms, initial["iteration"], weight * initial[term], colour, f"{weight:g} × {label}")
+    terms.set(title="Initial training: loss", xlabel="iteration", ylim=(0, None))
+    terms.legend()
+    return figure
+
+
+def illumination(run: Run, k: int = 0, images: Sequence[int] = range(6)) -> Picture:
+    """Test images, the illumination maps that the network of round k divides them by, and the results."""
+    return _illumination(run, stage_name(k), f"enhancer{k}", images)
+
+
+@_saved("02_illumination_{0}.jpg")
+def _illumination(run: Run, label: str, stage: str, images: Sequence[int]) -> Figure:
+    tests, device = _tests(run, images), pick_device(run.settings)
+    network = load_enhancer(run.folder(stage) / "enhancer.safetensors").to(device)
+    with torch.no_grad():
+        maps = [network(test.backlit[None].to(device))[0].cpu() for test in tests]
+    results = [divide(test.backlit, light) for test, light in zip(tests, maps)]
+    top = max(1.0, max(light.max().item() for light in maps))
+    scale = ScalarMappable(Normalize(0, top), "viridis")
+    coloured = [torch.from_numpy(scale.to_rgba(light[0].numpy())[..., :3]).movedim(-1, 0) for light in maps]
+    figure = _mosaic(
+        [[test.backlit for test in tests], coloured, results],
+        row_labels=["input", "÷ illumination", f"= result, {label}"],
+        right=0.55,
+    )
+    middle = figure.axes[len(tests)].get_position()
+    width = figure.get_figwidth()
+    bar = figure.add_axes((1 - 0.47 / width, middle.y0, 0.11 / width, middle.height))
+    figure.colorbar(scale, cax=bar).outline.set_visible(False)
+    bar.tick_params(labelsize=7)
+    return figure
+
+
+# ---- 03: rounds ----
+
+
+@_saved("03_scores.png")
+def score_rounds(run: Run) -> Figure:
+    """How P(backlit) of backlit images, results and well-lit images moves over the rounds."""
+    rounds = list(range(run.settings.refinement.rounds + 1))
+    scores = analysis.prompt_scores(run, rounds)
+    shown = _evenly(rounds, 4)
+    figure = Figure(figsize=(WIDTH, 4.7), dpi=DPI, layout="constrained")
+    upper, lower = figure.add_gridspec(2, 1, height_ratios=(1.12, 1), hspace=0.1)
+    panels = upper.subgridspec(1, len(shown)).subplots(sharey=True, squeeze=False)[0]
+    for axes, k in zip(panels, shown):
+        networks = [stage_name(j) for j in range(max(0, k - 2), k + 1)]
+        _violins(axes, {label: scores[k][label] for label in [BACKLIT, *networks, WELL_LIT]})
+        axes.set_title("Initial prompts" if k == 0 else f"Prompts of round {k}")
+    panels[0].set(ylabel="P(backlit)", **UNIT)
+    means, refinement, tuning = lower.subgridspec(1, 3).subplots()
+    _score_means(means, scores)
+    _refinement_curves(refinement, run, rounds[1:])
+    _tuning_curves(tuning, run, rounds)
+    return figure
+
+
+def _violins(axes: Axes, groups: dict[str, Tensor]) -> None:
+    for place, (label, values) in enumerate(groups.items()):
+        body = axes.violinplot(values.numpy(), [place], widths=0.85, showextrema=False, points=200)["bodies"][0]
+        body.set(facecolor=_colour(label), edgecolor=_colour(label), alpha=0.55, linewidth=0.8)
+        axes.plot(place, values.mean(), "o", color="white", markeredgecolor=INK, markeredgewidth=0.9, markersize=4)
+    axes.set_xticks(range(len(groups)), groups, rotation=30, ha="right", rotation_mode="anchor")
+    axes.grid(False, axis="x")
+
+
+def _score_means(axes: Axes, scores: dict[int, dict[str, Tensor]]) -> None:
+    mean = {k: {label: values.mean().item() for label, values in groups.items()} for k, groups in scores.items()}
+    lines = {
+        BACKLIT: (DARK, {k: mean[k][BACKLIT] for k in mean}),
+        "before tuning": (RESULTS[0], {k: mean[k][stage_name(k - 1)] for k in mean if k}),
+        "after tuning": (RESULTS[1], {k: mean[k][stage_name(k)] for k in mean}),
+        WELL_LIT: (LIGHT, {k: mean[k][WELL_LIT] for k in mean}),
+    }
+    for label, (colour, values) in lines.items():
+        axes.plot(list(values), list(values.values()), "o-", color=colour, markersize=3.5, label=label)
+    axes.set_title("Mean in each round", pad=HIGH)
+    axes.set(xlabel="prompts of round", ylabel="P(backlit)", **UNIT)
+    axes.set_xticks(_evenly(list(scores), 8))
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.22), ncol=2, fontsize=7, columnspacing=1, handletextpad=0.5)
+
+
+def _refinement_curves(axes: Axes, run: Run, rounds: Iterable[int]) -> None:
+    start = 0
+    for k in rounds:
+        log = training_log(run, f"prompts{k}")
+        labels = {"score_backlit": BACKLIT, "score_well_lit": WELL_LIT}
+        labels |= {f"score_enhancer{j}": stage_name(j) for j in range(max(0, k - 2), k)}
+        for column, label in labels.items():
+            _curve(axes, start + log["iteration"], log[column], _colour(label), raw=False)
+        start = _round_end(axes, start + len(log), f"round {k}", len(log))
+    axes.set_title("Refining the prompts", pad=HIGH)
+    axes.set(xlabel="iteration", **UNIT)
+
+
+def _tuning_curves(axes: Axes, run: Run, rounds: Iterable[int]) -> None:
+    start = 0
+    for k in rounds:
+        log = training_log(run, f"enhancer{k}")
+        _curve(axes, start + log["iteration"], log["clip_enhance"], _colour(stage_name(k)))
+        start = _round_end(axes, start + len(log), stage_name(k).replace("round", "round "), len(log))
+    axes.set_title("Training the network", pad=HIGH)
+    axes.set(xlabel="iteration", **UNIT)
+
+
+def _round_end(axes: Axes, end: int, label: str, length: int) -> int:
+    """Mark the end of a round; name it if the rounds are few."""
+    axes.axvline(end, color="#c8c8c8", linewidth=0.8)
+    if end <= MOST * length:
+        _note(axes, label, (end - length / 2, 1), QUIET, ("data", "axes fraction"), "center", "bottom")
+    return end
+
+
+@_saved("03_rounds.jpg")
+def rounds_strip(run: Run, images: Sequence[int] = range(3)) -> Figure:
+    """The same test images after every round."""
+    tests = _tests(run, images)
+    stages = {"warmup": "warmup"} | {stage_name(k): f"enhancer{k}" for k in range(run.settings.refinement.rounds + 1)}
+    columns = {"input": [test.backlit for test in tests]}
+    columns |= {label: _results(run, stages[label], tests) for label in _evenly(list(stages), MOST)}
+    return _strip(columns, tests)
+
+
+# ---- 04: evaluation ----
+
+
+@_saved("04_comparison.jpg")
+def comparison_strip(run: Run, images: Sequence[int] = range(3)) -> Figure:
+    """The same test images: input, best gamma, every network, the control with random CLIP weights, reference."""
+    tests, rounds = _tests(run, images), list(range(run.settings.refinement.rounds + 1))
+    gamma = read_json(run.folder("evaluation") / "evaluation.json")["gamma"]
+    columns = {"input": [test.backlit for test in tests]}
+    if gamma is not None:
+        columns["gamma"] = [test.backlit**gamma for test in tests]
+    stages = {"warmup": "warmup"} | {stage_name(k): f"enhancer{k}" for k in _evenly(rounds, 3)}
+    if run.settings.evaluation.control:
+        stages["random-clip"] = "control"
+    columns |= {label: _results(run, stage, tests) for label, stage in stages.items()}
+    return _strip(columns, tests)
+
+
+@_saved("04_quality.png")
+def quality(run: Run) -> Figure:
+    """Two scores of every test image in every stage, and what the last network changes for each image."""
+    scores = evaluate(run)
+    metrics = [name for name in scores.columns if name not in ("stage", "image") and scores[name].notna().any()][:2]
+    if not metrics:
+        raise CliplitError(f"{run.path}: no metric could be computed on the test images")
+    last = stage_name(run.settings.refinement.rounds)
+    figure = Figure(figsize=(WIDTH, 2.9), dpi=DPI, layout="constrained")
+    panels = figure.subplots(1, len(metrics) + 1)
+    for axes, metric in zip(panels, metrics):
+        _stage_points(axes, scores, metric)
+    wide = scores.pivot(index="image", columns="stage", values=metrics[0])
+    gain = (wide[last] - wide["input"]).dropna().sort_values(ascending=False)
+    better = (gain > 0).sum()
+    panels[-1].bar(range(len(gain)), gain, width=0.85, color=[_colour(last) if value > 0 else WRONG for value in gain])
+    panels[-1].axhline(0, color=INK, linewidth=0.8)
+    panels[-1].set(title=f"{_metric(metrics[0])}: {last} minus input", xticks=[])
+    panels[-1].set_xlabel(f"test images, sorted: higher in {better} of {len(gain)}")
+    panels[-1].grid(False, axis="x")
+    return figure
+
+
+def _stage_points(axes: Axes, scores: pd.DataFrame, metric: str) -> None:
+    stages = list(scores["stage"].unique())
+    rounds = [stage for stage in stages if stage.startswith("round")]
+    shown = [stage for stage in stages if stage not in rounds or stage in _evenly(rounds, MOST)]
+    for place, stage in enumerate(shown):
+        values = scores.loc[scores["stage"] == stage, metric].dropna().to_numpy()
+        jitter = (np.arange(len(values)) * 0.618 % 1 - 0.5) * 0.55
+        axes.plot(place + jitter, values, "o", color=_colour(stage), markersize=2.6, markeredgewidth=0, alpha=0.45)
+        axes.hlines(values.mean(), place - 0.36, place + 0.36, color=_darker(_colour(stage)), linewidth=2.2, zorder=3)
+    start = scores.loc[scores["stage"] == "input", metric].mean()
+    axes.axhline(start, color=DARK, linewidth=0.8, linestyle=(0, (3, 2)), zorder=1)
+    axes.set_xticks(range(len(shown)), shown, rotation=35, ha="right", rotation_mode="anchor")
+    axes.set_title(_metric(metric))
+    axes.grid(False, axis="x")
+
+
+@_saved("hero.jpg")
+def hero(run: Run, images: Sequence[int] = range(5)) -> Figure:
+    """Before and after, for the README: test images, their results by the last network, and references."""
+    tests = _tests(run, images)
+    results = _results(run, f"enhancer{run.settings.refinement.rounds}", tests)
+    rows, labels = _with_references([[test.backlit for test in tests], results], ["backlit input", "result"], tests)
+    return _mosaic(rows, row_labels=labels)
+
+
+# ---- helpers ----
+
+
+def _tests(run: Run, images: Sequence[int]) -> list[TestImage]:
+    tests = test_images(run)
+    return [tests[n] for n in _valid(images, tests)]
+
+
+def _results(run: Run, stage: str, tests: list[TestImage]) -> list[Tensor]:
+    network = load_enhancer(run.folder(stage) / "enhancer.safetensors").to(pick_device(run.settings))
+    return [enhance_rounded(network, test.backlit) for test in tests]
+
+
+def _valid(images: Sequence[int], items: Sequence) -> list[int]:
+    return [n for n in images if n < len(items)]
+
+
+def _with_references(lists: list[list[Tensor]], labels: list[str], tests: list[TestImage]):
+    """Lists of images and their labels, with the references behind them if every test image has one."""
+    if any(test.reference is None for test in tests):
+        return lists, labels
+    return [*lists, [test.reference for test in tests]], [*labels, "reference"]
+
+
+def _strip(columns: dict[str, list[Tensor]], tests: list[TestImage]) -> Figure:
+    lists, labels = _with_references(list(columns.values()), list(columns), tests)
+    return _mosaic([list(row) for row in zip(*lists)], column_labels=labels)
+
+
+def _mosaic(
+    rows: list[list[Tensor]], row_labels: Sequence[str] = (), column_labels: Sequence[str] = (), right: float = 0.0
+) -> Figure:
+    """Images (3, H, W) in rows and columns, all in cells of the first one's shape.
+
+    Args:
+        right: inches left free at the right.
+    """
+    gap, left, head, right = 8, 30 if row_labels else 0, 30 if column_labels else 0, round(right * DPI)  # pixels
+    count, aspect = max(map(len, rows)), rows[0][0].shape[-2] / rows[0][0].shape[-1]
+    cell = min((WIDTH * DPI - left - right - gap * (count - 1)) // count, LARGEST * DPI)
+    tall = round(cell * min(max(aspect, 0.5), 1.5))
+    width, height = left + count * (cell + gap) - gap + right, head + len(rows) * (tall + gap) - gap
+    figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI)
+    for r, row in enumerate(rows):
+        y = height - head - r * (tall + gap) - tall
+        for c, image in enumerate(row):
+            axes = figure.add_axes(((left + c * (cell + gap)) / width, y / height, cell / width, tall / height))
+            axes.imshow(_resized(image, cell, tall), interpolation="nearest")
+            axes.axis("off")
+        if row_labels:
+            figure.text(8 / width, (y + tall / 2) / height, row_labels[r], rotation=90, va="center", ha="left")
+    for c, label in enumerate(column_labels):
+        figure.text((left + c * (cell + gap) + cell / 2) / width, 1 - 4 / height, label, ha="center", va="top")
+    return figure
+
+
+def _resized(image: Tensor, width: float, height: float) -> np.ndarray:
+    """The image (3, H, W) as it fits into width x height, 8 bits."""
+    scale = min(width / image.shape[-1], height / image.shape[-2])
+    size = round(image.shape[-1] * scale), round(image.shape[-2] * scale)
+    return np.asarray(Image.fromarray(to_uint8(image)).resize(size, Image.Resampling.LANCZOS))
+
+
+def _note(axes: Axes, text: str, at: tuple[float, float], colour: str, coordinates, ha: str, va: str = "top") -> None:
+    """A small text two points away from a place."""
+    shift = {"left": 2, "center": 0, "right": -2}[ha], {"top": -2, "bottom": 2}[va]
+    axes.annotate(text, at, shift, coordinates, "offset points", fontsize=7, color=colour, ha=ha, va=va)
+
+
+def _curve(axes: Axes, x: pd.Series, y: pd.Series, colour: str, label: str | None = None, raw: bool = True) -> None:
+    """A running mean over a twentieth of the iterations, the raw values faint behind it."""
+    if raw:
+        axes.plot(x, y, color=colour, linewidth=0.6, alpha=0.3)
+    axes.plot(x, y.rolling(max(1, len(y) // 20), min_periods=1).mean(), color=colour, label=label)
+
+
+def _colour(label: str) -> str | tuple[float, ...]:
+    """Colour of a kind of image or stage; results darken with the rounds."""
+    if label in FIXED:
+        return FIXED[label]
+    k = 0 if label == "initial" else int(label.removeprefix("round"))
+    first, last = (np.array(mpl.colors.to_rgb(colour)) for colour in RESULTS)
+    return tuple(last + (first - last) * 0.6**k)
+
+
+def _darker(colour) -> tuple[float, ...]:
+    return tuple(0.7 * value for value in mpl.colors.to_rgb(colour))
+
+
+def _metric(name: str) -> str:
+    return {"psnr": "PSNR, dB", "ssim": "SSIM"}.get(name, name.upper())
+
+
+def _evenly(items: list, most: int) -> list:
+    """Up to `most` items in order, evenly spaced, the first and the last among them."""
+    if len(items) <= most:
+        return items
+    return [items[round(n * (len(items) - 1) / (most - 1))] for n in range(most)]

@@ -113,9 +113,21 @@ def backlit(
     strength = uniform(len(images), 0, 1, generator) if strength is None else strength
     stops = settings.stops_min + (settings.stops_max - settings.stops_min) * strength
     lift = uniform(len(images), 0, settings.background_stops, generator)
-    return capture(
-        expose(images, lift * (1 - mask) - stops * mask), generator, settings.photons, settings.read_noise
-    )
+    return capture(expose(images, lift * (1 - mask) - stops * mask), generator, settings.photons, settings.read_noise)
+
+
+def lifted(images: Tensor, generator: Generator, share: Tensor) -> Tensor:
+    """Backlit images with a share of the missing light given back, divided as the enhancer does it."""
+    dark = backlit(images, generator)
+    return (dark / illumination(dark, images) ** share).clamp(0, 1)
+
+
+def illumination(dark: Tensor, images: Tensor, grid: int = 16) -> Tensor:
+    """The smooth map ``(N, 1, H, W)`` for which ``dark / map`` comes closest to `images`, in [0.02, 1.5]."""
+    size = (grid, grid)
+    moments = [F.interpolate(m, size, mode="bilinear", antialias=True) for m in (luma(dark), luma(images))]
+    ratio = (moments[0] + 1e-3) / (moments[1] + 1e-3)
+    return _resize(ratio.clamp(0.02, 1.5), images.shape[-2:], mode="bilinear")
 
 
 # Other light and other faults: (images, generator, strength) -> images, strength (N, 1, 1, 1) in [0, 1].
@@ -221,20 +233,6 @@ ARTEFACTS: dict[str, Relight] = {
     "patchy": patchy,
     "noisy": noisy,
 }
-
-
-def lifted(images: Tensor, generator: Generator, share: Tensor) -> Tensor:
-    """Backlit images with a share of the missing light given back, divided as the enhancer does it."""
-    dark = backlit(images, generator)
-    return (dark / illumination(dark, images) ** share).clamp(0, 1)
-
-
-def illumination(dark: Tensor, images: Tensor, grid: int = 16) -> Tensor:
-    """The smooth map ``(N, 1, H, W)`` for which ``dark / map`` comes closest to `images`, in [0.02, 1.5]."""
-    size = (grid, grid)
-    moments = [F.interpolate(m, size, mode="bilinear", antialias=True) for m in (luma(dark), luma(images))]
-    ratio = (moments[0] + 1e-3) / (moments[1] + 1e-3)
-    return _resize(ratio.clamp(0.02, 1.5), images.shape[-2:], mode="bilinear")
 
 
 def _check(images: Tensor) -> None:

@@ -69,9 +69,15 @@ class Run:
 
     @classmethod
     def start(cls, path: str | Path, settings: Settings) -> "Run":
-        """Open a run directory, made if need be, and note settings and versions in its manifest."""
+        """Open a run directory, made if need be, and note settings and versions in its manifest.
+
+        Raises:
+            CliplitError: it cannot be written, or holds something else than a run (stages replace whole folders).
+        """
         run = cls(path, settings)
         try:
+            if run.path.is_dir() and any(run.path.iterdir()) and not read_json(run.path / "manifest.json"):
+                raise CliplitError(f"{path}: this folder is neither empty nor a run; choose another one with --run")
             run.path.mkdir(parents=True, exist_ok=True)
             run.write_manifest()
         except OSError as error:
@@ -111,13 +117,23 @@ class Run:
 
     def is_current(self, stage: str) -> bool:
         """Whether the stage's outputs are there, and made from these settings and these builds of what it needs."""
+        return stage in self.current()
+
+    def current(self) -> list[str]:
+        """Names of the stages that are current, in the order of the plan, where each comes after what it needs."""
+        found: list[str] = []
+        for stage in self.plan.values():
+            if all(need in found for need in stage.needs) and self._matches(stage.name):
+                found.append(stage.name)
+        return found
+
+    def _matches(self, stage: str) -> bool:
         record = read_json(self.path / stage / "stage.json")
         return bool(
             record
             and record["settings"] == self._settings_of(stage)
             and record["needs"] == {need: self._build(need) for need in self.plan[stage].needs}
             and all(_size(self.path / stage / name) == size for name, (size, _) in record["outputs"].items())
-            and all(self.is_current(need) for need in self.plan[stage].needs)
         )
 
     def build(self, stage: str, make: Callable[[Path], None]) -> Path:
@@ -154,11 +170,10 @@ class Run:
     def write_manifest(self) -> None:
         """Write manifest.json: settings, seed, versions, and seconds and SHA-256 of every finished stage."""
         stages = {}
-        for name in self.plan:
+        for name in self.current():
             record = read_json(self.path / name / "stage.json")
-            if record and self.is_current(name):
-                hashes = {file: digest for file, (_, digest) in record["outputs"].items()}
-                stages[name] = {"seconds": record["seconds"], "sha256": hashes}
+            hashes = {file: digest for file, (_, digest) in record["outputs"].items()}
+            stages[name] = {"seconds": record["seconds"], "sha256": hashes}
         manifest = {
             "cliplit": cliplit.__version__,
             "git": _git_revision(),
@@ -174,9 +189,12 @@ class Run:
 
     def _settings_of(self, stage: str) -> dict[str, Any]:
         every = to_json(self.settings)
-        return {"version": cliplit.__version__, "seed": every["seed"], "device": every["device"]} | {
-            group: every[group] for group in self.plan[stage].settings
-        }
+        groups = {group: every[group] for group in self.plan[stage].settings}
+        if stage == "data":
+            data = self.settings.data
+            folders = (data.backlit, data.well_lit, data.test_backlit, data.test_reference)
+            groups["files"] = {folder: _listing(Path(folder)) for folder in folders if folder}
+        return {"version": cliplit.__version__, "seed": every["seed"], "device": every["device"]} | groups
 
     def _build(self, stage: str) -> str | None:
         record = read_json(self.path / stage / "stage.json")
@@ -233,6 +251,14 @@ def sha256(path: Path) -> str:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def _listing(folder: Path) -> str | None:
+    """A digest of names, sizes and times of change of the files in a folder."""
+    if not folder.is_dir():
+        return None
+    files = sorted((path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in folder.iterdir())
+    return hashlib.sha256(repr(files).encode()).hexdigest()
 
 
 def _size(path: Path) -> int | None:

@@ -55,7 +55,8 @@ def initialize_prompts(run: Run) -> PromptPair:
         device, options = pick_device(settings), settings.prompts
         clip = load_backbones(settings, device).similarity
         backlit, well_lit = training_images(run)
-        pair, end = _initial_pair(clip, options.length, device)
+        start = initial_pair(clip, settings)
+        pair, end = _Pair(start.embedding).to(device), start.end
         loop = Loop(folder, pair, _adam(pair, options), options.iterations)
         for iteration in loop:
             images, labels = _labelled_batch(backlit, well_lit, options.batch_size, iteration, settings.seed)
@@ -95,7 +96,7 @@ def warm_up(run: Run) -> Enhancer:
                 if attempts > options.guard_attempts:
                     raise CliplitError(f"{folder}: {attempts} seeds in a row stayed below {options.guard_psnr} dB PSNR")
                 loop.memory = {"started": iteration + 1, "attempts": attempts}
-                enhancer.initialize(settings.seed + attempts, options.initial_illumination)
+                enhancer.initialize(settings.seed + attempts)
                 loop.optimizer = _adam(enhancer, options)
                 loop.extend(options.guard_after)
         _save_network(enhancer, loop, folder, run)
@@ -164,10 +165,18 @@ def refine_prompts(run: Run, k: int) -> PromptPair:
 
 
 def pick_device(settings: Settings) -> torch.device:
-    """The device of a run: the first GPU, if there is one, for "auto"."""
-    if settings.device != "auto":
-        return torch.device(settings.device)
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    """The device of a run: the first GPU, if there is one, for "auto".
+
+    Raises:
+        CliplitError: no such device here.
+    """
+    if settings.device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.empty(0, device=settings.device).device
+    except (RuntimeError, AssertionError) as error:  # torch without CUDA asserts
+        reason = str(error).splitlines()[0]
+        raise CliplitError(f"device '{settings.device}' cannot be used here ({reason}); try auto or cpu") from None
 
 
 def load_backbones(settings: Settings, device: torch.device | str = "cpu") -> Backbones:
@@ -184,8 +193,7 @@ def load_backbones(settings: Settings, device: torch.device | str = "cpu") -> Ba
 def new_enhancer(settings: Settings) -> Enhancer:
     """An untrained network."""
     options = settings.enhancement
-    enhancer = Enhancer(options.width, options.downscale, options.max_illumination)
-    return enhancer.initialize(settings.seed, options.initial_illumination)
+    return Enhancer(options.width, options.downscale, options.max_illumination).initialize(settings.seed)
 
 
 def _guidance_terms(
@@ -264,9 +272,17 @@ class _Pair(nn.Module):
         self.embedding = nn.Parameter(embedding.clone())
 
 
-def _initial_pair(clip: ClipBackbone, words: int, device: torch.device) -> tuple[_Pair, int]:
-    embedding, end = clip.embed(" ".join(["X"] * words))
-    return _Pair(embedding.repeat(2, 1, 1)).to(device), end
+def initial_pair(clip: ClipBackbone, settings: Settings) -> PromptPair:
+    """The prompt pair before any learning: "X X ... X" twice, or the texts of the settings.
+
+    Raises:
+        CliplitError: texts of different numbers of tokens; the pair is read at one position.
+    """
+    words = [text or " ".join(["X"] * settings.prompts.length) for text in settings.prompts.initial]
+    (backlit, end), (well_lit, other) = (clip.embed(text) for text in words)
+    if end != other:
+        raise CliplitError(f"prompts.initial: '{words[0]}' has {end - 1} tokens, '{words[1]}' {other - 1}; make them equal")
+    return PromptPair(torch.cat([backlit, well_lit]), end)
 
 
 def _previous_pair(run: Run, stage: str, device: torch.device) -> tuple[_Pair, torch.optim.Optimizer, int]:

@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 from cliplit import loops, training
 from cliplit.checks import CliplitError
 from cliplit.data import prepare_data
+from cliplit.enhancer import Enhancer
 from cliplit.runs import read_json, start_run
 
 LEARNED = ("prompts.safetensors", "enhancer.safetensors")
@@ -80,10 +81,12 @@ def test_a_killed_run_goes_on_to_the_same_bytes(trained, tmp_path, monkeypatch, 
     assert all((run.path / s / "log.csv").read_bytes() == (trained.path / s / "log.csv").read_bytes() for s in ("warmup", "prompts2"))
 
 
-def test_guard_starts_the_warm_up_anew_and_gives_up_in_the_end(tmp_path):
-    """A bias far below zero is the dead start that the guard is for: no light, white results."""
+def test_guard_starts_the_warm_up_anew_and_gives_up_in_the_end(tmp_path, monkeypatch):
+    """Every seed starts dead here: no light below the last ReLU, white results, no gradient."""
+    initialize = Enhancer.initialize
+    monkeypatch.setattr(Enhancer, "initialize", lambda self, seed: dead(initialize(self, seed)))
     overrides = {
-        "enhancement.initial_illumination": -1.0,
+        "enhancement.max_illumination": "inf",
         "enhancement.warmup_iterations": 20,
         "enhancement.guard_after": 2,
         "enhancement.guard_attempts": 3,
@@ -92,6 +95,12 @@ def test_guard_starts_the_warm_up_anew_and_gives_up_in_the_end(tmp_path):
     prepare_data(run)
     with pytest.raises(CliplitError, match="4 seeds in a row stayed below 8.0 dB"):
         training.warm_up(run)
+
+
+def dead(enhancer):
+    with torch.no_grad():
+        enhancer.cond_add1.bias.fill_(-1.0)
+    return enhancer
 
 
 def test_guard_lets_a_live_network_be(trained):

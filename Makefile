@@ -1,0 +1,37 @@
+# Everything runs in .venv, which needs nothing but python3 with venv.  make demo | test | lab | results | clean
+PYTHON ?= python3
+PROFILE ?= $(if $(QUICK),smoke,demo)
+RUN ?= runs/$(PROFILE)
+BIN := .venv/bin
+SEEDS := 0 1 2
+
+.PHONY: demo demo-quick test lab results clean env
+.DELETE_ON_ERROR:
+
+demo: env  ## the whole method on the embedded images, a few minutes; QUICK=1: seconds, learns nothing
+	$(BIN)/cliplit reproduce --profile $(PROFILE) --run $(RUN)
+
+demo-quick:
+	$(MAKE) demo QUICK=1
+
+test: env  ## all tests, also those marked slow
+	$(BIN)/python -m pytest
+
+lab: env  ## the notebooks in JupyterLab
+	$(BIN)/jupyter lab notebooks
+
+results: env  ## three seeds of the demo, and what is committed of them
+	for seed in $(SEEDS); do $(BIN)/cliplit reproduce --seed $$seed --run runs/results/seed$$seed || exit; done
+	$(BIN)/cliplit tables $(SEEDS:%=--run runs/results/seed%) --output results/demo/tables
+	$(BIN)/cliplit publish --run runs/results/seed0 --output results/demo
+
+clean:  ## the demo's runs, caches and the environment; your own runs stay
+	rm -rf runs/demo runs/smoke runs/results .venv .pytest_cache .ruff_cache build dist
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+env: .venv/stamp
+
+.venv/stamp: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
+	touch $@

@@ -1,0 +1,270 @@
+"""The command line. Everything heavy is imported by the command that needs it, so that help and refusals are quick."""
+
+import inspect as signatures
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from functools import wraps
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+import cliplit
+from cliplit.checks import CliplitError
+from cliplit.config import PROFILES, describe, from_json, overrides
+from cliplit.config import profile as get_profile
+from cliplit.runs import Run, default_path, read_json
+
+app = typer.Typer(
+    help="Reproduce CLIP-LIT (ICCV 2023): unsupervised backlit image enhancement.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+ProfileName = Annotated[str, typer.Option(help=f"Settings to start from: {', '.join(PROFILES)}.")]
+Changes = Annotated[
+    list[str],
+    typer.Option("--set", metavar="NAME=VALUE", help="Change a setting (`cliplit settings` lists them); repeatable."),
+]
+Runs = Annotated[list[Path], typer.Option("--run", metavar="DIR", help="A run; several are seeds of one experiment.")]
+Checkpoint = Annotated[Path, typer.Argument(help="A checkpoint: .safetensors of ours, or a released .pth.")]
+
+
+def _folder(about: str) -> Any:
+    return typer.Option(metavar="DIR", help=about)
+
+
+def _clip(about: str) -> Any:
+    return typer.Option(metavar="NAME", help=about)
+
+
+def _flag(name: str, about: str) -> Any:
+    return typer.Option(name, help=about)
+
+
+def main() -> None:
+    """Run the command line; an error of ours ends in one line and exit code 2, Ctrl-C in 130."""
+    try:
+        app()
+    except (CliplitError, OSError) as error:
+        print(f"cliplit: error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def _open_run(
+    profile: ProfileName = "demo",
+    run: Annotated[str, _folder("Directory of the run; by default runs/PROFILE.")] = "",
+    seed: Annotated[int, typer.Option(help="Seed of every random draw.")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
+    clip: Annotated[str, _clip("CLIP: tiny, MODEL/TAG of open_clip, MODEL/FILE, a file or a folder.")] = "",
+    identity_clip: Annotated[str, _clip("CLIP of the identity loss, if not the same; needs a ResNet.")] = "",
+    random_clip: Annotated[bool, _flag("--random-clip", "Random CLIP weights: a control; no download.")] = False,
+    backlit: Annotated[str, _folder("Your backlit training images; with --well-lit.")] = "",
+    well_lit: Annotated[str, _folder("Your well-lit training images, of other scenes.")] = "",
+    test_backlit: Annotated[str, _folder("Your backlit test images.")] = "",
+    test_reference: Annotated[str, _folder("Their references, of the same names; optional.")] = "",
+    skip_bad: Annotated[bool, _flag("--skip-bad", "Leave out training images that cannot be read.")] = False,
+    changes: Changes = (),
+) -> Run:
+    """The run that the options shared by several commands ask for; nothing is written yet."""
+    changed = {"seed": seed, "device": device} | _clip_settings(clip, identity_clip)
+    folders = {"backlit": backlit, "well_lit": well_lit, "test_backlit": test_backlit, "test_reference": test_reference}
+    changed |= {f"data.{name}": os.path.abspath(folder) for name, folder in folders.items() if folder}
+    changed |= {"clip.random": True} if random_clip else {}
+    changed |= {"data.skip_bad": True} if skip_bad else {}
+    return Run(run or default_path(profile), get_profile(profile, changed | _pairs(changes)))
+
+
+def _with_run(command: Callable[..., None]) -> Callable[..., None]:
+    """Put the options of `_open_run` before those of a command, whose first argument is the run."""
+    shared = signatures.signature(_open_run).parameters
+    own = list(signatures.signature(command).parameters.values())[1:]
+
+    @wraps(command)
+    def with_run(**options: Any) -> None:
+        run = _open_run(**{name: options.pop(name) for name in shared})
+        command(run, **options)
+
+    with_run.__signature__ = signatures.Signature([*shared.values(), *own])
+    return with_run
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=lambda wanted: _print_version(wanted))
+    ] = False,
+) -> None: ...
+
+
+@app.command()
+@_with_run
+def reproduce(chosen: Run, force: Annotated[bool, _flag("--force", "Build everything anew.")] = False) -> None:
+    """Execute the notebooks that are not up to date.
+
+    Ends with the table of the run and where to look.
+    """
+    from cliplit.reproduce import reproduce as execute
+
+    done = execute(chosen, force=force)
+    if not done:
+        print(f"nothing to do: all notebooks of {chosen.path} are up to date (--force builds everything anew)")
+    _report(chosen)
+
+
+@app.command()
+@_with_run
+def train(chosen: Run) -> None:
+    """The same without notebooks."""
+    from cliplit.reproduce import check_inputs
+
+    check_inputs(chosen)  # before the imports, which take a while
+    from cliplit.evaluation import evaluate, train_control
+    from cliplit.tables import write_tables
+    from cliplit.training import train as train_all
+
+    Run.start(chosen.path, chosen.settings)
+    train_all(chosen)
+    if chosen.settings.evaluation.control:
+        train_control(chosen)
+    evaluate(chosen)
+    write_tables([chosen], chosen.path / "tables")
+    _report(chosen)
+
+
+@app.command()
+def tables(runs: Runs, output: Annotated[str, _folder("By default tables/ of the first run.")] = "") -> None:
+    """Write tables of one or several runs.
+
+    As CSV, Markdown and LaTeX; several runs are seeds of one experiment.
+    """
+    from cliplit.tables import write_tables
+
+    written = write_tables([Run.open(path) for path in runs], Path(output or runs[0] / "tables"))
+    print("\n".join(map(str, written)))
+
+
+@app.command()
+def publish(
+    run: Annotated[Path, _folder("A finished run.")],
+    output: Annotated[Path, _folder("Where to.")],
+) -> None:
+    """Copy figures, notebooks and manifest of a run."""
+    from cliplit.reproduce import publish as copy
+
+    copies = copy(Run.open(run), output)
+    print(f"{len(copies)} files, {sum(path.stat().st_size for path in copies) / 1e6:.1f} MB in {output}")
+
+
+@app.command()
+def settings(profile: ProfileName = "demo", changes: Changes = ()) -> None:
+    """List the settings of a profile.
+
+    Beside the paper's value where it differs.
+    """
+    rows = describe(get_profile(profile, _pairs(changes)))
+    table = [["name", "value", "paper", "unit", "source", ""]]
+    for row in rows:
+        paper = "" if row["value"] == row["paper"] else _shown(row["paper"])
+        table.append(
+            [row["name"], _shown(row["value"]), paper, row.get("unit", ""), row.get("source", ""), row.get("about", "")]
+        )
+    _print_columns(table)
+
+
+@app.command()
+def export(
+    checkpoint: Checkpoint,
+    output: Annotated[Path, typer.Argument(metavar="OUT.pth", help="The file to write.")],
+    prefix: Annotated[bool, _flag("--prefix/--no-prefix", "`module.` before every name, as released.")] = True,
+) -> None:
+    """Write a checkpoint in the released format."""
+    from cliplit.checkpoints import RELEASED_PREFIX, export_released
+
+    export_released(checkpoint, output, RELEASED_PREFIX if prefix else "")
+    print(output)
+
+
+@app.command()
+def inspect(checkpoint: Checkpoint) -> None:
+    """Print what a checkpoint says of itself."""
+    from cliplit.checkpoints import read_metadata
+
+    notes = read_metadata(checkpoint)
+    if "settings" not in notes:
+        print(f"released format, without notes: {_released_kind(checkpoint)}")
+        return
+    stored = from_json(notes.pop("settings"))
+    changes = {"profile": stored.profile, "seed": stored.seed} | overrides(stored)
+    _print_columns([[name, _shown(value)] for name, value in (notes | changes).items()])
+
+
+def _clip_settings(clip: str, identity: str) -> dict[str, str]:
+    """Names of both CLIPs; one with a ResNet serves both losses."""
+    if clip and not identity:
+        from cliplit.backbone import has_resnet
+
+        identity = clip if has_resnet(_absolute(clip)) else ""
+    given = {"clip.similarity": _absolute(clip), "clip.identity": _absolute(identity)}
+    return {name: value for name, value in given.items() if value}
+
+
+def _absolute(clip: str) -> str:
+    """A CLIP's name with the path in it, if any, made absolute, so that a run does not depend on where it is started."""
+    model, _, file = clip.partition("/")
+    if Path(file).is_file():
+        return f"{model}/{os.path.abspath(file)}"
+    return os.path.abspath(clip) if clip and Path(clip).exists() else clip
+
+
+def _pairs(changes: Sequence[str]) -> dict[str, str]:
+    pairs = [change.partition("=") for change in changes]
+    for change, (name, equals, _) in zip(changes, pairs):
+        if not name or not equals:
+            raise CliplitError(f"--set {change} is not of the form NAME=VALUE")
+    return {name: value for name, _, value in pairs}
+
+
+def _report(run: Run) -> None:
+    """What was left out, the table, and where to look."""
+    skipped = (read_json(run.path / "data" / "data.json") or {}).get("skipped", [])
+    if skipped:
+        print(f"images skipped: {len(skipped)}", *skipped, sep="\n  ", file=sys.stderr)
+    table = run.path / "tables" / "stages.md"
+    if table.is_file():
+        print(f"\n{table.read_text(encoding='utf-8')}")
+    for name in ("tables", "figures", "notebooks"):
+        if (run.path / name).is_dir():
+            print(f"{name:10} {run.path / name}")
+
+
+def _released_kind(checkpoint: Path) -> str:
+    from cliplit.checkpoints import load_enhancer, load_prompts
+
+    try:
+        return f"prompt pair {tuple(load_prompts(checkpoint).embedding.shape)}"
+    except CliplitError:
+        load_enhancer(checkpoint)  # its refusal says what an enhancer has
+        return "enhancer"
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, (tuple, list)):
+        return ",".join(map(_shown, value))
+    return json.dumps(value) if isinstance(value, dict) else str(value)
+
+
+def _print_columns(rows: list[list[str]]) -> None:
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip())
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"cliplit {cliplit.__version__}")
+        raise typer.Exit

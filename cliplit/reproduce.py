@@ -1,0 +1,236 @@
+"""Execute the numbered notebooks of a run through papermill; leave out those that have nothing to do."""
+
+import json
+import re
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+import cliplit
+from cliplit.checks import CliplitError
+from cliplit.config import overrides
+from cliplit.runs import Run, read_json, sha256, write_json
+
+RESULTS = ("figures", "tables")  # what notebooks write beside the stages
+
+
+def reproduce(run: Run, notebooks: Path | None = None, force: bool = False) -> list[Path]:
+    """Execute the notebooks of a run in numeric order, from the first one that is out of date.
+
+    A notebook is up to date while its source, its parameters, the version of cliplit, its stages and its results
+    are those of its last execution. Executed copies lie in <run>/notebooks, also after a failure.
+
+    Args:
+        notebooks: their folder; by default that of the checkout or of the installed package.
+        force: build all stages anew and execute everything.
+    Returns:
+        The executed copies; none if everything is up to date.
+    Raises:
+        CliplitError: no notebooks, parameters they do not have, inputs that are not there, or a cell that failed.
+    """
+    sources = list_notebooks(notebooks or notebooks_folder())
+    if (run.path / "notebooks").resolve() == sources[0].parent.resolve():
+        raise CliplitError(f"{run.path}: executed copies would replace the notebooks; choose another one with --run")
+    pending = sources if force else _pending(sources, run)
+    if pending:
+        check_inputs(run)
+        _check_parameters(pending, run)
+        Run.start(run.path, run.settings)
+        if force:
+            _remove_stages(run)
+        _execute_all(pending, run)
+    return [_executed(source, run) for source in pending]
+
+
+def publish(run: Run, target: Path) -> list[Path]:
+    """Copy what is worth keeping of a run: figures, executed notebooks (without absolute paths), manifest.
+
+    Raises:
+        CliplitError: the run is not finished.
+    """
+    stale = [stage for stage in run.plan if not run.is_current(stage)]
+    if stale:
+        raise CliplitError(f"{run.path}: stage '{stale[0]}' is missing or out of date; run `cliplit reproduce` first")
+    if (target / "notebooks").resolve() == notebooks_folder().resolve():
+        raise CliplitError(f"{target}: executed copies would replace the notebooks; choose another folder")
+    files = [run.path / "manifest.json", *run.path.glob("figures/*.png"), *run.path.glob("notebooks/*.ipynb")]
+    copies = [target / file.relative_to(run.path) for file in sorted(files)]
+    for file, copy in zip(sorted(files), copies):
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, copy)
+        if copy.suffix == ".ipynb":
+            _forget_paths(copy)
+    return copies
+
+
+def notebooks_folder() -> Path:
+    """Folder of the notebooks: of the checkout that cliplit runs from, else of the installed package."""
+    package = Path(cliplit.__file__).parent
+    return (package.parent if (package.parent / "pyproject.toml").is_file() else package) / "notebooks"
+
+
+def list_notebooks(folder: Path) -> list[Path]:
+    """Numbered notebooks of a folder, in numeric order.
+
+    Raises:
+        CliplitError: there are none.
+    """
+    found = [path for path in folder.glob("*.ipynb") if re.match(r"\d+_", path.name)]
+    if not found:
+        raise CliplitError(f"{folder}: no numbered notebooks here (00_name.ipynb ...)")
+    return sorted(found, key=lambda path: (int(path.name.split("_")[0]), path.name))
+
+
+def parameters(run: Run) -> dict[str, Any]:
+    """What the cell tagged `parameters` of every notebook is given."""
+    changed = overrides(run.settings)
+    seed = changed.pop("seed", 0)
+    return {"profile": run.settings.profile, "run": str(run.path), "seed": seed, "overrides": changed}
+
+
+def check_inputs(run: Run) -> None:
+    """Look for the folders and CLIP weights of a run before anything is started.
+
+    Raises:
+        CliplitError: they are not there, or cannot be had; or there is no such device.
+    """
+    from cliplit.backbone import check_available
+    from cliplit.data import check_folders
+    from cliplit.training import pick_device
+
+    pick_device(run.settings)
+    check_folders(run.settings.data)
+    for name in {run.settings.clip.similarity, run.settings.clip.identity}:
+        check_available(name, run.settings.clip.random)
+
+
+def _remove_stages(run: Run) -> None:
+    for stage in run.plan:
+        shutil.rmtree(run.path / stage, ignore_errors=True)
+
+
+def _pending(sources: list[Path], run: Run) -> list[Path]:
+    """The notebooks from the first one on that is out of date."""
+    current = run.current()
+    first = next((n for n, source in enumerate(sources) if not _up_to_date(source, run, current)), len(sources))
+    return sources[first:]
+
+
+def _up_to_date(source: Path, run: Run, current: list[str]) -> bool:
+    record = read_json(_record(source, run)) or {}
+    return (
+        record.get("inputs") == _inputs(source, run)
+        and _executed(source, run).is_file()
+        and all((run.path / result).is_file() for result in record["results"])
+        and all(stage.name in current for stage in run.plan.values() if stage.notebook == source.stem)
+    )
+
+
+def _inputs(source: Path, run: Run) -> dict[str, Any]:
+    given = parameters(run)
+    del given["run"]  # a run that was moved is still the same
+    return {"cliplit": cliplit.__version__, "notebook": sha256(source), "parameters": given}
+
+
+def _executed(source: Path, run: Run) -> Path:
+    return run.path / "notebooks" / source.name
+
+
+def _record(source: Path, run: Run) -> Path:
+    return _executed(source, run).with_suffix(".json")
+
+
+def _check_parameters(sources: list[Path], run: Run) -> None:
+    import papermill
+
+    for source in sources:
+        try:
+            valid = papermill.inspect_notebook(source)
+        except (ValueError, AttributeError, KeyError) as error:
+            raise CliplitError(f"{source}: not a notebook that papermill can read ({error})") from None
+        unknown = [name for name in parameters(run) if name not in valid]
+        if unknown:
+            known = ", ".join(valid) or "none; is a cell tagged `parameters`?"
+            raise CliplitError(f"{source}: unknown parameter {', '.join(unknown)}; valid: {known}")
+
+
+def _execute_all(sources: list[Path], run: Run) -> None:
+    cells = sum(_code_cells(source) + 1 for source in sources)  # papermill adds one with the parameters
+    for source in sources:
+        _record(source, run).unlink(missing_ok=True)
+    with tqdm(total=cells, unit="cell", dynamic_ncols=True) as bar:
+        for source in sources:
+            bar.set_description(source.stem)
+            _execute(source, run, bar)
+
+
+def _execute(source: Path, run: Run, bar: tqdm) -> None:
+    import papermill
+    from nbclient.exceptions import DeadKernelError
+
+    target, inputs, before = _executed(source, run), _inputs(source, run), _results(run)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        papermill.execute_notebook(
+            source,
+            target,
+            parameters(run),
+            kernel_name="python3",
+            language="python",
+            progress_bar=False,
+            kernel_manager_class=_kernel_manager_class(),
+            shutdown_kernel="immediate",
+            on_cell_executed=lambda **_: bar.update(),
+        )
+    except papermill.PapermillExecutionError as error:
+        where = f"executed copy: {target}"
+        raise CliplitError(f"{source.stem}, cell [{error.exec_count}]: {_last_line(error)} ({where})") from None
+    except DeadKernelError:
+        raise CliplitError(f"{source.stem}: the kernel died, maybe out of memory (executed copy: {target})") from None
+    written = [name for name, changed in _results(run).items() if before.get(name) != changed]
+    write_json({"inputs": inputs, "results": written}, _record(source, run))
+
+
+def _kernel_manager_class() -> type:
+    from jupyter_client.kernelspec import KernelSpec
+    from jupyter_client.manager import AsyncKernelManager
+
+    class ThisInterpreter(AsyncKernelManager):
+        """Starts the interpreter that runs cliplit, whatever kernels are registered; without progress bars."""
+
+        kernel_spec = KernelSpec(
+            argv=[sys.executable, "-m", "ipykernel_launcher", "--log-level=ERROR", "-f", "{connection_file}"],
+            env={"TQDM_DISABLE": "1"},
+            display_name="Python 3",
+            language="python",
+        )
+
+    return ThisInterpreter
+
+
+def _last_line(error: Any) -> str:
+    """The exception of a cell in one line; ours speak for themselves."""
+    message = " ".join(error.evalue.split())
+    return message if error.ename == CliplitError.__name__ else f"{error.ename}: {message}"
+
+
+def _code_cells(source: Path) -> int:
+    cells = json.loads(source.read_text(encoding="utf-8"))["cells"]
+    return sum(cell["cell_type"] == "code" and bool("".join(cell["source"]).strip()) for cell in cells)
+
+
+def _results(run: Run) -> dict[str, int]:
+    """Figures and tables of a run, and when they were changed."""
+    files = (file for folder in RESULTS for file in (run.path / folder).rglob("*") if file.is_file())
+    return {str(file.relative_to(run.path)): file.stat().st_mtime_ns for file in files}
+
+
+def _forget_paths(notebook: Path) -> None:
+    content = json.loads(notebook.read_text(encoding="utf-8"))
+    record = content["metadata"]["papermill"]
+    for key in ("input_path", "output_path"):
+        record[key] = Path(record[key]).name
+    write_json(content, notebook)

@@ -1,0 +1,79 @@
+"""Throw-away notebooks, and one run of the real ones for all tests that look at its outcome."""
+
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from cliplit.checks import CliplitError
+from cliplit.cli import main
+from cliplit.reproduce import list_notebooks, notebooks_folder, reproduce
+from cliplit.runs import Run, read_json, start_run
+
+PARAMETERS = 'profile = "demo"\nrun = ""\nseed = 0\noverrides = {}'
+
+
+def write_notebook(path: Path, *cells: str, parameters: str = PARAMETERS) -> Path:
+    """A notebook with a cell tagged `parameters` and the given cells."""
+    first = nbformat.v4.new_code_cell(parameters, metadata={"tags": ["parameters"]})
+    notebook = nbformat.v4.new_notebook(cells=[first, *map(nbformat.v4.new_code_cell, cells)])
+    notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nbformat.write(notebook, path)
+    return path
+
+
+def builds(run: Run) -> dict[str, str]:
+    """Build id of every finished stage."""
+    return {stage: read_json(run.path / stage / "stage.json")["build"] for stage in run.current()}
+
+
+@pytest.fixture
+def cli(capsys, monkeypatch):
+    """Run the command line in this process: exit code, lines on stdout, lines on stderr."""
+
+    def call(*arguments) -> tuple[int, list[str], list[str]]:
+        monkeypatch.setattr(sys, "argv", ["cliplit", *map(str, arguments)])
+        code = 0
+        try:
+            main()
+        except SystemExit as ended:
+            code = ended.code or 0
+        shown = capsys.readouterr()
+        return code, shown.out.splitlines(), shown.err.splitlines()
+
+    return call
+
+
+@dataclass
+class Reproduced:
+    """A run of the real notebooks that failed in 02 and then went on."""
+
+    run: Run
+    error: str  # of the failure
+    builds: dict[str, str]  # at the failure
+    resumed: list[Path]  # what was executed after it
+
+
+@pytest.fixture(scope="session")
+def reproduced(tmp_path_factory) -> Reproduced:
+    folder = tmp_path_factory.mktemp("reproduced")
+    run = start_run("smoke", folder / "run")
+    with pytest.raises(CliplitError) as failure:
+        reproduce(run, _with_failing_end(folder / "notebooks", "02_enhancer_training"))
+    before = builds(run)
+    return Reproduced(run, str(failure.value), before, reproduce(run))
+
+
+def _with_failing_end(folder: Path, name: str) -> Path:
+    """A copy of the real notebooks, one of which fails in its last cell."""
+    folder.mkdir()
+    for source in list_notebooks(notebooks_folder()):
+        shutil.copy(source, folder)
+    notebook = nbformat.read(folder / f"{name}.ipynb", as_version=4)
+    notebook.cells.append(nbformat.v4.new_code_cell("raise RuntimeError('pulled the plug')"))
+    nbformat.write(notebook, folder / f"{name}.ipynb")
+    return folder

@@ -1,0 +1,130 @@
+"""CLIP backbones by name: tiny, files, folders, random weights, and one line where weights cannot be had."""
+
+import json
+
+import pytest
+import torch
+from golden_models import TEXT, golden_numbers, vit_backbone
+from safetensors.torch import save_file
+
+from cliplit import backbone
+from cliplit.backbone import TINY, has_resnet, load_backbone
+from cliplit.checks import CliplitError
+
+EXACT_TOLERANCE = 1e-5  # other lengths take other kernels
+IMAGES = torch.rand(2, 3, 40, 52, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    return load_backbone("tiny")
+
+
+def test_tiny_serves_both_losses(tiny):
+    features, activations = tiny.encode_with_activations(IMAGES)
+    assert has_resnet("tiny") and len(activations) == 5
+    torch.testing.assert_close(features, tiny.encode_image(IMAGES))
+    assert features.shape[-1] == tiny.encode_text("a backlit photo").shape[-1]
+    assert not any(p.requires_grad for p in tiny.parameters()) and not tiny.clip.training
+
+
+def test_tiny_is_small_and_says_what_it_was_trained_on():
+    assert TINY.stat().st_size < 5_000_000
+    with backbone.safe_open(TINY, "pt") as file:
+        metadata = file.metadata()
+    assert metadata["training_data"] and json.loads(metadata["settings"]) and json.loads(metadata["evaluation"])
+
+
+def test_tiny_by_path_is_the_same_model(tiny):
+    assert torch.equal(load_backbone(str(TINY)).encode_image(IMAGES), tiny.encode_image(IMAGES))
+
+
+def test_only_the_positions_up_to_the_end_matter():
+    clip, embedding = vit_backbone(), golden_numbers()["prompt.embedding"]
+    other = embedding.clone()
+    other[:, 18:] = 1.0
+    assert torch.equal(clip.encode_prompts(embedding, 17), clip.encode_prompts(other, 17))
+    ids, _ = clip.tokenize("a well-lit photo")
+    torch.testing.assert_close(clip.encode_text("a well-lit photo"), clip.clip.encode_text(ids), rtol=0, atol=EXACT_TOLERANCE)
+
+
+def test_random_weights_are_seeded_and_leave_the_global_generator_alone(tiny):
+    state = torch.get_rng_state()
+    one, same, other = (load_backbone("tiny", random=True, seed=seed).encode_image(IMAGES) for seed in (1, 1, 2))
+    assert torch.equal(state, torch.get_rng_state())
+    assert torch.equal(one, same) and not torch.equal(one, other) and not torch.equal(one, tiny.encode_image(IMAGES))
+
+
+def test_antialiasing_is_a_setting(tiny):
+    large = torch.rand(1, 3, 300, 300)
+    smooth = load_backbone("tiny", antialias=True)
+    assert smooth.preprocess(large).std() < tiny.preprocess(large).std()
+
+
+def make_folder(folder):
+    """A CLIP in the hub's layout, as open_clip writes it."""
+    vision = {"image_size": 64, "layers": 1, "width": 64, "head_width": 64, "patch_size": 32}
+    config = {"embed_dim": 32, "vision_cfg": vision, "text_cfg": TEXT | {"layers": 1}}
+    import open_clip
+
+    clip = open_clip.model.CLIP(**config)
+    folder.mkdir()
+    save_file(clip.state_dict(), folder / "open_clip_model.safetensors")
+    preprocess = {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]}
+    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": config, "preprocess_cfg": preprocess}))
+    return clip
+
+
+def test_a_folder_in_the_hubs_layout(tmp_path):
+    clip = make_folder(tmp_path / "clip")
+    loaded = load_backbone(str(tmp_path / "clip"))
+    assert torch.equal(loaded.mean.flatten(), torch.tensor([0.5] * 3)) and loaded.image_size == 64
+    assert torch.equal(loaded.clip.visual.proj, clip.visual.proj)
+    assert not has_resnet(str(tmp_path / "clip"))
+    with pytest.raises(CliplitError, match="no ResNet tower"):
+        loaded.encode_with_activations(IMAGES)
+
+
+def test_a_folder_with_weights_of_another_model(tmp_path):
+    make_folder(tmp_path / "clip")
+    save_file({"a": torch.zeros(1)}, tmp_path / "clip" / "open_clip_model.safetensors")
+    with pytest.raises(CliplitError, match="not a CLIP that open_clip can load"):
+        load_backbone(str(tmp_path / "clip"))
+
+
+def test_weights_of_an_open_clip_model_from_a_file(tmp_path):
+    import open_clip
+
+    state = open_clip.create_model("ViT-B-32-quickgelu").state_dict()
+    save_file(state, tmp_path / "weights.safetensors")
+    loaded = load_backbone(f"ViT-B-32-quickgelu/{tmp_path}/weights.safetensors")
+    assert torch.equal(loaded.clip.visual.proj, state["visual.proj"])
+    (tmp_path / "bad.pt").write_bytes(b"nothing")
+    with pytest.raises(CliplitError, match="bad.pt: not the weights of CLIP 'ViT-B-32-quickgelu'"):
+        load_backbone(f"ViT-B-32-quickgelu/{tmp_path}/bad.pt")
+
+
+@pytest.mark.parametrize(
+    "name, words",
+    [
+        ("nothing", "'nothing' is unknown: not a file or folder, nor MODEL/TAG"),
+        ("ViT-Z/openai", "is unknown"),
+        ("ViT-B-32/nowhere", "'nowhere' is neither a file nor a tag of ViT-B-32 .tags: openai"),
+    ],
+)
+def test_unknown_names(name, words):
+    with pytest.raises(CliplitError, match=words):
+        load_backbone(name)
+
+
+def test_weights_that_cannot_be_had_end_in_one_line(monkeypatch, tmp_path):
+    monkeypatch.setattr(backbone, "reachable", lambda url: False)
+    monkeypatch.setattr(backbone, "_cached", lambda repository: None)
+    with pytest.raises(CliplitError) as error:
+        load_backbone("ViT-B-32-quickgelu/openai")
+    line = str(error.value)
+    assert "\n" not in line and all(word in line for word in ("timm/", "cannot be reached", "--clip tiny", "--random-clip"))
+
+
+def test_an_unreachable_address_is_found_out_quickly():
+    assert not backbone.reachable("http://127.0.0.1:9")

@@ -1,0 +1,211 @@
+"""The command line: settings from options, one line and exit code 2 for anything wrong, export and inspect."""
+
+import shutil
+import socket
+import time
+
+import pytest
+import torch
+from PIL import Image
+
+import cliplit
+from cliplit import backbone
+from cliplit.checkpoints import PromptPair, save_enhancer, save_prompts
+from cliplit.cli import _open_run
+from cliplit.config import SMOKE
+from cliplit.enhancer import Enhancer
+from cliplit.runs import read_json
+
+
+def write_images(folder, count=4, size=70, names="{:02}.jpg"):
+    folder.mkdir(parents=True, exist_ok=True)
+    for n in range(count):
+        Image.effect_noise((size, size), 60).convert("RGB").save(folder / names.format(n))
+    return folder
+
+
+def truncate(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+@pytest.fixture
+def folders(tmp_path):
+    """Own images: backlit, well-lit, test, references."""
+    return {name: write_images(tmp_path / name) for name in ("backlit", "well-lit", "test-backlit", "test-reference")}
+
+
+def options(folders) -> list[str]:
+    return [part for name, folder in folders.items() for part in (f"--{name}", str(folder))]
+
+
+@pytest.fixture(params=["train", "reproduce"])
+def refused(request, cli, tmp_path):
+    """The line with which both commands refuse options."""
+
+    def call(*arguments) -> str:
+        code, out, err = cli(request.param, "--profile", "smoke", "--run", tmp_path / "run", *arguments)
+        assert code == 2 and out == []
+        line = err[-1]  # before it, `reproduce` may have shown its progress bar
+        assert line.startswith("cliplit: error: ") and not any("Traceback" in shown for shown in err)
+        assert request.param == "reproduce" or err == [line]
+        return line
+
+    return call
+
+
+def test_help_version_and_usage_errors(cli):
+    assert cli("--version") == (0, [f"cliplit {cliplit.__version__}"], [])
+    code, out, _ = cli("reproduce", "--help")
+    assert code == 0 and {"--profile", "--run", "--clip", "--backlit", "--set", "--force"} <= set(" ".join(out).split())
+    assert cli("frobnicate")[0] == cli("train", "--frobnicate")[0] == cli("train", "--seed", "x")[0] == 2
+
+
+def test_options_become_settings(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    changes = ["enhancement.iterations=7", "data.skip_bad=false"]
+    run = _open_run("smoke", "here", 5, "cpu", "tiny", random_clip=True, backlit="dark", skip_bad=True, changes=changes)
+    settings = run.settings
+    assert (settings.seed, settings.device, settings.clip.random, settings.enhancement.iterations) == (
+        5,
+        "cpu",
+        True,
+        7,
+    )
+    assert settings.data.backlit == str(tmp_path / "dark") and settings.data.skip_bad is False
+    assert not (tmp_path / "here").exists()
+
+
+def test_one_clip_serves_both_losses_if_it_has_a_resnet(tmp_path):
+    assert _open_run("paper", clip="tiny").settings.clip.identity == "tiny"
+    assert _open_run("paper", clip="tiny", identity_clip="RN50/openai").settings.clip.identity == "RN50/openai"
+    assert _open_run("paper", clip="ViT-B-32/openai").settings.clip.identity == "RN101-quickgelu/openai"
+
+
+def test_a_clip_file_is_found_from_anywhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(backbone.TINY, tmp_path / "mine.safetensors")
+    assert _open_run(clip="mine.safetensors").settings.clip.similarity == str(tmp_path / "mine.safetensors")
+    name = _open_run(clip="ViT-B-32/mine.safetensors").settings.clip.similarity
+    assert name == f"ViT-B-32/{tmp_path}/mine.safetensors"
+
+
+def test_unknown_settings_and_wrong_types(refused):
+    line = refused("--set", "enhancement.iteration=3")
+    assert "unknown setting 'enhancement.iteration'; did you mean enhancement.iterations" in line
+    assert "is of type int, got 'many'" in refused("--set", "prompts.iterations=many")
+    assert "is not of the form NAME=VALUE" in refused("--set", "prompts.iterations")
+    assert "unknown profile 'domo'; valid: demo, smoke, paper" in refused("--profile", "domo")
+    assert "device 'toaster' cannot be used here" in refused("--device", "toaster")
+
+
+def test_bad_folders(refused, folders, tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "text").mkdir()
+    (tmp_path / "text" / "notes.txt").write_text("no image")
+    for bad in ("empty", "text"):
+        assert f"{tmp_path / bad}: no images in this folder" in refused(*options(folders | {"backlit": tmp_path / bad}))
+    assert "no such folder" in refused(*options(folders | {"test-backlit": tmp_path / "none"}))
+    assert "go together" in refused("--backlit", folders["backlit"])
+    assert not (tmp_path / "run").exists()
+
+
+def test_references_that_do_not_match(refused, folders):
+    (folders["test-reference"] / "00.jpg").rename(folders["test-reference"] / "zero.jpg")
+    assert "do not match by stem: 1 without partner" in refused(*options(folders))
+
+
+def test_a_truncated_training_image_is_refused(refused, folders):
+    truncate(folders["backlit"] / "01.jpg")
+    line = refused(*options(folders))
+    assert str(folders["backlit"] / "01.jpg") in line and "--skip-bad" in line
+
+
+def test_bad_images_are_skipped_named_and_counted(cli, folders, tmp_path):
+    bad = [folders["well-lit"] / "01.jpg", folders["test-backlit"] / "02.jpg"]
+    for path in bad:
+        truncate(path)
+    quick = ["--set", "evaluation.control=false", "--set", "refinement.rounds=0", "--skip-bad"]
+    code, out, err = cli("train", "--profile", "smoke", "--run", tmp_path / "run", *options(folders), *quick)
+    assert code == 0 and "images skipped: 2" in err
+    assert all(any(str(path) in line for line in err) for path in bad)
+    assert read_json(tmp_path / "run" / "evaluation" / "evaluation.json")["images"] == 3
+    assert any("initial" in line for line in out)
+
+
+def test_weights_that_cannot_be_had_end_before_anything_starts(refused, monkeypatch, tmp_path):
+    monkeypatch.setattr(backbone, "reachable", lambda url: False)
+    monkeypatch.setattr(backbone, "_cached", lambda repository: None)
+    line = refused("--clip", "ViT-B-32-quickgelu/openai")
+    assert "ViT-B-32-quickgelu/openai" in line and "--clip tiny" in line and "--random-clip" in line
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_that_is_no_run_is_left_alone(refused, tmp_path):
+    (tmp_path / "run" / "data").mkdir(parents=True)
+    assert "neither empty nor a run" in refused()
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["data"]
+
+
+def test_settings_shows_the_papers_values(cli):
+    code, out, _ = cli("settings", "--profile", "demo", "--set", "prompts.iterations=8000")
+    rows = {line.split()[0]: line.split() for line in out}
+    assert code == 0 and rows["clip.similarity"][1:3] == ["tiny", "ViT-B-32-quickgelu/openai"]
+    assert rows["prompts.iterations"][1:] == ["8000", "iterations", "code"]
+
+
+def test_tables_of_several_seeds(cli, reproduced, tmp_path):
+    path = reproduced.run.path
+    code, out, _ = cli("tables", "--run", path, "--run", path, "--output", tmp_path / "tables")
+    header = (tmp_path / "tables" / "stages.csv").read_text().splitlines()[0]
+    assert code == 0 and str(tmp_path / "tables" / "stages.csv") in out
+    assert header.startswith("stage,psnr,psnr_std") and "psnr_seed_std" in header
+    shown = cli("tables", "--run", tmp_path)
+    assert shown[0] == 2 and "no run here" in shown[2][0]
+
+
+def test_inspect_and_export(cli, tmp_path):
+    checkpoint = tmp_path / "a.safetensors"
+    save_enhancer(Enhancer(), checkpoint, SMOKE, "enhancer0", 12)
+    rows = dict(line.split(maxsplit=1) for line in cli("inspect", checkpoint)[1])
+    assert (rows["stage"], rows["iteration"], rows["profile"]) == ("enhancer0", "12", "smoke")
+    for flags, prefix in ([], "module."), (["--no-prefix"], ""):
+        assert cli("export", checkpoint, tmp_path / "out.pth", *flags)[0] == 0
+        assert prefix + "cond1.weight" in torch.load(tmp_path / "out.pth", weights_only=True)
+    code, out, _ = cli("inspect", tmp_path / "out.pth")
+    assert code == 0 and out[0].startswith("released format")
+
+
+def test_inspect_prompts(cli, tmp_path):
+    save_prompts(PromptPair(torch.zeros(2, 77, 8), 17), tmp_path / "p.safetensors", SMOKE, "prompts1", 3)
+    assert "prompts1" in " ".join(cli("inspect", tmp_path / "p.safetensors")[1])
+    cli("export", tmp_path / "p.safetensors", tmp_path / "p.pth")
+    code, out, _ = cli("inspect", tmp_path / "p.pth")
+    assert code == 0 and "(2, 77, 8)" in out[0]
+
+
+@pytest.mark.parametrize("command", ["inspect", "export"])
+def test_wrong_checkpoints(cli, tmp_path, command):
+    torch.save({"something": torch.zeros(1)}, tmp_path / "foreign.pth")
+    (tmp_path / "garbage.safetensors").write_bytes(b"\0" * 40)
+    for name in ("foreign.pth", "garbage.safetensors", "missing.pth"):
+        output = [tmp_path / "out.pth"] if command == "export" else []
+        code, out, err = cli(command, tmp_path / name, *output)
+        assert (code, out, len(err)) == (2, [], 1) and str(tmp_path / name) in err[0]
+    assert not (tmp_path / "out.pth").exists()
+
+
+def test_an_unwritable_place_is_one_line(cli, tmp_path):
+    (tmp_path / "file").touch()
+    code, _, err = cli("train", "--profile", "smoke", "--run", tmp_path / "file" / "run")
+    assert code == 2 and len(err) == 1 and "cannot write a run there" in err[0]
+
+
+def test_an_unanswered_name_server_does_not_hold_things_up(monkeypatch):
+    def silent(*_, **__):
+        time.sleep(5)
+        raise OSError("no answer")
+
+    monkeypatch.setattr(socket, "getaddrinfo", silent)
+    monkeypatch.setattr(backbone, "REACH_TIMEOUT", 0.2)
+    began = time.monotonic()
+    assert not backbone.reachable("https://huggingface.co") and time.monotonic() - began < 4

@@ -1,0 +1,148 @@
+"""Images and data sets: opened defensively, one line for whatever is wrong."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from cliplit import data, embedded
+from cliplit.checks import CliplitError
+from cliplit.data import prepare_data, training_images
+from cliplit.images import list_images, read_image, write_image
+from cliplit.runs import start_run
+
+
+def save(array, path, **options):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(array).save(path, **options)
+
+
+def noise(*shape, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+
+
+@pytest.fixture
+def folders(tmp_path):
+    for n in range(3):
+        for kind in ("backlit", "well", "test", "reference"):
+            save(noise(20, 30, 3, seed=n), tmp_path / kind / f"{n}.png")
+    return tmp_path
+
+
+def options(folders, **more):
+    sides = {"data.backlit": "backlit", "data.well_lit": "well", "data.test_backlit": "test", "data.test_reference": "reference"}
+    return {key: str(folders / name) for key, name in sides.items()} | more
+
+
+def truncate(path):
+    save(noise(64, 64, 3), path)
+    path.write_bytes(path.read_bytes()[:700])
+
+
+@pytest.mark.parametrize("suffix", ["png", "bmp", "tiff"])
+def test_round_trip(tmp_path, suffix):
+    array = noise(9, 7, 3)
+    save(array, tmp_path / f"a.{suffix}")
+    image = read_image(tmp_path / f"a.{suffix}")
+    assert image.shape == (3, 9, 7) and torch.equal((image * 255).round().to(torch.uint8).movedim(0, -1), torch.from_numpy(array))
+    write_image(image, tmp_path / "b.png")
+    assert torch.equal(read_image(tmp_path / "b.png"), image)
+
+
+def test_grey_alpha_palette_16_bit_and_orientation(tmp_path):
+    save(noise(8, 6), tmp_path / "grey.png")
+    save(noise(8, 6, 4), tmp_path / "alpha.png")
+    Image.fromarray(noise(8, 6, 3)).convert("P").save(tmp_path / "palette.png")
+    save((np.arange(48, dtype=np.uint16) * 1300).reshape(8, 6), tmp_path / "deep.png")
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned by 90 degrees
+    save(noise(8, 6, 3), tmp_path / "turned.jpg", exif=exif)
+    shapes = {path.stem: tuple(read_image(path).shape) for path in list_images(tmp_path)}
+    assert shapes == {"alpha": (3, 8, 6), "deep": (3, 8, 6), "grey": (3, 8, 6), "palette": (3, 8, 6), "turned": (3, 6, 8)}
+    deep = read_image(tmp_path / "deep.png")
+    assert abs(deep.max().item() - 47 * 1300 / 65535) < 1 / 255 and torch.equal(deep[0], deep[2])
+
+
+def test_files_that_are_no_images(tmp_path):
+    truncate(tmp_path / "short.jpg")
+    (tmp_path / "empty.png").touch()
+    (tmp_path / "text.jpg").write_text("hello")
+    for path in [*list_images(tmp_path), tmp_path / "missing.png"]:
+        with pytest.raises(CliplitError) as error:
+            read_image(path)
+        assert str(path) in str(error.value) and "\n" not in str(error.value)
+
+
+def test_folders_without_images(tmp_path):
+    (tmp_path / "notes.txt").write_text("hello")
+    with pytest.raises(CliplitError, match="no images in this folder"):
+        list_images(tmp_path)
+    with pytest.raises(CliplitError, match="no such folder"):
+        list_images(tmp_path / "nowhere")
+
+
+def test_own_folders(folders, tmp_path):
+    run = start_run("smoke", tmp_path / "run", overrides=options(folders))
+    record = prepare_data(run)
+    backlit, well_lit = training_images(run)
+    assert len(backlit) == len(well_lit) == 3 and backlit[[0, 2]].shape == (2, 3, 64, 64)
+    assert [test.name for test in data.test_images(run)] == ["0", "1", "2"] and data.test_images(run)[0].reference.shape == (3, 20, 30)
+    assert record["training"]["backlit"][0]["sha256"] and record["skipped"] == []
+
+
+def test_changed_folders_are_prepared_again(folders, tmp_path):
+    run = start_run("smoke", tmp_path / "run", overrides=options(folders))
+    prepare_data(run)
+    save(noise(20, 30, 3, seed=9), folders / "well" / "new.png")
+    prepare_data(run)
+    assert len(training_images(run)[1]) == 4
+
+
+def test_truncated_training_image(folders, tmp_path):
+    truncate(folders / "backlit" / "bad.jpg")
+    with pytest.raises(CliplitError, match="bad.jpg: cannot be read as an image.*--skip-bad"):
+        prepare_data(start_run("smoke", tmp_path / "run", overrides=options(folders)))
+    run = start_run("smoke", tmp_path / "run", overrides=options(folders, **{"data.skip_bad": True}))
+    assert "bad.jpg" in prepare_data(run)["skipped"][0] and len(training_images(run)[0]) == 3
+
+
+def test_truncated_test_image_is_named_and_left_out(folders, tmp_path):
+    truncate(folders / "test" / "bad.jpg")
+    truncate(folders / "reference" / "bad.jpg")
+    run = start_run("smoke", tmp_path / "run", overrides=options(folders))
+    assert "bad.jpg" in prepare_data(run)["skipped"][0] and len(data.test_images(run)) == 3
+
+
+def test_references_that_do_not_match(folders, tmp_path):
+    save(noise(20, 30, 3), folders / "test" / "alone.png")
+    with pytest.raises(CliplitError, match=r"1 without partner in .*reference \(alone\)"):
+        prepare_data(start_run("smoke", tmp_path / "run", overrides=options(folders)))
+
+
+def test_references_of_another_size(folders, tmp_path):
+    save(noise(21, 30, 3), folders / "reference" / "1.png")
+    with pytest.raises(CliplitError, match="sizes differ .30x20 and 30x21."):
+        prepare_data(start_run("smoke", tmp_path / "run", overrides=options(folders)))
+
+
+def test_two_images_of_one_stem(folders, tmp_path):
+    save(noise(20, 30, 3), folders / "test" / "1.jpg")
+    with pytest.raises(CliplitError, match="1.jpg and 1.png have the same stem"):
+        prepare_data(start_run("smoke", tmp_path / "run", overrides=options(folders)))
+
+
+def test_one_training_folder_alone(folders, tmp_path):
+    with pytest.raises(CliplitError, match="--backlit and --well-lit go together"):
+        prepare_data(start_run("smoke", tmp_path / "run", overrides={"data.backlit": str(folders / "backlit")}))
+
+
+def test_embedded_photos_for_training_and_test_differ():
+    assert not set(embedded.TEST) & {*embedded.BACKLIT, *embedded.WELL_LIT}
+    assert not set(embedded.BACKLIT) & set(embedded.WELL_LIT)
+
+
+def test_embedded_images_are_darker_where_backlit_and_the_same_every_time():
+    pairs, again = (embedded.test_pairs(4, 64) for _ in range(2))
+    assert all(torch.equal(one, other) for one, other in zip(pairs, again))
+    darker = pairs[0] < 0.6 * pairs[1]
+    assert (darker.float().mean((1, 2, 3)) > 0.2).all() and darker.float().mean() < 0.9

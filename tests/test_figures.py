@@ -1,0 +1,159 @@
+"""Figures, tables and checks of the notebooks, and the notebooks' sources."""
+
+import ast
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+from cliplit import analysis, config, evaluation, figures, runs, training
+from cliplit.checks import CliplitError
+
+NOTEBOOKS = sorted((Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
+PARAMETERS = {"profile": "demo", "run": "", "seed": 0, "overrides": {}}
+DRAW = {
+    "00_training_images.jpg": figures.training_grid,
+    "00_test_pairs.jpg": figures.test_grid,
+    "01_prompt_separation.png": figures.prompt_separation,
+    "02_training_curves.png": figures.enhancer_curves,
+    "02_illumination_initial.jpg": figures.illumination,
+    "03_scores.png": figures.score_rounds,
+    "03_rounds.jpg": figures.rounds_strip,
+    "04_quality.png": figures.quality,
+    "04_comparison.jpg": figures.comparison_strip,
+    "hero.jpg": figures.hero,
+}
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A finished smoke run."""
+    run = runs.start_run("smoke", tmp_path_factory.mktemp("figures") / "run")
+    training.train(run)
+    evaluation.train_control(run)
+    evaluation.evaluate(run)
+    return run
+
+
+@pytest.mark.parametrize("name", DRAW)
+def test_a_figure_is_saved_small_and_the_same_every_time(trained, name):
+    first = DRAW[name](trained)
+    content = first.path.read_bytes()
+    assert first.path == trained.path / "figures" / name
+    assert DRAW[name](trained).path.read_bytes() == content
+    assert len(content) < 500_000
+    with Image.open(first.path) as image:
+        image.load()
+        assert image.width <= figures.WIDTH * figures.DPI
+        assert not {"Software", "Creation Time", "date:create"} & set(image.info)
+
+
+def test_a_picture_shows_its_own_file(trained):
+    chart, photos = figures.enhancer_curves(trained), figures.test_grid(trained)
+    assert chart._repr_png_()[0] == chart.path.read_bytes() and chart._repr_jpeg_() is None
+    assert photos._repr_jpeg_()[0] == photos.path.read_bytes() and photos._repr_png_() is None
+
+
+def test_figures_leave_no_global_state(trained):
+    import matplotlib as mpl
+
+    before = dict(mpl.rcParams)
+    figures.quality(trained)
+    assert dict(mpl.rcParams) == before
+
+
+def test_figures_name_the_notebook_that_is_missing(tmp_path):
+    run = runs.start_run("smoke", tmp_path / "empty")
+    with pytest.raises(CliplitError, match="run 00_setup_and_data first"):
+        figures.training_grid(run)
+    with pytest.raises(CliplitError, match="run 02_enhancer_training first"):
+        figures.enhancer_curves(run)
+
+
+def test_grids_show_as_many_images_as_there_are(trained):
+    assert len(figures.rounds_strip(trained, images=range(99)).figure.axes) == 3 * 6  # 3 test images, 6 columns
+    assert len(figures.hero(trained, images=[1]).figure.axes) == 3
+
+
+def test_images_of_any_shape_fit_their_cells():
+    wide, tall = torch.rand(3, 20, 200), torch.rand(3, 200, 20)
+    assert figures._resized(wide, 100, 80).shape == (10, 100, 3)
+    assert figures._resized(tall, 100, 80).shape == (80, 8, 3)
+    assert len(figures._mosaic([[wide, tall], [tall]], ["a", "b"]).axes) == 3
+
+
+def test_long_runs_show_first_and_last_round():
+    assert figures._evenly(list(range(15)), 4) == [0, 5, 9, 14]
+    assert figures._evenly([1, 2], 4) == [1, 2]
+
+
+def test_prompt_scores(trained):
+    scores = analysis.prompt_scores(trained, [0, 2])
+    assert list(scores) == [0, 2]
+    assert list(scores[0]) == list(scores[2]) == ["backlit", "initial", "round1", "round2", "well-lit"]
+    for side in [*scores[0].values(), *scores[2].values()]:
+        assert len(side) == 8 and 0 <= side.min() and side.max() <= 1
+    assert not scores[0]["backlit"].equal(scores[2]["backlit"])
+    table = analysis.score_table(scores)
+    assert table.loc[2, "round1"] == pytest.approx(scores[2]["round1"].mean().item())
+
+
+def test_separation():
+    ties = {"backlit": torch.tensor([0.9, 0.6, 0.2]), "well-lit": torch.tensor([0.1, 0.2])}
+    assert analysis.separation(ties) == pytest.approx({"accuracy": 5 / 6, "auc": 5.5 / 6})
+    untrained = {"backlit": torch.full((3,), 0.5), "well-lit": torch.full((2,), 0.5)}
+    assert analysis.separation(untrained)["auc"] == 0.5
+
+
+def test_tables_of_the_notebooks(trained):
+    data = analysis.data_table(trained)
+    assert data.loc["training, backlit", "images"] == 8 and data.loc["test, references", "images"] == 3
+    settings = analysis.settings_table(trained, "prompts")
+    assert list(settings.index) == [name for name in config.flatten(trained.settings) if name.startswith("prompts.")]
+    light = analysis.illumination_table(trained, 0)
+    assert len(light) == 3 and (light["lowest"] <= light["highest"]).all()
+    assert set(trained.plan) | {"sum"} == set(analysis.stage_seconds(trained).columns)
+
+
+def test_mean_scores():
+    scores = pd.DataFrame({"stage": ["input", "input", "round1"], "psnr": [1.0, 3.0, 5.0]})
+    assert analysis.mean_scores(scores, "psnr").to_dict() == {"input": 2.0, "round1": 5.0}
+    assert analysis.mean_scores(scores, "lpips").isna().all()
+
+
+def test_checks_can_fail(trained, capsys):
+    analysis.require("one is one", True)
+    with pytest.raises(CliplitError, match="check failed: one is two"):
+        analysis.require("one is two", torch.tensor(False))
+    analysis.require_effect(trained, "smoke learns", False)
+    assert capsys.readouterr().out.splitlines()[1].startswith("skipped  smoke learns")
+    demo = runs.Run(trained.path, config.profile("demo"))
+    with pytest.raises(CliplitError, match="check failed: demo learns"):
+        analysis.require_effect(demo, "demo learns", False)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebook_sources(path):
+    """No outputs, four literal parameters, few and short cells, no logic."""
+    notebook = json.loads(path.read_text())
+    cells = notebook["cells"]
+    code = [cell for cell in cells if cell["cell_type"] == "code"]
+    assert (notebook["nbformat"], notebook["nbformat_minor"]) == (4, 5)
+    assert notebook["metadata"]["kernelspec"]["name"] == "python3"
+    assert all(cell["outputs"] == [] and cell["execution_count"] is None for cell in code)
+    assert len({cell["id"] for cell in cells}) == len(cells) <= 10
+    for cell in code:
+        assert len(cell["source"]) <= 15
+        assert not any(line.lstrip().startswith(("def ", "class ", "%", "!", "os.chdir")) for line in cell["source"])
+    tagged = [cell for cell in code if "parameters" in cell["metadata"].get("tags", [])]
+    assert len(tagged) == 1
+    assigned = ast.parse("".join(tagged[0]["source"])).body
+    assert {line.targets[0].id: ast.literal_eval(line.value) for line in assigned} == PARAMETERS
+
+
+def test_there_is_a_notebook_for_every_stage():
+    wanted = {stage.notebook for stage in runs.plan(config.profile("demo")).values()}
+    assert wanted == {path.stem for path in NOTEBOOKS}

@@ -1,0 +1,287 @@
+"""`reproduce`: what is executed, what is left out, what a failure says; then the real notebooks, end to end."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import nbformat
+import papermill
+import pytest
+from conftest import builds, write_notebook
+
+from cliplit.checks import CliplitError
+from cliplit.config import SMOKE, profile
+from cliplit.reproduce import list_notebooks, notebooks_folder, parameters, publish, reproduce
+from cliplit.runs import Run, read_json
+
+# A cell that leaves a trace of being executed, and one of what it was given.
+TRACE = "from pathlib import Path\nwith open(Path(run) / 'trace', 'a') as file:\n    print({0!r}, profile, seed, overrides, file=file)"
+
+
+def trace(run: Run) -> list[str]:
+    """Which notebooks were executed since the last look."""
+    path = run.path / "trace"
+    lines = path.read_text().splitlines() if path.exists() else []
+    path.unlink(missing_ok=True)
+    return [line.split()[0] for line in lines]
+
+
+@pytest.fixture
+def run(tmp_path):
+    return Run.start(tmp_path / "run", SMOKE)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Three notebooks, whose names sort otherwise than their numbers."""
+    for name in ("0_a", "2_b", "10_c"):
+        write_notebook(tmp_path / "notebooks" / f"{name}.ipynb", TRACE.format(name))
+    return tmp_path / "notebooks"
+
+
+def one_line(error) -> str:
+    message = str(error.value)
+    assert "\n" not in message
+    return message
+
+
+def test_executes_in_numeric_order_with_the_parameters_of_the_run(tmp_path, folder):
+    run = Run.start(
+        tmp_path / "run", profile("smoke", {"seed": 3, "enhancement.extend_above": 9, "prompts.zoom": "1,2"})
+    )
+    done = reproduce(run, folder)
+    assert (run.path / "trace").read_text().splitlines() == [
+        f"{name} smoke 3 {{'prompts.zoom': [1.0, 2.0], 'enhancement.extend_above': 9.0}}"
+        for name in ("0_a", "2_b", "10_c")
+    ]
+    assert done == [run.path / "notebooks" / f"{name}.ipynb" for name in ("0_a", "2_b", "10_c")]
+    assert all(nbformat.read(path, as_version=4).metadata.papermill.exception is None for path in done)
+
+
+def test_does_nothing_twice_and_redoes_from_what_changed(run, folder):
+    reproduce(run, folder)
+    assert trace(run) == ["0_a", "2_b", "10_c"]
+    assert reproduce(run, folder) == [] and trace(run) == []
+    write_notebook(folder / "2_b.ipynb", TRACE.format("changed"))
+    reproduce(run, folder)
+    assert trace(run) == ["changed", "10_c"]
+    (run.path / "notebooks" / "10_c.ipynb").unlink()
+    reproduce(run, folder)
+    assert trace(run) == ["10_c"]
+
+
+def test_other_settings_or_force_redo_all(run, folder):
+    reproduce(run, folder)
+    reproduce(run, folder, force=True)
+    other = Run.start(run.path, profile("smoke", {"evaluation.gammas": "0.5"}))
+    reproduce(other, folder)
+    assert trace(run) == ["0_a", "2_b", "10_c"] * 3
+
+
+def test_a_run_may_be_moved(run, folder, tmp_path):
+    reproduce(run, folder)
+    run.path.rename(tmp_path / "moved")
+    assert reproduce(Run.open(tmp_path / "moved"), folder) == []
+
+
+def test_a_missing_figure_is_drawn_again(run, tmp_path):
+    draw = "from pathlib import Path\nfigures = Path(run) / 'figures'\nfigures.mkdir(exist_ok=True)\n(figures / 'a.png').touch()"
+    write_notebook(tmp_path / "notebooks" / "0_a.ipynb", draw)
+    reproduce(run, tmp_path / "notebooks")
+    assert reproduce(run, tmp_path / "notebooks") == []
+    (run.path / "figures" / "a.png").unlink()
+    assert reproduce(run, tmp_path / "notebooks") and (run.path / "figures" / "a.png").exists()
+
+
+@pytest.mark.parametrize(
+    "cell, says",
+    [
+        ("raise RuntimeError('first\\nsecond')", "RuntimeError: first second"),
+        ("from cliplit import CliplitError\nraise CliplitError('no such lamp')", "2_b, cell [3]: no such lamp"),
+        ("import os\nos._exit(1)", "the kernel died"),
+    ],
+)
+def test_a_failure_in_one_line_and_goes_on_from_there(run, folder, cell, says):
+    write_notebook(folder / "2_b.ipynb", cell)
+    with pytest.raises(CliplitError) as error:
+        reproduce(run, folder)
+    message, copy = one_line(error), run.path / "notebooks" / "2_b.ipynb"
+    assert says in message and message.startswith("2_b") and message.endswith(f"(executed copy: {copy})")
+    assert nbformat.read(copy, as_version=4).cells and trace(run) == ["0_a"]
+    write_notebook(folder / "2_b.ipynb", TRACE.format("mended"))
+    reproduce(run, folder)
+    assert trace(run) == ["mended", "10_c"]
+
+
+def test_the_same_failure_again_is_not_taken_for_done(run, folder):
+    write_notebook(folder / "2_b.ipynb", "1 / 0")
+    for _ in range(2):
+        with pytest.raises(CliplitError, match="ZeroDivisionError: division by zero"):
+            reproduce(run, folder)
+    assert trace(run) == ["0_a"]
+
+
+def test_unknown_parameters_are_refused_before_anything_runs(run, folder):
+    write_notebook(folder / "10_c.ipynb", parameters='profile = "demo"\nrun = ""')
+    with pytest.raises(CliplitError, match="unknown parameter seed, overrides; valid: profile, run") as error:
+        reproduce(run, folder)
+    assert one_line(error) and trace(run) == []
+
+
+def test_no_notebooks_and_no_overwriting_of_sources(run, folder, tmp_path):
+    with pytest.raises(CliplitError, match="no numbered notebooks"):
+        reproduce(run, tmp_path)
+    with pytest.raises(CliplitError, match="would replace the notebooks"):
+        reproduce(Run(folder.parent, SMOKE), folder)
+
+
+def test_missing_folders_and_weights_are_noticed_before_anything_runs(tmp_path, folder):
+    for changes in ({"clip.similarity": "no-such-clip"}, {"data.backlit": "/nowhere", "data.well_lit": "/nowhere"}):
+        run = Run(tmp_path / "run", profile("smoke", changes))
+        with pytest.raises(CliplitError) as error:
+            reproduce(run, folder)
+        assert one_line(error) and not run.path.exists()
+
+
+def test_the_kernel_is_this_interpreter_whatever_is_registered(run, tmp_path, monkeypatch):
+    broken = tmp_path / "jupyter" / "kernels" / "python3" / "kernel.json"
+    broken.parent.mkdir(parents=True)
+    broken.write_text(json.dumps({"argv": ["/no/such/python"], "display_name": "mine", "language": "python"}))
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "jupyter"))
+    monkeypatch.setenv("JUPYTER_DATA_DIR", str(tmp_path / "jupyter"))
+    monkeypatch.delenv("TQDM_DISABLE", raising=False)
+    tell = "import os, sys\nfrom pathlib import Path\n(Path(run) / 'told').write_text(f\"{sys.executable} {os.environ['TQDM_DISABLE']}\")"
+    write_notebook(tmp_path / "notebooks" / "0_a.ipynb", tell)
+    reproduce(run, tmp_path / "notebooks")
+    assert (run.path / "told").read_text() == f"{sys.executable} 1" and "TQDM_DISABLE" not in os.environ
+
+
+INTERRUPTED = """
+import sys
+from pathlib import Path
+import cliplit.cli, cliplit.reproduce
+notebooks = Path(sys.argv.pop())
+cliplit.reproduce.notebooks_folder = lambda: notebooks
+cliplit.cli.main()
+"""
+
+
+def test_ctrl_c_ends_the_kernel_too(tmp_path):
+    pid = tmp_path / "run" / "pid"
+    wait = (
+        "import os, time\nfrom pathlib import Path\n(Path(run) / 'pid').write_text(str(os.getpid()))\ntime.sleep(600)"
+    )
+    write_notebook(tmp_path / "notebooks" / "0_a.ipynb", wait)
+    options = ["reproduce", "--profile", "smoke", "--run", tmp_path / "run", tmp_path / "notebooks"]
+    process = subprocess.Popen(
+        [sys.executable, "-c", INTERRUPTED, *map(str, options)], stderr=subprocess.PIPE, text=True
+    )
+    _wait_for(lambda: process.poll() is not None or pid.exists() and pid.read_text())
+    process.send_signal(signal.SIGINT)
+    shown = process.communicate(timeout=60)[1]
+    assert process.returncode == 130 and "Traceback" not in shown
+    _wait_for(lambda: not _alive(int(pid.read_text())))
+    assert read_json(tmp_path / "run" / "notebooks" / "0_a.json") is None
+
+
+def _wait_for(condition, seconds: float = 90) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.1)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+# The real notebooks, with the profile smoke.
+
+
+def test_an_interrupted_notebook_goes_on(reproduced):
+    assert "02_enhancer_training" in reproduced.error and "RuntimeError: pulled the plug" in reproduced.error
+    assert [path.stem[:2] for path in reproduced.resumed] == ["02", "03", "04"]
+    assert set(reproduced.builds) == {"data", "prompts0", "warmup", "enhancer0"}
+    assert builds(reproduced.run).items() > reproduced.builds.items()
+
+
+def test_every_notebook_leaves_a_clean_executed_copy(reproduced):
+    for source in list_notebooks(notebooks_folder()):
+        copy = nbformat.read(reproduced.run.path / "notebooks" / source.name, as_version=4)
+        code = [cell for cell in copy.cells if cell.cell_type == "code"]
+        assert all(cell.execution_count for cell in code) and any(cell.outputs for cell in code)
+        streams = [output.text for cell in code for output in cell.outputs if output.get("name") == "stderr"]
+        assert not streams, f"{source.name}: {streams}"
+
+
+def test_plain_papermill_works_as_well(tmp_path):
+    given = {"profile": "smoke", "run": str(tmp_path / "run"), "overrides": "data.embedded_pairs=2 seed=4"}
+    papermill.execute_notebook(
+        notebooks_folder() / "00_setup_and_data.ipynb", tmp_path / "out.ipynb", given, progress_bar=False
+    )
+    run = Run.open(tmp_path / "run")
+    assert run.current() == ["data"] and (run.settings.seed, run.settings.data.embedded_pairs) == (4, 2)
+
+
+def test_the_run_is_complete(reproduced):
+    run = reproduced.run
+    assert run.current() == list(run.plan)
+    assert {path.suffix for path in (run.path / "tables").iterdir()} == {".csv", ".md", ".tex"}
+    assert list((run.path / "figures").glob("*.png"))
+    assert set(read_json(run.path / "manifest.json")["stages"]) == set(run.plan)
+
+
+def test_a_second_time_does_nothing_quickly(reproduced):
+    command = [sys.executable, "-m", "cliplit", "reproduce", "--profile", "smoke", "--run", str(reproduced.run.path)]
+    before, began = builds(reproduced.run), time.monotonic()
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert time.monotonic() - began < 10
+    assert "nothing to do" in done.stdout and "warmup" in done.stdout and builds(reproduced.run) == before
+
+
+def test_a_deleted_stage_and_what_needs_it_are_redone_to_the_same_tables(reproduced, tmp_path):
+    shutil.copytree(reproduced.run.path, tmp_path / "run")
+    run = Run.open(tmp_path / "run")
+    before = builds(run)
+    shutil.rmtree(run.path / "enhancer1")
+    assert [path.stem[:2] for path in reproduce(run)] == ["03", "04"]
+    changed = {stage for stage, build in builds(run).items() if before[stage] != build}
+    assert changed == {"enhancer1", "prompts2", "enhancer2", "evaluation"}
+    assert tables(run) == tables(reproduced.run)
+
+
+def test_training_without_notebooks_ends_with_the_same_tables(reproduced, tmp_path, cli):
+    code, out, _ = cli("train", "--profile", "smoke", "--run", tmp_path / "run")
+    assert code == 0 and any("round2" in line for line in out)
+    assert tables(Run.open(tmp_path / "run")) == tables(reproduced.run)
+
+
+def tables(run: Run) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in (run.path / "tables").iterdir()}
+
+
+def test_publish_copies_without_absolute_paths(reproduced, tmp_path):
+    copies = publish(reproduced.run, tmp_path / "out")
+    assert {path.relative_to(tmp_path / "out").parts[0] for path in copies} == {"manifest.json", "figures", "notebooks"}
+    for path in (tmp_path / "out" / "notebooks").iterdir():
+        record = nbformat.read(path, as_version=4).metadata.papermill
+        assert record.input_path == record.output_path == path.name
+
+
+def test_publish_refuses_unfinished_runs(tmp_path, reproduced):
+    with pytest.raises(CliplitError, match="stage 'data' is missing"):
+        publish(Run.start(tmp_path / "run", SMOKE), tmp_path / "out")
+    with pytest.raises(CliplitError, match="would replace the notebooks"):
+        publish(reproduced.run, notebooks_folder().parent)
+
+
+def test_parameters_of_a_default_run_change_nothing(tmp_path):
+    assert parameters(Run(tmp_path, SMOKE)) == {"profile": "smoke", "run": str(tmp_path), "seed": 0, "overrides": {}}

@@ -22,7 +22,7 @@ lab: env  ## the notebooks in JupyterLab
 
 results: env  ## three seeds of the demo, and what is committed of them
 	for seed in $(SEEDS); do $(BIN)/cliplit reproduce --seed $$seed --run runs/results/seed$$seed || exit; done
-	$(BIN)/cliplit tables $(SEEDS:%=--run runs/results/seed%) --output results/demo/tables
+	$(BIN)/cliplit tables $(SEEDS:%=--run runs/results/seed%) --output results/demo/tables --fill README.md
 	$(BIN)/cliplit publish --run runs/results/seed0 --output results/demo
 
 clean:  ## the demo's runs, caches and the environment; your own runs stay

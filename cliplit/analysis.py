@@ -1,7 +1,5 @@
 """What the notebooks look at beside the pictures: scores of images under the learned prompts, small tables, checks."""
 
-import warnings
-
 import pandas as pd
 import torch
 import torch.nn.functional as F
@@ -15,14 +13,9 @@ from cliplit.config import describe
 from cliplit.data import TrainingImages, test_images, training_images
 from cliplit.enhancer import Enhancer
 from cliplit.runs import Run, read_json
-from cliplit.training import load_backbones, pick_device
-
-# Executed notebooks shall show whole cells of tables, and no plea of tqdm for a widget.
-pd.set_option("display.max_colwidth", None)
-warnings.filterwarnings("ignore", message="IProgress not found")
+from cliplit.training import initial_pair, load_backbones, pick_device
 
 BACKLIT, WELL_LIT = "backlit", "well-lit"
-WORDS = ("a backlit photo", "a well-lit photo")  # the pair in plain words, before anything is learned
 LOOKED_AT = 96  # training images per side, evenly spaced
 BATCH = 16
 
@@ -37,10 +30,11 @@ def training_log(run: Run, stage: str) -> pd.DataFrame:
     return pd.read_csv(run.folder(stage) / "log.csv")
 
 
-def word_scores(run: Run) -> dict[str, Tensor]:
-    """P(backlit) of backlit and well-lit training images, (N,) each, with the plain words as prompts."""
+def untrained_scores(run: Run) -> dict[str, Tensor]:
+    """P(backlit) of backlit and well-lit training images, (N,) each, with the prompt pair that learning starts from."""
     clip, device = _similarity(run)
-    text = torch.cat([clip.encode_text(words) for words in WORDS])
+    pair = initial_pair(clip, run.settings)
+    text = clip.encode_prompts(pair.embedding, pair.end)
     return _scores(run, _features(run, clip, device, []), text)
 
 

@@ -20,8 +20,8 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from cliplit.checks import CliplitError, check_images
+from cliplit.runs import TINY
 
-TINY = Path(__file__).parent / "models" / "tiny_clip.safetensors"
 OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
 OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
 REACH_TIMEOUT = 5.0  # seconds to find out whether the hub answers

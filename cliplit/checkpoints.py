@@ -83,7 +83,7 @@ def export_released(source: str | Path, target: str | Path, prefix: str = RELEAS
     Raises:
         CliplitError: an enhancer whose architecture the released code does not have.
     """
-    state, metadata = _load(source)
+    state, _ = _load(source)
     if PROMPT_KEY not in state:
         architecture = load_enhancer(source).architecture
         if architecture != Enhancer().architecture:

@@ -137,14 +137,21 @@ def train(chosen: Run) -> None:
 
 
 @app.command()
-def tables(runs: Runs, output: Annotated[str, _folder("By default tables/ of the first run.")] = "") -> None:
+def tables(
+    runs: Runs,
+    output: Annotated[str, _folder("By default tables/ of the first run.")] = "",
+    fill: Annotated[str, typer.Option(metavar="FILE", help="Also put the table between <!-- stages --> marks.")] = "",
+) -> None:
     """Write tables of one or several runs.
 
     As CSV, Markdown and LaTeX; several runs are seeds of one experiment.
     """
-    from cliplit.tables import write_tables
+    from cliplit.tables import fill_in, write_tables
 
-    written = write_tables([Run.open(path) for path in runs], Path(output or runs[0] / "tables"))
+    folder = Path(output or runs[0] / "tables")
+    written = write_tables([Run.open(path) for path in runs], folder)
+    if fill:
+        fill_in(fill, "stages", (folder / "stages.md").read_text(encoding="utf-8"))
     print("\n".join(map(str, written)))
 
 

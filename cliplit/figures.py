@@ -141,14 +141,12 @@ def test_grid(run: Run, count: int = 8) -> Figure:
 
 @_saved("01_prompt_separation.png")
 def prompt_separation(run: Run) -> Figure:
-    """P(backlit) of training images with plain words and with the learned pair, and the training curves."""
+    """P(backlit) of training images with the pair before and after learning, and the training curves."""
     figure = Figure(figsize=(WIDTH, 2.5), dpi=DPI, layout="constrained")
-    words, learned, curves = figure.subplots(1, 3)
-    _score_histogram(words, analysis.word_scores(run), "Before: plain words")
+    untrained, learned, curves = figure.subplots(1, 3)
+    _score_histogram(untrained, analysis.untrained_scores(run), "Before: untrained prompts")
     _score_histogram(learned, analysis.prompt_scores(run, [0], results=False)[0], "After: learned prompts")
-    learned.sharey(words)
-    words.axvline(0.5, color=INK, linewidth=1, linestyle=(0, (3, 2)))
-    _note(words, "untrained pair:\nall at 0.5", (0.5, 0.97), INK, ("data", "axes fraction"), "left")
+    learned.sharey(untrained)
     learned.legend(loc="upper center")
     log = training_log(run, "prompts0")
     _curve(curves, log["iteration"], log["loss"], DARK, "cross-entropy")

@@ -56,7 +56,7 @@ def publish(run: Run, target: Path) -> list[Path]:
         raise CliplitError(f"{run.path}: stage '{stale[0]}' is missing or out of date; run `cliplit reproduce` first")
     if (target / "notebooks").resolve() == notebooks_folder().resolve():
         raise CliplitError(f"{target}: executed copies would replace the notebooks; choose another folder")
-    files = [run.path / "manifest.json", *run.path.glob("figures/*.png"), *run.path.glob("notebooks/*.ipynb")]
+    files = [run.path / "manifest.json", *run.path.glob("figures/[!.]*"), *run.path.glob("notebooks/*.ipynb")]
     copies = [target / file.relative_to(run.path) for file in sorted(files)]
     for file, copy in zip(sorted(files), copies):
         copy.parent.mkdir(parents=True, exist_ok=True)
@@ -190,7 +190,7 @@ def _execute(source: Path, run: Run, bar: tqdm) -> None:
         raise CliplitError(f"{source.stem}, cell [{error.exec_count}]: {_last_line(error)} ({where})") from None
     except DeadKernelError:
         raise CliplitError(f"{source.stem}: the kernel died, maybe out of memory (executed copy: {target})") from None
-    written = [name for name, changed in _results(run).items() if before.get(name) != changed]
+    written = sorted(name for name, changed in _results(run).items() if before.get(name) != changed)
     write_json({"inputs": inputs, "results": written}, _record(source, run))
 
 

@@ -22,6 +22,7 @@ from cliplit.checks import CliplitError
 from cliplit.config import Settings, from_json, parse_overrides, to_json
 from cliplit.config import profile as get_profile
 
+TINY = Path(cliplit.__file__).parent / "models" / "tiny_clip.safetensors"  # the embedded CLIP
 PACKAGES = ("torch", "torchvision", "open_clip_torch", "pyiqa", "papermill", "numpy", "pillow", "scikit-image")
 
 
@@ -194,6 +195,8 @@ class Run:
             data = self.settings.data
             folders = (data.backlit, data.well_lit, data.test_backlit, data.test_reference)
             groups["files"] = {folder: _listing(Path(folder)) for folder in folders if folder}
+        if "clip" in groups:
+            groups["weights"] = {name: _weights(name) for name in (every["clip"]["similarity"], every["clip"]["identity"])}
         return {"version": cliplit.__version__, "seed": every["seed"], "device": every["device"]} | groups
 
     def _build(self, stage: str) -> str | None:
@@ -259,6 +262,15 @@ def _listing(folder: Path) -> str | None:
         return None
     files = sorted((path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in folder.iterdir())
     return hashlib.sha256(repr(files).encode()).hexdigest()
+
+
+def _weights(clip: str) -> str | None:
+    """A digest of the weights of a CLIP that is a local file: of its content, if it is small."""
+    files = (TINY if clip == "tiny" else Path(clip), Path(clip.partition("/")[2]))
+    path = next((file for file in files if file.is_file()), None)
+    if path is None or path.stat().st_size > 50_000_000:
+        return path and f"{path.stat().st_size} bytes of {path.stat().st_mtime_ns}"
+    return sha256(path)
 
 
 def _size(path: Path) -> int | None:

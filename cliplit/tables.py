@@ -5,6 +5,7 @@ from pathlib import Path
 import pandas as pd
 
 import cliplit
+from cliplit.checks import CliplitError
 from cliplit.evaluation import evaluate
 from cliplit.runs import Run, read_json, write_text
 
@@ -71,6 +72,20 @@ def write_tables(runs: list[Run], folder: str | Path) -> list[Path]:
     return written
 
 
+def fill_in(path: str | Path, name: str, text: str) -> None:
+    """Replace what stands between ``<!-- name -->`` and ``<!-- /name -->`` in a text file.
+
+    Raises:
+        CliplitError: the file has no such place.
+    """
+    start, end, path = f"<!-- {name} -->\n", f"<!-- /{name} -->", Path(path)
+    before, opened, rest = path.read_text(encoding="utf-8").partition(start)
+    _, closed, after = rest.partition(end)
+    if not opened or not closed:
+        raise CliplitError(f"{path}: no place for the table between {start.strip()} and {end}")
+    write_text(f"{before}{start}{text}{end}{after}", path)
+
+
 def with_spread(table: pd.DataFrame) -> pd.DataFrame:
     """The stages table for readers: "mean ± std" over images in one cell per metric, and ± over seeds if several."""
     shown = pd.DataFrame({"stage": table["stage"]})
@@ -78,7 +93,9 @@ def with_spread(table: pd.DataFrame) -> pd.DataFrame:
         digits = 2 if table[metric].abs().max() > 2 else 3
         seeds = f"{metric}_seed_std"
         shown[metric] = [
-            f"{row[metric]:.{digits}f} ± {row[f'{metric}_std']:.{digits}f}"
+            "no references"
+            if pd.isna(row[metric])
+            else f"{row[metric]:.{digits}f} ± {row[f'{metric}_std']:.{digits}f}"
             + (f" (seeds ± {row[seeds]:.{digits}f})" if seeds in table.columns else "")
             for _, row in table.iterrows()
         ]

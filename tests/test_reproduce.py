@@ -125,6 +125,18 @@ def test_the_same_failure_again_is_not_taken_for_done(run, folder):
     assert trace(run) == ["0_a"]
 
 
+def test_a_notebook_that_was_done_and_then_failed_is_not_done(run, folder):
+    fragile = "from pathlib import Path\nassert not (Path(run) / 'broken').exists()\n"
+    write_notebook(folder / "2_b.ipynb", fragile + TRACE.format("2_b"))
+    reproduce(run, folder)
+    (run.path / "broken").touch()
+    with pytest.raises(CliplitError, match="AssertionError"):
+        reproduce(run, folder, force=True)
+    (run.path / "broken").unlink()
+    reproduce(run, folder)
+    assert trace(run) == ["0_a", "2_b", "10_c", "0_a", "2_b", "10_c"]
+
+
 def test_unknown_parameters_are_refused_before_anything_runs(run, folder):
     write_notebook(folder / "10_c.ipynb", parameters='profile = "demo"\nrun = ""')
     with pytest.raises(CliplitError, match="unknown parameter seed, overrides; valid: profile, run") as error:
@@ -235,7 +247,7 @@ def test_the_run_is_complete(reproduced):
     run = reproduced.run
     assert run.current() == list(run.plan)
     assert {path.suffix for path in (run.path / "tables").iterdir()} == {".csv", ".md", ".tex"}
-    assert list((run.path / "figures").glob("*.png"))
+    assert {path.name[:2] for path in (run.path / "figures").iterdir()} >= {"00", "01", "02", "03", "04"}
     assert set(read_json(run.path / "manifest.json")["stages"]) == set(run.plan)
 
 
@@ -270,7 +282,10 @@ def tables(run: Run) -> dict[str, bytes]:
 
 def test_publish_copies_without_absolute_paths(reproduced, tmp_path):
     copies = publish(reproduced.run, tmp_path / "out")
-    assert {path.relative_to(tmp_path / "out").parts[0] for path in copies} == {"manifest.json", "figures", "notebooks"}
+    assert (tmp_path / "out" / "manifest.json") in copies
+    for folder, pattern in ("figures", "*"), ("notebooks", "*.ipynb"):
+        names = {path.name for path in (reproduced.run.path / folder).glob(pattern)}
+        assert names and names == {path.name for path in (tmp_path / "out" / folder).iterdir()}
     for path in (tmp_path / "out" / "notebooks").iterdir():
         record = nbformat.read(path, as_version=4).metadata.papermill
         assert record.input_path == record.output_path == path.name

@@ -157,14 +157,20 @@ DEMO = Settings(
         max_illumination=2.0,  # far above 1 it darkens highlights instead of lifting shadows
         learning_rate=7e-4,
         weight_decay=0.0,
-        identity_weight=8.0,
+        identity_weight=16.0,
         view_scale=0.6,  # random views keep the results free of patterns that please one view only
         views=2,
         warmup_iterations=30,
-        iterations=120,
+        iterations=80,
         extend_above=INFINITE,
     ),
-    refinement=Refinement(rounds=2, iterations=30, tuning_iterations=60, extend_above=INFINITE),
+    refinement=Refinement(
+        rounds=2,
+        iterations=4,  # more turns the pair from light to the scenes' other differences
+        tuning_iterations=20,
+        far_margin=0.5,  # with tiny's softmax scale probabilities are less extreme
+        extend_above=INFINITE,
+    ),
     evaluation=Evaluation(metrics=("psnr", "ssim", "entropy", "piqe")),
 )
 

@@ -23,7 +23,7 @@ PHOTOS = {
     "grace_hopper": (MATPLOTLIB, "grace_hopper.jpg", "US Navy, public domain"),
     "motorcycle": (SKIMAGE, "motorcycle_left.png", "Middlebury stereo data set, CC0"),
 }
-BACKLIT, WELL_LIT, TEST = ("motorcycle",), ("coffee", "grace_hopper"), ("chelsea", "astronaut")
+BACKLIT, WELL_LIT, TEST = ("motorcycle", "coffee"), ("grace_hopper",), ("chelsea", "astronaut")
 SMALLEST_CROP = 0.45  # of the shorter side
 LIGHT = Backlight()
 

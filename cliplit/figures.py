@@ -292,8 +292,8 @@ def _tuning_curves(axes: Axes, run: Run, rounds: Iterable[int]) -> None:
     for k in rounds:
         log = training_log(run, f"enhancer{k}")
         _curve(axes, start + log["iteration"], log["clip_enhance"], _colour(stage_name(k)))
-        start = _round_end(axes, start + len(log), stage_name(k).replace("round", "round "), len(log))
-    axes.set_title("Training the network", pad=HIGH)
+        start = _round_end(axes, start + len(log), str(k) if k else "initial", len(log))
+    axes.set_title("Training the network, by round", pad=HIGH)
     axes.set(xlabel="iteration", **UNIT)
 
 

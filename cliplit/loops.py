@@ -64,7 +64,7 @@ class Loop:
                 self._look()
                 self.iteration += 1
                 bar.total = self.iterations
-                bar.set_postfix({key: f"{value:.3g}" for key, value in self.rows[-1].items() if key != "iteration"})
+                bar.set_postfix({key: f"{value:.3g}" for key, value in self.rows[-1].items() if key != "iteration"}, refresh=False)
                 bar.update()
                 if time.monotonic() - saved > SAVE_EVERY:
                     self.save()

@@ -1,10 +1,10 @@
 """Frozen CLIP backbones, loaded through open_clip and named by a string.
 
-    tiny                             the embedded stand-in, no network
-    MODEL/TAG                        any open_clip model and tag, e.g. ViT-B-32-quickgelu/openai
-    MODEL/FILE                       an open_clip model with weights from a local file
-    FILE.safetensors                 a file of data_scripts/train_tiny_clip.py
-    FOLDER                           open_clip_config.json and weights, as on the hub
+tiny                             the embedded stand-in, no network
+MODEL/TAG                        any open_clip model and tag, e.g. ViT-B-32-quickgelu/openai
+MODEL/FILE                       an open_clip model with weights from a local file
+FILE.safetensors                 a file of data_scripts/train_tiny_clip.py
+FOLDER                           open_clip_config.json and weights, as on the hub
 """
 
 import json

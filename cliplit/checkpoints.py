@@ -92,7 +92,9 @@ def export_released(source: str | Path, target: str | Path, prefix: str = RELEAS
     _atomic(target, lambda temporary: torch.save(renamed, temporary))
 
 
-def _save(tensors: dict[str, Tensor], path: str | Path, kind: str, settings: Settings, stage: str, iteration: int, extra):
+def _save(
+    tensors: dict[str, Tensor], path: str | Path, kind: str, settings: Settings, stage: str, iteration: int, extra
+):
     metadata = {
         "kind": kind,
         "settings": json.dumps(to_json(settings)),

@@ -157,11 +157,11 @@ DEMO = Settings(
         max_illumination=2.0,  # far above 1 it darkens highlights instead of lifting shadows
         learning_rate=7e-4,
         weight_decay=0.0,
-        identity_weight=16.0,
+        identity_weight=12.0,
         view_scale=0.6,  # random views keep the results free of patterns that please one view only
         views=2,
         warmup_iterations=30,
-        iterations=80,
+        iterations=120,
         extend_above=INFINITE,
     ),
     refinement=Refinement(
@@ -306,6 +306,10 @@ def _parse(value: Any, kind: Any) -> Any:
         if not isinstance(value, bool):
             raise ValueError
         return value
-    if isinstance(value, bool) or (kind is int and isinstance(value, float)) or (kind is str and not isinstance(value, str)):
+    if (
+        isinstance(value, bool)
+        or (kind is int and isinstance(value, float))
+        or (kind is str and not isinstance(value, str))
+    ):
         raise ValueError
     return kind(value)

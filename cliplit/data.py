@@ -89,10 +89,14 @@ def _prepare(run: Run, folder: Path) -> None:
     if data.backlit:
         record = {"source": "folders", "training": {}, "licences": {}, "skipped": []}
         for side in SIDES:
-            record["training"][side] = _from_folder(getattr(data, side), data, folder / f"{side}.npy", record["skipped"])
+            record["training"][side] = _from_folder(
+                getattr(data, side), data, folder / f"{side}.npy", record["skipped"]
+            )
     else:
         record = _from_embedded(run, folder)
-    record["test"] = _test_from_folders(data, folder, record["skipped"]) if data.test_backlit else _test_from_embedded(run, folder)
+    record["test"] = (
+        _test_from_folders(data, folder, record["skipped"]) if data.test_backlit else _test_from_embedded(run, folder)
+    )
     write_json(record, folder / "data.json")
 
 
@@ -109,7 +113,9 @@ def _from_embedded(run: Run, folder: Path) -> dict[str, Any]:
     names = {"backlit": embedded.BACKLIT, "well_lit": embedded.WELL_LIT}
     for side, images in zip(SIDES, sides):
         _save_array(images, folder / f"{side}.npy")
-    licences = {name: embedded.PHOTOS[name][2] for name in sorted({*embedded.BACKLIT, *embedded.WELL_LIT, *embedded.TEST})}
+    licences = {
+        name: embedded.PHOTOS[name][2] for name in sorted({*embedded.BACKLIT, *embedded.WELL_LIT, *embedded.TEST})
+    }
     training = {
         side: [{"name": f"crop {n} of {names[side][n % len(names[side])]}"} for n in range(data.embedded_images)]
         for side in SIDES
@@ -141,8 +147,13 @@ def _test_from_folders(data, folder: Path, skipped: list[str]) -> list[dict[str,
             continue
         if len(set(shapes.values())) > 1:
             sizes = " and ".join(f"{shape[2]}x{shape[1]}" for shape in shapes.values())
-            raise CliplitError(f"{path} and {reference}: sizes differ ({sizes}); a reference must have its image's size")
-        absolute = {kind: os.path.abspath(file) if file else None for kind, file in (("backlit", path), ("reference", reference))}
+            raise CliplitError(
+                f"{path} and {reference}: sizes differ ({sizes}); a reference must have its image's size"
+            )
+        absolute = {
+            kind: os.path.abspath(file) if file else None
+            for kind, file in (("backlit", path), ("reference", reference))
+        }
         records.append({"name": stem, **absolute, "sha256": sha256(path)})
     if not records:
         raise CliplitError(f"{data.test_backlit}: none of the test images can be read; the first: {skipped[-1]}")

@@ -96,7 +96,9 @@ def evaluate(run: Run) -> pd.DataFrame:
         for stage, images in tqdm(enhanced_tests(run).items(), desc="evaluation", leave=False):
             for test, image in zip(tests, images):
                 rows.append({"stage": stage, "image": test.name} | meter.measure(image, test.reference))
-        write_text(pd.DataFrame(rows).to_csv(index=False, float_format="%.6f", lineterminator="\n"), folder / "scores.csv")
+        write_text(
+            pd.DataFrame(rows).to_csv(index=False, float_format="%.6f", lineterminator="\n"), folder / "scores.csv"
+        )
         gamma = best_gamma(tests, run.settings.evaluation.gammas)
         write_json({"missing": missing, "gamma": gamma, "images": len(tests)}, folder / "evaluation.json")
 

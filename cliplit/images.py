@@ -55,7 +55,9 @@ def read_image(path: str | Path, size: int | None = None) -> Tensor:
     return to_tensor(np.array(image))
 
 
-def read_readable(paths: Iterable[Path], skip_bad: bool, size: int | None = None) -> tuple[dict[Path, Tensor], list[str]]:
+def read_readable(
+    paths: Iterable[Path], skip_bad: bool, size: int | None = None
+) -> tuple[dict[Path, Tensor], list[str]]:
     """Images by path, and one line for each that cannot be read.
 
     Raises:

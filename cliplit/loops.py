@@ -35,7 +35,13 @@ class Loop:
     """
 
     def __init__(
-        self, folder: Path, module: nn.Module, optimizer: torch.optim.Optimizer, iterations: int, average=1, look_every=0
+        self,
+        folder: Path,
+        module: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        iterations: int,
+        average=1,
+        look_every=0,
     ):
         self.folder, self.module, self.optimizer = folder, module, optimizer
         self.iteration, self.iterations = 0, iterations
@@ -64,7 +70,9 @@ class Loop:
                 self._look()
                 self.iteration += 1
                 bar.total = self.iterations
-                bar.set_postfix({key: f"{value:.3g}" for key, value in self.rows[-1].items() if key != "iteration"}, refresh=False)
+                bar.set_postfix(
+                    {key: f"{value:.3g}" for key, value in self.rows[-1].items() if key != "iteration"}, refresh=False
+                )
                 bar.update()
                 if time.monotonic() - saved > SAVE_EVERY:
                     self.save()
@@ -77,7 +85,9 @@ class Loop:
         Raises:
             CliplitError: the loss is not finite; names the iteration and the terms.
         """
-        row = {"iteration": self.iteration, "loss": loss.item()} | {key: torch.as_tensor(value).item() for key, value in terms.items()}
+        row = {"iteration": self.iteration, "loss": loss.item()} | {
+            key: torch.as_tensor(value).item() for key, value in terms.items()
+        }
         if not torch.isfinite(loss):
             values = ", ".join(f"{key} {value:.4g}" for key, value in row.items() if key != "iteration")
             raise CliplitError(f"{self.folder}: training diverged at iteration {self.iteration}: {values}")

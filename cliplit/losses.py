@@ -21,25 +21,25 @@ def similarity_logits(image_features: Tensor, text_features: Tensor, scale: floa
 
 
 def backlit_scores(image_features: Tensor, text_features: Tensor, scale: float = PAPER_SCALE) -> Tensor:
-    """Score P(backlit) of every image: (N,) in [0, 1] (paper, equation 4)."""
+    """Score P(backlit) of every image: (N,) in [0, 1] (paper, section 3.1)."""
     return similarity_logits(image_features, text_features, scale).softmax(-1)[:, 0]
 
 
 def prompt_initialization_loss(
     image_features: Tensor, text_features: Tensor, labels: Tensor, scale: float = PAPER_SCALE, smoothing: float = 0.0
 ) -> Tensor:
-    """Cross-entropy of the prompt pair as a classifier of backlit (label 0) and well-lit (1) images (equation 1)."""
+    """Cross-entropy of the prompt pair as a classifier of backlit (label 0) and well-lit (1) images (paper, section 3.1)."""
     logits = similarity_logits(image_features, text_features, scale)
     return F.cross_entropy(logits, labels, label_smoothing=smoothing)
 
 
 def clip_enhance_loss(image_features: Tensor, text_features: Tensor, scale: float = PAPER_SCALE) -> Tensor:
-    """CLIP-Enhance loss: mean P(backlit) of the enhanced images, to be minimised (paper, equation 4)."""
+    """CLIP-Enhance loss: mean P(backlit) of the enhanced images, to be minimised (paper, section 3.1)."""
     return backlit_scores(image_features, text_features, scale).mean()
 
 
 def identity_loss(predicted: Sequence[Tensor], target: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
-    """Identity loss: weighted squared distance of CLIP-ResNet activations (paper, equation 5).
+    """Identity loss: weighted squared distance of CLIP-ResNet activations (paper, section 3.1).
 
     Averaged over every activation, **summed** over the batch, as in the released code.
 
@@ -59,7 +59,7 @@ def identity_loss(predicted: Sequence[Tensor], target: Sequence[Tensor], weights
 
 
 def margin_ranking_loss(scores: Sequence[Tensor], far: float = 0.9, near: float = 0.2) -> Tensor:
-    """Margin ranking of scores P(backlit), from backlit over older and newer results to well-lit (equations 6-8).
+    """Margin ranking of scores P(backlit), from backlit over older and newer results to well-lit (paper, section 3.2).
 
     Every score shall exceed the next one by a margin: `far` between the backlit image and what follows it
     (first result; and, always, the well-lit image), `near` between all later neighbours.

@@ -9,7 +9,21 @@ from torch import Tensor
 from cliplit.backbone import reachable
 from cliplit.checks import CliplitError
 
-NO_WEIGHTS = {"entropy", "piqe", "psnr", "psnry", "ssim", "ms_ssim", "cw_ssim", "gmsd", "fsim", "vif", "vsi", "nlpd", "mad"}
+NO_WEIGHTS = {
+    "entropy",
+    "piqe",
+    "psnr",
+    "psnry",
+    "ssim",
+    "ms_ssim",
+    "cw_ssim",
+    "gmsd",
+    "fsim",
+    "vif",
+    "vsi",
+    "nlpd",
+    "mad",
+}
 HUB = "https://huggingface.co"
 
 

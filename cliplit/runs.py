@@ -196,7 +196,9 @@ class Run:
             folders = (data.backlit, data.well_lit, data.test_backlit, data.test_reference)
             groups["files"] = {folder: _listing(Path(folder)) for folder in folders if folder}
         if "clip" in groups:
-            groups["weights"] = {name: _weights(name) for name in (every["clip"]["similarity"], every["clip"]["identity"])}
+            groups["weights"] = {
+                name: _weights(name) for name in (every["clip"]["similarity"], every["clip"]["identity"])
+            }
         return {"version": cliplit.__version__, "seed": every["seed"], "device": every["device"]} | groups
 
     def _build(self, stage: str) -> str | None:

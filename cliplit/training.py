@@ -1,10 +1,10 @@
 """The stages of CLIP-LIT. Each function is one stage of a run: it loads what it needs, and resumes.
 
-    initialize_prompts      prompts0     learn the initial prompt pair               paper, section 3.1
-    warm_up                 warmup       identity loss only                          released code
-    train_enhancer          enhancer0    CLIP-Enhance and identity loss              paper, section 3.1
-    refine_prompts          prompts<k>   margin ranking of inputs and results        paper, section 3.2
-    train_enhancer          enhancer<k>  tuning with the refined prompts             paper, section 3.2
+initialize_prompts      prompts0     learn the initial prompt pair               paper, section 3.1
+warm_up                 warmup       identity loss only                          released code
+train_enhancer          enhancer0    CLIP-Enhance and identity loss              paper, section 3.1
+refine_prompts          prompts<k>   margin ranking of inputs and results        paper, section 3.2
+train_enhancer          enhancer<k>  tuning with the refined prompts             paper, section 3.2
 """
 
 from dataclasses import dataclass
@@ -281,7 +281,9 @@ def initial_pair(clip: ClipBackbone, settings: Settings) -> PromptPair:
     words = [text or " ".join(["X"] * settings.prompts.length) for text in settings.prompts.initial]
     (backlit, end), (well_lit, other) = (clip.embed(text) for text in words)
     if end != other:
-        raise CliplitError(f"prompts.initial: '{words[0]}' has {end - 1} tokens, '{words[1]}' {other - 1}; make them equal")
+        raise CliplitError(
+            f"prompts.initial: '{words[0]}' has {end - 1} tokens, '{words[1]}' {other - 1}; make them equal"
+        )
     return PromptPair(torch.cat([backlit, well_lit]), end)
 
 
@@ -327,7 +329,9 @@ def _psnr(results: Tensor, images: Tensor) -> Tensor:
 def _save_pair(pair: _Pair, end: int, loop: Loop, folder: Path, run: Run) -> None:
     loop.finish()
     torch.save(loop.optimizer.state_dict(), folder / "optimizer.pt")
-    save_prompts(PromptPair(pair.embedding, end), folder / "prompts.safetensors", run.settings, folder.name, loop.iterations)
+    save_prompts(
+        PromptPair(pair.embedding, end), folder / "prompts.safetensors", run.settings, folder.name, loop.iterations
+    )
 
 
 def _save_network(enhancer: Enhancer, loop: Loop, folder: Path, run: Run) -> None:

@@ -45,7 +45,9 @@ def test_only_the_positions_up_to_the_end_matter():
     other[:, 18:] = 1.0
     assert torch.equal(clip.encode_prompts(embedding, 17), clip.encode_prompts(other, 17))
     ids, _ = clip.tokenize("a well-lit photo")
-    torch.testing.assert_close(clip.encode_text("a well-lit photo"), clip.clip.encode_text(ids), rtol=0, atol=EXACT_TOLERANCE)
+    torch.testing.assert_close(
+        clip.encode_text("a well-lit photo"), clip.clip.encode_text(ids), rtol=0, atol=EXACT_TOLERANCE
+    )
 
 
 def test_random_weights_are_seeded_and_leave_the_global_generator_alone(tiny):
@@ -123,7 +125,9 @@ def test_weights_that_cannot_be_had_end_in_one_line(monkeypatch, tmp_path):
     with pytest.raises(CliplitError) as error:
         load_backbone("ViT-B-32-quickgelu/openai")
     line = str(error.value)
-    assert "\n" not in line and all(word in line for word in ("timm/", "cannot be reached", "--clip tiny", "--random-clip"))
+    assert "\n" not in line and all(
+        word in line for word in ("timm/", "cannot be reached", "--clip tiny", "--random-clip")
+    )
 
 
 def test_an_unreachable_address_is_found_out_quickly():

@@ -53,7 +53,15 @@ def test_overrides_of_every_type():
 
 @pytest.mark.parametrize(
     "key, value",
-    [("seed", "x"), ("seed", 1.5), ("clip.random", 1), ("clip.random", "yes"), ("enhancement.zoom", "1"), ("clip.identity", 3), ("seed", True)],
+    [
+        ("seed", "x"),
+        ("seed", 1.5),
+        ("clip.random", 1),
+        ("clip.random", "yes"),
+        ("enhancement.zoom", "1"),
+        ("clip.identity", 3),
+        ("seed", True),
+    ],
 )
 def test_wrong_types_are_refused(key, value):
     with pytest.raises(CliplitError, match=f"setting '{key}' is of type"):

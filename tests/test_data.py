@@ -30,7 +30,12 @@ def folders(tmp_path):
 
 
 def options(folders, **more):
-    sides = {"data.backlit": "backlit", "data.well_lit": "well", "data.test_backlit": "test", "data.test_reference": "reference"}
+    sides = {
+        "data.backlit": "backlit",
+        "data.well_lit": "well",
+        "data.test_backlit": "test",
+        "data.test_reference": "reference",
+    }
     return {key: str(folders / name) for key, name in sides.items()} | more
 
 
@@ -44,7 +49,9 @@ def test_round_trip(tmp_path, suffix):
     array = noise(9, 7, 3)
     save(array, tmp_path / f"a.{suffix}")
     image = read_image(tmp_path / f"a.{suffix}")
-    assert image.shape == (3, 9, 7) and torch.equal((image * 255).round().to(torch.uint8).movedim(0, -1), torch.from_numpy(array))
+    assert image.shape == (3, 9, 7) and torch.equal(
+        (image * 255).round().to(torch.uint8).movedim(0, -1), torch.from_numpy(array)
+    )
     write_image(image, tmp_path / "b.png")
     assert torch.equal(read_image(tmp_path / "b.png"), image)
 
@@ -58,7 +65,13 @@ def test_grey_alpha_palette_16_bit_and_orientation(tmp_path):
     exif[0x0112] = 6  # turned by 90 degrees
     save(noise(8, 6, 3), tmp_path / "turned.jpg", exif=exif)
     shapes = {path.stem: tuple(read_image(path).shape) for path in list_images(tmp_path)}
-    assert shapes == {"alpha": (3, 8, 6), "deep": (3, 8, 6), "grey": (3, 8, 6), "palette": (3, 8, 6), "turned": (3, 6, 8)}
+    assert shapes == {
+        "alpha": (3, 8, 6),
+        "deep": (3, 8, 6),
+        "grey": (3, 8, 6),
+        "palette": (3, 8, 6),
+        "turned": (3, 6, 8),
+    }
     deep = read_image(tmp_path / "deep.png")
     assert abs(deep.max().item() - 47 * 1300 / 65535) < 1 / 255 and torch.equal(deep[0], deep[2])
 
@@ -86,7 +99,9 @@ def test_own_folders(folders, tmp_path):
     record = prepare_data(run)
     backlit, well_lit = training_images(run)
     assert len(backlit) == len(well_lit) == 3 and backlit[[0, 2]].shape == (2, 3, 64, 64)
-    assert [test.name for test in data.test_images(run)] == ["0", "1", "2"] and data.test_images(run)[0].reference.shape == (3, 20, 30)
+    assert [test.name for test in data.test_images(run)] == ["0", "1", "2"] and data.test_images(run)[
+        0
+    ].reference.shape == (3, 20, 30)
     assert record["training"]["backlit"][0]["sha256"] and record["skipped"] == []
 
 

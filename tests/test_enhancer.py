@@ -39,13 +39,17 @@ def test_bounded_low_resolution_illumination():
     assert illumination.shape == (1, 1, 33, 41) and 0 < illumination.min() and illumination.max() < 0.01
 
 
-@pytest.mark.parametrize("images", [torch.rand(3, 8, 8), torch.rand(1, 1, 8, 8), torch.zeros(1, 3, 8, 8, dtype=torch.uint8)])
+@pytest.mark.parametrize(
+    "images", [torch.rand(3, 8, 8), torch.rand(1, 1, 8, 8), torch.zeros(1, 3, 8, 8, dtype=torch.uint8)]
+)
 def test_other_shapes_and_types_are_refused(images):
     with pytest.raises(ValueError, match="expected"):
         Enhancer(8)(images)
 
 
-@pytest.mark.skipif(not OFFICIAL.exists(), reason="the authors' checkpoint (research use only) is not beside the project")
+@pytest.mark.skipif(
+    not OFFICIAL.exists(), reason="the authors' checkpoint (research use only) is not beside the project"
+)
 @pytest.mark.parametrize("padding", ["reflect", "zeros"])
 def test_authors_checkpoint(padding):
     numbers = load_file(SHARED / "golden" / "official.safetensors")

@@ -1,5 +1,7 @@
 """Numbers of the released implementation, reproduced (tests/golden/README.md says how they were made)."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from golden_models import golden_numbers, random_enhancer, resnet_backbone, vit_backbone
@@ -58,6 +60,21 @@ def test_prompt_tokens(golden, vit):
     assert end == END and torch.equal(ids, golden["prompt.token_ids"].to(ids.dtype))
 
 
+def test_initial_embedding(golden, vit):
+    """The table of the tiny model is not stored, but its rows for this prompt are."""
+    with torch.no_grad():
+        vit.text.token_embedding.weight[golden["prompt.token_ids"][0].long()] = golden["prompt.initial_embedding"][0]
+        embedding, end = vit.embed(" ".join(["X"] * 16))
+    assert end == END and torch.equal(embedding, golden["prompt.initial_embedding"])
+
+
+def test_every_golden_number_is_used(golden):
+    source = Path(__file__).read_text()
+    groups = {key.split(".")[0] for key in golden}
+    assert groups == {"unet", "prompt", "clip", "enhance", "identity", "init", "rank"}
+    assert all(f'"{group}.' in source for group in groups)
+
+
 def test_text_features_from_18_positions(golden, vit):
     close(vit.encode_prompts(golden["prompt.embedding"], END), golden["prompt.text_features"])
 
@@ -110,7 +127,8 @@ def test_prompt_initialization_loss(golden, vit):
 
 
 @pytest.mark.parametrize(
-    "name, groups, far, near", [("round0", (0, 3), 1.0, 0.0), ("round1", (0, 1, 3), 0.9, 0.2), ("round2", (0, 1, 2, 3), 0.9, 0.1)]
+    "name, groups, far, near",
+    [("round0", (0, 3), 1.0, 0.0), ("round1", (0, 1, 3), 0.9, 0.2), ("round2", (0, 1, 2, 3), 0.9, 0.1)],
 )
 def test_margin_ranking_loss(golden, name, groups, far, near):
     scores = [golden[f"rank.scores{group}"] for group in groups]

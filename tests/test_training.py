@@ -78,7 +78,10 @@ def test_a_killed_run_goes_on_to_the_same_bytes(trained, tmp_path, monkeypatch, 
     training.train(run)
     ours, expected = weights(run), weights(trained)
     assert ours.keys() == expected.keys() and all(torch.equal(ours[key], expected[key]) for key in expected)
-    assert all((run.path / s / "log.csv").read_bytes() == (trained.path / s / "log.csv").read_bytes() for s in ("warmup", "prompts2"))
+    assert all(
+        (run.path / s / "log.csv").read_bytes() == (trained.path / s / "log.csv").read_bytes()
+        for s in ("warmup", "prompts2")
+    )
 
 
 def test_guard_starts_the_warm_up_anew_and_gives_up_in_the_end(tmp_path, monkeypatch):
@@ -108,7 +111,12 @@ def test_guard_lets_a_live_network_be(trained):
 
 
 def test_a_round_is_extended_while_its_loss_is_high(tmp_path):
-    overrides = {"enhancement.extend_above": -1.0, "enhancement.extend_by": 2, "refinement.max_extensions": 3, "enhancement.iterations": 2}
+    overrides = {
+        "enhancement.extend_above": -1.0,
+        "enhancement.extend_by": 2,
+        "refinement.max_extensions": 3,
+        "enhancement.iterations": 2,
+    }
     run = start_run("smoke", tmp_path, overrides=overrides)
     prepare_data(run), training.initialize_prompts(run), training.warm_up(run), training.train_enhancer(run, 0)
     assert len(log(run, "enhancer0")) == 2 + 2 * 3
@@ -178,5 +186,11 @@ def test_paper_architectures_with_random_weights(tmp_path):
     }
     run = start_run("paper", tmp_path, overrides=overrides)
     training.train(run)
-    assert sum(p.numel() for p in training.load_enhancer(Path(run.path) / "enhancer1" / "enhancer.safetensors").parameters()) == 278_790
+    assert (
+        sum(
+            p.numel()
+            for p in training.load_enhancer(Path(run.path) / "enhancer1" / "enhancer.safetensors").parameters()
+        )
+        == 278_790
+    )
     assert load_file(run.path / "prompts1" / "prompts.safetensors")["embedding_prompt"].shape == (2, 77, 512)

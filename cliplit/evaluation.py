@@ -10,30 +10,27 @@ from torch import Tensor
 from tqdm import tqdm
 
 from cliplit.checkpoints import load_enhancer
-from cliplit.data import TestImage, prepare_data, test_images
+from cliplit.data import TestImage, test_images
 from cliplit.enhancer import Enhancer
 from cliplit.images import to_tensor, to_uint8
 from cliplit.metrics import Meter, why_unavailable
 from cliplit.runs import Run, write_json, write_text
-from cliplit.training import initialize_prompts, pick_device, train_enhancer, warm_up
+from cliplit.training import pick_device, train
 
 
 def train_control(run: Run) -> Enhancer:
-    """Stage `control`: the same training up to the initial network, but with random CLIP weights."""
+    """Stage `control`: the same run, rounds included, with random CLIP weights for both losses."""
 
     def make(folder: Path) -> None:
         settings = replace(
             run.settings,
             clip=replace(run.settings.clip, random=True),
-            refinement=replace(run.settings.refinement, rounds=0),
             evaluation=replace(run.settings.evaluation, control=False),
         )
         control = Run.start(folder / "run", settings)
-        prepare_data(control)
-        initialize_prompts(control)
-        warm_up(control)
-        train_enhancer(control, 0)
-        shutil.copy(control.folder("enhancer0") / "enhancer.safetensors", folder)
+        train(control)
+        last = control.folder(f"enhancer{settings.refinement.rounds}")
+        shutil.copy(last / "enhancer.safetensors", folder)
 
     return load_enhancer(run.build("control", make) / "enhancer.safetensors")
 

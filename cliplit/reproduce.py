@@ -199,11 +199,11 @@ def _kernel_manager_class() -> type:
     from jupyter_client.manager import AsyncKernelManager
 
     class ThisInterpreter(AsyncKernelManager):
-        """Starts the interpreter that runs cliplit, whatever kernels are registered; without progress bars."""
+        """Starts the interpreter that runs cliplit, whatever kernels are registered; without progress bars, or pleas for them."""
 
         kernel_spec = KernelSpec(
             argv=[sys.executable, "-m", "ipykernel_launcher", "--log-level=ERROR", "-f", "{connection_file}"],
-            env={"TQDM_DISABLE": "1"},
+            env={"TQDM_DISABLE": "1", "PYTHONWARNINGS": "ignore:IProgress not found"},
             display_name="Python 3",
             language="python",
         )

@@ -55,7 +55,7 @@ def plan(settings: Settings) -> dict[str, Stage]:
         stages.append(Stage(f"enhancer{k}", tuned, ("clip", "enhancement", "refinement"), "03_rank_finetuning"))
     trained = tuple(stage.name for stage in stages if stage.name.startswith(("warmup", "enhancer")))
     if settings.evaluation.control:
-        stages.append(Stage("control", ("data",), ("clip", "prompts", "enhancement"), "04_evaluation"))
+        stages.append(Stage("control", ("data",), ("clip", "prompts", "enhancement", "refinement"), "04_evaluation"))
         trained += ("control",)
     stages.append(Stage("evaluation", trained, ("evaluation",), "04_evaluation"))
     return {stage.name: stage for stage in stages}

@@ -40,9 +40,28 @@ class Data:
     test_reference: str = setting("", "cliplit", "folder", "their well-lit references, paired by file stem; optional")
     skip_bad: bool = setting(False, "cliplit", about="leave out training images that cannot be read")
     train_size: int = setting(512, "code", "pixels", "training images are resized to this square")
-    test_size: int = setting(0, "cliplit", "pixels", "longest side of test images; 0 keeps their size")
+    test_size: int = setting(0, "cliplit", "pixels", "side of the embedded test crops; 0: the training size")
     embedded_images: int = setting(380, "paper 4", "images", "training crops per side drawn from the embedded photos")
     embedded_pairs: int = setting(40, "cliplit", "pairs", "test crops drawn from the embedded photos held out")
+    embedded_crop: float = setting(0.45, "cliplit", "of the shorter side", "smallest crop of an embedded photo")
+
+
+@dataclass(frozen=True)
+class Backlight:
+    """The backlit capture that is simulated for the embedded images (cliplit/relight.py); drawn uniformly per image."""
+
+    stops_min: float = setting(2.0, "cliplit", "EV", "taken from the foreground, least")
+    stops_max: float = setting(4.0, "cliplit", "EV", "taken from the foreground, most")
+    background_stops: float = setting(0.3, "cliplit", "EV", "given to the background, most; highlights may clip")
+    coverage_min: float = setting(0.35, "cliplit", "share", "of the picture in the foreground, least")
+    coverage_max: float = setting(0.75, "cliplit", "share", "of the picture in the foreground, most")
+    softness: float = setting(0.25, "cliplit", "std of score", "width of the mask's edge before edge alignment")
+    contrast: float = setting(2.0, "cliplit", "", "gain of the mask around 1/2 after edge alignment")
+    wander: float = setting(0.25, "cliplit", "", "weight of smooth randomness in the mask, against darkness with 1")
+    down: float = setting(0.7, "cliplit", "", 'weight of "lower in the picture"')
+    centre: float = setting(0.2, "cliplit", "", 'weight of "nearer the vertical middle line"')
+    photons: float = setting(4000.0, "cliplit", "electrons", "at white: shot noise has the variance light / photons")
+    read_noise: float = setting(0.0015, "cliplit", "of white", "standard deviation of noise in the dark")
 
 
 @dataclass(frozen=True)
@@ -128,6 +147,7 @@ class Settings:
     device: str = setting("auto", "cliplit", about="auto, cpu, cuda, cuda:1 ...")
     clip: Clip = Clip()
     data: Data = Data()
+    backlight: Backlight = Backlight()
     prompts: Prompts = Prompts()
     enhancement: Enhancement = Enhancement()
     refinement: Refinement = Refinement()

@@ -109,7 +109,7 @@ def _from_folder(source: str, data, target: Path, skipped: list[str]) -> list[di
 
 def _from_embedded(run: Run, folder: Path) -> dict[str, Any]:
     data = run.settings.data
-    sides = embedded.training_images(data.embedded_images, data.train_size, run.settings.seed)
+    sides = embedded.training_images(run.settings)
     names = {"backlit": embedded.BACKLIT, "well_lit": embedded.WELL_LIT}
     for side, images in zip(SIDES, sides):
         _save_array(images, folder / f"{side}.npy")
@@ -124,10 +124,8 @@ def _from_embedded(run: Run, folder: Path) -> dict[str, Any]:
 
 
 def _test_from_embedded(run: Run, folder: Path) -> list[dict[str, str]]:
-    data = run.settings.data
-    pairs = embedded.test_pairs(data.embedded_pairs, data.test_size or data.train_size)
     records = []
-    for n, (dark, reference) in enumerate(zip(*pairs)):
+    for n, (dark, reference) in enumerate(zip(*embedded.test_pairs(run.settings))):
         name = f"{n:03d}_{embedded.TEST[n % len(embedded.TEST)]}"
         record = {"name": name, "backlit": f"test/backlit/{name}.png", "reference": f"test/reference/{name}.png"}
         write_image(dark, folder / record["backlit"])

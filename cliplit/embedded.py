@@ -11,8 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from cliplit.config import Settings
 from cliplit.images import read_image
-from cliplit.relight import Backlight, backlit
+from cliplit.relight import backlit
 from cliplit.sampling import generator
 
 SKIMAGE, MATPLOTLIB = "skimage/data", "matplotlib/mpl-data/sample_data"
@@ -24,8 +25,6 @@ PHOTOS = {
     "motorcycle": (SKIMAGE, "motorcycle_left.png", "Middlebury stereo data set, CC0"),
 }
 BACKLIT, WELL_LIT, TEST = ("motorcycle", "coffee"), ("grace_hopper",), ("chelsea", "astronaut")
-SMALLEST_CROP = 0.45  # of the shorter side
-LIGHT = Backlight()
 
 
 def photo(name: str) -> Tensor:
@@ -35,8 +34,13 @@ def photo(name: str) -> Tensor:
     return read_image(Path(find_spec(package).submodule_search_locations[0]) / inside / file)
 
 
-def crops(names: tuple[str, ...], count: int, size: int, *keys: object) -> Tensor:
-    """Random square crops (count, 3, size, size), mirrored or not, of the named photos in turn."""
+def crops(names: tuple[str, ...], count: int, size: int, smallest: float, *keys: object) -> Tensor:
+    """Random square crops (count, 3, size, size), mirrored or not, of the named photos in turn.
+
+    Args:
+        smallest: smallest side of a crop as a fraction of the photo's shorter side.
+        keys: of the random draws.
+    """
     random = generator("crops", *keys)
     photos = [photo(name) for name in names]
     picked = []
@@ -44,7 +48,7 @@ def crops(names: tuple[str, ...], count: int, size: int, *keys: object) -> Tenso
         source = photos[n % len(photos)]
         height, width = source.shape[-2:]
         draw = torch.rand(4, generator=random).tolist()
-        side = round(min(height, width) * (SMALLEST_CROP + (1 - SMALLEST_CROP) * draw[0]))
+        side = round(min(height, width) * (smallest + (1 - smallest) * draw[0]))
         top, left = int(draw[1] * (height - side + 1)), int(draw[2] * (width - side + 1))
         crop = source[None, :, top : top + side, left : left + side]
         crop = F.interpolate(crop, (size, size), mode="bilinear", antialias=True).clamp(0, 1)
@@ -52,13 +56,16 @@ def crops(names: tuple[str, ...], count: int, size: int, *keys: object) -> Tenso
     return torch.cat(picked)
 
 
-def training_images(count: int, size: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Backlit and well-lit images (count, 3, size, size) of different photos."""
-    dark = backlit(crops(BACKLIT, count, size, seed, "backlit"), generator("backlit", seed), LIGHT)
-    return dark, crops(WELL_LIT, count, size, seed, "well-lit")
+def training_images(settings: Settings) -> tuple[Tensor, Tensor]:
+    """Backlit and well-lit images (N, 3, S, S) of different photos."""
+    data, seed = settings.data, settings.seed
+    options = (data.embedded_images, data.train_size, data.embedded_crop, seed)
+    dark = backlit(crops(BACKLIT, *options, "backlit"), generator("backlit", seed), settings.backlight)
+    return dark, crops(WELL_LIT, *options, "well-lit")
 
 
-def test_pairs(count: int, size: int) -> tuple[Tensor, Tensor]:
-    """Backlit images and their references (count, 3, size, size), the same for every seed."""
-    references = crops(TEST, count, size, "test")
-    return backlit(references, generator("backlit", "test"), LIGHT), references
+def test_pairs(settings: Settings) -> tuple[Tensor, Tensor]:
+    """Backlit images and their references (N, 3, S, S), the same for every seed."""
+    data = settings.data
+    references = crops(TEST, data.embedded_pairs, data.test_size or data.train_size, data.embedded_crop, "test")
+    return backlit(references, generator("backlit", "test"), settings.backlight), references

@@ -9,32 +9,15 @@ that ignores the picture looks like a stain, not like a shadow side.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
+from cliplit.config import Backlight
+
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 MASK_GRID = 32  # pixels; masks are drawn on this grid, so that they do not depend on the image's size
-
-
-@dataclass(frozen=True)
-class Backlight:
-    """A backlit capture of a well-lit scene. Ranges are drawn uniformly, one value per image."""
-
-    stops_min: float = 2.0  # EV taken from the foreground, least
-    stops_max: float = 4.0  # EV taken from the foreground, most
-    background_stops: float = 0.3  # EV given to the background, most; highlights may clip
-    coverage_min: float = 0.35  # share of the picture in the foreground, least
-    coverage_max: float = 0.75  # share of the picture in the foreground, most
-    softness: float = 0.25  # width of the mask's edge before edge alignment, in standard deviations of the score
-    contrast: float = 2.0  # gain of the mask around 1/2 after edge alignment: fewer half-dark places
-    wander: float = 0.25  # weight of smooth randomness in the mask, against darkness with weight 1
-    down: float = 0.7  # weight of "lower in the picture"
-    centre: float = 0.2  # weight of "nearer the vertical middle line"
-    photons: float = 4000.0  # electrons at white: shot noise has the variance light / photons
-    read_noise: float = 0.0015  # standard deviation of noise in the dark, in linear light (white = 1)
 
 
 def srgb_to_linear(images: Tensor) -> Tensor:

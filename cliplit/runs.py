@@ -43,7 +43,7 @@ def plan(settings: Settings) -> dict[str, Stage]:
     networks so far and enhancer<k> is tuned with them.
     """
     stages = [
-        Stage("data", (), ("data",), "00_setup_and_data"),
+        Stage("data", (), ("data", "backlight"), "00_setup_and_data"),
         Stage("prompts0", ("data",), ("clip", "prompts"), "01_prompt_initialization"),
         Stage("warmup", ("data",), ("clip", "enhancement"), "02_enhancer_training"),
         Stage("enhancer0", ("prompts0", "warmup"), ("clip", "enhancement"), "02_enhancer_training"),

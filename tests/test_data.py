@@ -7,6 +7,7 @@ from PIL import Image
 
 from cliplit import data, embedded
 from cliplit.checks import CliplitError
+from cliplit.config import SMOKE
 from cliplit.data import prepare_data, training_images
 from cliplit.images import list_images, read_image, write_image
 from cliplit.runs import start_run
@@ -157,7 +158,7 @@ def test_embedded_photos_for_training_and_test_differ():
 
 
 def test_embedded_images_are_darker_where_backlit_and_the_same_every_time():
-    pairs, again = (embedded.test_pairs(4, 64) for _ in range(2))
+    pairs, again = (embedded.test_pairs(SMOKE) for _ in range(2))
     assert all(torch.equal(one, other) for one, other in zip(pairs, again))
     darker = pairs[0] < 0.6 * pairs[1]
     assert (darker.float().mean((1, 2, 3)) > 0.2).all() and darker.float().mean() < 0.9

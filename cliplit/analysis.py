@@ -89,7 +89,7 @@ def data_table(run: Run) -> pd.DataFrame:
     counts = {side: len(record["training"][side]) for side in ("backlit", "well_lit")}
     rows = {
         "training, backlit": (counts["backlit"], size, data.backlit or "embedded photos, made backlit"),
-        "training, well-lit": (counts["well_lit"], size, data.well_lit or "other embedded photos"),
+        "training, well-lit": (counts["well_lit"], size, data.well_lit or "another embedded photo"),
         "test": (len(record["test"]), "own", data.test_backlit or "embedded photos held out, made backlit"),
         "test, references": (paired, "own", data.test_reference or ("" if data.test_backlit else "same, untouched")),
         "skipped, unreadable": (len(record["skipped"]), "", ""),

@@ -9,6 +9,7 @@ FOLDER                           open_clip_config.json and weights, as on the hu
 
 import json
 import os
+import pickle
 import threading
 import urllib.error
 import urllib.request
@@ -171,7 +172,8 @@ def _load_open_clip(name: str, random: bool, antialias: bool) -> ClipBackbone:
     try:
         clip = open_clip.create_model(model, pretrained=weights, pretrained_text=False)
     except Exception as error:  # open_clip lets every kind through: pickle, zip, key and shape errors
-        raise CliplitError(f"{weights}: not the weights of CLIP '{model}' ({_one_line(error)})") from None
+        reason = "not tensors alone" if isinstance(error, pickle.UnpicklingError) else _one_line(error)
+        raise CliplitError(f"{weights}: not the weights of CLIP '{model}' ({reason})") from None
     return _from_open_clip(clip, name, config, antialias)
 
 

@@ -20,6 +20,7 @@ from cliplit.enhancer import Enhancer
 
 RELEASED_PREFIX = "module."  # left by DataParallel
 PROMPT_KEY = "embedding_prompt"
+NOTES = "cliplit"  # metadata entry of our files
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,9 @@ def _save(
         "version": cliplit.__version__,
     }
     plain = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
-    _atomic(path, lambda temporary: save_file(plain, temporary, metadata | extra))
+    # One entry: safetensors writes several in random order, and the same run shall give the same bytes.
+    notes = {NOTES: json.dumps(metadata | extra, sort_keys=True)}
+    _atomic(path, lambda temporary: save_file(plain, temporary, notes))
 
 
 def _load(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -113,14 +116,18 @@ def _load(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     if path.suffix == ".safetensors":
         try:
             with safe_open(path, "pt") as file:
-                return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}
+                notes = file.metadata() or {}
+                state = {key: file.get_tensor(key) for key in file.keys()}
+                return state, json.loads(notes[NOTES]) if NOTES in notes else notes
         except Exception as error:  # safetensors has no public error class for a bad header
             raise CliplitError(f"{path}: not a safetensors file ({error})") from None
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CliplitError(f"{path}: not a checkpoint that can be loaded safely ({reason})") from None
+        kind = type(error).__name__
+        raise CliplitError(
+            f"{path}: not a checkpoint of tensors that can be loaded without running code ({kind})"
+        ) from None
     if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
         state = state["state_dict"]
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):

@@ -13,7 +13,7 @@ import typer
 
 import cliplit
 from cliplit.checks import CliplitError
-from cliplit.config import PROFILES, describe, from_json, overrides
+from cliplit.config import PROFILES, describe, flatten, from_json, overrides
 from cliplit.config import profile as get_profile
 from cliplit.runs import Run, default_path, read_json
 
@@ -76,7 +76,22 @@ def _open_run(
     changed |= {f"data.{name}": os.path.abspath(folder) for name, folder in folders.items() if folder}
     changed |= {"clip.random": True} if random_clip else {}
     changed |= {"data.skip_bad": True} if skip_bad else {}
-    return Run(run or default_path(profile), get_profile(profile, changed | _pairs(changes)))
+    chosen = Run(run or default_path(profile), get_profile(profile, changed | _pairs(changes)))
+    _note_changes(chosen)
+    return chosen
+
+
+def _note_changes(chosen: Run) -> None:
+    """Say which settings differ from those that the run directory was made with."""
+    manifest = read_json(chosen.path / "manifest.json")
+    if manifest and "settings" in manifest:
+        before, after = flatten(from_json(manifest["settings"])), flatten(chosen.settings)
+        changes = [
+            f"{name} {_shown(before[name])} -> {_shown(after[name])}" for name in after if before[name] != after[name]
+        ]
+        if changes:
+            more = f" and {len(changes) - 3} more" if len(changes) > 3 else ""
+            print(f"{chosen.path}: made anew where it depends on {', '.join(changes[:3])}{more}", file=sys.stderr)
 
 
 def _with_run(command: Callable[..., None]) -> Callable[..., None]:
@@ -202,6 +217,9 @@ def inspect(checkpoint: Checkpoint) -> None:
     from cliplit.checkpoints import read_metadata
 
     notes = read_metadata(checkpoint)
+    if "model_cfg" in notes:  # a CLIP of data_scripts/train_tiny_clip.py
+        print(json.dumps(notes, indent=1, sort_keys=True))
+        return
     if "settings" not in notes:
         print(f"released format, without notes: {_released_kind(checkpoint)}")
         return

@@ -12,6 +12,9 @@ from typing import Any, get_args, get_origin, get_type_hints
 from cliplit.checks import CliplitError
 
 INFINITE = float("inf")
+AT_LEAST_ONE = {"iterations", "warmup_iterations", "tuning_iterations", "batch_size", "views", "width", "downscale"} | {
+    *("train_size", "size", "length", "embedded_images", "embedded_pairs", "average", "look_every")
+}
 
 
 def setting(default: Any, source: str, unit: str = "", about: str = "") -> Any:
@@ -301,7 +304,10 @@ def _override(settings: Settings, key: str, value: Any) -> Settings:
         raise CliplitError(f"unknown setting '{key}'; {hint}valid: {', '.join(valid)}")
     group, _, leaf = key.rpartition(".")
     owner = getattr(settings, group) if group else settings
-    changed = replace(owner, **{leaf: _convert(key, value, get_type_hints(type(owner))[leaf])})
+    converted = _convert(key, value, get_type_hints(type(owner))[leaf])
+    if leaf in AT_LEAST_ONE and converted < 1:
+        raise CliplitError(f"setting '{key}' is at least 1, got {value!r}")
+    changed = replace(owner, **{leaf: converted})
     return replace(settings, **{group: changed}) if group else changed
 
 

@@ -155,7 +155,7 @@ def prompt_separation(run: Run) -> Figure:
     _note(curves, "chance: ln 2", (1, np.log(2)), QUIET, ("axes fraction", "data"), "right", "bottom")
     curves.set_title("Training", pad=HIGH)
     curves.set(xlabel="iteration", ylim=(0, 1.05 * max(1.0, log["loss"].max())))
-    curves.legend(loc="center right")
+    curves.legend(loc="lower left")
     return figure
 
 

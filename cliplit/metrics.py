@@ -44,7 +44,12 @@ def why_unavailable(names: tuple[str, ...]) -> dict[str, str]:
     """Metrics that cannot be computed on this machine, with the reason.
 
     pyiqa downloads weights at first use; whether it can is found out once and quickly.
+
+    Raises:
+        CliplitError: a name that pyiqa does not know.
     """
+    for name in names:
+        reference_needed(name)
     cache = Path(torch.hub.get_dir()) / "pyiqa"
     doubtful = [name for name in names if name not in NO_WEIGHTS and not any(cache.glob(f"{name}*"))]
     if not doubtful or reachable(os.environ.get("HF_ENDPOINT", HUB)):

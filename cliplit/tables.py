@@ -6,6 +6,7 @@ import pandas as pd
 
 import cliplit
 from cliplit.checks import CliplitError
+from cliplit.config import flatten
 from cliplit.evaluation import evaluate
 from cliplit.runs import Run, read_json, write_text
 
@@ -21,7 +22,11 @@ def stages_table(runs: list[Run]) -> pd.DataFrame:
 
     For every metric m: `m`, the mean; `m_std`, the standard deviation over images (mean over seeds); and, for
     several runs, `m_seed_std`, that of the seeds' means.
+
+    Raises:
+        CliplitError: several runs that are not seeds of one experiment.
     """
+    _check_seeds(runs)
     scores = pd.concat([evaluate(run).assign(run=n) for n, run in enumerate(runs)])
     metrics = [name for name in scores.columns if name not in ("stage", "image", "run")]
     groups = scores.groupby(["stage", "run"], sort=False)
@@ -130,6 +135,19 @@ def latex(table: pd.DataFrame) -> str:
         r"\end{tabular}",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _check_seeds(runs: list[Run]) -> None:
+    first, *others = (flatten(run.settings) for run in runs)
+    for run, settings in zip(runs[1:], others):
+        differing = [name for name in first if name != "seed" and settings[name] != first[name]]
+        if differing:
+            raise CliplitError(
+                f"{run.path}: not a seed of the same experiment as {runs[0].path}: {differing[0]} differs"
+            )
+    seeds = [run.settings.seed for run in runs]
+    if len(set(seeds)) < len(seeds):
+        raise CliplitError(f"runs with the same seed ({', '.join(map(str, seeds))}) cannot be averaged as seeds")
 
 
 def _escape(text: str) -> str:

@@ -154,11 +154,14 @@ def test_settings_shows_the_papers_values(cli):
 
 
 def test_tables_of_several_seeds(cli, reproduced, tmp_path):
-    path = reproduced.run.path
-    code, out, _ = cli("tables", "--run", path, "--run", path, "--output", tmp_path / "tables")
+    path, other = reproduced.run.path, tmp_path / "other"
+    assert cli("train", "--profile", "smoke", "--seed", 1, "--run", other)[0] == 0
+    code, out, _ = cli("tables", "--run", path, "--run", other, "--output", tmp_path / "tables")
     header = (tmp_path / "tables" / "stages.csv").read_text().splitlines()[0]
     assert code == 0 and str(tmp_path / "tables" / "stages.csv") in out
     assert header.startswith("stage,psnr,psnr_std") and "psnr_seed_std" in header
+    refused = cli("tables", "--run", path, "--run", path)
+    assert refused[0] == 2 and "the same seed" in refused[2][-1]
     shown = cli("tables", "--run", tmp_path)
     assert shown[0] == 2 and "no run here" in shown[2][0]
 

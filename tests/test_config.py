@@ -68,6 +68,12 @@ def test_wrong_types_are_refused(key, value):
         profile("demo", {key: value})
 
 
+@pytest.mark.parametrize("key", ["enhancement.iterations", "prompts.batch_size", "data.train_size"])
+def test_nothing_or_less_is_refused(key):
+    with pytest.raises(CliplitError, match=f"setting '{key}' is at least 1"):
+        profile("demo", {key: 0})
+
+
 def test_unknown_names_are_refused_with_the_valid_ones():
     with pytest.raises(CliplitError, match="did you mean enhancement.iterations.*valid: .*prompts.length"):
         profile("demo", {"enhancement.iteration": 1})

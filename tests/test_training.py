@@ -78,10 +78,8 @@ def test_a_killed_run_goes_on_to_the_same_bytes(trained, tmp_path, monkeypatch, 
     training.train(run)
     ours, expected = weights(run), weights(trained)
     assert ours.keys() == expected.keys() and all(torch.equal(ours[key], expected[key]) for key in expected)
-    assert all(
-        (run.path / s / "log.csv").read_bytes() == (trained.path / s / "log.csv").read_bytes()
-        for s in ("warmup", "prompts2")
-    )
+    files = ("prompts0/prompts.safetensors", "warmup/log.csv", "prompts2/log.csv", "enhancer2/enhancer.safetensors")
+    assert all((run.path / file).read_bytes() == (trained.path / file).read_bytes() for file in files)
 
 
 def test_guard_starts_the_warm_up_anew_and_gives_up_in_the_end(tmp_path, monkeypatch):

@@ -13,6 +13,7 @@ import typer
 
 import cliplit
 from cliplit.checks import CliplitError
+from cliplit.commands.shared import flag, folder, named, print_columns, shown
 from cliplit.config import PROFILES, describe, flatten, from_json, overrides
 from cliplit.config import profile as get_profile
 from cliplit.runs import Run, default_path, read_json
@@ -25,6 +26,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+INTERRUPTED = 130
+
 ProfileName = Annotated[str, typer.Option(help=f"Settings to start from: {', '.join(PROFILES)}.")]
 Changes = Annotated[
     list[str],
@@ -34,18 +37,6 @@ Runs = Annotated[list[Path], typer.Option("--run", metavar="DIR", help="A run; s
 Checkpoint = Annotated[Path, typer.Argument(help="A checkpoint: .safetensors of ours, or a released .pth.")]
 
 
-def _folder(about: str) -> Any:
-    return typer.Option(metavar="DIR", help=about)
-
-
-def _clip(about: str) -> Any:
-    return typer.Option(metavar="NAME", help=about)
-
-
-def _flag(name: str, about: str) -> Any:
-    return typer.Option(name, help=about)
-
-
 def main() -> None:
     """Run the command line; an error of ours ends in one line and exit code 2, Ctrl-C in 130."""
     try:
@@ -53,27 +44,31 @@ def main() -> None:
     except (CliplitError, OSError) as error:
         print(f"cliplit: error: {error}", file=sys.stderr)
         sys.exit(2)
+    except SystemExit as ended:
+        if ended.code == INTERRUPTED:  # typer's answer to Ctrl-C
+            print("cliplit: interrupted; the same command goes on from here", file=sys.stderr)
+        raise
 
 
 def _open_run(
     profile: ProfileName = "demo",
-    run: Annotated[str, _folder("Directory of the run; by default runs/PROFILE.")] = "",
+    run: Annotated[str, folder("Directory of the run; by default runs/PROFILE.")] = "",
     seed: Annotated[int, typer.Option(help="Seed of every random draw.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
-    clip: Annotated[str, _clip("CLIP: tiny, MODEL/TAG of open_clip, MODEL/FILE, a file or a folder.")] = "",
-    identity_clip: Annotated[str, _clip("CLIP of the identity loss, if not the same; needs a ResNet.")] = "",
-    random_clip: Annotated[bool, _flag("--random-clip", "Random CLIP weights: a control; no download.")] = False,
-    backlit: Annotated[str, _folder("Your backlit training images; with --well-lit.")] = "",
-    well_lit: Annotated[str, _folder("Your well-lit training images, of other scenes.")] = "",
-    test_backlit: Annotated[str, _folder("Your backlit test images.")] = "",
-    test_reference: Annotated[str, _folder("Their references, of the same names; optional.")] = "",
-    skip_bad: Annotated[bool, _flag("--skip-bad", "Leave out training images that cannot be read.")] = False,
+    clip: Annotated[str, named("CLIP: tiny, MODEL/TAG of open_clip, MODEL/FILE, a file or a folder.")] = "",
+    identity_clip: Annotated[str, named("CLIP of the identity loss, if not the same; needs a ResNet.")] = "",
+    random_clip: Annotated[bool, flag("--random-clip", "Random CLIP weights: a control; no download.")] = False,
+    backlit: Annotated[str, folder("Your backlit training images; with --well-lit.")] = "",
+    well_lit: Annotated[str, folder("Your well-lit training images, of other scenes.")] = "",
+    test_backlit: Annotated[str, folder("Your backlit test images.")] = "",
+    test_reference: Annotated[str, folder("Their references, of the same names; optional.")] = "",
+    skip_bad: Annotated[bool, flag("--skip-bad", "Leave out training images that cannot be read.")] = False,
     changes: Changes = (),
 ) -> Run:
     """The run that the options shared by several commands ask for; nothing is written yet."""
     changed = {"seed": seed, "device": device} | _clip_settings(clip, identity_clip)
     folders = {"backlit": backlit, "well_lit": well_lit, "test_backlit": test_backlit, "test_reference": test_reference}
-    changed |= {f"data.{name}": os.path.abspath(folder) for name, folder in folders.items() if folder}
+    changed |= {f"data.{name}": os.path.abspath(path) for name, path in folders.items() if path}
     changed |= {"clip.random": True} if random_clip else {}
     changed |= {"data.skip_bad": True} if skip_bad else {}
     chosen = Run(run or default_path(profile), get_profile(profile, changed | _pairs(changes)))
@@ -87,7 +82,7 @@ def _note_changes(chosen: Run) -> None:
     if manifest and "settings" in manifest:
         before, after = flatten(from_json(manifest["settings"])), flatten(chosen.settings)
         changes = [
-            f"{name} {_shown(before[name])} -> {_shown(after[name])}" for name in after if before[name] != after[name]
+            f"{name} {shown(before[name])} -> {shown(after[name])}" for name in after if before[name] != after[name]
         ]
         if changes:
             more = f" and {len(changes) - 3} more" if len(changes) > 3 else ""
@@ -118,7 +113,7 @@ def _options(
 
 @app.command()
 @_with_run
-def reproduce(chosen: Run, force: Annotated[bool, _flag("--force", "Build everything anew.")] = False) -> None:
+def reproduce(chosen: Run, force: Annotated[bool, flag("--force", "Build everything anew.")] = False) -> None:
     """Execute the notebooks that are not up to date.
 
     Ends with the table of the run and where to look.
@@ -154,7 +149,7 @@ def train(chosen: Run) -> None:
 @app.command()
 def tables(
     runs: Runs,
-    output: Annotated[str, _folder("By default tables/ of the first run.")] = "",
+    output: Annotated[str, folder("By default tables/ of the first run.")] = "",
     fill: Annotated[str, typer.Option(metavar="FILE", help="Also put the table between <!-- stages --> marks.")] = "",
 ) -> None:
     """Write tables of one or several runs.
@@ -163,17 +158,17 @@ def tables(
     """
     from cliplit.tables import fill_in, write_tables
 
-    folder = Path(output or runs[0] / "tables")
-    written = write_tables([Run.open(path) for path in runs], folder)
+    target = Path(output or runs[0] / "tables")
+    written = write_tables([Run.open(path) for path in runs], target)
     if fill:
-        fill_in(fill, "stages", (folder / "stages.md").read_text(encoding="utf-8"))
+        fill_in(fill, "stages", (target / "stages.md").read_text(encoding="utf-8"))
     print("\n".join(map(str, written)))
 
 
 @app.command()
 def publish(
-    run: Annotated[Path, _folder("A finished run.")],
-    output: Annotated[Path, _folder("Where to.")],
+    run: Annotated[Path, folder("A finished run.")],
+    output: Annotated[Path, folder("Where to.")],
 ) -> None:
     """Copy figures, notebooks and manifest of a run."""
     from cliplit.reproduce import publish as copy
@@ -191,18 +186,18 @@ def settings(profile: ProfileName = "demo", changes: Changes = ()) -> None:
     rows = describe(get_profile(profile, _pairs(changes)))
     table = [["name", "value", "paper", "unit", "source", ""]]
     for row in rows:
-        paper = "" if row["value"] == row["paper"] else _shown(row["paper"])
+        paper = "" if row["value"] == row["paper"] else shown(row["paper"])
         table.append(
-            [row["name"], _shown(row["value"]), paper, row.get("unit", ""), row.get("source", ""), row.get("about", "")]
+            [row["name"], shown(row["value"]), paper, row.get("unit", ""), row.get("source", ""), row.get("about", "")]
         )
-    _print_columns(table)
+    print_columns(table)
 
 
 @app.command()
 def export(
     checkpoint: Checkpoint,
     output: Annotated[Path, typer.Argument(metavar="OUT.pth", help="The file to write.")],
-    prefix: Annotated[bool, _flag("--prefix/--no-prefix", "`module.` before every name, as released.")] = True,
+    prefix: Annotated[bool, flag("--prefix/--no-prefix", "`module.` before every name, as released.")] = True,
 ) -> None:
     """Write a checkpoint in the released format."""
     from cliplit.checkpoints import RELEASED_PREFIX, export_released
@@ -225,7 +220,7 @@ def inspect(checkpoint: Checkpoint) -> None:
         return
     stored = from_json(notes.pop("settings"))
     changes = {"profile": stored.profile, "seed": stored.seed} | overrides(stored)
-    _print_columns([[name, _shown(value)] for name, value in (notes | changes).items()])
+    print_columns([[name, shown(value)] for name, value in (notes | changes).items()])
 
 
 def _clip_settings(clip: str, identity: str) -> dict[str, str]:
@@ -275,18 +270,6 @@ def _released_kind(checkpoint: Path) -> str:
     except CliplitError:
         load_enhancer(checkpoint)  # its refusal says what an enhancer has
         return "enhancer"
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, (tuple, list)):
-        return ",".join(map(_shown, value))
-    return json.dumps(value) if isinstance(value, dict) else str(value)
-
-
-def _print_columns(rows: list[list[str]]) -> None:
-    widths = [max(map(len, column)) for column in zip(*rows)]
-    for row in rows:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip())
 
 
 def _print_version(wanted: bool) -> None:

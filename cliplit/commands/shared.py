@@ -1,0 +1,30 @@
+"""What the commands share: kinds of options, and how values and tables are printed."""
+
+import json
+from typing import Any
+
+import typer
+
+
+def folder(about: str) -> Any:
+    return typer.Option(metavar="DIR", help=about)
+
+
+def named(about: str) -> Any:
+    return typer.Option(metavar="NAME", help=about)
+
+
+def flag(name: str, about: str) -> Any:
+    return typer.Option(name, help=about)
+
+
+def shown(value: Any) -> str:
+    if isinstance(value, (tuple, list)):
+        return ",".join(map(shown, value))
+    return json.dumps(value) if isinstance(value, dict) else str(value)
+
+
+def print_columns(rows: list[list[str]]) -> None:
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip())

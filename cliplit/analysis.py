@@ -9,7 +9,7 @@ from cliplit import losses
 from cliplit.backbone import ClipBackbone
 from cliplit.checkpoints import load_enhancer, load_prompts
 from cliplit.checks import CliplitError
-from cliplit.config import describe
+from cliplit.config import PROFILES, describe, flatten
 from cliplit.data import TrainingImages, test_images, training_images
 from cliplit.enhancer import Enhancer
 from cliplit.runs import Run, read_json
@@ -82,25 +82,34 @@ def settings_table(run: Run, *groups: str) -> pd.DataFrame:
 
 
 def data_table(run: Run) -> pd.DataFrame:
-    """How many images there are on each side, their size, and where they come from."""
+    """How many images there are for each role, their size, and where they come from."""
     record, data = read_json(run.folder("data") / "data.json"), run.settings.data
+    roles = record["roles"]
     paired = sum(bool(test["reference"]) for test in record["test"])
     size = f"{data.train_size} x {data.train_size}"
     counts = {side: len(record["training"][side]) for side in ("backlit", "well_lit")}
+
+    def origin(role: str, embedded: str) -> str:
+        return (roles[role]["name"] or roles[role]["folder"]) if role in roles else embedded
+
+    untouched = "" if "test_backlit" in roles else "same, untouched"
     rows = {
-        "training, backlit": (counts["backlit"], size, data.backlit or "embedded photos, made backlit"),
-        "training, well-lit": (counts["well_lit"], size, data.well_lit or "another embedded photo"),
-        "test": (len(record["test"]), "own", data.test_backlit or "embedded photos held out, made backlit"),
-        "test, references": (paired, "own", data.test_reference or ("" if data.test_backlit else "same, untouched")),
+        "training, backlit": (counts["backlit"], size, origin("train_backlit", "embedded photos, made backlit")),
+        "training, well-lit": (counts["well_lit"], size, origin("train_well_lit", "another embedded photo")),
+        "test": (len(record["test"]), "own", origin("test_backlit", "embedded photos held out, made backlit")),
+        "test, references": (paired, "own", origin("test_reference", untouched)),
         "skipped, unreadable": (len(record["skipped"]), "", ""),
     }
     return pd.DataFrame.from_dict(rows, orient="index", columns=["images", "pixels", "from"])
 
 
 def sources_table(run: Run) -> pd.DataFrame:
-    """Photos that the embedded images are cut from, with their licences; empty for folders of one's own."""
-    licences = read_json(run.folder("data") / "data.json")["licences"]
-    return pd.DataFrame({"licence": licences}).rename_axis("photo")
+    """Where the images come from and under which licence: embedded photos, data sets, folders of one's own."""
+    record = read_json(run.folder("data") / "data.json")
+    rows = {photo: ("embedded photo", licence) for photo, licence in record["licences"].items()}
+    for role in record["roles"].values():
+        rows[role["name"] or role["folder"]] = (role["source"] or "folder of your own", role["licence"] or "yours")
+    return pd.DataFrame.from_dict(rows, orient="index", columns=["source", "licence"]).rename_axis("images")
 
 
 def skipped_files(run: Run) -> list[str]:
@@ -139,11 +148,19 @@ def require(claim: str, holds: bool | Tensor) -> None:
 
 
 def require_effect(run: Run, claim: str, holds: bool | Tensor) -> None:
-    """A check of what training is for; skipped where nothing can be learned: profile smoke, random CLIP weights."""
-    if run.settings.profile == "smoke" or run.settings.clip.random:
+    """A check of what training is for; skipped where nothing can be learned.
+
+    That is the profile smoke, fewer iterations than the profile's, and random CLIP weights.
+    """
+    if run.settings.profile == "smoke" or run.settings.clip.random or _is_shortened(run):
         print(f"skipped  {claim} (too little training or random CLIP weights)")
     else:
         require(claim, holds)
+
+
+def _is_shortened(run: Run) -> bool:
+    usual, chosen = flatten(PROFILES[run.settings.profile]), flatten(run.settings)
+    return any(chosen[name] < usual[name] for name in usual if name.endswith(("iterations", "rounds")))
 
 
 def _similarity(run: Run) -> tuple[ClipBackbone, torch.device]:

@@ -13,6 +13,7 @@ import typer
 
 import cliplit
 from cliplit.checks import CliplitError
+from cliplit.commands import data as data_commands
 from cliplit.commands.shared import flag, folder, named, print_columns, shown
 from cliplit.config import PROFILES, describe, flatten, from_json, overrides
 from cliplit.config import profile as get_profile
@@ -25,6 +26,8 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
+
+app.add_typer(data_commands.app, name="data", help="Get, verify, prepare and synthesize data sets.")
 
 INTERRUPTED = 130
 
@@ -58,6 +61,7 @@ def _open_run(
     clip: Annotated[str, named("CLIP: tiny, MODEL/TAG of open_clip, MODEL/FILE, a file or a folder.")] = "",
     identity_clip: Annotated[str, named("CLIP of the identity loss, if not the same; needs a ResNet.")] = "",
     random_clip: Annotated[bool, flag("--random-clip", "Random CLIP weights: a control; no download.")] = False,
+    data: Annotated[list[str], folder("A data set (`cliplit data`), used for all it has; repeatable.")] = (),
     backlit: Annotated[str, folder("Your backlit training images; with --well-lit.")] = "",
     well_lit: Annotated[str, folder("Your well-lit training images, of other scenes.")] = "",
     test_backlit: Annotated[str, folder("Your backlit test images.")] = "",
@@ -69,6 +73,7 @@ def _open_run(
     changed = {"seed": seed, "device": device} | _clip_settings(clip, identity_clip)
     folders = {"backlit": backlit, "well_lit": well_lit, "test_backlit": test_backlit, "test_reference": test_reference}
     changed |= {f"data.{name}": os.path.abspath(path) for name, path in folders.items() if path}
+    changed |= {"data.sets": tuple(map(os.path.abspath, data))} if data else {}
     changed |= {"clip.random": True} if random_clip else {}
     changed |= {"data.skip_bad": True} if skip_bad else {}
     chosen = Run(run or default_path(profile), get_profile(profile, changed | _pairs(changes)))

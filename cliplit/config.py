@@ -35,8 +35,9 @@ class Clip:
 
 @dataclass(frozen=True)
 class Data:
-    """Where the images come from; empty folders mean the embedded demo images."""
+    """Where the images come from; without any, the embedded demo images. A folder may be a data set (dataset.json)."""
 
+    sets: tuple[str, ...] = setting((), "cliplit", "folders", "data sets (dataset.json) that serve for all they have")
     backlit: str = setting("", "cliplit", "folder", "backlit training images")
     well_lit: str = setting("", "cliplit", "folder", "well-lit training images, of other scenes")
     test_backlit: str = setting("", "cliplit", "folder", "backlit test images")
@@ -209,6 +210,13 @@ SMOKE = replace(
 )
 
 PROFILES = {"demo": DEMO, "smoke": SMOKE, "paper": PAPER}
+
+# Degrees of simulated backlight for controlled experiments (`cliplit data synthesize`).
+SEVERITIES = {
+    "mild": Backlight(stops_min=1.0, stops_max=2.0),
+    "medium": Backlight(stops_min=2.5, stops_max=3.5),
+    "severe": Backlight(stops_min=4.0, stops_max=5.0),
+}
 
 
 def profile(name: str, overrides: Mapping[str, Any] | None = None) -> Settings:

@@ -29,11 +29,9 @@ def list_images(folder: str | Path) -> list[Path]:
     return found
 
 
-def read_image(path: str | Path, size: int | None = None) -> Tensor:
-    """Read an image as RGB (3, H, W) in [0, 1], upright; grey is repeated, transparency dropped, 16 bit scaled.
+def open_image(path: str | Path) -> Image.Image:
+    """Read an image as 8-bit RGB, upright; grey is repeated, transparency dropped, 16 bit scaled.
 
-    Args:
-        size: if given, resize to this square (Lanczos), as the released training does.
     Raises:
         CliplitError: not an image, truncated, or too large to be honest; names the file.
     """
@@ -43,16 +41,30 @@ def read_image(path: str | Path, size: int | None = None) -> Tensor:
             image.load()
             if image.mode.startswith("I"):
                 image = Image.fromarray((np.asarray(image).clip(0, 65535) / 257).round().astype(np.uint8))
-            image = image.convert("RGB")
+            return image.convert("RGB")
     except FileNotFoundError:
         raise CliplitError(f"{path}: no such file") from None
     except UnidentifiedImageError:
         raise CliplitError(f"{path}: not an image, or of an unknown kind") from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise CliplitError(f"{path}: cannot be read as an image ({error}); mend or remove the file") from None
-    if size:
-        image = image.resize((size, size), Image.Resampling.LANCZOS)
-    return to_tensor(np.array(image))
+
+
+def resized_square(image: Image.Image, size: int) -> Image.Image:
+    """An image as a square of `size` pixels (Lanczos), as the released training resizes."""
+    return image.resize((size, size), Image.Resampling.LANCZOS)
+
+
+def read_image(path: str | Path, size: int | None = None) -> Tensor:
+    """Read an image as RGB (3, H, W) in [0, 1]; see `open_image`.
+
+    Args:
+        size: if given, resize to this square (Lanczos), as the released training does.
+    Raises:
+        CliplitError: not an image, truncated, or too large to be honest; names the file.
+    """
+    image = open_image(path)
+    return to_tensor(np.array(resized_square(image, size) if size else image))
 
 
 def read_readable(

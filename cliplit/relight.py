@@ -92,11 +92,23 @@ def backlit(
     images: ``(N, 3, H, W)`` in [0, 1]; strength: ``(N, 1, 1, 1)`` in [0, 1], the place within the range of
     stops, drawn uniformly if not given. Returns noisy 8-bit sRGB values in [0, 1].
     """
+    return simulate_backlight(images, generator, settings, strength)[0]
+
+
+def simulate_backlight(
+    images: Tensor, generator: Generator, settings: Backlight = Backlight(), strength: Tensor | None = None
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """`backlit`, and what was drawn for each image, (N,) each.
+
+    `stops` and `background_stops` in EV: taken from the foreground, given to the background; `coverage`: the share of
+    the picture in the foreground.
+    """
     mask = foreground_mask(images, generator, settings)
     strength = uniform(len(images), 0, 1, generator) if strength is None else strength
     stops = settings.stops_min + (settings.stops_max - settings.stops_min) * strength
     lift = uniform(len(images), 0, settings.background_stops, generator)
-    return capture(expose(images, lift * (1 - mask) - stops * mask), generator, settings.photons, settings.read_noise)
+    dark = capture(expose(images, lift * (1 - mask) - stops * mask), generator, settings.photons, settings.read_noise)
+    return dark, {"stops": stops.flatten(), "background_stops": lift.flatten(), "coverage": mask.mean((1, 2, 3))}
 
 
 def lifted(images: Tensor, generator: Generator, share: Tensor) -> Tensor:

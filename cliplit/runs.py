@@ -193,7 +193,7 @@ class Run:
         groups = {group: every[group] for group in self.plan[stage].settings}
         if stage == "data":
             data = self.settings.data
-            folders = (data.backlit, data.well_lit, data.test_backlit, data.test_reference)
+            folders = (data.backlit, data.well_lit, data.test_backlit, data.test_reference, *data.sets)
             groups["files"] = {folder: _listing(Path(folder)) for folder in folders if folder}
         if "clip" in groups:
             groups["weights"] = {
@@ -259,10 +259,13 @@ def sha256(path: Path) -> str:
 
 
 def _listing(folder: Path) -> str | None:
-    """A digest of names, sizes and times of change of the files in a folder."""
+    """A digest of names, sizes and times of change of the files in a folder, or of those that a data set lists."""
+    from cliplit.data.manifest import has_manifest, listed_files
+
     if not folder.is_dir():
         return None
-    files = sorted((path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in folder.iterdir())
+    paths = [path for path in listed_files(folder) if path.is_file()] if has_manifest(folder) else folder.iterdir()
+    files = sorted((str(path.relative_to(folder)), path.stat().st_size, path.stat().st_mtime_ns) for path in paths)
     return hashlib.sha256(repr(files).encode()).hexdigest()
 
 

@@ -167,9 +167,11 @@ def _reproduced(runs: list[Run], data: str, count: int, paired: bool, metric: st
     """Our number for a table of the paper, or an empty cell and the reason."""
     settings = runs[0].settings
     info = read_json(runs[0].folder("evaluation") / "evaluation.json")
-    if settings.profile != "paper" or settings.clip.random or not settings.data.test_backlit:
+    roles = read_json(runs[0].folder("data") / "data.json")["roles"]
+    stand_in = settings.clip.random or "tiny" in (settings.clip.similarity, settings.clip.identity)
+    if settings.profile != "paper" or stand_in or "test_backlit" not in roles:
         return "", f"profile {settings.profile} with {_clip_name(settings)}: needs {data} and OpenAI's CLIP weights"
-    if info["images"] != count or paired != bool(settings.data.test_reference):
+    if info["images"] != count or paired != ("test_reference" in roles):
         return "", f"this run's test set has {info['images']} images; {data} has {count}"
     if metric in info["missing"]:
         return "", info["missing"][metric]

@@ -12,7 +12,9 @@ from torch import Tensor
 from cliplit import embedded
 from cliplit.checks import CliplitError
 from cliplit.config import Data
-from cliplit.images import list_images, read_image, read_readable, to_tensor, to_uint8, write_image
+from cliplit.data.manifest import shortened
+from cliplit.data.roles import Images, images_by_role
+from cliplit.images import read_image, read_readable, to_tensor, to_uint8, write_image
 from cliplit.runs import Run, read_json, sha256, write_json
 
 SIDES = ("backlit", "well_lit")
@@ -51,20 +53,14 @@ def prepare_data(run: Run) -> dict[str, Any]:
 
 
 def check_folders(data: Data) -> None:
-    """Look at the folders of a run, without opening the images.
+    """Look at the folders and data sets of a run; of the images, only test images without partner are opened.
 
     Raises:
         CliplitError: one of a pair is not given, a folder has no images, or references do not match.
     """
-    if bool(data.backlit) != bool(data.well_lit):
-        raise CliplitError("--backlit and --well-lit go together: give both folders, or none for the embedded images")
-    if data.test_reference and not data.test_backlit:
-        raise CliplitError("--test-reference needs --test-backlit, the folder of the images that it belongs to")
-    for folder in (data.backlit, data.well_lit):
-        if folder:
-            list_images(folder)
-    if data.test_backlit:
-        _pairs(data)
+    chosen = images_by_role(data)
+    if "test_backlit" in chosen:
+        _pairs(chosen, [])
 
 
 def training_images(run: Run) -> tuple[TrainingImages, TrainingImages]:
@@ -86,25 +82,30 @@ def test_images(run: Run) -> list[TestImage]:
 
 def _prepare(run: Run, folder: Path) -> None:
     data = run.settings.data
-    if data.backlit:
+    chosen = images_by_role(data)
+    if "train_backlit" in chosen:
         record = {"source": "folders", "training": {}, "licences": {}, "skipped": []}
         for side in SIDES:
-            record["training"][side] = _from_folder(
-                getattr(data, side), data, folder / f"{side}.npy", record["skipped"]
-            )
+            images, target = chosen[f"train_{side}"], folder / f"{side}.npy"
+            record["training"][side] = _from_files(images, data, target, record["skipped"])
     else:
         record = _from_embedded(run, folder)
     record["test"] = (
-        _test_from_folders(data, folder, record["skipped"]) if data.test_backlit else _test_from_embedded(run, folder)
+        _test_from_files(chosen, record["skipped"]) if "test_backlit" in chosen else _test_from_embedded(run, folder)
     )
+    record["roles"] = {
+        role: {key: getattr(images, key) for key in ("folder", "name", "source", "licence")}
+        for role, images in chosen.items()
+    }
     write_json(record, folder / "data.json")
 
 
-def _from_folder(source: str, data, target: Path, skipped: list[str]) -> list[dict[str, str]]:
-    images, problems = read_readable(list_images(source), data.skip_bad, data.train_size)
+def _from_files(source: Images, data: Data, target: Path, skipped: list[str]) -> list[dict[str, str]]:
+    images, problems = read_readable(source.files, data.skip_bad, data.train_size)
     skipped.extend(problems)
+    records = [{"name": path.name, "sha256": _checked(path, source)} for path in images]
     _save_array(torch.stack(list(images.values())), target)
-    return [{"name": path.name, "sha256": sha256(path)} for path in images]
+    return records
 
 
 def _from_embedded(run: Run, folder: Path) -> dict[str, Any]:
@@ -134,10 +135,10 @@ def _test_from_embedded(run: Run, folder: Path) -> list[dict[str, str]]:
     return records
 
 
-def _test_from_folders(data, folder: Path, skipped: list[str]) -> list[dict[str, str | None]]:
+def _test_from_files(chosen: dict[str, Images], skipped: list[str]) -> list[dict[str, str | None]]:
     """Test images by absolute path; those that cannot be read are named and left out."""
     records = []
-    for stem, (path, reference) in _pairs(data).items():
+    for stem, (path, reference) in _pairs(chosen, skipped).items():
         try:
             shapes = {file: read_image(file).shape for file in (path, reference) if file}
         except CliplitError as error:
@@ -148,43 +149,67 @@ def _test_from_folders(data, folder: Path, skipped: list[str]) -> list[dict[str,
             raise CliplitError(
                 f"{path} and {reference}: sizes differ ({sizes}); a reference must have its image's size"
             )
-        absolute = {
-            kind: os.path.abspath(file) if file else None
-            for kind, file in (("backlit", path), ("reference", reference))
-        }
-        records.append({"name": stem, **absolute, "sha256": sha256(path)})
+        files = {"backlit": path, "reference": reference}
+        absolute = {kind: os.path.abspath(file) if file else None for kind, file in files.items()}
+        if reference:
+            _checked(reference, chosen["test_reference"])
+        records.append({"name": stem, **absolute, "sha256": _checked(path, chosen["test_backlit"])})
     if not records:
-        raise CliplitError(f"{data.test_backlit}: none of the test images can be read; the first: {skipped[-1]}")
+        folder = chosen["test_backlit"].folder
+        raise CliplitError(f"{folder}: none of the test images can be read; the first: {skipped[-1]}")
     return records
 
 
-def _pairs(data: Data) -> dict[str, tuple[Path, Path | None]]:
-    """Test images and their references by stem, after a check that they match."""
-    backlit = _by_stem(data.test_backlit)
-    references = _by_stem(data.test_reference) if data.test_reference else {}
-    if references:
-        _check_partners(data, backlit, references)
-    return {stem: (path, references.get(stem)) for stem, path in backlit.items()}
+def _checked(path: Path, images: Images) -> str:
+    """SHA-256 of a file, after a check that it is the one that the data set promises."""
+    digest = sha256(path)
+    if images.hashes.get(path, digest) != digest:
+        raise CliplitError(
+            f"{path}: changed since its data set was made; mend it, or make the data set again (`cliplit data`)"
+        )
+    return digest
 
 
-def _by_stem(folder: str) -> dict[str, Path]:
+def _pairs(chosen: dict[str, Images], skipped: list[str]) -> dict[str, tuple[Path, Path | None]]:
+    """Test images and their references by stem, after a check that they match.
+
+    An image without partner that cannot be read is named in `skipped` and left out.
+    """
+    backlit = _by_stem(chosen["test_backlit"])
+    if "test_reference" not in chosen:
+        return {stem: (path, None) for stem, path in backlit.items()}
+    references = _by_stem(chosen["test_reference"])
+    lonely = []
+    for files, others, images in (
+        (backlit, references, chosen["test_reference"]),
+        (references, backlit, chosen["test_backlit"]),
+    ):
+        alone = [stem for stem in files if stem not in others and _is_readable(files[stem], skipped)]
+        if alone:
+            lonely.append(f"{len(alone)} without partner in {images.folder} ({shortened(sorted(alone))})")
+    if lonely:
+        raise CliplitError(f"test images and references do not match by stem: {'; '.join(lonely)}")
+    return {stem: (path, references[stem]) for stem, path in backlit.items() if stem in references}
+
+
+def _is_readable(path: Path, skipped: list[str]) -> bool:
+    try:
+        read_image(path)
+    except CliplitError as error:
+        skipped.append(str(error))
+        return False
+    return True
+
+
+def _by_stem(images: Images) -> dict[str, Path]:
     files: dict[str, Path] = {}
-    for path in list_images(folder):
+    for path in images.files:
         if path.stem in files:
-            raise CliplitError(f"{folder}: {files[path.stem].name} and {path.name} have the same stem; remove one")
+            raise CliplitError(
+                f"{images.folder}: {files[path.stem].name} and {path.name} have the same stem; remove one"
+            )
         files[path.stem] = path
     return files
-
-
-def _check_partners(data, backlit: dict[str, Path], references: dict[str, Path]) -> None:
-    lonely = sorted(set(backlit) - set(references)), sorted(set(references) - set(backlit))
-    if any(lonely):
-        parts = [
-            f"{len(stems)} without partner in {folder} ({', '.join(stems[:3])}{' ...' if len(stems) > 3 else ''})"
-            for stems, folder in zip(lonely, (data.test_reference, data.test_backlit))
-            if stems
-        ]
-        raise CliplitError(f"test images and references do not match by stem: {'; '.join(parts)}")
 
 
 def _save_array(images: Tensor, path: Path) -> None:

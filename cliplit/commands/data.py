@@ -1,0 +1,149 @@
+"""`cliplit data`: get, verify, prepare and synthesize data sets."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cliplit.commands.shared import flag, folder, print_columns
+
+app = typer.Typer(no_args_is_help=True)
+
+Root = Annotated[Path, typer.Option("--root", metavar="DIR", help="Folder of all data sets.")]
+NAME = typer.Argument(metavar="NAME", help="Folder of the new data set in --root.")
+Force = Annotated[bool, flag("--force", "Make it again if it is there.")]
+Seed = Annotated[int, typer.Option(help="Of the draw of scenes.")]
+SkipBad = Annotated[bool, flag("--skip-bad", "Leave out images that cannot be used.")]
+TestShare = Annotated[float, typer.Option(help="Share of the scenes that become test pairs.")]
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr)
+
+
+@app.command("list")
+def list_data_sets(root: Root = Path("data")) -> None:
+    """List the known data sets, and those in --root."""
+    from cliplit.data.catalog import CATALOG
+    from cliplit.data.manifest import ROLES, has_manifest, read_manifest
+
+    rows = [["name", "images", "sources", "in " + str(root), "title"]]
+    for name, known in CATALOG.items():
+        images = ", ".join(f"{part.count} {part.role}" for part in known.parts)
+        there = "yes" if has_manifest(root / name) else ""
+        rows.append([name, images, ", ".join(known.sources), there, known.title])
+    for path in sorted(root.iterdir()) if root.is_dir() else []:
+        if path.name not in CATALOG and has_manifest(path):
+            found = read_manifest(path)
+            counts = {role: len(found.of(role)) for role in ROLES}
+            images = ", ".join(f"{count} {role}" for role, count in counts.items() if count)
+            rows.append([path.name, images, "", "yes", found.source])
+    print_columns(rows)
+    print()
+    print_columns([["name", "licence"], *([name, known.licence] for name, known in CATALOG.items())])
+
+
+@app.command()
+def get(
+    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Known data sets (`cliplit data list`).")],
+    root: Root = Path("data"),
+    given: Annotated[
+        list[Path],
+        typer.Option("--from", metavar="PATH", help="An archive or folder fetched by hand, for one NAME; repeatable."),
+    ] = (),
+    source: Annotated[str, typer.Option(metavar="NAME", help="Where to download from, if not the first source.")] = "",
+    accept: Annotated[bool, flag("--accept-problems", "Keep the good images of a set that is not complete.")] = False,
+    force: Force = False,
+) -> None:
+    """Download known data sets, or take them from --from.
+
+    Each is unpacked, checked image by image, and only then put into ROOT/NAME; `cliplit reproduce --data ROOT/NAME`
+    uses it. An interrupted download goes on where it stopped.
+    """
+    from cliplit.checks import CliplitError
+    from cliplit.data.get import get_data_set
+
+    if given and len(names) > 1:
+        raise CliplitError("--from belongs to one data set: give one NAME")
+    for name in names:
+        print(get_data_set(name, root, given, source, accept, force, say=_say))
+
+
+@app.command()
+def verify(
+    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Data sets in --root.")],
+    root: Root = Path("data"),
+    output: Annotated[str, typer.Option("--json", metavar="FILE", help="Also write the reports as JSON.")] = "",
+) -> None:
+    """Look at every image of data sets: counts, readability, duplicates, pairs, sizes.
+
+    Exit code 0: nothing wrong; 1: problems found; 2: no such data set.
+    """
+    from cliplit.data.verify import verify_folder
+    from cliplit.runs import write_json
+
+    reports = [verify_folder(root / name) for name in names]
+    for report in reports:
+        print("\n".join(report.lines()))
+    if output:
+        write_json([report.to_json() for report in reports], Path(output))
+    raise typer.Exit(1 if any(report.problems for report in reports) else 0)
+
+
+@app.command()
+def prepare(
+    name: Annotated[str, NAME],
+    root: Root = Path("data"),
+    data: Annotated[list[Path], folder("A data set whose images are taken; repeatable.")] = (),
+    backlit: Annotated[str, folder("Backlit training images.")] = "",
+    well_lit: Annotated[str, folder("Well-lit training images, of other scenes.")] = "",
+    test_backlit: Annotated[str, folder("Backlit test images.")] = "",
+    test_reference: Annotated[str, folder("Their references, of the same names.")] = "",
+    size: Annotated[int, typer.Option(metavar="PIXELS", help="Side of training images; 0: as they are.")] = 512,
+    unpair: Annotated[bool, flag("--unpair", "Backlit and well-lit images are pairs: take them apart.")] = False,
+    test_share: TestShare = 0.0,
+    seed: Seed = 0,
+    skip_bad: SkipBad = False,
+    force: Force = False,
+) -> None:
+    """Make a data set of folders or other data sets.
+
+    Training images are resized to squares, as the authors trained; test images are copied. Without folders:
+    ROOT/NAME-SIZE from the data set ROOT/NAME.
+    """
+    from cliplit.config import Data
+    from cliplit.data.manifest import has_manifest
+    from cliplit.data.prepare import prepare_data_set
+
+    given, target = Data(tuple(map(str, data)), backlit, well_lit, test_backlit, test_reference), root / name
+    if given == Data() and has_manifest(target):
+        given, target = Data(sets=(str(target),)), root / f"{name}-{size}"
+    report = prepare_data_set(target, given, size, unpair, test_share, seed, skip_bad, force)
+    _say("\n".join(report.lines()[1:]))
+    print(target)
+
+
+@app.command()
+def synthesize(
+    name: Annotated[str, NAME],
+    photos: Annotated[Path, typer.Option("--from", metavar="DIR", help="A folder of well-lit photos.")],
+    root: Root = Path("data"),
+    level: Annotated[str, typer.Option(help="mild, medium or severe backlight.")] = "medium",
+    test_share: TestShare = 0.2,
+    size: Annotated[int, typer.Option(metavar="PIXELS", help="Longest side; 0: as the photos are.")] = 1024,
+    seed: Seed = 0,
+    skip_bad: SkipBad = False,
+    force: Force = False,
+) -> None:
+    """Make a data set of any photos by simulating backlight.
+
+    Each photo serves once: as a test pair, or on one side of the training. The same seed gives the same roles at
+    every level.
+    """
+    from cliplit.data.manifest import ROLES
+    from cliplit.data.synthesize import synthesize_data_set
+
+    made = synthesize_data_set(root / name, photos, level, test_share, seed, size, skip_bad, force)
+    print(*(f"  {role:15} {len(made.of(role))} images" for role in ROLES), *made.problems, sep="\n", file=sys.stderr)
+    print(root / name)

@@ -1,0 +1,141 @@
+"""The data sets of the paper and its successors: where they are, what they hold, whose they are.
+
+Addresses, counts and folder names are those that the authors of CLIP-LIT and RAVE give in the notes on their code.
+A folder of a data set is found by its exact name; none is guessed from a part of a path.
+"""
+
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from cliplit.checks import CliplitError
+
+
+@dataclass(frozen=True)
+class Location:
+    """A file on the web, or a shared folder of Google Drive by its id; size in bytes and SHA-256 if published."""
+
+    url: str = ""
+    drive: str = ""
+    bytes: int | None = None
+    sha256: str | None = None
+
+    def __str__(self) -> str:
+        return self.url or f"https://drive.google.com/drive/folders/{self.drive}"
+
+
+@dataclass(frozen=True)
+class Part:
+    """The images of one role: their folder in the data set, their number, and what publishers call the folder.
+
+    A published name is the end of a path; the first one that is there counts. `first_of`: the published name of a
+    larger set, of which the first `count` images by name are taken.
+    """
+
+    role: str
+    folder: str
+    count: int
+    published: tuple[str, ...]
+    first_of: str = ""
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """A known data set.
+
+    `sources`: names and locations, the first one by default. `numbered_copies`: "0152(2)" is a copy of "0152".
+    """
+
+    name: str
+    title: str
+    sources: MappingProxyType[str, tuple[Location, ...]]
+    parts: tuple[Part, ...]
+    licence: str
+    numbered_copies: bool = False
+
+
+def find(name: str) -> DataSet:
+    """The data set of a name.
+
+    Raises:
+        CliplitError: unknown; lists the valid ones.
+    """
+    if name not in CATALOG:
+        raise CliplitError(f"unknown data set '{name}'; valid: {', '.join(CATALOG)}")
+    return CATALOG[name]
+
+
+def _sources(**locations: tuple[Location, ...]) -> MappingProxyType[str, tuple[Location, ...]]:
+    return MappingProxyType(locations)
+
+
+TEST_SETS = Location(drive="1tnZdCxmWeOXMbzXKf-V4HYI4rBRl90Qk")
+TRAINING_SETS = Location(drive="1X1tawqmUsn69T24VmHSl_qmEFxGLzMf0")
+
+BAID = DataSet(
+    "baid",
+    "BAID (Lv et al., BacklitNet, CVIU 2022), as CLIP-LIT used it",
+    _sources(authors=(TRAINING_SETS, TEST_SETS), rave=(Location(drive="14_OvT17bfoN-JEH0GTFD6bnKzjKmag_l"),)),
+    (
+        Part("train_backlit", "train/backlit", 380, ("BAID_380/resize_input", "BAID/train/backlit", "train/backlit")),
+        Part(
+            "test_backlit",
+            "test/backlit",
+            368,
+            ("BAID/test/resize_input", "test/resize_input", "BAID/test/input", "test/input", "test/backlit"),
+        ),
+        Part(
+            "test_reference",
+            "test/reference",
+            368,
+            ("BAID/test/resize_gt", "test/resize_gt", "BAID/test/gt", "test/gt", "test/reference"),
+        ),
+    ),
+    "none stated with the download; ask its authors before any use beyond research",
+    numbered_copies=True,
+)
+DIV2K = DataSet(
+    "div2k",
+    "DIV2K (Agustsson and Timofte, CVPRW 2017), 384 images",
+    _sources(
+        authors=(TRAINING_SETS,),
+        rave=(Location(drive="1PbWzGzxLF0OJMyA7zMj_Dd00UB_ulhb4"),),
+        # size and SHA-256: TensorFlow Datasets, checksums of div2k
+        official=(
+            Location(
+                "https://data.vision.ee.ethz.ch/cvl/DIV2K/DIV2K_train_HR.zip",
+                bytes=3_530_603_713,
+                sha256="9d0b9c463f6e35b6c62cc6a930ee2224f670b34c1df841a57670f9acf0f6c335",
+            ),
+        ),
+    ),
+    (
+        Part(
+            "train_well_lit",
+            "train/well_lit",
+            384,
+            ("DIV2K_384", "DIV2K_train_HR", "DIV2K", "train/well_lit", "."),
+            first_of="DIV2K_train_HR",
+        ),
+    ),
+    "academic research only, by its publishers; rights in the photos remain with their owners",
+)
+BACKLIT300 = DataSet(
+    "backlit300",
+    "Backlit300 (Liang et al., CLIP-LIT, ICCV 2023), no references",
+    _sources(authors=(TEST_SETS,)),
+    (Part("test_backlit", "test/backlit", 305, ("Backlit300", "Backlit300/input", "test/backlit", ".")),),
+    "none stated with the download; CLIP-LIT's code is under the S-Lab License (not for commercial use)",
+)
+LOL_V1 = DataSet(
+    "lol-v1",
+    "LOL v1 (Wei et al., RetinexNet, BMVC 2018), low light, as RAVE used it",
+    _sources(rave=(Location(drive="1ewmaFEVjKmzS8fLisSA7q_t1RbBdz6He"),)),
+    (
+        Part("train_backlit", "train/backlit", 485, ("our485/low", "train/backlit")),
+        Part("train_well_lit", "train/well_lit", 485, ("our485/high", "train/well_lit")),
+        Part("test_backlit", "test/backlit", 15, ("eval15/low", "test/backlit")),
+        Part("test_reference", "test/reference", 15, ("eval15/high", "test/reference")),
+    ),
+    "none stated with the download; ask its authors before any use beyond research",
+)
+CATALOG = {data_set.name: data_set for data_set in (BAID, DIV2K, BACKLIT300, LOL_V1)}

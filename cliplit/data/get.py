@@ -1,0 +1,227 @@
+"""Known data sets from the network or from what was fetched by hand: unpacked, looked at, and only then in place."""
+
+import os
+import shutil
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from cliplit.checks import CliplitError
+from cliplit.data import drive
+from cliplit.data.archives import SUFFIXES, Refused, extract, is_archive
+from cliplit.data.catalog import DataSet, Location, find
+from cliplit.data.download import Patience, fetch
+from cliplit.data.manifest import Manifest, describe_image, has_manifest, shortened, write_manifest
+from cliplit.data.verify import NUMBERED, Report, inspect_images, part_images
+from cliplit.runs import read_json, sha256, write_json
+
+DOWNLOADS, CHECKSUMS = "downloads", "checksums.json"
+
+
+def get_data_set(
+    name: str,
+    root: Path,
+    given: Iterable[Path] = (),
+    source: str = "",
+    accept_problems: bool = False,
+    force: bool = False,
+    patience: Patience = Patience(),
+    say: Callable[[str], None] = lambda line: None,
+) -> Path:
+    """Put a known data set into root/name, with a dataset.json; what is there already is left as it is.
+
+    Downloads stay in root/downloads, so that an interrupted one goes on; root/checksums.json keeps the SHA-256 of
+    files whose publisher names none, as recorded when they were first found to be good.
+
+    Args:
+        given: archives or folders that were fetched by hand, in place of a download.
+        source: where to download from; by default the data set's first source.
+        accept_problems: keep the data set although it is not what it should be; dataset.json says so.
+        force: make it again.
+        say: takes a line on what is being done.
+    Raises:
+        CliplitError: unknown name or source, a download or archive that is refused, or images that are not the
+            data set's. Nothing is left in root/name then.
+    """
+    data_set, target = find(name), root / name
+    if has_manifest(target) and not force:
+        say(f"{target}: already there (--force makes it again)")
+        return target
+    if target.exists() and not has_manifest(target):
+        raise CliplitError(
+            f"{target}: something else is there; give it with --from {target} and choose another --root, or move it"
+        )
+    staging = root / f".{name}.partial"
+    shutil.rmtree(staging, ignore_errors=True)
+    try:
+        recorded = {}
+        if not (given := list(given)):
+            given, recorded = _download(data_set, root, source, patience, say)
+        report = _collect(data_set, given, staging, say)
+        _judge(report, accept_problems, say)
+        origin = source or next(iter(data_set.sources))
+        where = f"{origin}: {' '.join(map(str, data_set.sources[origin]))}" if recorded else f"by hand: {_names(given)}"
+        _describe(data_set, report, staging / "set", where)
+        _replace(staging / "set", target, force)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    _record(recorded, root, say)
+    return target
+
+
+def _download(
+    data_set: DataSet, root: Path, source: str, patience: Patience, say: Callable[[str], None]
+) -> tuple[list[Path], dict[str, Path]]:
+    """Archives and folders of a source, and every downloaded file by its address."""
+    source = source or next(iter(data_set.sources))
+    if source not in data_set.sources:
+        raise CliplitError(f"{data_set.name} has no source '{source}'; valid: {', '.join(data_set.sources)}")
+    places, files = [], {}
+    for location in data_set.sources[source]:
+        say(f"{data_set.name}: downloading {location}")
+        if location.url:
+            places.append(_from_web(location, root, patience))
+            files[location.url] = places[-1]
+        else:
+            folder = root / DOWNLOADS / location.drive
+            files |= _from_drive(data_set, location, folder, root, patience)
+            places.append(folder)
+    return places, files
+
+
+def _from_web(location: Location, root: Path, patience: Patience) -> Path:
+    target = root / DOWNLOADS / location.url.rsplit("/", 1)[-1]
+    digest = location.sha256 or _known(root, location.url)
+    if not target.is_file():
+        fetch(location.url, target, location.bytes, digest, patience)
+    _compare(target, digest, root)
+    return target
+
+
+def _from_drive(data_set: DataSet, location: Location, folder: Path, root: Path, patience: Patience) -> dict[str, Path]:
+    files = {}
+    for path, file in drive.list_folder(location.drive, patience).items():
+        target, key = folder / path, f"drive:{location.drive}/{path}"
+        if not _is_wanted(target, data_set):
+            continue
+        if not target.is_file():
+            drive.fetch_file(file, target, _known(root, key), patience)
+        _compare(target, _known(root, key), root)
+        files[key] = target
+    if not files:
+        raise CliplitError(f"{location}: no archives and no images of {data_set.name} there; fetch by hand and --from")
+    return files
+
+
+def _is_wanted(path: Path, data_set: DataSet) -> bool:
+    """Whether a file of a shared folder is an archive, or lies in one of the data set's folders."""
+    folders = (tuple(name.split("/")) for part in data_set.parts for name in part.published if name != ".")
+    return path.name.lower().endswith(SUFFIXES) or any(
+        path.parent.parts[-len(folder) :] == folder for folder in folders
+    )
+
+
+def _collect(data_set: DataSet, given: list[Path], staging: Path, say: Callable[[str], None]) -> Report:
+    """Bring the images of every part together in staging/set, and look at them."""
+    roots = []
+    for n, place in enumerate(map(Path, given)):
+        if not place.exists():
+            raise CliplitError(f"{place}: no such file or folder")
+        archives = [place] if place.is_file() else sorted(path for path in place.rglob("*") if is_archive(path))
+        for m, archive in enumerate(archives):
+            say(f"{data_set.name}: unpacking {archive}")
+            roots.append(_unpack(archive, staging / f"{n}-{m}" / archive.name.partition(".")[0]))
+        roots += [place.resolve()] if place.is_dir() else []
+    for part in data_set.parts:
+        found = part_images(part, roots)
+        if not found:
+            raise CliplitError(
+                f"{data_set.name}: no images for {part.role} in {_names(given)}: looked for folders named "
+                f"{', '.join(name for name in part.published if name != '.')}; if yours are named otherwise, "
+                f"use `cliplit data prepare` with them"
+            )
+        folder = staging / "set" / part.folder
+        folder.mkdir(parents=True)
+        for path in found:
+            if path.is_relative_to(staging):
+                os.replace(path, folder / path.name)
+            else:
+                shutil.copyfile(path, folder / path.name)
+    say(f"{data_set.name}: looking at every image")
+    whole = staging / "set"
+    files = {part.role: sorted((whole / part.folder).iterdir()) for part in data_set.parts}
+    return inspect_images(data_set.name, whole, files, data_set)
+
+
+def _unpack(archive: Path, target: Path) -> Path:
+    """Unpack an archive; a download that is refused does not stay, or it would be taken again next time."""
+    try:
+        return extract(archive, target)
+    except Refused:
+        if DOWNLOADS in archive.parts:
+            archive.unlink()
+        raise
+
+
+def _judge(report: Report, accept_problems: bool, say: Callable[[str], None]) -> None:
+    for finding in report.findings:
+        say(f"  {finding}")
+    if report.problems and not accept_problems:
+        first = report.problems[0]
+        raise CliplitError(
+            f"{report.name}: {len(report.problems)} problems, nothing was kept; the first: {first.kind} {first.path}: "
+            f"{first.detail}; --accept-problems keeps the good images"
+        )
+
+
+def _describe(data_set: DataSet, report: Report, folder: Path, source: str) -> None:
+    """Leave the good images only, numbered copies that stand for their stem under its name, and describe them."""
+    images = []
+    for image in report.images:
+        path = folder / image.path
+        numbered = NUMBERED.fullmatch(path.stem) if data_set.numbered_copies else None
+        if numbered:
+            path = path.rename(path.with_name(numbered[1] + path.suffix))
+        images.append(describe_image(path, folder, image.role, image.size))
+    good = {folder / image.path for image in images}
+    for path in [path for path in folder.rglob("*") if path.is_file() and path not in good]:
+        path.unlink()
+    findings = tuple(str(finding) for finding in report.findings)
+    write_manifest(
+        Manifest(data_set.name, f"{data_set.title}; {source}", data_set.licence, tuple(images), {}, findings), folder
+    )
+
+
+def _replace(folder: Path, target: Path, force: bool) -> None:
+    if force and target.exists():
+        old = folder.with_name("old")
+        os.replace(target, old)
+    os.replace(folder, target)
+
+
+def _known(root: Path, key: str) -> str | None:
+    """SHA-256 of a file as recorded when it was first found to be good."""
+    return (read_json(root / CHECKSUMS) or {}).get(key, {}).get("sha256")
+
+
+def _compare(path: Path, digest: str | None, root: Path) -> None:
+    if digest is not None and sha256(path) != digest:
+        raise CliplitError(
+            f"{path}: SHA-256 is not {digest[:12]}..., as published or recorded in {root / CHECKSUMS}; remove the file "
+            f"to download it again"
+        )
+
+
+def _record(files: dict[str, Path], root: Path, say: Callable[[str], None]) -> None:
+    known = read_json(root / CHECKSUMS) or {}
+    new = {
+        key: {"bytes": path.stat().st_size, "sha256": sha256(path)} for key, path in files.items() if key not in known
+    }
+    if new:
+        write_json(known | new, root / CHECKSUMS)
+        say(f"SHA-256 of {len(new)} files recorded in {root / CHECKSUMS}: from now on they must stay the same")
+    if files:
+        say(f"{root / DOWNLOADS}: the downloads are no longer needed and may be removed")
+
+
+def _names(paths: Iterable[Path]) -> str:
+    return shortened(map(str, paths))

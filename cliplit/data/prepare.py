@@ -1,0 +1,187 @@
+"""Data sets made of others and of plain folders: resized copies, and pairs taken apart for unpaired training."""
+
+import hashlib
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from tqdm import tqdm
+
+from cliplit.checks import CliplitError
+from cliplit.config import Data
+from cliplit.data.manifest import ROLES, Entry, Manifest, has_manifest, write_manifest
+from cliplit.data.roles import Images, gather_images
+from cliplit.data.verify import Report, inspect_images, pair_by_stem
+
+TRAINING = ("train_backlit", "train_well_lit")
+FOLDERS = {role: role.replace("_", "/", 1) for role in ROLES}  # where the images of a role lie in a data set
+
+
+def prepare_data_set(
+    target: Path,
+    data: Data,
+    size: int = 512,
+    unpair: bool = False,
+    test_share: float = 0.0,
+    seed: int = 0,
+    skip_bad: bool = False,
+    force: bool = False,
+) -> Report:
+    """Make a data set: copies of images with a dataset.json that says what each is for.
+
+    Training images are resized to squares (Lanczos), as the authors trained; test images are copied as they are.
+
+    Args:
+        target: folder of the new data set.
+        data: the folders and data sets whose images are taken, as in the settings of a run.
+        size: side of the training images in pixels; 0 leaves them as they are.
+        unpair: the training folders hold pairs by stem; every scene serves on one side only, drawn with `seed`.
+        test_share: with `unpair`, the share of the scenes that is kept whole, as test pairs.
+        skip_bad: leave out images that are unreadable, without partner or of another size than their partner.
+    Raises:
+        CliplitError: roles that do not go together, images that cannot be used, or a target that is taken.
+    """
+    sources = gather_images(data)
+    _check_roles(sources, unpair, test_share)
+    with new_data_set(target, force) as folder:
+        taken = _unpaired(sources, seed, test_share) if unpair else {r: list(i.files) for r, i in sources.items()}
+        origins = _copy(taken, folder, size, skip_bad)
+        files = {role: [path for path in origins if path.is_relative_to(folder / FOLDERS[role])] for role in taken}
+        report = inspect_images(target.name, folder, files)
+        report = _without_problems(report, skip_bad)
+        images = tuple(_made(image, origins[folder / image.path]) for image in report.images)
+        made = {"size": size} | ({"unpair": True, "test_share": test_share, "seed": seed} if unpair else {})
+        source = "; ".join(dict.fromkeys(images.source or str(images.folder) for images in sources.values()))
+        licence = "; ".join(dict.fromkeys(images.licence or "yours" for images in sources.values()))
+        findings = tuple(str(finding) for finding in report.findings)
+        keep_only(images, folder)
+        write_manifest(Manifest(target.name, source, licence, images, made, findings), folder)
+    return report
+
+
+def split_scenes(stems: Iterable[str], seed: int, test_share: float) -> dict[str, str]:
+    """For every scene the side it serves on: "backlit", "well_lit" or "test".
+
+    The order is that of the SHA-256 of seed and stem, so it is the same everywhere and changes little when a photo
+    is added.
+
+    Raises:
+        CliplitError: too few scenes for one on each side.
+    """
+    order = sorted(stems, key=lambda stem: hashlib.sha256(f"{seed}/{stem}".encode()).hexdigest())
+    tests = round(test_share * len(order))
+    if test_share < 1 and len(order) - tests < 2:
+        raise CliplitError(f"{len(order)} photos are too few: each side of the training needs at least one")
+    sides = ["test"] * tests + [("backlit", "well_lit")[n % 2] for n in range(len(order) - tests)]
+    return dict(zip(order, sides))
+
+
+@contextmanager
+def new_data_set(target: Path, force: bool) -> Iterator[Path]:
+    """A folder to make a data set in; it becomes the target when all is done, and is gone if anything fails.
+
+    Raises:
+        CliplitError: the target is there already, and is not to be replaced or is no data set.
+    """
+    if target.exists() and not (force and has_manifest(target)) and any(target.iterdir()):
+        hint = "--force makes it again" if has_manifest(target) else "choose another name"
+        raise CliplitError(f"{target}: already there; {hint}")
+    folder = target.with_name(f".{target.name}.partial")
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    try:
+        yield folder
+        if target.exists():
+            shutil.rmtree(target)
+        os.replace(folder, target)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def keep_only(images: Iterable[Entry], folder: Path) -> None:
+    """Remove the files of a new data set that are not among its images."""
+    good = {folder / image.path for image in images}
+    for path in [path for path in folder.rglob("*") if path.is_file() and path not in good]:
+        path.unlink()
+
+
+def _check_roles(sources: Mapping[str, Images], unpair: bool, test_share: float) -> None:
+    if not sources:
+        raise CliplitError("nothing to prepare: give folders, e.g. --backlit DIR --well-lit DIR, or --data DIR")
+    if "test_reference" in sources and "test_backlit" not in sources:
+        raise CliplitError("--test-reference needs --test-backlit, the folder of the images that it belongs to")
+    if unpair and not set(TRAINING) <= set(sources):
+        raise CliplitError("--unpair takes pairs apart: give both, --backlit and --well-lit")
+    if unpair and "test_backlit" in sources and test_share:
+        raise CliplitError("--test-share makes test pairs of the training scenes; leave out --test-backlit")
+    if not 0 <= test_share <= 1 or (test_share and not unpair):
+        raise CliplitError("--test-share is a share of the scenes, 0 to 1, and goes with --unpair")
+
+
+def _unpaired(sources: Mapping[str, Images], seed: int, test_share: float) -> dict[str, list[Path]]:
+    backlit, well_lit = ({path.stem: path for path in sources[role].files} for role in TRAINING)
+    _, *alone = pair_by_stem(backlit, well_lit)
+    if any(alone):
+        raise CliplitError(f"{(alone[0] or alone[1])[0]}: --unpair takes pairs apart, and this image has no partner")
+    sides = split_scenes(backlit, seed, test_share)
+    taken = {role: list(images.files) for role, images in sources.items() if role not in TRAINING}
+    for side, role, files in (
+        ("backlit", "train_backlit", backlit),
+        ("well_lit", "train_well_lit", well_lit),
+        ("test", "test_backlit", backlit),
+        ("test", "test_reference", well_lit),
+    ):
+        if chosen := sorted(stem for stem, its_side in sides.items() if its_side == side):
+            taken[role] = [files[stem] for stem in chosen]
+    return taken
+
+
+def _copy(taken: Mapping[str, list[Path]], folder: Path, size: int, skip_bad: bool) -> dict[Path, Path]:
+    """Copies in the new data set, and what each is a copy of."""
+    from cliplit.images import open_image, resized_square
+
+    origins: dict[Path, Path] = {}
+    every = [(role, path) for role, paths in taken.items() for path in paths]
+    for role, path in tqdm(every, desc=f"preparing {folder.name}", unit="image", leave=False):
+        squared = size and role in TRAINING
+        copy = folder / FOLDERS[role] / (f"{path.stem}.png" if squared else path.name)
+        if copy in origins:
+            raise CliplitError(f"{path.parent}: {origins[copy].name} and {path.name} have the same stem; remove one")
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        origins[copy] = path
+        try:
+            if squared:
+                resized_square(open_image(path), size).save(copy)
+            else:
+                shutil.copyfile(path, copy)
+        except CliplitError as error:
+            if not skip_bad:
+                raise CliplitError(f"{error}; --skip-bad leaves such images out") from None
+            shutil.copyfile(path, copy)  # reported as unreadable below
+    return origins
+
+
+def _without_problems(report: Report, skip_bad: bool) -> Report:
+    """The report without the images that cannot serve."""
+    if report.problems and not skip_bad:
+        first = report.problems[0]
+        raise CliplitError(
+            f"{len(report.problems)} images cannot be used; the first: {first.path}: {first.detail}; "
+            f"--skip-bad leaves them out"
+        )
+    bad = {finding.path for finding in report.problems}
+    stems = {Path(finding.path).stem for finding in report.problems if finding.kind == "size"}
+    images = tuple(
+        image
+        for image in report.images
+        if image.path not in bad and not (image.role == "test_reference" and Path(image.path).stem in stems)
+    )
+    if not images:
+        raise CliplitError(f"none of the images can be used; the first: {report.problems[0].detail}")
+    return Report(report.name, report.folder, images, report.expected, report.findings)
+
+
+def _made(image: Entry, origin: Path) -> Entry:
+    return Entry(image.path, image.role, image.sha256, image.bytes, image.size, {"from": origin.name})

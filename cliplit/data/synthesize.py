@@ -1,0 +1,106 @@
+"""Backlit and well-lit images from any folder of photos, by the linear-light model of cliplit/relight.py."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor
+from tqdm import tqdm
+
+from cliplit.checks import CliplitError
+from cliplit.config import SEVERITIES, Backlight
+from cliplit.data.manifest import Entry, Manifest, describe_image, shortened, write_manifest
+from cliplit.data.prepare import FOLDERS, new_data_set, split_scenes
+from cliplit.images import list_images, read_image, write_image
+from cliplit.relight import simulate_backlight, uniform
+from cliplit.sampling import generator
+
+
+def synthesize_data_set(
+    target: Path,
+    photos: Path,
+    level: str = "medium",
+    test_share: float = 0.2,
+    seed: int = 0,
+    size: int = 1024,
+    skip_bad: bool = False,
+    force: bool = False,
+) -> Manifest:
+    """Make a data set of well-lit photos: test pairs, and unpaired training images of other scenes.
+
+    Every photo serves once: as a test pair, as a backlit or as a well-lit training image. At every level a photo
+    gets the same role, mask and noise for the same seed, only the stops differ. dataset.json stores what was drawn.
+
+    Args:
+        target: folder of the new data set.
+        level: one of cliplit.config.SEVERITIES.
+        test_share: share of the photos that become test pairs; 1: all of them.
+        size: longest side in pixels; larger photos are reduced, 0 leaves all as they are.
+        skip_bad: leave out photos that cannot be read.
+    Raises:
+        CliplitError: unknown level, photos that cannot be read or are too few, or a target that is taken.
+    """
+    if level not in SEVERITIES:
+        raise CliplitError(f"unknown level '{level}'; valid: {', '.join(SEVERITIES)}")
+    if not 0 <= test_share <= 1:
+        raise CliplitError("--test-share is a share of the photos, 0 to 1")
+    paths = {path.stem: path for path in list_images(photos)}
+    if len(paths) < len(list_images(photos)):
+        raise CliplitError(f"{photos}: several photos have the same stem; rename them")
+    sides, images, problems = split_scenes(paths, seed, test_share), [], []
+    with new_data_set(target, force) as folder:
+        for stem, path in tqdm(paths.items(), desc=f"synthesizing {target.name}", unit="photo", leave=False):
+            try:
+                photo = _reduced(read_image(path), size)
+            except CliplitError as error:
+                problems.append(str(error))
+                continue
+            images += _write(photo, path, sides[stem], folder, level, seed)
+        if problems and not skip_bad:
+            raise CliplitError(f"{shortened(problems, 1)}; --skip-bad leaves such photos out")
+        if not images:
+            raise CliplitError(f"{photos}: none of the photos can be read; the first: {problems[0]}")
+        made = {"level": level, "seed": seed, "test_share": test_share, "size": size}
+        made |= {"backlight": asdict(SEVERITIES[level])}
+        source = f"photos of {photos.resolve().name}, made backlit by cliplit"
+        manifest = Manifest(target.name, source, "that of the photos", tuple(images), made, tuple(problems))
+        write_manifest(manifest, folder)
+    return manifest
+
+
+def relight_photo(photo: Tensor, name: str, level: str, seed: int) -> tuple[Tensor, dict[str, float]]:
+    """A photo (3, H, W) in [0, 1] against the light, and what was drawn for it: stops and share of the foreground.
+
+    Mask, noise and place within the level's range of stops follow from name and seed, not from the level.
+    """
+    random = generator("synthesize", seed, name)
+    strength = uniform(1, 0, 1, random)
+    settings: Backlight = SEVERITIES[level]
+    dark, drawn = simulate_backlight(photo[None], random, settings, strength)
+    return dark[0], {key: round(value.item(), 4) for key, value in drawn.items()}
+
+
+def _write(photo: Tensor, origin: Path, side: str, folder: Path, level: str, seed: int) -> list[Entry]:
+    made: Mapping[str, Any] = {"from": origin.name}
+    dark, drawn = relight_photo(photo, origin.stem, level, seed)
+    files = {
+        "backlit": {"train_backlit": (dark, made | drawn)},
+        "well_lit": {"train_well_lit": (photo, made)},
+        "test": {"test_backlit": (dark, made | drawn), "test_reference": (photo, made)},
+    }
+    entries = []
+    for role, (image, how) in files[side].items():
+        path = folder / FOLDERS[role] / f"{origin.stem}.png"
+        write_image(image, path)
+        entries.append(describe_image(path, folder, role, (image.shape[-1], image.shape[-2]), dict(how)))
+    return entries
+
+
+def _reduced(photo: Tensor, size: int) -> Tensor:
+    scale = size / max(photo.shape[-2:]) if size else 1.0
+    if scale >= 1:
+        return photo
+    small = [max(1, round(side * scale)) for side in photo.shape[-2:]]
+    return F.interpolate(photo[None], small, mode="bilinear", antialias=True)[0].clamp(0, 1)

@@ -10,6 +10,7 @@ FOLDER                           open_clip_config.json and weights, as on the hu
 import json
 import os
 import pickle
+import re
 import threading
 import urllib.error
 import urllib.request
@@ -21,10 +22,11 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from cliplit.checks import CliplitError, check_images
-from cliplit.runs import TINY
+from cliplit.runs import TINY, sha256
 
 OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
 OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
+WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")  # names on the hub, the first one found
 REACH_TIMEOUT = 5.0  # seconds to find out whether the hub answers
 
 
@@ -173,7 +175,8 @@ def _load_open_clip(name: str, random: bool, antialias: bool) -> ClipBackbone:
         clip = open_clip.create_model(model, pretrained=weights, pretrained_text=False)
     except Exception as error:  # open_clip lets every kind through: pickle, zip, key and shape errors
         reason = "not tensors alone" if isinstance(error, pickle.UnpicklingError) else _one_line(error)
-        raise CliplitError(f"{weights}: not the weights of CLIP '{model}' ({reason})") from None
+        again = f"; remove {os.path.realpath(weights)} to download it again" if config and weights else ""
+        raise CliplitError(f"{weights}: not the weights of CLIP '{model}' ({reason}){again}") from None
     return _from_open_clip(clip, name, config, antialias)
 
 
@@ -202,29 +205,69 @@ def _weights_file(name: str, model: str, tag: str, config: dict) -> str:
     if not config:
         known = ", ".join(open_clip.list_pretrained_tags_by_model(model)) or "none"
         raise CliplitError(f"CLIP '{name}': '{tag}' is neither a file nor a tag of {model} (tags: {known})")
-    repository = config.get("hf_hub", "").rstrip("/")
-    cached = _cached(repository)
-    if cached:
+    place = config.get("hf_hub", "")
+    if cached := _cached(place):
         return cached
-    source = os.environ.get("HF_ENDPOINT", "https://huggingface.co") if repository else config["url"]
+    source = os.environ.get("HF_ENDPOINT", "https://huggingface.co") if place else config["url"]
     if not reachable(source):
         raise CliplitError(
-            f"CLIP weights '{name}' are not on this machine (looked for {repository or config['url']} in {_cache()}) "
-            f"and {source} cannot be reached; copy them there from a machine with network, or use --clip "
+            f"CLIP weights '{name}' are not on this machine (looked for {place.rstrip('/') or config['url']} in "
+            f"{_cache()}) and {source} cannot be reached; copy them there from a machine with network, or use --clip "
             f"{model}/FILE, --clip tiny, or --random-clip"
         )
-    try:
-        return open_clip.pretrained.download_pretrained(config)
-    except (OSError, RuntimeError) as error:
-        raise CliplitError(f"CLIP weights '{name}': download from {source} failed ({_one_line(error)})") from None
+    return _from_hub(name, place, source) if place else open_clip.pretrained.download_pretrained(config)
 
 
-def _cached(repository: str) -> str | None:
+def _from_hub(name: str, place: str, source: str) -> str:
+    """Local path of the weights, downloaded and compared with their hash on the hub."""
+    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    repository, files = _hub_files(place)
+    for file in files:
+        try:
+            path = hf_hub_download(repository, file)
+            promised = get_hf_file_metadata(hf_hub_url(repository, file)).etag
+        except Exception as error:  # of the hub's library, of what it uses for HTTP, and of the system
+            cause = error.__cause__ if isinstance(error, LocalEntryNotFoundError) and error.__cause__ else error
+            if getattr(getattr(cause, "response", None), "status_code", None) != 404:
+                raise _failed(name, source, cause) from None
+            continue
+        _check_hash(path, promised, name, source)
+        return path
+    raise CliplitError(f"CLIP weights '{name}': {source} has no {' or '.join(files)} in {repository}")
+
+
+def _check_hash(path: str, promised: str | None, name: str, source: str) -> None:
+    """Large files of the hub have their SHA-256 as ETag; its library does not look."""
+    if promised and re.fullmatch("[0-9a-f]{64}", promised) and sha256(Path(path)) != promised:
+        Path(path).resolve().unlink()
+        Path(path).unlink(missing_ok=True)
+        raise CliplitError(
+            f"CLIP weights '{name}': what {source} sent is not the file that it has (SHA-256 differs); nothing was "
+            f"kept, run the same command again"
+        )
+
+
+def _failed(name: str, source: str, error: BaseException) -> CliplitError:
+    return CliplitError(
+        f"CLIP weights '{name}': {source} can be reached, but the download failed ({_one_line(error)}); "
+        f"run the same command again"
+    )
+
+
+def _cached(place: str) -> str | None:
     from huggingface_hub import try_to_load_from_cache
 
-    names = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin") if repository else ()
-    found = (try_to_load_from_cache(repository, name) for name in names)
+    repository, files = _hub_files(place)
+    found = (try_to_load_from_cache(repository, file) for file in files if repository)
     return next((path for path in found if isinstance(path, str)), None)
+
+
+def _hub_files(place: str) -> tuple[str, tuple[str, ...]]:
+    """Repository and file names of open_clip's "owner/name/" or "owner/name/file"."""
+    repository, file = os.path.split(place)
+    return repository, (file,) if file else WEIGHTS
 
 
 def _cache() -> str:
@@ -292,5 +335,5 @@ def _load_state(clip: nn.Module, state: dict[str, Tensor], path: Path) -> None:
         raise CliplitError(f"{path}: weights do not fit its own model_cfg ({_one_line(error)})") from None
 
 
-def _one_line(error: Exception) -> str:
+def _one_line(error: BaseException) -> str:
     return " ".join(str(error).split())[:200] or type(error).__name__

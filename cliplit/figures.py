@@ -25,7 +25,9 @@ from cliplit import analysis
 from cliplit.analysis import BACKLIT, WELL_LIT, stage_name, training_log
 from cliplit.checkpoints import load_enhancer
 from cliplit.checks import CliplitError
+from cliplit.config import SEVERITIES
 from cliplit.data import TestImage, test_images, training_images
+from cliplit.data.synthesize import relight_photo
 from cliplit.enhancer import divide
 from cliplit.evaluation import enhance_rounded, evaluate
 from cliplit.images import to_uint8
@@ -134,6 +136,21 @@ def test_grid(run: Run, count: int = 8) -> Figure:
     tests = test_images(run)[:count]
     rows, labels = _with_references([[test.backlit for test in tests]], ["input"], tests)
     return _mosaic(rows, row_labels=labels)
+
+
+@_saved("00_severity_levels.jpg")
+def severity_levels(run: Run, count: int = 6) -> Figure:
+    """Well-lit images of the run and the degrees of backlight that `cliplit data synthesize` simulates on them."""
+    tests = test_images(run)
+    photos = [test.reference for test in tests if test.reference is not None][:count]
+    if not photos:
+        well_lit = training_images(run)[1]
+        photos = list(well_lit[_valid(range(count), well_lit)])
+    photos = [_centre(photo) for photo in photos]
+    rows = {"as taken": photos}
+    for level in SEVERITIES:
+        rows[level] = [relight_photo(photo, str(n), level, run.settings.seed)[0] for n, photo in enumerate(photos)]
+    return _mosaic(list(rows.values()), row_labels=list(rows))
 
 
 # ---- 01: prompt initialization ----
@@ -435,6 +452,14 @@ def _mosaic(
     for c, label in enumerate(column_labels):
         figure.text((left + c * (cell + gap) + cell / 2) / width, 1 - 4 / height, label, ha="center", va="top")
     return figure
+
+
+def _centre(image: Tensor) -> Tensor:
+    """The largest square in the middle of an image (3, H, W)."""
+    height, width = image.shape[-2:]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    return image[:, top : top + side, left : left + side]
 
 
 def _resized(image: Tensor, width: float, height: float) -> np.ndarray:

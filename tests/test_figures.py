@@ -17,6 +17,7 @@ PARAMETERS = {"profile": "demo", "run": "", "seed": 0, "overrides": {}}
 DRAW = {
     "00_training_images.jpg": figures.training_grid,
     "00_test_pairs.jpg": figures.test_grid,
+    "00_severity_levels.jpg": figures.severity_levels,
     "01_prompt_separation.png": figures.prompt_separation,
     "02_training_curves.png": figures.enhancer_curves,
     "02_illumination_initial.jpg": figures.illumination,

@@ -85,7 +85,11 @@ def _opened(archive: Path, limits: Limits) -> Iterator[tuple[zipfile.ZipFile | t
                 yield opened, _checked(map(_zip_member, opened.infolist()), archive, limits)
         else:
             with tarfile.open(archive) as opened:
-                yield opened, _checked(map(_tar_member, opened), archive, limits)
+                members = _checked(map(_tar_member, opened), archive, limits)
+                opened.fileobj.seek(opened.offset)  # tarfile does not mind if the end is missing
+                if opened.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+                    raise tarfile.ReadError("it ends early")
+                yield opened, members
     except FileNotFoundError:
         raise CliplitError(f"{archive}: no such file") from None
     except (zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, NotImplementedError) as error:

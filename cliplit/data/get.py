@@ -54,12 +54,16 @@ def get_data_set(
     shutil.rmtree(staging, ignore_errors=True)
     try:
         recorded = {}
-        if not (given := list(given)):
+        if not (given := [*map(Path, given)]):
             given, recorded = _download(data_set, root, source, patience, say)
         report = _collect(data_set, given, staging, say)
         _judge(report, accept_problems, say)
         origin = source or next(iter(data_set.sources))
-        where = f"{origin}: {' '.join(map(str, data_set.sources[origin]))}" if recorded else f"by hand: {_names(given)}"
+        where = (
+            f"{origin}: {' '.join(map(str, data_set.sources[origin]))}"
+            if recorded
+            else f"by hand: {shortened(path.name for path in given)}"
+        )
         _describe(data_set, report, staging / "set", where)
         _replace(staging / "set", target, force)
     finally:
@@ -123,7 +127,7 @@ def _is_wanted(path: Path, data_set: DataSet) -> bool:
 def _collect(data_set: DataSet, given: list[Path], staging: Path, say: Callable[[str], None]) -> Report:
     """Bring the images of every part together in staging/set, and look at them."""
     roots = []
-    for n, place in enumerate(map(Path, given)):
+    for n, place in enumerate(given):
         if not place.exists():
             raise CliplitError(f"{place}: no such file or folder")
         archives = [place] if place.is_file() else sorted(path for path in place.rglob("*") if is_archive(path))

@@ -53,7 +53,7 @@ def prepare_data_set(
         report = _without_problems(report, skip_bad)
         images = tuple(_made(image, origins[folder / image.path]) for image in report.images)
         made = {"size": size} | ({"unpair": True, "test_share": test_share, "seed": seed} if unpair else {})
-        source = "; ".join(dict.fromkeys(images.source or str(images.folder) for images in sources.values()))
+        source = "; ".join(dict.fromkeys(images.source or Path(images.folder).name for images in sources.values()))
         licence = "; ".join(dict.fromkeys(images.licence or "yours" for images in sources.values()))
         findings = tuple(str(finding) for finding in report.findings)
         keep_only(images, folder)

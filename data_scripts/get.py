@@ -1,0 +1,8 @@
+"""`cliplit data get`, for those who look for it here: python data_scripts/get.py --help"""
+
+import sys
+
+from cliplit.cli import main
+
+sys.argv[1:1] = ["data", "get"]
+main()

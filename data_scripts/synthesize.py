@@ -1,0 +1,8 @@
+"""`cliplit data synthesize`, for those who look for it here: python data_scripts/synthesize.py --help"""
+
+import sys
+
+from cliplit.cli import main
+
+sys.argv[1:1] = ["data", "synthesize"]
+main()

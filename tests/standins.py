@@ -16,24 +16,23 @@ COMMIT = "0" * 40
 
 @dataclass
 class Fault:
-    """What the server does wrong with a file, the first `times` times."""
+    """What the server does wrong with a file, once."""
 
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
     stop_after: int | None = None  # bytes, then the connection is dropped
     drip: float = 0.0  # seconds between single bytes
-    times: int = 1
     resumes: bool = True
 
 
 @dataclass
 class Server:
-    """Files by path, faults by path, and what was asked for."""
+    """Files by path, faults by path in the order in which they happen, and what was asked for."""
 
     url: str = ""
     files: dict[str, bytes] = field(default_factory=dict)
     types: dict[str, str] = field(default_factory=dict)
-    faults: dict[str, Fault] = field(default_factory=dict)
+    faults: dict[str, list[Fault]] = field(default_factory=dict)
     headers: dict[str, dict[str, str]] = field(default_factory=lambda: defaultdict(dict))  # more of them, by path
     requests: list[tuple[str, str, str | None]] = field(default_factory=list)  # method, path, range
 
@@ -57,11 +56,8 @@ def serving() -> Iterator[Server]:
         def _answer(self, with_body: bool) -> None:
             span = self.headers.get("Range")
             server.requests.append((self.command, self.path, span))
-            fault = server.faults.get(self.path) if with_body else None
-            if fault and fault.times:
-                fault.times -= 1
-            else:
-                fault = Fault()
+            faults = server.faults.get(self.path) if with_body else None
+            fault = faults.pop(0) if faults else Fault()
             if self.path not in server.files or fault.status != 200:
                 return self._head(404 if self.path not in server.files else fault.status, 0, fault.headers)
             content = server.files[self.path]

@@ -129,6 +129,29 @@ def test_truncated_test_image_is_named_and_left_out(folders, tmp_path):
     assert "bad.jpg" in prepare_data(run)["skipped"][0] and len(data.test_images(run)) == 3
 
 
+@pytest.mark.parametrize("side", ["test", "reference"])
+def test_an_unreadable_test_image_without_partner_is_named_and_left_out(folders, tmp_path, side):
+    truncate(folders / side / "bad.jpg")
+    run = start_run("smoke", tmp_path / "run", overrides=options(folders))
+    skipped = prepare_data(run)["skipped"]
+    assert len(skipped) == 1 and str(folders / side / "bad.jpg") in skipped[0] and len(data.test_images(run)) == 3
+
+
+def test_an_unreadable_test_image_and_no_references_at_all(folders, tmp_path):
+    truncate(folders / "test" / "bad.jpg")
+    run = start_run("smoke", tmp_path / "run", overrides=options(folders, **{"data.test_reference": ""}))
+    assert "bad.jpg" in prepare_data(run)["skipped"][0] and len(data.test_images(run)) == 3
+
+
+def test_no_readable_test_image(folders, tmp_path):
+    for n in range(3):
+        (folders / "test" / f"{n}.png").write_bytes(b"x")
+        (folders / "reference" / f"{n}.png").unlink()
+    truncate(folders / "reference" / "bad.jpg")
+    with pytest.raises(CliplitError, match="none of the test images can be read; the first: .*bad.jpg"):
+        prepare_data(start_run("smoke", tmp_path / "run", overrides=options(folders)))
+
+
 def test_references_that_do_not_match(folders, tmp_path):
     save(noise(20, 30, 3), folders / "test" / "alone.png")
     with pytest.raises(CliplitError, match=r"1 without partner in .*reference \(alone\)"):

@@ -15,7 +15,6 @@ from huggingface_hub import constants
 from safetensors.torch import load, save
 from standins import COMMIT, Fault, publish, serving
 
-from cliplit import backbone
 from cliplit.backbone import load_backbone
 from cliplit.checks import CliplitError
 
@@ -83,7 +82,7 @@ def test_both_models_of_the_paper_are_downloaded_once_and_loaded(hub, files):
 def test_a_dropped_connection_is_taken_up_where_it_broke(hub, files, monkeypatch):
     monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 10_000)  # 10 MB, more than these weights have
     path = publish(hub, repository(NAME), FILE, files[NAME])
-    hub.faults[path] = Fault(stop_after=100_000)
+    hub.faults[path] = [Fault(stop_after=100_000)]
     load_backbone(NAME)
     assert hub.asked(path) == [None, "bytes=100000-"]
 
@@ -127,7 +126,7 @@ def test_refusals_are_told_apart_from_no_network(hub, files):
     hub.headers[path]["X-Repo-Commit"] = ""  # something else than the hub
     assert "can be reached, but the download failed" in refusal() and "X-Repo-Commit" in refusal()
     hub.headers[path]["X-Repo-Commit"] = COMMIT
-    hub.faults[path] = Fault(status=403)
+    hub.faults[path] = [Fault(status=403)]
     assert "can be reached, but the download failed (403 Forbidden" in refusal()
 
 

@@ -1,7 +1,8 @@
 """The data sets of the paper and its successors: where they are, what they hold, whose they are.
 
-Addresses, counts and folder names are those that the authors of CLIP-LIT and RAVE give in the notes on their code.
-A folder of a data set is found by its exact name; none is guessed from a part of a path.
+Addresses and counts are those that the authors of CLIP-LIT and RAVE give in the notes on their code, and so are the
+folders' names as far as they give them; those of BAID's test inputs are by analogy, those of LOL v1 its usual ones.
+A folder is found by its exact name; nothing is guessed from a part of a name.
 """
 
 from dataclasses import dataclass

@@ -9,7 +9,7 @@ from cliplit.checks import CliplitError
 from cliplit.data.download import BY_HAND, Patience, check_file
 from cliplit.data.manifest import is_inside
 
-MISSING = "Google Drive needs gdown: pip install 'cliplit[drive]'; or fetch the folder by hand and give it with --from"
+MISSING = "Google Drive needs gdown (the extra `drive`): pip install gdown; or fetch by hand and give it with --from"
 
 
 def list_folder(folder: str, patience: Patience = Patience()) -> dict[str, str]:

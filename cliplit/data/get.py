@@ -3,7 +3,7 @@
 import os
 import shutil
 from collections.abc import Callable, Iterable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from cliplit.checks import CliplitError
 from cliplit.data import drive
@@ -102,26 +102,30 @@ def _from_web(location: Location, root: Path, patience: Patience) -> Path:
 
 
 def _from_drive(data_set: DataSet, location: Location, folder: Path, root: Path, patience: Patience) -> dict[str, Path]:
-    files = {}
-    for path, file in drive.list_folder(location.drive, patience).items():
+    files, listed = {}, drive.list_folder(location.drive, patience)
+    for path, file in listed.items():
         target, key = folder / path, f"drive:{location.drive}/{path}"
-        if not _is_wanted(target, data_set):
+        if not _is_wanted(path, data_set):
             continue
         if not target.is_file():
             drive.fetch_file(file, target, _known(root, key), patience)
         _compare(target, _known(root, key), root)
         files[key] = target
     if not files:
-        raise CliplitError(f"{location}: no archives and no images of {data_set.name} there; fetch by hand and --from")
+        raise CliplitError(
+            f"{location}: neither archives nor images of {data_set.name} there, but {_names(listed)}; fetch by hand, "
+            f"and give it with --from or prepare it with `cliplit data prepare`"
+        )
     return files
 
 
-def _is_wanted(path: Path, data_set: DataSet) -> bool:
+def _is_wanted(path: str, data_set: DataSet) -> bool:
     """Whether a file of a shared folder is an archive, or lies in one of the data set's folders."""
-    folders = (tuple(name.split("/")) for part in data_set.parts for name in part.published if name != ".")
-    return path.name.lower().endswith(SUFFIXES) or any(
-        path.parent.parts[-len(folder) :] == folder for folder in folders
-    )
+    place = PurePosixPath(path).parent
+    if path.lower().endswith(SUFFIXES):
+        return True
+    names = [name for part in data_set.parts for name in (part.folder, *part.published)]
+    return any(place == PurePosixPath(name) or f"/{place}".endswith(f"/{name}") for name in names)
 
 
 def _collect(data_set: DataSet, given: list[Path], staging: Path, say: Callable[[str], None]) -> Report:

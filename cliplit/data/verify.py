@@ -90,7 +90,9 @@ def verify_folder(folder: Path, name: str = "") -> Report:
         CliplitError: no such folder, neither layout nor dataset.json found, or a broken dataset.json.
     """
     if not folder.is_dir():
-        raise CliplitError(f"{folder}: no such folder; `cliplit data get {name or 'NAME'}` makes it")
+        known = name or folder.name
+        hint = f"; `cliplit data get {known}` makes it" if known in CATALOG else ""
+        raise CliplitError(f"{folder}: no such folder{hint}")
     listed = list(read_manifest(folder).images) if has_manifest(folder) else []
     name = name or (read_manifest(folder).name if listed else folder.name)
     if name in CATALOG:

@@ -1,0 +1,507 @@
+"""Data sets: got, verified, prepared, synthesized, and used by a run; whatever is wrong ends in one line or a report."""
+
+import json
+import shutil
+import sys
+import types
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from layouts import make_catalog_small, write_lol, write_photo, write_test_sets, write_training_sets
+from PIL import Image
+from standins import Fault, serving
+
+from cliplit import data
+from cliplit.checks import CliplitError
+from cliplit.config import SEVERITIES, Data
+from cliplit.data import prepare_data, read_manifest, training_images
+from cliplit.data.catalog import CATALOG, Location
+from cliplit.data.get import get_data_set
+from cliplit.data.prepare import prepare_data_set, split_scenes
+from cliplit.data.roles import images_by_role
+from cliplit.data.synthesize import relight_photo, synthesize_data_set
+from cliplit.data.verify import verify_folder
+from cliplit.images import open_image, read_image
+from cliplit.runs import read_json, start_run
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch):
+    make_catalog_small(monkeypatch)
+
+
+@pytest.fixture
+def archives(tmp_path) -> dict[str, Path]:
+    """What CLIP-LIT's folders hold, as archives."""
+    made = {}
+    for name, write in (("train", write_training_sets), ("test", write_test_sets), ("lol", write_lol)):
+        write(tmp_path / "published" / name)
+        made[name] = Path(shutil.make_archive(str(tmp_path / name), "zip", tmp_path / "published" / name))
+    return made
+
+
+@pytest.fixture
+def root(tmp_path) -> Path:
+    return tmp_path / "data"
+
+
+def counts(folder) -> dict[str, int]:
+    manifest = read_manifest(folder)
+    return {role: len(manifest.of(role)) for role in data.ROLES if manifest.of(role)}
+
+
+def refusal(function, *arguments, **options) -> str:
+    with pytest.raises(CliplitError) as error:
+        function(*arguments, **options)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def visible(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+
+
+# ---- get ----
+
+
+def test_get_from_archives_fetched_by_hand(archives, root):
+    said = []
+    folder = get_data_set("baid", root, [archives["train"], archives["test"]], say=said.append)
+    assert counts(folder) == {"train_backlit": 6, "test_backlit": 5, "test_reference": 5}
+    assert any("duplicate" in line and "0002(2).png: a numbered copy of test/backlit/0002.png" in line for line in said)
+    manifest = read_manifest(folder)
+    assert "by hand: train.zip, test.zip" in manifest.source and manifest.licence and len(manifest.problems) == 1
+    listed = {image.path for image in manifest.images} | {"dataset.json"}
+    assert {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()} == listed
+    assert visible(root) == ["baid"] and not verify_folder(folder).findings
+
+
+@pytest.mark.parametrize("name, number", [("div2k", 4), ("backlit300", 3), ("lol-v1", 16)])
+def test_get_from_folders_and_from_folders_of_archives(archives, root, tmp_path, name, number):
+    get_data_set(name, root / "a", [tmp_path / "published"])
+    (tmp_path / "archives").mkdir()
+    for archive in archives.values():
+        shutil.move(archive, tmp_path / "archives")
+    get_data_set(name, root / "b", [tmp_path / "archives"])
+    one, other = (read_manifest(root / side / name).images for side in "ab")
+    assert one == other and len(one) == number
+
+
+def test_a_folder_given_by_itself_needs_no_name(root, tmp_path):
+    write_test_sets(tmp_path / "published")
+    (tmp_path / "published" / "Backlit300").rename(tmp_path / "mine")
+    assert counts(get_data_set("backlit300", root, [tmp_path / "mine"])) == {"test_backlit": 3}
+
+
+def test_an_input_that_only_has_numbered_copies_serves_under_its_stem(archives, root, tmp_path):
+    inputs = tmp_path / "published" / "test" / "BAID" / "test" / "resize_input"
+    (inputs / "0002.png").rename(inputs / "0002(1).png")
+    folder = get_data_set("baid", root, [tmp_path / "published"])
+    assert (folder / "test" / "backlit" / "0002.png").is_file() and counts(folder)["test_backlit"] == 5
+
+
+def test_what_is_there_is_left_unless_forced(archives, root, tmp_path):
+    folder = get_data_set("div2k", root, [archives["train"]])
+    before = (folder / "dataset.json").stat().st_mtime_ns
+    get_data_set("div2k", root, [tmp_path / "nowhere"])
+    assert (folder / "dataset.json").stat().st_mtime_ns == before
+    assert "no such file" in refusal(get_data_set, "div2k", root, [tmp_path / "nowhere"], force=True)
+    assert (folder / "dataset.json").stat().st_mtime_ns == before
+    get_data_set("div2k", root, [archives["train"]], force=True)
+    assert (folder / "dataset.json").stat().st_mtime_ns > before and visible(root) == ["div2k"]
+
+
+def test_something_else_in_its_place_is_not_replaced(archives, root):
+    write_photo(root / "div2k" / "mine.png", 0)
+    assert "something else is there" in refusal(get_data_set, "div2k", root, [archives["train"]], force=True)
+    assert visible(root / "div2k") == ["mine.png"]
+
+
+def test_a_set_that_is_not_complete_is_refused_or_kept_on_demand(root, tmp_path):
+    published = write_training_sets(tmp_path / "published")
+    (published / "DIV2K_384" / "0001.png").write_bytes(b"not an image")
+    line = refusal(get_data_set, "div2k", root, [published])
+    assert "2 problems, nothing was kept; the first: unreadable train/well_lit/0001.png" in line
+    assert visible(root) == []
+    folder = get_data_set("div2k", root, [published], accept_problems=True)
+    problems = read_manifest(folder).problems
+    assert counts(folder) == {"train_well_lit": 3} and "3 good images, 4 expected" in problems[1]
+
+
+def test_other_folders_than_published_are_named(archives, root):
+    line = refusal(get_data_set, "lol-v1", root, [archives["train"]])
+    assert "no images for train_backlit" in line and "our485/low" in line and "cliplit data prepare" in line
+
+
+def test_two_folders_that_could_be_meant(root, tmp_path):
+    for n in "ab":
+        write_training_sets(tmp_path / "published" / n)
+    assert "several folders could be meant" in refusal(get_data_set, "div2k", root, [tmp_path / "published"])
+
+
+def test_a_damaged_archive(archives, root):
+    archives["train"].write_bytes(archives["train"].read_bytes()[:-500])
+    assert "not unpacked" in refusal(get_data_set, "div2k", root, [archives["train"]])
+    assert visible(root) == [] and archives["train"].exists()
+
+
+def test_unknown_names(root):
+    assert "unknown data set 'baidu'; valid: baid, div2k, backlit300, lol-v1" in refusal(get_data_set, "baidu", root)
+    assert "no source 'mirror'; valid: authors, rave, official" in refusal(get_data_set, "div2k", root, source="mirror")
+
+
+@pytest.fixture
+def web(monkeypatch, tmp_path):
+    """A server with DIV2K's training images, of which more than needed, at the address of the source `official`."""
+    for n in range(7):
+        write_photo(tmp_path / "hr" / "DIV2K_train_HR" / f"{n:04}.png", n)
+    content = Path(shutil.make_archive(str(tmp_path / "hr"), "zip", tmp_path / "hr")).read_bytes()
+    with serving() as server:
+        server.files["/DIV2K_train_HR.zip"] = content
+        location = Location(server.url + "/DIV2K_train_HR.zip")
+        known = CATALOG["div2k"]
+        monkeypatch.setitem(CATALOG, "div2k", replace(known, sources={"official": (location,)}))
+        yield server
+
+
+def test_get_over_http_takes_the_first_images_and_records_the_hash(web, root):
+    said = []
+    web.faults["/DIV2K_train_HR.zip"] = [Fault(stop_after=2000)]
+    folder = get_data_set("div2k", root, say=said.append)
+    assert [image.path for image in read_manifest(folder).images] == [f"train/well_lit/{n:04}.png" for n in range(4)]
+    assert any("SHA-256 of 1 files recorded in" in line for line in said)
+    assert list(read_json(root / "checksums.json")) == [web.url + "/DIV2K_train_HR.zip"]
+    assert visible(root) == ["checksums.json", "div2k", "downloads"]
+
+
+def test_a_later_download_of_another_file_is_refused(web, root, tmp_path):
+    folder = get_data_set("div2k", root)
+    before = (folder / "dataset.json").read_bytes()
+    shutil.rmtree(root / "downloads")
+    web.files["/DIV2K_train_HR.zip"] += b"more"
+    assert "SHA-256 is" in refusal(get_data_set, "div2k", root, force=True)
+    assert (folder / "dataset.json").read_bytes() == before and visible(root / "downloads") == []
+
+
+def test_a_download_that_was_changed_on_disk_is_refused(web, root):
+    get_data_set("div2k", root)
+    (root / "downloads" / "DIV2K_train_HR.zip").write_bytes(b"x")
+    assert "as published or recorded" in refusal(get_data_set, "div2k", root, force=True)
+
+
+def test_a_damaged_download_is_not_taken_again(web, root):
+    whole = web.files["/DIV2K_train_HR.zip"]
+    web.files["/DIV2K_train_HR.zip"] = whole[:-300]
+    assert "not unpacked" in refusal(get_data_set, "div2k", root)
+    assert visible(root) == ["downloads"] and visible(root / "downloads") == []
+    web.files["/DIV2K_train_HR.zip"] = whole
+    assert counts(get_data_set("div2k", root)) == {"train_well_lit": 4}
+
+
+def test_get_from_google_drive_takes_only_what_is_the_sets(root, tmp_path, monkeypatch):
+    published, fetched = write_test_sets(tmp_path / "published"), []
+    (published / "readme.txt").write_text("words")
+    files = [str(path.relative_to(published)) for path in published.rglob("*") if path.is_file()]
+    gdown = types.ModuleType("gdown")
+    gdown.exceptions = types.SimpleNamespace(FileURLRetrievalError=RuntimeError)
+    gdown.download_folder = lambda **_: [types.SimpleNamespace(id=path, path=path) for path in files]
+    gdown.download = lambda id, output, **_: (fetched.append(id), shutil.copy(published / id, output))
+    monkeypatch.setitem(sys.modules, "gdown", gdown)
+    folder = get_data_set("backlit300", root)
+    assert counts(folder) == {"test_backlit": 3} and sorted(fetched) == [f"Backlit300/photo {n}.png" for n in range(3)]
+    assert len(read_json(root / "checksums.json")) == 3
+
+
+# ---- verify ----
+
+
+def findings(folder, name="") -> set[tuple[str, str]]:
+    return {(found.kind, found.path) for found in verify_folder(folder, name).findings}
+
+
+def test_planted_faults_in_the_published_layouts_are_reported_completely(tmp_path):
+    write_training_sets(tmp_path), write_test_sets(tmp_path)
+    training, test = tmp_path / "BAID_380" / "resize_input", tmp_path / "BAID" / "test"
+    shutil.copy(training / "0000.png", training / "again.png")
+    (training / "0001.png").write_bytes((training / "0001.png").read_bytes()[:300])
+    (test / "resize_gt" / "0003.png").unlink()
+    write_photo(test / "resize_gt" / "0004.png", 204, (41, 32))
+    shutil.copy(test / "resize_input" / "0000.png", training / "leak.png")
+    assert findings(tmp_path, "baid") == {
+        ("duplicate", "BAID_380/resize_input/again.png"),
+        ("unreadable", "BAID_380/resize_input/0001.png"),
+        ("partner", "BAID/test/resize_input/0003.png"),
+        ("size", "BAID/test/resize_input/0004.png"),
+        ("duplicate", "BAID/test/resize_input/0002(2).png"),
+        ("shared", "BAID/test/resize_input/0000.png"),
+        ("count", "test_reference"),
+    }
+    shutil.copy(tmp_path / "DIV2K_384" / "0000.png", tmp_path / "DIV2K_384" / "9999.png")
+    (tmp_path / "DIV2K_384" / "0003.png").unlink()
+    assert findings(tmp_path, "div2k") == {("duplicate", "DIV2K_384/9999.png"), ("count", "train_well_lit")}
+    (tmp_path / "Backlit300" / "photo 1.png").write_bytes(b"")
+    assert findings(tmp_path, "backlit300") == {("unreadable", "Backlit300/photo 1.png"), ("count", "test_backlit")}
+
+
+def test_what_changed_since_a_set_was_made_is_reported(archives, root):
+    folder = get_data_set("baid", root, [archives["train"], archives["test"]])
+    write_photo(folder / "train" / "backlit" / "0000.png", 77)
+    (folder / "test" / "reference" / "0001.png").unlink()
+    assert findings(folder) == {
+        ("changed", "train/backlit/0000.png"),
+        ("missing", "test/reference/0001.png"),
+        ("partner", "test/backlit/0001.png"),
+        ("count", "test_reference"),
+    }
+
+
+def test_verify_on_the_command_line(cli, archives, root, tmp_path):
+    get_data_set("div2k", root, [archives["train"]])
+    code, out, err = cli("data", "verify", "div2k", "--root", root)
+    assert code == 0 and err == [] and "  train_well_lit  4 of 4 images, 60 x 44" in out
+    (root / "div2k" / "train" / "well_lit" / "0000.png").unlink()
+    code, out, _ = cli("data", "verify", "div2k", "--root", root, "--json", tmp_path / "report.json")
+    assert code == 1 and any(line.startswith("  missing") for line in out) and "2 problems" in out[-1]
+    report = json.loads((tmp_path / "report.json").read_text())[0]
+    assert report["counts"] == {"train_well_lit": 3} and report["expected"] == {"train_well_lit": 4}
+    assert [found["kind"] for found in report["findings"]] == ["missing", "count"] and report["problems"] == 2
+    code, out, err = cli("data", "verify", "lol-v1", "--root", root)
+    assert (code, out) == (2, []) and "no such folder; `cliplit data get lol-v1` makes it" in err[0]
+
+
+# ---- prepare ----
+
+
+def folders(tmp_path) -> Data:
+    write_training_sets(tmp_path), write_test_sets(tmp_path)
+    sides = (tmp_path / "BAID_380" / "resize_input", tmp_path / "DIV2K_384", tmp_path / "Backlit300")
+    return Data((), *map(str, sides))
+
+
+def test_prepared_copies_are_resized_as_the_authors_did(root, tmp_path):
+    report = prepare_data_set(root / "mine", folders(tmp_path), size=24)
+    assert report.counts() == counts(root / "mine") == {"train_backlit": 6, "train_well_lit": 4, "test_backlit": 3}
+    original = Image.open(tmp_path / "DIV2K_384" / "0002.png").convert("RGB")
+    expected = np.asarray(original.resize((24, 24), Image.Resampling.LANCZOS))
+    assert np.array_equal(np.asarray(open_image(root / "mine" / "train" / "well_lit" / "0002.png")), expected)
+    manifest = read_manifest(root / "mine")
+    assert manifest.of("train_backlit")[0].made == {"from": "0000.png"} and manifest.made == {"size": 24}
+    untouched = (root / "mine" / "test" / "backlit" / "photo 0.png").read_bytes()
+    assert untouched == (tmp_path / "Backlit300" / "photo 0.png").read_bytes() and visible(root) == ["mine"]
+
+
+def test_prepare_refuses_what_cannot_serve(root, tmp_path):
+    given = folders(tmp_path)
+    (tmp_path / "DIV2K_384" / "0001.png").write_bytes(b"x")
+    line = refusal(prepare_data_set, root / "mine", given, 24)
+    assert "0001.png: not an image" in line and "--skip-bad" in line and visible(root) == []
+    prepare_data_set(root / "mine", given, 24, skip_bad=True)
+    assert counts(root / "mine")["train_well_lit"] == 3 and "unreadable" in read_manifest(root / "mine").problems[0]
+    assert "already there; --force" in refusal(prepare_data_set, root / "mine", given, 24, skip_bad=True)
+    assert "nothing to prepare" in refusal(prepare_data_set, root / "other", Data())
+    assert "--test-share" in refusal(prepare_data_set, root / "other", given, test_share=0.5)
+    lonely = refusal(prepare_data_set, root / "other", given, unpair=True)
+    assert "0004.png: --unpair takes pairs apart, and this image has no partner" in lonely
+
+
+def test_pairs_are_taken_apart_by_a_seed(root, tmp_path):
+    write_lol(tmp_path)
+    pairs = Data(backlit=str(tmp_path / "our485" / "low"), well_lit=str(tmp_path / "our485" / "high"))
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        prepare_data_set(root / name, pairs, 24, unpair=True, test_share=1 / 3, seed=seed)
+    manifest = read_manifest(root / "a")
+    stems = {role: {Path(image.path).stem for image in manifest.of(role)} for role in data.ROLES}
+    assert {role: len(found) for role, found in stems.items()} == dict.fromkeys(data.ROLES, 2)
+    assert stems["test_backlit"] == stems["test_reference"]
+    assert not stems["train_backlit"] & stems["train_well_lit"] | stems["test_backlit"] & stems["train_well_lit"]
+    assert manifest.images == read_manifest(root / "b").images != read_manifest(root / "c").images
+
+
+def test_scenes_are_split_alike_everywhere():
+    sides = split_scenes([f"{n}" for n in range(8)], seed=0, test_share=0.25)
+    assert "".join(sides[f"{n}"][0] for n in range(8)) == "twbwtbbw"
+    assert sorted(sides.values()) == ["backlit"] * 3 + ["test"] * 2 + ["well_lit"] * 3
+
+
+def test_prepare_on_the_command_line(cli, archives, root):
+    get_data_set("div2k", root, [archives["train"]])
+    code, out, err = cli("data", "prepare", "div2k", "--root", root, "--size", 16)
+    assert code == 0 and out == [str(root / "div2k-16")] and "  train_well_lit  4 images, 16 x 16" in err
+    assert read_manifest(root / "div2k-16").licence == CATALOG["div2k"].licence
+    code, out, err = cli("data", "prepare", "nothing", "--root", root)
+    assert (code, out) == (2, []) and "nothing to prepare" in err[0]
+
+
+# ---- synthesize ----
+
+
+@pytest.fixture
+def photos(tmp_path) -> Path:
+    for n in range(10):
+        write_photo(tmp_path / "photos" / f"{n}.png", n, (60, 48))
+    return tmp_path / "photos"
+
+
+def test_every_photo_serves_once_and_its_parameters_are_stored(photos, root):
+    manifest = synthesize_data_set(root / "mine", photos, test_share=0.2)
+    assert counts(root / "mine") == dict(train_backlit=4, train_well_lit=4, test_backlit=2, test_reference=2)
+    stems = [Path(image.path).stem for image in manifest.images if image.role != "test_reference"]
+    assert sorted(stems) == [str(n) for n in range(10)]
+    for image in manifest.of("train_backlit") + manifest.of("test_backlit"):
+        assert 2.5 <= image.made["stops"] <= 3.5 and set(image.made) == {
+            "from",
+            "stops",
+            "background_stops",
+            "coverage",
+        }
+    assert manifest.made["level"] == "medium" and manifest.made["backlight"]["photons"] == 4000
+    assert read_manifest(root / "mine").images and not verify_folder(root / "mine").findings
+
+
+def test_the_same_seed_makes_the_same_bytes(photos, root):
+    one, same, other = (
+        synthesize_data_set(root / name, photos, seed=seed).images for name, seed in (("a", 3), ("b", 3), ("c", 4))
+    )
+    assert one == same != other
+
+
+def test_levels_differ_in_nothing_but_the_degree(photos, root):
+    made = {level: synthesize_data_set(root / level, photos, level, test_share=1) for level in SEVERITIES}
+    assert len({tuple(image.path for image in manifest.images) for manifest in made.values()}) == 1
+    drawn = [[image.made for image in manifest.of("test_backlit")] for manifest in made.values()]
+    for mild, medium, severe in zip(*drawn):
+        assert severe["stops"] - medium["stops"] == pytest.approx(medium["stops"] - mild["stops"], abs=1e-3) == 1.5
+        assert mild["coverage"] == medium["coverage"] == severe["coverage"]
+    means = [
+        torch.stack([read_image(root / level / image.path).mean() for image in made[level].of("test_backlit")])
+        for level in SEVERITIES
+    ]
+    assert (means[0] > means[1]).all() and (means[1] > means[2]).all()
+    photo = read_image(photos / "0.png")
+    assert torch.equal(
+        read_image(root / "severe" / "test" / "backlit" / "0.png"), relight_photo(photo, "0", "severe", 0)[0]
+    )
+
+
+def test_large_photos_are_reduced(photos, root):
+    assert synthesize_data_set(root / "mine", photos, size=30).images[0].size == (30, 24)
+
+
+def test_synthesize_refuses_in_one_line(photos, root, tmp_path):
+    assert "unknown level 'harsh'; valid: mild, medium, severe" in refusal(
+        synthesize_data_set, root / "a", photos, "harsh"
+    )
+    assert "too few" in refusal(synthesize_data_set, root / "a", photos, test_share=0.9)
+    (photos / "3.png").write_bytes(b"x")
+    assert "3.png: not an image" in refusal(synthesize_data_set, root / "a", photos) and visible(root) == []
+    assert len(synthesize_data_set(root / "a", photos, skip_bad=True).problems) == 1
+
+
+def test_synthesize_and_list_on_the_command_line(cli, photos, root):
+    code, out, _ = cli("data", "synthesize", "mine", "--root", root, "--from", photos, "--level", "mild")
+    assert code == 0 and out == [str(root / "mine")]
+    code, out, _ = cli("data", "list", "--root", root)
+    assert (
+        code == 0
+        and out[1].startswith("baid")
+        and any(line.startswith("mine") and "made backlit" in line for line in out)
+    )
+
+
+# ---- data sets in a run ----
+
+
+def run_with(tmp_path, **settings):
+    overrides = {f"data.{name}": value for name, value in settings.items()}
+    return start_run("smoke", tmp_path / "run", overrides=overrides)
+
+
+@pytest.fixture
+def sets(archives, root) -> dict[str, str]:
+    given = {"baid": ["train", "test"], "div2k": ["train"], "backlit300": ["test"], "lol-v1": ["lol"]}
+    return {name: str(get_data_set(name, root, [archives[a] for a in parts])) for name, parts in given.items()}
+
+
+def test_a_run_takes_all_roles_from_data_sets(sets, tmp_path):
+    run = run_with(tmp_path, sets=(sets["baid"], sets["div2k"]))
+    record = prepare_data(run)
+    assert [len(side) for side in training_images(run)] == [6, 4]
+    assert [test.name for test in data.test_images(run)] == [f"{n:04}" for n in range(5)]
+    assert all(test.reference is not None for test in data.test_images(run))
+    assert (
+        record["roles"]["train_well_lit"]["name"] == "div2k"
+        and "academic" in record["roles"]["train_well_lit"]["licence"]
+    )
+
+
+def test_a_data_set_may_stand_wherever_a_folder_does(sets, tmp_path):
+    run = run_with(tmp_path, backlit=sets["baid"], well_lit=sets["div2k"], test_backlit=sets["backlit300"])
+    prepare_data(run)
+    assert [len(side) for side in training_images(run)] == [6, 4]
+    assert [test.reference for test in data.test_images(run)] == [None] * 3
+    assert "has no well-lit training images" in refusal(
+        images_by_role, Data(backlit=sets["baid"], well_lit=sets["baid"])
+    )
+
+
+def test_folders_given_directly_go_before_data_sets(sets, tmp_path):
+    chosen = images_by_role(Data(sets=(sets["baid"], sets["div2k"]), test_backlit=sets["backlit300"]))
+    assert chosen["test_backlit"].name == "backlit300" and "test_reference" not in chosen
+    chosen = images_by_role(Data(sets=(sets["baid"], sets["div2k"]), test_backlit=sets["lol-v1"]))
+    assert chosen["test_reference"].name == "lol-v1" and chosen["train_backlit"].name == "baid"
+    own = write_photo(tmp_path / "own" / "a.png", 1).parent
+    assert images_by_role(Data(sets=(sets["baid"], sets["div2k"]), well_lit=str(own)))["train_well_lit"].name == ""
+
+
+def test_data_sets_that_do_not_go_together(sets, tmp_path):
+    line = refusal(images_by_role, Data(sets=(sets["baid"], sets["lol-v1"])))
+    assert "both have backlit training images (role train_backlit)" in line and "--backlit" in line
+    assert "--backlit and --well-lit go together" in refusal(images_by_role, Data(sets=(sets["baid"],)))
+    assert "no data set here (no dataset.json)" in refusal(images_by_role, Data(sets=(str(tmp_path),)))
+
+
+def test_a_changed_or_missing_file_of_a_data_set_is_refused(sets, tmp_path):
+    run = run_with(tmp_path, sets=(sets["baid"], sets["div2k"]))
+    path = Path(sets["div2k"]) / "train" / "well_lit" / "0001.png"
+    kept = path.read_bytes()
+    write_photo(path, 9)
+    assert f"{path}: changed since its data set was made" in refusal(prepare_data, run)
+    path.unlink()
+    assert "1 of the data set's files are not there" in refusal(prepare_data, run)
+    path.write_bytes(kept)
+    assert prepare_data(run)
+
+
+def test_a_data_set_made_anew_is_prepared_anew(sets, tmp_path, root):
+    run = run_with(tmp_path, sets=(sets["baid"], sets["div2k"]))
+    prepare_data(run)
+    assert run.is_current("data")
+    content = json.loads((root / "div2k" / "dataset.json").read_text())
+    content["images"] = content["images"][:3]
+    (root / "div2k" / "dataset.json").write_text(json.dumps(content))
+    assert not run.is_current("data")
+    prepare_data(run)
+    assert len(training_images(run)[1]) == 3
+
+
+@pytest.mark.parametrize(
+    "change, says",
+    [
+        (lambda content: content["images"][0].update(path="../../etc/passwd"), "leads out of the folder"),
+        (lambda content: content["images"][0].update(path="/etc/passwd"), "leads out of the folder"),
+        (lambda content: content["images"][0].update(role="train"), "unknown role 'train'"),
+        (lambda content: content.update(format=9), "its format is not 1"),
+        (lambda content: content["images"][0].pop("sha256"), "sha256"),
+        (lambda content: content.pop("images"), "images"),
+    ],
+)
+def test_a_dataset_json_that_cannot_be_trusted(sets, change, says):
+    path = Path(sets["div2k"]) / "dataset.json"
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+    line = refusal(images_by_role, Data(sets=(sets["div2k"],)))
+    assert str(path) in line and says in line

@@ -226,8 +226,8 @@ def _from_hub(name: str, place: str, source: str) -> str:
     repository, files = _hub_files(place)
     for file in files:
         try:
-            path = hf_hub_download(repository, file)
             promised = get_hf_file_metadata(hf_hub_url(repository, file)).etag
+            path = hf_hub_download(repository, file)
         except Exception as error:  # of the hub's library, of what it uses for HTTP, and of the system
             cause = error.__cause__ if isinstance(error, LocalEntryNotFoundError) and error.__cause__ else error
             if getattr(getattr(cause, "response", None), "status_code", None) != 404:

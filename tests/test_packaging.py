@@ -47,6 +47,13 @@ def test_imports_are_light_and_quick(modules):
     assert "cliplit" in loaded and not set(HEAVY) & set(loaded)
 
 
+@pytest.mark.parametrize("name", ["get", "verify", "prepare", "synthesize"])
+def test_data_scripts_are_the_commands(name):
+    script = [sys.executable, ROOT / "data_scripts" / f"{name}.py", "--help"]
+    shown = subprocess.run(script, capture_output=True, text=True, check=True).stdout
+    assert f"data {name} [OPTIONS]" in shown and "--root" in shown
+
+
 def test_every_setting_has_a_source():
     for profile in PROFILES.values():
         assert [row["name"] for row in describe(profile) if not row.get("source")] == ["profile"]

@@ -120,10 +120,12 @@ def _from_drive(data_set: DataSet, location: Location, folder: Path, root: Path,
 
 
 def _is_wanted(path: str, data_set: DataSet) -> bool:
-    """Whether a file of a shared folder is an archive, or lies in one of the data set's folders."""
-    place = PurePosixPath(path).parent
-    if path.lower().endswith(SUFFIXES):
-        return True
+    """Whether a file of a shared folder is an archive, or an image in one of the data set's folders."""
+    from cliplit.images import EXTENSIONS
+
+    place, suffix = PurePosixPath(path).parent, PurePosixPath(path).suffix.lower()
+    if suffix not in EXTENSIONS:
+        return path.lower().endswith(SUFFIXES)
     names = [name for part in data_set.parts for name in (part.folder, *part.published)]
     return any(place == PurePosixPath(name) or f"/{place}".endswith(f"/{name}") for name in names)
 

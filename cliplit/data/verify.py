@@ -62,13 +62,17 @@ class Report:
         found = {role: sum(image.role == role for image in self.images) for role in ROLES}
         return {role: count for role, count in found.items() if count or role in self.expected}
 
+    def sizes(self) -> dict[str, list[tuple[int, int]]]:
+        """Narrowest and widest image (width, height) of every role, in pixels."""
+        found = {role: sorted(image.size for image in self.images if image.role == role) for role in ROLES}
+        return {role: sorted({sizes[0], sizes[-1]}) for role, sizes in found.items() if sizes}
+
     def lines(self) -> list[str]:
         """The report for readers."""
-        shown = [f"{self.name} in {self.folder}"]
+        shown, sizes = [f"{self.name} in {self.folder}"], self.sizes()
         for role, count in self.counts().items():
-            sizes = sorted({image.size for image in self.images if image.role == role})
-            between = " ... ".join(f"{width} x {height}" for width, height in sorted({*sizes[:1], *sizes[-1:]}))
             expected = f" of {self.expected[role]}" if role in self.expected else ""
+            between = " ... ".join(f"{width} x {height}" for width, height in sizes.get(role, []))
             shown.append(f"  {role:15} {count}{expected} images{', ' if between else ''}{between}")
         harmless = len(self.findings) - len(self.problems)
         shown += [f"  {finding}" for finding in self.findings]
@@ -76,9 +80,10 @@ class Report:
 
     def to_json(self) -> dict[str, Any]:
         """The report for programs."""
-        numbers = {"counts": self.counts(), "expected": dict(self.expected), "problems": len(self.problems)}
+        numbers = {"counts": self.counts(), "expected": dict(self.expected), "sizes": self.sizes()}
         findings = [asdict(finding) for finding in self.findings]
-        return {"name": self.name, "folder": self.folder} | numbers | {"findings": findings}
+        about = {"name": self.name, "folder": self.folder, "problems": len(self.problems)}
+        return about | numbers | {"findings": findings}
 
 
 def verify_folder(folder: Path, name: str = "") -> Report:

@@ -124,7 +124,7 @@ def test_a_set_that_is_not_complete_is_refused_or_kept_on_demand(root, tmp_path)
     published = write_training_sets(tmp_path / "published")
     (published / "DIV2K_384" / "0001.png").write_bytes(b"not an image")
     line = refusal(get_data_set, "div2k", root, [published])
-    assert "2 problems, nothing was kept; the first: unreadable train/well_lit/0001.png" in line
+    assert "2 problem(s), nothing was kept; the first: unreadable train/well_lit/0001.png" in line
     assert visible(root) == []
     folder = get_data_set("div2k", root, [published], accept_problems=True)
     problems = read_manifest(folder).problems

@@ -178,7 +178,7 @@ def _judge(report: Report, accept_problems: bool, say: Callable[[str], None]) ->
     if report.problems and not accept_problems:
         first = report.problems[0]
         raise CliplitError(
-            f"{report.name}: {len(report.problems)} problems, nothing was kept; the first: {first.kind} {first.path}: "
+            f"{report.name}: {len(report.problems)} problem(s), nothing was kept; the first: {first.kind} {first.path}: "
             f"{first.detail}; --accept-problems keeps the good images"
         )
 

@@ -10,9 +10,6 @@ FOLDER                           open_clip_config.json and weights, as on the hu
 import json
 import os
 import pickle
-import threading
-import urllib.error
-import urllib.request
 from pathlib import Path
 
 import torch
@@ -20,12 +17,12 @@ import torch.nn.functional as F
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from cliplit.checks import CliplitError, check_images
+from cliplit.checks import CliplitError, check_images, one_line
+from cliplit.network import reachable
 from cliplit.runs import TINY
 
 OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
 OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
-REACH_TIMEOUT = 5.0  # seconds to find out whether the hub answers
 
 
 class ClipBackbone(nn.Module):
@@ -160,7 +157,7 @@ def _load_folder(path: Path, name: str, random: bool, antialias: bool) -> ClipBa
     try:
         clip = open_clip.create_model(f"local-dir:{path}", load_weights=not random, require_pretrained=not random)
     except (RuntimeError, ValueError, OSError, KeyError) as error:
-        raise CliplitError(f"{path}: not a CLIP that open_clip can load ({_one_line(error)})") from None
+        raise CliplitError(f"{path}: not a CLIP that open_clip can load ({one_line(error)})") from None
     preprocess = config.get("preprocess_cfg", {})
     return _from_open_clip(clip, name, preprocess, antialias)
 
@@ -172,7 +169,7 @@ def _load_open_clip(name: str, random: bool, antialias: bool) -> ClipBackbone:
     try:
         clip = open_clip.create_model(model, pretrained=weights, pretrained_text=False)
     except Exception as error:  # open_clip lets every kind through: pickle, zip, key and shape errors
-        reason = "not tensors alone" if isinstance(error, pickle.UnpicklingError) else _one_line(error)
+        reason = "not tensors alone" if isinstance(error, pickle.UnpicklingError) else one_line(error)
         raise CliplitError(f"{weights}: not the weights of CLIP '{model}' ({reason})") from None
     return _from_open_clip(clip, name, config, antialias)
 
@@ -216,7 +213,7 @@ def _weights_file(name: str, model: str, tag: str, config: dict) -> str:
     try:
         return open_clip.pretrained.download_pretrained(config)
     except (OSError, RuntimeError) as error:
-        raise CliplitError(f"CLIP weights '{name}': download from {source} failed ({_one_line(error)})") from None
+        raise CliplitError(f"CLIP weights '{name}': download from {source} failed ({one_line(error)})") from None
 
 
 def _cached(repository: str) -> str | None:
@@ -231,25 +228,6 @@ def _cache() -> str:
     from huggingface_hub.constants import HF_HUB_CACHE
 
     return HF_HUB_CACHE
-
-
-def reachable(url: str) -> bool:
-    """Whether an address answers within a few seconds, even if the name server does not."""
-    answers: list[bool] = []
-    probe = threading.Thread(target=lambda: answers.append(_answers(url)), daemon=True)
-    probe.start()
-    probe.join(REACH_TIMEOUT)
-    return any(answers)
-
-
-def _answers(url: str) -> bool:
-    try:
-        urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=REACH_TIMEOUT).close()
-    except urllib.error.HTTPError as error:
-        return error.code < 500  # it answered, if only to say that there is no such page
-    except OSError:
-        return False
-    return True
 
 
 def _open_clip_config(name: str) -> dict:
@@ -271,7 +249,7 @@ def _file_config(path: Path) -> dict:
             return json.loads(file.metadata()["model_cfg"])
     except Exception as error:  # safetensors has no public error class for a bad header
         raise CliplitError(
-            f"{path}: not a CLIP of data_scripts/train_tiny_clip.py ({_one_line(error)}); "
+            f"{path}: not a CLIP of data_scripts/train_tiny_clip.py ({one_line(error)}); "
             f"for weights of an open_clip model use MODEL/{path}"
         ) from None
 
@@ -281,7 +259,7 @@ def _folder_config(path: Path) -> dict:
         config = json.loads((path / "open_clip_config.json").read_text())
         config["model_cfg"]["vision_cfg"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CliplitError(f"{path}: no readable open_clip_config.json ({_one_line(error)})") from None
+        raise CliplitError(f"{path}: no readable open_clip_config.json ({one_line(error)})") from None
     return config
 
 
@@ -289,8 +267,4 @@ def _load_state(clip: nn.Module, state: dict[str, Tensor], path: Path) -> None:
     try:
         clip.load_state_dict(state)
     except RuntimeError as error:
-        raise CliplitError(f"{path}: weights do not fit its own model_cfg ({_one_line(error)})") from None
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__
+        raise CliplitError(f"{path}: weights do not fit its own model_cfg ({one_line(error)})") from None

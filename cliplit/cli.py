@@ -4,7 +4,7 @@ import inspect as signatures
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,7 +13,8 @@ import typer
 
 import cliplit
 from cliplit.checks import CliplitError
-from cliplit.commands.shared import flag, folder, named, print_columns, shown
+from cliplit.commands import scoring
+from cliplit.commands.shared import flag, folder, named, pairs, print_columns, shown
 from cliplit.config import PROFILES, describe, flatten, from_json, overrides
 from cliplit.config import profile as get_profile
 from cliplit.runs import Run, default_path, read_json
@@ -71,7 +72,7 @@ def _open_run(
     changed |= {f"data.{name}": os.path.abspath(path) for name, path in folders.items() if path}
     changed |= {"clip.random": True} if random_clip else {}
     changed |= {"data.skip_bad": True} if skip_bad else {}
-    chosen = Run(run or default_path(profile), get_profile(profile, changed | _pairs(changes)))
+    chosen = Run(run or default_path(profile), get_profile(profile, changed | pairs(changes)))
     _note_changes(chosen)
     return chosen
 
@@ -183,7 +184,7 @@ def settings(profile: ProfileName = "demo", changes: Changes = ()) -> None:
 
     Beside the paper's value where it differs.
     """
-    rows = describe(get_profile(profile, _pairs(changes)))
+    rows = describe(get_profile(profile, pairs(changes)))
     table = [["name", "value", "paper", "unit", "source", ""]]
     for row in rows:
         paper = "" if row["value"] == row["paper"] else shown(row["paper"])
@@ -191,6 +192,10 @@ def settings(profile: ProfileName = "demo", changes: Changes = ()) -> None:
             [row["name"], shown(row["value"]), paper, row.get("unit", ""), row.get("source", ""), row.get("about", "")]
         )
     print_columns(table)
+
+
+app.command()(scoring.score)
+app.command("metrics")(scoring.list_metrics)
 
 
 @app.command()
@@ -239,14 +244,6 @@ def _absolute(clip: str) -> str:
     if Path(file).is_file():
         return f"{model}/{os.path.abspath(file)}"
     return os.path.abspath(clip) if clip and Path(clip).exists() else clip
-
-
-def _pairs(changes: Sequence[str]) -> dict[str, str]:
-    pairs = [change.partition("=") for change in changes]
-    for change, (name, equals, _) in zip(changes, pairs):
-        if not name or not equals:
-            raise CliplitError(f"--set {change} is not of the form NAME=VALUE")
-    return {name: value for name, _, value in pairs}
 
 
 def _report(run: Run) -> None:

@@ -12,7 +12,8 @@ from torch import Tensor
 from cliplit import embedded
 from cliplit.checks import CliplitError
 from cliplit.config import Data
-from cliplit.images import list_images, read_image, read_readable, to_tensor, to_uint8, write_image
+from cliplit.files import list_images
+from cliplit.images import read_image, read_readable, to_tensor, to_uint8, write_image
 from cliplit.runs import Run, read_json, sha256, write_json
 
 SIDES = ("backlit", "well_lit")

@@ -6,27 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
 from cliplit.checks import CliplitError
-
-EXTENSIONS = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm"}
-
-
-def list_images(folder: str | Path) -> list[Path]:
-    """Image files of a folder by extension, sorted by name.
-
-    Raises:
-        CliplitError: no such folder, or no images in it.
-    """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise CliplitError(f"{folder}: no such folder")
-    found = sorted(path for path in folder.iterdir() if path.suffix.lower() in EXTENSIONS and path.is_file())
-    if not found:
-        raise CliplitError(f"{folder}: no images in this folder (looked for {', '.join(sorted(EXTENSIONS))})")
-    return found
+from cliplit.files import decode, to_8_bits
 
 
 def read_image(path: str | Path, size: int | None = None) -> Tensor:
@@ -37,22 +21,10 @@ def read_image(path: str | Path, size: int | None = None) -> Tensor:
     Raises:
         CliplitError: not an image, truncated, or too large to be honest; names the file.
     """
-    try:
-        with Image.open(path) as opened:
-            image = ImageOps.exif_transpose(opened)
-            image.load()
-            if image.mode.startswith("I"):
-                image = Image.fromarray((np.asarray(image).clip(0, 65535) / 257).round().astype(np.uint8))
-            image = image.convert("RGB")
-    except FileNotFoundError:
-        raise CliplitError(f"{path}: no such file") from None
-    except UnidentifiedImageError:
-        raise CliplitError(f"{path}: not an image, or of an unknown kind") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise CliplitError(f"{path}: cannot be read as an image ({error}); mend or remove the file") from None
+    array = decode(path)
     if size:
-        image = image.resize((size, size), Image.Resampling.LANCZOS)
-    return to_tensor(np.array(image))
+        array = np.array(Image.fromarray(to_8_bits(array)).resize((size, size), Image.Resampling.LANCZOS))
+    return to_tensor(array).contiguous()  # metrics' sums depend on the layout, in the last digit
 
 
 def read_readable(
@@ -93,5 +65,5 @@ def to_uint8(image: Tensor) -> np.ndarray:
 
 
 def to_tensor(array: np.ndarray) -> Tensor:
-    """(..., H, W, C) in 0 ... 255 to (..., C, H, W) in [0, 1]."""
-    return torch.from_numpy(np.ascontiguousarray(array)).movedim(-1, -3).float() / 255
+    """(..., H, W, C) of 8 or 16 bits to (..., C, H, W) in [0, 1]."""
+    return torch.from_numpy(np.ascontiguousarray(array)).movedim(-1, -3).float() / np.iinfo(array.dtype).max

@@ -34,6 +34,12 @@ Changes = Annotated[
     list[str],
     typer.Option("--set", metavar="NAME=VALUE", help="Change a setting (`cliplit settings` lists them); repeatable."),
 ]
+
+
+def NamedPaths(name: str, kind: str, about: str) -> Any:
+    return Annotated[list[str], typer.Option(name, metavar=f"NAME={kind}", help=about)]
+
+
 Runs = Annotated[list[Path], typer.Option("--run", metavar="DIR", help="A run; several are seeds of one experiment.")]
 Checkpoint = Annotated[Path, typer.Argument(help="A checkpoint: .safetensors of ours, or a released .pth.")]
 
@@ -63,6 +69,10 @@ def _open_run(
     well_lit: Annotated[str, folder("Your well-lit training images, of other scenes.")] = "",
     test_backlit: Annotated[str, folder("Your backlit test images.")] = "",
     test_reference: Annotated[str, folder("Their references, of the same names; optional.")] = "",
+    checkpoints: NamedPaths(
+        "--checkpoint", "FILE", "Also evaluate this network, ours or a released one; repeatable."
+    ) = (),
+    results: NamedPaths("--results", "DIR", "Also evaluate these results of another method; repeatable.") = (),
     skip_bad: Annotated[bool, flag("--skip-bad", "Leave out training images that cannot be read.")] = False,
     changes: Changes = (),
 ) -> Run:
@@ -70,6 +80,11 @@ def _open_run(
     changed = {"seed": seed, "device": device} | _clip_settings(clip, identity_clip)
     folders = {"backlit": backlit, "well_lit": well_lit, "test_backlit": test_backlit, "test_reference": test_reference}
     changed |= {f"data.{name}": os.path.abspath(path) for name, path in folders.items() if path}
+    changed |= {
+        f"evaluation.{name}": tuple(map(_absolute_pair, given))
+        for name, given in (("checkpoints", checkpoints), ("results", results))
+        if given
+    }
     changed |= {"clip.random": True} if random_clip else {}
     changed |= {"data.skip_bad": True} if skip_bad else {}
     chosen = Run(run or default_path(profile), get_profile(profile, changed | pairs(changes)))
@@ -151,7 +166,9 @@ def train(chosen: Run) -> None:
 def tables(
     runs: Runs,
     output: Annotated[str, folder("By default tables/ of the first run.")] = "",
-    fill: Annotated[str, typer.Option(metavar="FILE", help="Also put the table between <!-- stages --> marks.")] = "",
+    fill: Annotated[
+        str, typer.Option(metavar="FILE", help="Also put tables between their marks there, e.g. <!-- stages -->.")
+    ] = "",
 ) -> None:
     """Write tables of one or several runs.
 
@@ -162,7 +179,7 @@ def tables(
     target = Path(output or runs[0] / "tables")
     written = write_tables([Run.open(path) for path in runs], target)
     if fill:
-        fill_in(fill, "stages", (target / "stages.md").read_text(encoding="utf-8"))
+        fill_in(fill, {path.stem: path.read_text(encoding="utf-8") for path in written if path.suffix == ".md"})
     print("\n".join(map(str, written)))
 
 
@@ -236,6 +253,11 @@ def _clip_settings(clip: str, identity: str) -> dict[str, str]:
         identity = clip if has_resnet(_absolute(clip)) else ""
     given = {"clip.similarity": _absolute(clip), "clip.identity": _absolute(identity)}
     return {name: value for name, value in given.items() if value}
+
+
+def _absolute_pair(pair: str) -> str:
+    name, equals, path = pair.partition("=")
+    return f"{name}{equals}{os.path.abspath(path)}" if path else pair
 
 
 def _absolute(clip: str) -> str:

@@ -39,6 +39,16 @@ def with_spread(table: pd.DataFrame, missing: str = "no references") -> pd.DataF
     return shown
 
 
+def with_intervals(table: pd.DataFrame) -> pd.DataFrame:
+    """Paired differences for readers: "difference [low, high]" in one cell per metric."""
+    shown = {}
+    for _, row in table.iterrows():
+        digits = 2 if table.loc[table["metric"] == row["metric"], "difference"].abs().max() > 1 else 3
+        cell = f"{row['difference']:+.{digits}f} [{row['low']:+.{digits}f}, {row['high']:+.{digits}f}]"
+        shown.setdefault(row.iloc[0], {})[row["metric"]] = cell
+    return pd.DataFrame.from_dict(shown, orient="index").rename_axis(table.columns[0]).reset_index()
+
+
 def markdown(table: pd.DataFrame) -> str:
     """A table in Markdown."""
     rows = [list(table.columns), ["---"] * len(table.columns), *table.astype(str).values.tolist()]

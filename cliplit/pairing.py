@@ -48,7 +48,7 @@ def pair(found: Found, reference: str | Path) -> Pairs:
     for name, path in sorted(images.items(), key=lambda item: (item[1].parent, original(item[1].stem), item[1].stem)):
         stem = original(path.stem) if original(path.stem) in by_stem else path.stem
         if stem not in by_stem:
-            problems.append(f"{name}: no reference '{path.stem}.*' in {reference}")
+            problems.append(f"{name}: no file '{path.stem}.*' in {reference}")
         elif (path.parent, stem) in owners:
             duplicates.append(name)
         else:

@@ -8,7 +8,8 @@ import cliplit
 from cliplit.checks import CliplitError
 from cliplit.config import flatten
 from cliplit.evaluation import evaluate
-from cliplit.layout import latex, markdown, score_columns, summary, with_spread
+from cliplit.layout import latex, markdown, score_columns, summary, with_intervals, with_spread
+from cliplit.statistics import differences
 from cliplit.runs import Run, read_json, write_text
 
 PAPER_DATA = {  # name: (test images, with references, metrics of the paper's table)
@@ -41,6 +42,16 @@ def stages_table(runs: list[Run]) -> pd.DataFrame:
     return table.reset_index()
 
 
+def differences_table(runs: list[Run], against: str = "input") -> pd.DataFrame:
+    """Paired differences of every stage to the inputs, with confidence intervals over the test images.
+
+    An image's scores are averaged over the runs (seeds) first.
+    """
+    options = runs[0].settings.evaluation
+    scores = pd.concat([evaluate(run).assign(run=n) for n, run in enumerate(runs)])
+    return differences(scores, "stage", against, options.resamples, options.confidence, runs[0].settings.seed)
+
+
 def paper_tables(runs: list[Run]) -> dict[str, pd.DataFrame]:
     """For each data set of the paper: metric, reported, reproduced, and where from or why not."""
     reported, tables = reported_numbers(), {}
@@ -65,11 +76,12 @@ def paper_tables(runs: list[Run]) -> dict[str, pd.DataFrame]:
 
 def write_tables(runs: list[Run], folder: str | Path) -> list[Path]:
     """Write stages and paper tables as .csv, .md and .tex; returns the paths."""
-    tables = {"stages": stages_table(runs)} | {f"paper_{name}": table for name, table in paper_tables(runs).items()}
+    tables = {"stages": stages_table(runs), "differences": differences_table(runs)}
+    tables |= {f"paper_{name}": table for name, table in paper_tables(runs).items()}
     written = []
     for name, table in tables.items():
         texts = {"csv": table.to_csv(index=False, float_format="%.4f", lineterminator="\n")}
-        shown = with_spread(table) if name == "stages" else table
+        shown = SHOWN.get(name, lambda same: same)(table)
         texts |= {"md": markdown(shown), "tex": latex(shown)}
         for suffix, text in texts.items():
             written.append(Path(folder) / f"{name}.{suffix}")
@@ -77,18 +89,28 @@ def write_tables(runs: list[Run], folder: str | Path) -> list[Path]:
     return written
 
 
-def fill_in(path: str | Path, name: str, text: str) -> None:
-    """Replace what stands between ``<!-- name -->`` and ``<!-- /name -->`` in a text file.
+def fill_in(path: str | Path, texts: dict[str, str]) -> None:
+    """Replace what stands between ``<!-- name -->`` and ``<!-- /name -->`` in a text file, for every name it has.
 
     Raises:
-        CliplitError: the file has no such place.
+        CliplitError: the file has no place for any of them, or one that does not end.
     """
-    start, end, path = f"<!-- {name} -->\n", f"<!-- /{name} -->", Path(path)
-    before, opened, rest = path.read_text(encoding="utf-8").partition(start)
-    _, closed, after = rest.partition(end)
-    if not opened or not closed:
-        raise CliplitError(f"{path}: no place for the table between {start.strip()} and {end}")
-    write_text(f"{before}{start}{text}{end}{after}", path)
+    path, filled = Path(path), []
+    content = path.read_text(encoding="utf-8")
+    for name, text in texts.items():
+        start, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
+        before, opened, rest = content.partition(start)
+        _, closed, after = rest.partition(end)
+        if opened and not closed:
+            raise CliplitError(f"{path}: the place for a table after {start.strip()} does not end in {end}")
+        if opened:
+            content = f"{before}{start}{text}{end}{after}"
+            filled.append(name)
+    if not filled:
+        raise CliplitError(
+            f"{path}: no place for a table between <!-- {next(iter(texts))} --> and its end, or the like"
+        )
+    write_text(content, path)
 
 
 def reported_numbers() -> pd.DataFrame:
@@ -96,6 +118,9 @@ def reported_numbers() -> pd.DataFrame:
     package = Path(cliplit.__file__).parent
     candidates = (package.parent / "results" / "paper" / "reported.csv", package / "reported.csv")
     return pd.read_csv(next(path for path in candidates if path.is_file()))
+
+
+SHOWN = {"stages": with_spread, "differences": with_intervals}
 
 
 def _check_seeds(runs: list[Run]) -> None:

@@ -14,6 +14,8 @@ _EXPORTS = {
     "start_run": "runs",
     "train": "training",
     "evaluate": "evaluation",
+    "score": "scoring",
+    "Conventions": "metrics",
     "Enhancer": "enhancer",
     "load_backbone": "backbone",
     "load_enhancer": "checkpoints",

@@ -11,9 +11,6 @@ import json
 import os
 import pickle
 import re
-import threading
-import urllib.error
-import urllib.request
 from pathlib import Path
 
 import torch
@@ -21,13 +18,13 @@ import torch.nn.functional as F
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from cliplit.checks import CliplitError, check_images
+from cliplit.checks import CliplitError, check_images, one_line
+from cliplit.network import reachable
 from cliplit.runs import TINY, sha256
 
 OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
 OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
 WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")  # names on the hub, the first one found
-REACH_TIMEOUT = 5.0  # seconds to find out whether the hub answers
 
 
 class ClipBackbone(nn.Module):
@@ -162,7 +159,7 @@ def _load_folder(path: Path, name: str, random: bool, antialias: bool) -> ClipBa
     try:
         clip = open_clip.create_model(f"local-dir:{path}", load_weights=not random, require_pretrained=not random)
     except (RuntimeError, ValueError, OSError, KeyError) as error:
-        raise CliplitError(f"{path}: not a CLIP that open_clip can load ({_one_line(error)})") from None
+        raise CliplitError(f"{path}: not a CLIP that open_clip can load ({one_line(error)})") from None
     preprocess = config.get("preprocess_cfg", {})
     return _from_open_clip(clip, name, preprocess, antialias)
 
@@ -174,7 +171,7 @@ def _load_open_clip(name: str, random: bool, antialias: bool) -> ClipBackbone:
     try:
         clip = open_clip.create_model(model, pretrained=weights, pretrained_text=False)
     except Exception as error:  # open_clip lets every kind through: pickle, zip, key and shape errors
-        reason = "not tensors alone" if isinstance(error, pickle.UnpicklingError) else _one_line(error)
+        reason = "not tensors alone" if isinstance(error, pickle.UnpicklingError) else one_line(error)
         again = f"; remove {os.path.realpath(weights)} to download it again" if config and weights else ""
         raise CliplitError(f"{weights}: not the weights of CLIP '{model}' ({reason}){again}") from None
     return _from_open_clip(clip, name, config, antialias)
@@ -251,7 +248,7 @@ def _check_hash(path: str, promised: str | None, name: str, source: str) -> None
 
 def _failed(name: str, source: str, error: BaseException) -> CliplitError:
     return CliplitError(
-        f"CLIP weights '{name}': {source} can be reached, but the download failed ({_one_line(error)}); "
+        f"CLIP weights '{name}': {source} can be reached, but the download failed ({one_line(error)}); "
         f"run the same command again"
     )
 
@@ -276,25 +273,6 @@ def _cache() -> str:
     return HF_HUB_CACHE
 
 
-def reachable(url: str) -> bool:
-    """Whether an address answers within a few seconds, even if the name server does not."""
-    answers: list[bool] = []
-    probe = threading.Thread(target=lambda: answers.append(_answers(url)), daemon=True)
-    probe.start()
-    probe.join(REACH_TIMEOUT)
-    return any(answers)
-
-
-def _answers(url: str) -> bool:
-    try:
-        urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=REACH_TIMEOUT).close()
-    except urllib.error.HTTPError as error:
-        return error.code < 500  # it answered, if only to say that there is no such page
-    except OSError:
-        return False
-    return True
-
-
 def _open_clip_config(name: str) -> dict:
     import open_clip
 
@@ -314,7 +292,7 @@ def _file_config(path: Path) -> dict:
             return json.loads(file.metadata()["model_cfg"])
     except Exception as error:  # safetensors has no public error class for a bad header
         raise CliplitError(
-            f"{path}: not a CLIP of data_scripts/train_tiny_clip.py ({_one_line(error)}); "
+            f"{path}: not a CLIP of data_scripts/train_tiny_clip.py ({one_line(error)}); "
             f"for weights of an open_clip model use MODEL/{path}"
         ) from None
 
@@ -324,7 +302,7 @@ def _folder_config(path: Path) -> dict:
         config = json.loads((path / "open_clip_config.json").read_text())
         config["model_cfg"]["vision_cfg"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CliplitError(f"{path}: no readable open_clip_config.json ({_one_line(error)})") from None
+        raise CliplitError(f"{path}: no readable open_clip_config.json ({one_line(error)})") from None
     return config
 
 
@@ -332,8 +310,4 @@ def _load_state(clip: nn.Module, state: dict[str, Tensor], path: Path) -> None:
     try:
         clip.load_state_dict(state)
     except RuntimeError as error:
-        raise CliplitError(f"{path}: weights do not fit its own model_cfg ({_one_line(error)})") from None
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__
+        raise CliplitError(f"{path}: weights do not fit its own model_cfg ({one_line(error)})") from None

@@ -12,6 +12,11 @@ class CliplitError(ValueError):
     """Bad input or a missing file: the message is one line that says what is wrong and what to do."""
 
 
+def one_line(error: BaseException) -> str:
+    """What an error of a library says, in one line of at most 200 characters."""
+    return " ".join(str(error).split())[:200] or type(error).__name__
+
+
 def check_images(images: Tensor) -> None:
     """Raise ValueError unless `images` is a floating-point tensor of shape (N, 3, H, W)."""
     from torch import Tensor

@@ -4,7 +4,7 @@ import inspect as signatures
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,7 +14,8 @@ import typer
 import cliplit
 from cliplit.checks import CliplitError
 from cliplit.commands import data as data_commands
-from cliplit.commands.shared import flag, folder, named, print_columns, shown
+from cliplit.commands import scoring
+from cliplit.commands.shared import flag, folder, named, pairs, print_columns, shown
 from cliplit.config import PROFILES, describe, flatten, from_json, overrides
 from cliplit.config import profile as get_profile
 from cliplit.runs import Run, default_path, read_json
@@ -36,6 +37,12 @@ Changes = Annotated[
     list[str],
     typer.Option("--set", metavar="NAME=VALUE", help="Change a setting (`cliplit settings` lists them); repeatable."),
 ]
+
+
+def NamedPaths(name: str, kind: str, about: str) -> Any:
+    return Annotated[list[str], typer.Option(name, metavar=f"NAME={kind}", help=about)]
+
+
 Runs = Annotated[list[Path], typer.Option("--run", metavar="DIR", help="A run; several are seeds of one experiment.")]
 Checkpoint = Annotated[Path, typer.Argument(help="A checkpoint: .safetensors of ours, or a released .pth.")]
 
@@ -66,6 +73,10 @@ def _open_run(
     well_lit: Annotated[str, folder("Your well-lit training images, of other scenes.")] = "",
     test_backlit: Annotated[str, folder("Your backlit test images.")] = "",
     test_reference: Annotated[str, folder("Their references, of the same names; optional.")] = "",
+    checkpoints: NamedPaths(
+        "--checkpoint", "FILE", "Also evaluate this network, ours or a released one; repeatable."
+    ) = (),
+    results: NamedPaths("--results", "DIR", "Also evaluate these results of another method; repeatable.") = (),
     skip_bad: Annotated[bool, flag("--skip-bad", "Leave out training images that cannot be read.")] = False,
     changes: Changes = (),
 ) -> Run:
@@ -74,9 +85,14 @@ def _open_run(
     folders = {"backlit": backlit, "well_lit": well_lit, "test_backlit": test_backlit, "test_reference": test_reference}
     changed |= {f"data.{name}": os.path.abspath(path) for name, path in folders.items() if path}
     changed |= {"data.sets": tuple(map(os.path.abspath, data))} if data else {}
+    changed |= {
+        f"evaluation.{name}": tuple(map(_absolute_pair, given))
+        for name, given in (("checkpoints", checkpoints), ("results", results))
+        if given
+    }
     changed |= {"clip.random": True} if random_clip else {}
     changed |= {"data.skip_bad": True} if skip_bad else {}
-    chosen = Run(run or default_path(profile), get_profile(profile, changed | _pairs(changes)))
+    chosen = Run(run or default_path(profile), get_profile(profile, changed | pairs(changes)))
     _note_changes(chosen)
     return chosen
 
@@ -155,7 +171,9 @@ def train(chosen: Run) -> None:
 def tables(
     runs: Runs,
     output: Annotated[str, folder("By default tables/ of the first run.")] = "",
-    fill: Annotated[str, typer.Option(metavar="FILE", help="Also put the table between <!-- stages --> marks.")] = "",
+    fill: Annotated[
+        str, typer.Option(metavar="FILE", help="Also put tables between their marks there, e.g. <!-- stages -->.")
+    ] = "",
 ) -> None:
     """Write tables of one or several runs.
 
@@ -166,7 +184,7 @@ def tables(
     target = Path(output or runs[0] / "tables")
     written = write_tables([Run.open(path) for path in runs], target)
     if fill:
-        fill_in(fill, "stages", (target / "stages.md").read_text(encoding="utf-8"))
+        fill_in(fill, {path.stem: path.read_text(encoding="utf-8") for path in written if path.suffix == ".md"})
     print("\n".join(map(str, written)))
 
 
@@ -188,7 +206,7 @@ def settings(profile: ProfileName = "demo", changes: Changes = ()) -> None:
 
     Beside the paper's value where it differs.
     """
-    rows = describe(get_profile(profile, _pairs(changes)))
+    rows = describe(get_profile(profile, pairs(changes)))
     table = [["name", "value", "paper", "unit", "source", ""]]
     for row in rows:
         paper = "" if row["value"] == row["paper"] else shown(row["paper"])
@@ -196,6 +214,10 @@ def settings(profile: ProfileName = "demo", changes: Changes = ()) -> None:
             [row["name"], shown(row["value"]), paper, row.get("unit", ""), row.get("source", ""), row.get("about", "")]
         )
     print_columns(table)
+
+
+app.command()(scoring.score)
+app.command("metrics")(scoring.list_metrics)
 
 
 @app.command()
@@ -238,20 +260,17 @@ def _clip_settings(clip: str, identity: str) -> dict[str, str]:
     return {name: value for name, value in given.items() if value}
 
 
+def _absolute_pair(pair: str) -> str:
+    name, equals, path = pair.partition("=")
+    return f"{name}{equals}{os.path.abspath(path)}" if path else pair
+
+
 def _absolute(clip: str) -> str:
     """A CLIP's name with the path in it, if any, made absolute, so that a run does not depend on where it is started."""
     model, _, file = clip.partition("/")
     if Path(file).is_file():
         return f"{model}/{os.path.abspath(file)}"
     return os.path.abspath(clip) if clip and Path(clip).exists() else clip
-
-
-def _pairs(changes: Sequence[str]) -> dict[str, str]:
-    pairs = [change.partition("=") for change in changes]
-    for change, (name, equals, _) in zip(changes, pairs):
-        if not name or not equals:
-            raise CliplitError(f"--set {change} is not of the form NAME=VALUE")
-    return {name: value for name, _, value in pairs}
 
 
 def _report(run: Run) -> None:

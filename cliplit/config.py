@@ -13,7 +13,7 @@ from cliplit.checks import CliplitError
 
 INFINITE = float("inf")
 AT_LEAST_ONE = {"iterations", "warmup_iterations", "tuning_iterations", "batch_size", "views", "width", "downscale"} | {
-    *("train_size", "size", "length", "embedded_images", "embedded_pairs", "average", "look_every")
+    *("train_size", "size", "length", "embedded_images", "embedded_pairs", "average", "look_every", "resamples")
 }
 
 
@@ -139,7 +139,12 @@ class Evaluation:
     gammas: tuple[float, ...] = setting(
         (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0), "cliplit", "exponent", "best one, by PSNR, is the row `gamma`"
     )
+    baselines: tuple[str, ...] = setting(("histeq", "clahe"), "cliplit", "names", "simple rivals, from scikit-image")
     control: bool = setting(True, "cliplit", about="also train with random CLIP weights: the row `random-clip`")
+    checkpoints: tuple[str, ...] = setting((), "cliplit", "NAME=FILE", "further networks, ours or released ones")
+    results: tuple[str, ...] = setting((), "cliplit", "NAME=FOLDER", "results of other methods, paired by file stem")
+    resamples: int = setting(10_000, "cliplit", "resamples", "of the test images, for confidence intervals")
+    confidence: float = setting(0.95, "cliplit", "probability", "of the confidence intervals")
 
 
 @dataclass(frozen=True)
@@ -329,7 +334,7 @@ def _convert(key: str, value: Any, kind: Any) -> Any:
 
 def _parse(value: Any, kind: Any) -> Any:
     if get_origin(kind) is tuple:
-        items = value.split(",") if isinstance(value, str) else list(value)
+        items = list(filter(None, value.split(","))) if isinstance(value, str) else list(value)
         kinds = get_args(kind)
         if kinds[-1] is not ... and len(items) != len(kinds):
             raise ValueError

@@ -1,6 +1,7 @@
 """Evaluation of a run on its test images: every stage, simple baselines and the random-CLIP control."""
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,12 +10,17 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from cliplit.baselines import BASELINES, check_baselines
 from cliplit.checkpoints import load_enhancer
+from cliplit.checks import CliplitError
+from cliplit.config import Evaluation
 from cliplit.data import TestImage, test_images
 from cliplit.enhancer import Enhancer
-from cliplit.images import to_tensor, to_uint8
-from cliplit.metrics import Meter, why_unavailable
-from cliplit.runs import Run, write_json, write_text
+from cliplit.files import Found, find_images
+from cliplit.images import read_image, to_tensor, to_uint8
+from cliplit.metrics import Meter, catalogue, choose, why_unavailable
+from cliplit.pairing import pair
+from cliplit.runs import Run, named_paths, write_json, write_text
 from cliplit.training import pick_device, train
 
 
@@ -36,27 +42,73 @@ def train_control(run: Run) -> Enhancer:
 
 
 def networks(run: Run) -> dict[str, Enhancer]:
-    """The trained networks of a run, by the names that tables give them."""
+    """The trained networks of a run and those given by path, by the names that tables give them."""
     stages = {"warmup": "warmup", "initial": "enhancer0"}
     stages |= {f"round{k}": f"enhancer{k}" for k in range(1, run.settings.refinement.rounds + 1)}
     if run.settings.evaluation.control:
         stages["random-clip"] = "control"
-    return {name: load_enhancer(run.folder(stage) / "enhancer.safetensors") for name, stage in stages.items()}
+    paths = {name: run.folder(stage) / "enhancer.safetensors" for name, stage in stages.items()}
+    return {
+        name: load_enhancer(path) for name, path in (paths | named_paths(run.settings.evaluation.checkpoints)).items()
+    }
 
 
-def enhanced_tests(run: Run) -> dict[str, list[Tensor]]:
-    """The test images as they are, with the best fixed gamma, and enhanced by every network of the run.
+def check_others(options: Evaluation) -> None:
+    """Look at what is to be compared beside the run itself, before anything is started.
+
+    Raises:
+        CliplitError: an unknown metric or baseline, a name that is taken, a checkpoint or folder that cannot be used.
+    """
+    choose(options.metrics)
+    check_baselines(options.baselines)
+    checkpoints, results = named_paths(options.checkpoints), named_paths(options.results)
+    taken = {"input", "gamma", "warmup", "initial", "random-clip", *BASELINES}
+    for name in (*checkpoints, *results):
+        if name in taken or name.startswith("round") or (name in checkpoints and name in results):
+            raise CliplitError(f"the name '{name}' is taken; give the checkpoint or folder another one")
+    for path in checkpoints.values():
+        load_enhancer(path)
+    for path in results.values():
+        find_images([path])
+
+
+def enhanced_tests(run: Run, images: Sequence[int] | None = None) -> dict[str, list[Tensor]]:
+    """The test images as they are, by simple baselines, by every network, and as other methods left them.
 
     Images are (3, H, W), rounded to 8 bits as in a file, in the order of `data.test_images`.
+
+    Args:
+        images: positions of the test images that are wanted; by default all of them.
+    Raises:
+        CliplitError: a folder of results that lacks images, or has them in another size.
     """
     tests, device = test_images(run), pick_device(run.settings)
-    results = {"input": [test.backlit for test in tests]}
     gamma = best_gamma(tests, run.settings.evaluation.gammas)
+    tests = tests if images is None else [tests[n] for n in images]
+    results = {"input": [test.backlit for test in tests]}
     if gamma is not None:
         results["gamma"] = [_rounded(test.backlit**gamma) for test in tests]
+    for name in run.settings.evaluation.baselines:
+        results[name] = [_rounded(BASELINES[name](test.backlit)) for test in tests]
     for name, network in networks(run).items():
         results[name] = [enhance_rounded(network.to(device), test.backlit) for test in tests]
+    for name, folder in named_paths(run.settings.evaluation.results).items():
+        results[name] = _from_elsewhere(folder, tests)
     return results
+
+
+def _from_elsewhere(folder: Path, tests: list[TestImage]) -> list[Tensor]:
+    """Results of the test images in a folder, by exact stem."""
+    found = pair(Found({test.name: Path(f"{test.name}.png") for test in tests}, 0, folders=False), folder)
+    problems, images = list(found.problems), []
+    for test in (test for test in tests if test.name in found.references):
+        images.append(read_image(found.references[test.name]))
+        if images[-1].shape != test.backlit.shape:
+            sizes = " and ".join(f"{image.shape[2]}x{image.shape[1]}" for image in (images[-1], test.backlit))
+            problems.append(f"{found.references[test.name].name} and its test image differ in size ({sizes})")
+    if problems:
+        raise CliplitError(f"{folder}: not results of these test images: {'; '.join(problems)}")
+    return images
 
 
 @torch.no_grad()
@@ -88,11 +140,12 @@ def evaluate(run: Run) -> pd.DataFrame:
     def make(folder: Path) -> None:
         wanted, tests = run.settings.evaluation.metrics, test_images(run)
         missing = why_unavailable(wanted)
-        meter = Meter(tuple(name for name in wanted if name not in missing))
+        names = [name for name in choose(wanted) if name not in missing]
+        meter = Meter(names)
         rows = []
         for stage, images in tqdm(enhanced_tests(run).items(), desc="evaluation", leave=False):
             for test, image in zip(tests, images):
-                rows.append({"stage": stage, "image": test.name} | meter.measure(image, test.reference))
+                rows.append({"stage": stage, "image": test.name} | _measured(meter, names, image, test.reference))
         write_text(
             pd.DataFrame(rows).to_csv(index=False, float_format="%.6f", lineterminator="\n"), folder / "scores.csv"
         )
@@ -100,6 +153,17 @@ def evaluate(run: Run) -> pd.DataFrame:
         write_json({"missing": missing, "gamma": gamma, "images": len(tests)}, folder / "evaluation.json")
 
     return pd.read_csv(run.build("evaluation", make) / "scores.csv")
+
+
+def _measured(meter: Meter, names: list[str], image: Tensor, reference: Tensor | None) -> dict[str, float]:
+    """Scores of an image; NaN where a reference is needed and missing."""
+    scores = {}
+    for name in names:
+        if catalogue()[name].compares and reference is None:
+            scores[name] = float("nan")
+        else:
+            scores[name] = meter.measure(name, image[None], None if reference is None else reference[None])[0]
+    return scores
 
 
 def _rounded(image: Tensor) -> Tensor:

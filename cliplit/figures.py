@@ -5,6 +5,7 @@ not picked ones, unless `images` says otherwise.
 """
 
 import os
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import wraps
@@ -29,9 +30,11 @@ from cliplit.config import SEVERITIES
 from cliplit.data import TestImage, test_images, training_images
 from cliplit.data.synthesize import relight_photo
 from cliplit.enhancer import divide
-from cliplit.evaluation import enhance_rounded, evaluate
+from cliplit.evaluation import enhance_rounded, enhanced_tests, evaluate
 from cliplit.images import to_uint8
-from cliplit.runs import Run, read_json
+from cliplit.metrics import catalogue
+from cliplit.runs import Run
+from cliplit.tables import differences_table
 from cliplit.training import pick_device
 
 WIDTH, DPI = 8.0, 150  # inches, and dots per inch: 1200 pixels wide
@@ -46,6 +49,8 @@ INK, QUIET, GRID = "#222222", "#6f6f6f", "#e8e8e8"
 DARK, LIGHT, GREEN, WRONG, NEUTRAL = "#0072B2", "#E69F00", "#00795a", "#D55E00", "#707070"
 RESULTS = ("#7fd1b9", "#00503a")  # first and last network
 FIXED = {"input": DARK, BACKLIT: DARK, WELL_LIT: LIGHT, "gamma": NEUTRAL, "warmup": "#a9a9a9", "random-clip": WRONG}
+FIXED |= {"histeq": "#8c7aa9", "clahe": "#b39c4d"}
+OTHERS = ("#56B4E9", "#CC79A7", "#F0E442", "#333333")  # networks and results given by path
 STYLE = {
     "font.family": "DejaVu Sans",
     "font.size": 8,
@@ -337,17 +342,12 @@ def rounds_strip(run: Run, images: Sequence[int] = range(3)) -> Figure:
 
 @_saved("04_comparison.jpg")
 def comparison_strip(run: Run, images: Sequence[int] = range(3)) -> Figure:
-    """The same test images: input, best gamma, every network, the control with random CLIP weights, reference."""
-    tests, rounds = _tests(run, images), list(range(run.settings.refinement.rounds + 1))
-    gamma = read_json(run.folder("evaluation") / "evaluation.json")["gamma"]
-    columns = {"input": [test.backlit for test in tests]}
-    if gamma is not None:
-        columns["gamma"] = [test.backlit**gamma for test in tests]
-    stages = {"warmup": "warmup"} | {stage_name(k): f"enhancer{k}" for k in _evenly(rounds, 3)}
-    if run.settings.evaluation.control:
-        stages["random-clip"] = "control"
-    columns |= {label: _results(run, stage, tests) for label, stage in stages.items()}
-    return _strip(columns, tests)
+    """The same test images: input, simple baselines, networks, control, other methods, reference."""
+    tests = test_images(run)
+    images = _valid(images, tests)
+    columns, rounds = enhanced_tests(run, images), range(run.settings.refinement.rounds + 1)
+    left_out = {"warmup"} | {stage_name(k) for k in set(rounds) - set(_evenly(list(rounds), 3))}
+    return _strip({label: row for label, row in columns.items() if label not in left_out}, [tests[n] for n in images])
 
 
 @_saved("04_quality.png")
@@ -387,6 +387,59 @@ def _stage_points(axes: Axes, scores: pd.DataFrame, metric: str) -> None:
     axes.set_xticks(range(len(shown)), shown, rotation=35, ha="right", rotation_mode="anchor")
     axes.set_title(_metric(metric))
     axes.grid(False, axis="x")
+
+
+@_saved("04_differences.png")
+def differences(run: Run) -> Figure:
+    """Paired differences to the inputs with confidence intervals over the test images, one panel per metric.
+
+    Without the control, whose scores lie so far away that nothing else could be told apart.
+    """
+    table = differences_table([run]).query("stage != 'random-clip'")
+    metrics = list(table["metric"].unique())[:3]
+    if not metrics:
+        raise CliplitError(f"{run.path}: no metric could be computed on the test images")
+    figure = Figure(figsize=(WIDTH, 0.75 + 0.24 * table["stage"].nunique()), dpi=DPI, layout="constrained")
+    for n, (axes, metric) in enumerate(zip(figure.subplots(1, len(metrics), squeeze=False)[0], metrics)):
+        rows = table[table["metric"] == metric]
+        for place, (_, row) in enumerate(rows.iterrows()):
+            axes.hlines(place, row["low"], row["high"], color=_darker(_colour(row["stage"])), linewidth=2)
+            axes.plot(row["difference"], place, "o", color=_colour(row["stage"]), markersize=5)
+        axes.axvline(0, color=INK, linewidth=0.8)
+        axes.set_yticks(range(len(rows)), rows["stage"] if n == 0 else [])
+        axes.invert_yaxis()
+        axes.set_title(f"{_metric(metric)}: minus input")
+        axes.grid(False, axis="y")
+    return figure
+
+
+@_saved("04_metrics.png")
+def metric_against_metric(run: Run, pairs: Sequence[tuple[str, str]] = ()) -> Figure:
+    """Do metrics agree? Every test image in every stage but the control by two metrics, with their rank correlation.
+
+    Args:
+        pairs: names of metrics, for x and y; by default the first one against all others.
+    """
+    scores = evaluate(run).query("stage != 'random-clip'")
+    metrics = [name for name in scores.columns if name not in ("stage", "image") and scores[name].notna().any()]
+    pairs = list(pairs) or [(metrics[0], other) for other in metrics[1:4]]
+    figure = Figure(figsize=(WIDTH, 2.9), dpi=DPI, layout="constrained")
+    panels = figure.subplots(1, max(1, len(pairs)), squeeze=False)[0]
+    for axes, (x, y) in zip(panels, pairs):
+        for stage, rows in scores.groupby("stage", sort=False):
+            axes.plot(rows[x], rows[y], "o", color=_colour(stage), markersize=2.6, markeredgewidth=0, alpha=0.5)
+            mark = {"color": _colour(stage), "markersize": 7, "markeredgecolor": "white", "markeredgewidth": 0.8}
+            axes.plot(rows[x].mean(), rows[y].mean(), "o", label=stage, zorder=3, **mark)
+        agreement = scores[x].rank().corr(scores[y].rank())
+        axes.set(xlabel=_directed(x), ylabel=_directed(y), title=f"rank correlation {agreement:.2f}")
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 9), handletextpad=0.2)
+    return figure
+
+
+def _directed(metric: str) -> str:
+    """Name of a metric with an arrow to where better is."""
+    return f"{_metric(metric)} {'←' if catalogue()[metric].lower_better else '→'} better"
 
 
 @_saved("hero.jpg")
@@ -486,6 +539,8 @@ def _colour(label: str) -> str | tuple[float, ...]:
     """Colour of a kind of image or stage; results darken with the rounds."""
     if label in FIXED:
         return FIXED[label]
+    if label != "initial" and not re.fullmatch(r"round\d+", label):
+        return OTHERS[sum(label.encode()) % len(OTHERS)]
     k = 0 if label == "initial" else int(label.removeprefix("round"))
     first, last = (np.array(mpl.colors.to_rgb(colour)) for colour in RESULTS)
     return tuple(last + (first - last) * 0.6**k)

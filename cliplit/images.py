@@ -6,65 +6,23 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
 from cliplit.checks import CliplitError
-
-EXTENSIONS = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm"}
-
-
-def list_images(folder: str | Path) -> list[Path]:
-    """Image files of a folder by extension, sorted by name.
-
-    Raises:
-        CliplitError: no such folder, or no images in it.
-    """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise CliplitError(f"{folder}: no such folder")
-    found = sorted(path for path in folder.iterdir() if path.suffix.lower() in EXTENSIONS and path.is_file())
-    if not found:
-        raise CliplitError(f"{folder}: no images in this folder (looked for {', '.join(sorted(EXTENSIONS))})")
-    return found
-
-
-def open_image(path: str | Path) -> Image.Image:
-    """Read an image as 8-bit RGB, upright; grey is repeated, transparency dropped, 16 bit scaled.
-
-    Raises:
-        CliplitError: not an image, truncated, or too large to be honest; names the file.
-    """
-    try:
-        with Image.open(path) as opened:
-            image = ImageOps.exif_transpose(opened)
-            image.load()
-            if image.mode.startswith("I"):
-                image = Image.fromarray((np.asarray(image).clip(0, 65535) / 257).round().astype(np.uint8))
-            return image.convert("RGB")
-    except FileNotFoundError:
-        raise CliplitError(f"{path}: no such file") from None
-    except UnidentifiedImageError:
-        raise CliplitError(f"{path}: not an image, or of an unknown kind") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise CliplitError(f"{path}: cannot be read as an image ({error}); mend or remove the file") from None
-
-
-def resized_square(image: Image.Image, size: int) -> Image.Image:
-    """An image as a square of `size` pixels (Lanczos), as the released training resizes."""
-    return image.resize((size, size), Image.Resampling.LANCZOS)
+from cliplit.files import decode, squared
 
 
 def read_image(path: str | Path, size: int | None = None) -> Tensor:
-    """Read an image as RGB (3, H, W) in [0, 1]; see `open_image`.
+    """Read an image as RGB (3, H, W) in [0, 1], upright; grey is repeated, transparency dropped, 16 bit scaled.
 
     Args:
         size: if given, resize to this square (Lanczos), as the released training does.
     Raises:
         CliplitError: not an image, truncated, or too large to be honest; names the file.
     """
-    image = open_image(path)
-    return to_tensor(np.array(resized_square(image, size) if size else image))
+    array = squared(decode(path), size) if size else decode(path)
+    return to_tensor(array).contiguous()  # metrics' sums depend on the layout, in the last digit
 
 
 def read_readable(
@@ -105,5 +63,5 @@ def to_uint8(image: Tensor) -> np.ndarray:
 
 
 def to_tensor(array: np.ndarray) -> Tensor:
-    """(..., H, W, C) in 0 ... 255 to (..., C, H, W) in [0, 1]."""
-    return torch.from_numpy(np.ascontiguousarray(array)).movedim(-1, -3).float() / 255
+    """(..., H, W, C) of 8 or 16 bits to (..., C, H, W) in [0, 1]."""
+    return torch.from_numpy(np.ascontiguousarray(array)).movedim(-1, -3).float() / np.iinfo(array.dtype).max

@@ -1,46 +1,118 @@
-"""Image quality metrics, from pyiqa; full-reference ones need the reference, no-reference ones do not."""
+"""Image quality metrics, all of pyiqa's: which there are, what they need, and how they are computed.
 
+Only `Meter` imports pyiqa: what is to be known of a metric is read from its tables, in no time.
+"""
+
+import contextlib
+import importlib.util
+import json
 import os
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
-import torch
-from torch import Tensor
+from cliplit.checks import CliplitError, one_line
+from cliplit.config import setting
+from cliplit.network import reachable
 
-from cliplit.backbone import reachable
-from cliplit.checks import CliplitError
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
-NO_WEIGHTS = {
-    "entropy",
-    "piqe",
-    "psnr",
-    "psnry",
-    "ssim",
-    "ms_ssim",
-    "cw_ssim",
-    "gmsd",
-    "fsim",
-    "vif",
-    "vsi",
-    "nlpd",
-    "mad",
-}
+WEIGHTS = Path(__file__).parent / "models" / "metric_weights.json"  # by data_scripts/list_metric_weights.py
 HUB = "https://huggingface.co"
+GROUPS = {
+    "paper": ("psnr", "ssim", "lpips", "musiq"),
+    "fr": ("psnr", "ssim", "ms_ssim", "lpips", "dists", "fsim", "vif"),
+    "nr": ("musiq", "niqe", "brisque", "piqe", "clipiqa", "entropy", "pi", "nima", "liqe", "maniqa", "topiq_nr"),
+}
+OF_SETS = ("fid", "sfid", "fid_dinov2", "inception_score")
 
 
-def reference_needed(name: str) -> bool:
-    """Whether a metric compares with a reference.
+@dataclass(frozen=True)
+class Metric:
+    """What pyiqa says of a metric: does it compare with a reference, is lower better, roughly which range."""
+
+    name: str
+    compares: bool
+    lower_better: bool
+    range: str
+
+    @property
+    def heading(self) -> str:
+        """Name, direction and range, e.g. ``psnr ↑ (~0 ... ~40)``."""
+        return f"{self.name} {'↓' if self.lower_better else '↑'} ({' ... '.join(self.range.split(', '))})"
+
+
+@dataclass(frozen=True)
+class Conventions:
+    """Conventions on which the literature differs and which change numbers; colours: rgb, luma (YIQ), ycbcr (16-235)."""
+
+    psnr_colour: str = setting("rgb", "pyiqa", "", "on all channels, or on the luma alone")
+    ssim_colour: str = setting("luma", "pyiqa", "", "on all channels (mean), or on the luma alone")
+    lpips_short_side: int = setting(0, "pyiqa", "pixels", "both images are resized to it before LPIPS; 0: not at all")
+    border: int = setting(0, "pyiqa", "pixels", "cut off on every side before metrics with a reference")
+
+
+PRESETS = {
+    # pyiqa's defaults.
+    "cliplit": Conventions(),
+    # The authors released no metric script, and the paper names the metrics only: pyiqa's defaults, too.
+    "clip-lit": Conventions(),
+    # Grey images for PSNR and SSIM, short side 1024 for LPIPS. Corrected: channels in the order RGB (it read BGR), pairs
+    # by exact stem (it looked for substrings), and a constant data range in SSIM.
+    "rave": Conventions(psnr_colour="luma", ssim_colour="luma", lpips_short_side=1024),
+}
+COLOURS = {
+    "rgb": {"test_y_channel": False},
+    "luma": {"test_y_channel": True, "color_space": "yiq"},
+    "ycbcr": {"test_y_channel": True, "color_space": "ycbcr"},
+}
+
+
+@cache
+def catalogue() -> dict[str, Metric]:
+    """All metrics of pyiqa that score single images, by name."""
+    package = Path(importlib.util.find_spec("pyiqa").origin).parent
+    spec = importlib.util.spec_from_file_location("_pyiqa_configs", package / "default_model_configs.py")
+    table = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(table)  # this file alone: pyiqa itself takes seconds
+    return {
+        name: Metric(name, entry["metric_mode"] == "FR", bool(entry.get("lower_better")), entry["score_range"])
+        for name, entry in table.DEFAULT_CONFIGS.items()
+        if name not in OF_SETS
+    }
+
+
+def choose(names: str | Iterable[str]) -> tuple[str, ...]:
+    """Metrics by name or group (`paper`, `fr`, `nr`), as a comma-separated text or one by one; each once.
 
     Raises:
-        CliplitError: a name that pyiqa does not know.
+        CliplitError: a name that pyiqa does not know, or a metric of whole folders; lists the valid ones.
     """
-    from pyiqa.default_model_configs import DEFAULT_CONFIGS
+    words = names.split(",") if isinstance(names, str) else names
+    chosen = [name for word in words for name in GROUPS.get(word.strip(), (word.strip(),))]
+    for name in chosen:
+        if name in OF_SETS:
+            raise CliplitError(f"metric '{name}' compares whole folders, not images: pyiqa {name} -t DIR -r DIR")
+        if name not in catalogue():
+            raise CliplitError(
+                f"metric '{name}' is not one of pyiqa's: {', '.join(catalogue())}; or {', '.join(GROUPS)}"
+            )
+    return tuple(dict.fromkeys(chosen))
 
-    if name not in DEFAULT_CONFIGS:
-        raise CliplitError(f"metric '{name}' is not one of pyiqa's: {', '.join(sorted(DEFAULT_CONFIGS))}")
-    return DEFAULT_CONFIGS[name]["metric_mode"] == "FR"
+
+def weight_files(name: str) -> list[str]:
+    """What a metric downloads at first use: URLs, LIBRARY:NAME or package:NAME; nothing if it is not known."""
+    return json.loads(WEIGHTS.read_text(encoding="utf-8"))["files"].get(name, [])
 
 
-def why_unavailable(names: tuple[str, ...]) -> dict[str, str]:
+def why_unavailable(names: Iterable[str]) -> dict[str, str]:
     """Metrics that cannot be computed on this machine, with the reason.
 
     pyiqa downloads weights at first use; whether it can is found out once and quickly.
@@ -48,33 +120,136 @@ def why_unavailable(names: tuple[str, ...]) -> dict[str, str]:
     Raises:
         CliplitError: a name that pyiqa does not know.
     """
-    for name in names:
-        reference_needed(name)
-    cache = Path(torch.hub.get_dir()) / "pyiqa"
-    doubtful = [name for name in names if name not in NO_WEIGHTS and not any(cache.glob(f"{name}*"))]
-    if not doubtful or reachable(os.environ.get("HF_ENDPOINT", HUB)):
-        return {}
-    return {name: f"its weights are not in {cache} and the hub cannot be reached" for name in doubtful}
+    reasons, answers = {}, {}
+    for name in choose(names):
+        for wanted in missing_files(name):
+            kind, _, rest = wanted.partition(":")
+            if kind == "package":
+                reasons[name] = f"needs the Python package {rest}"
+                break
+            source = _origin(wanted)
+            if source not in answers:
+                answers[source] = reachable(source)
+            if not answers[source]:
+                reasons[name] = f"its weights ({wanted.split('/')[-1]}) are not here and {source} cannot be reached"
+                break
+    return reasons
+
+
+def missing_files(name: str) -> list[str]:
+    """The entries of `weight_files` that are not on this machine."""
+    return [wanted for wanted in weight_files(name) if not _is_here(wanted)]
+
+
+def hub_folder() -> Path:
+    """Where torch.hub keeps downloads; pyiqa's are in its folder `pyiqa`."""
+    home = os.environ.get("TORCH_HOME") or Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")) / "torch"
+    return Path(home).expanduser() / "hub"
 
 
 class Meter:
-    """Several metrics with their models, loaded once."""
+    """Several metrics with their models, loaded once.
 
-    def __init__(self, names: tuple[str, ...], device: torch.device | str = "cpu"):
+    Attributes:
+        failed: metrics that could not be built, with the reason.
+    """
+
+    def __init__(
+        self,
+        names: Iterable[str],
+        conventions: Conventions = Conventions(),
+        device: "torch.device | str" = "cpu",
+    ):
         import pyiqa
 
-        self.compares = {name: reference_needed(name) for name in names}
-        self._metrics = {name: pyiqa.create_metric(name, device=device) for name in names}
+        self.conventions, self.failed, self._models = conventions, {}, {}
+        for name in names:
+            try:
+                with contextlib.redirect_stdout(sys.stderr):  # pyiqa reports there, where tables go
+                    self._models[name] = pyiqa.create_metric(name, device=device, **_options(name, conventions))
+            except Exception as error:  # libraries behind pyiqa raise every kind
+                self.failed[name] = f"cannot be built ({type(error).__name__}: {one_line(error)})"
 
-    @torch.no_grad()
-    def measure(self, image: Tensor, reference: Tensor | None) -> dict[str, float]:
-        """Scores of an image (3, H, W) in [0, 1]; NaN where a reference is needed and missing."""
-        scores = {}
-        for name, metric in self._metrics.items():
-            if not self.compares[name]:
-                scores[name] = metric(image[None]).item()
-            elif reference is None:
-                scores[name] = float("nan")
-            else:
-                scores[name] = metric(image[None], reference[None]).item()
-        return scores
+    def measure(self, name: str, images: "Tensor", references: "Tensor | None" = None) -> list[float]:
+        """Scores of images (N, 3, H, W) in [0, 1] against references of the same shape, if the metric wants any.
+
+        Random draws inside a metric are the same at every call.
+
+        Raises:
+            CliplitError: the metric refuses such images (most have a smallest size).
+        """
+        import numpy as np
+        import torch
+
+        inputs = [images]
+        if catalogue()[name].compares:
+            inputs = [_prepared(name, group, self.conventions) for group in (images, references)]
+        state = np.random.get_state()
+        try:
+            with torch.random.fork_rng(devices=[]), torch.no_grad():
+                torch.manual_seed(0)
+                np.random.seed(0)
+                return self._models[name](*inputs).flatten().tolist()
+        except Exception as error:  # assertions, runtime and value errors, by the metric
+            height, width = images.shape[-2:]
+            raise CliplitError(f"{name} refuses images of {width}x{height} pixels ({one_line(error)})") from None
+        finally:
+            np.random.set_state(state)
+
+
+def check_conventions(conventions: Conventions) -> None:
+    """Raise CliplitError unless every convention has a value that is known."""
+    for name in ("psnr_colour", "ssim_colour"):
+        if getattr(conventions, name) not in COLOURS:
+            raise CliplitError(f"{name} = '{getattr(conventions, name)}' is none of {', '.join(COLOURS)}")
+    for name in ("lpips_short_side", "border"):
+        if getattr(conventions, name) < 0:
+            raise CliplitError(f"{name} = {getattr(conventions, name)} must not be negative")
+
+
+def fingerprint(name: str, conventions: Conventions) -> dict[str, Any]:
+    """All that a score depends on beside the images: metric, versions, conventions that concern it."""
+    used = {"border": conventions.border} if catalogue()[name].compares else {}
+    used |= {key: getattr(conventions, key) for key in vars(conventions) if key.split("_")[0] == name.split("-")[0]}
+    versions = {package: version(package) for package in ("pyiqa", "torch")}
+    return {"metric": name, "cliplit": 1} | versions | used
+
+
+def _options(name: str, conventions: Conventions) -> dict[str, Any]:
+    colour = getattr(conventions, f"{name}_colour", None)
+    return COLOURS[colour] if colour else {}
+
+
+def _prepared(name: str, images: "Tensor", conventions: Conventions) -> "Tensor":
+    """Images without their border and at the size that the conventions want."""
+    import torch.nn.functional as F
+
+    cut = conventions.border
+    if cut:
+        images = images[..., cut:-cut, cut:-cut]
+    if name.startswith("lpips") and conventions.lpips_short_side:
+        factor = conventions.lpips_short_side / min(images.shape[-2:])
+        size = [round(side * factor) for side in images.shape[-2:]]
+        images = F.interpolate(images, size, mode="bilinear", antialias=True).clamp(0, 1)
+    return images
+
+
+def _is_here(wanted: str) -> bool:
+    kind, _, rest = wanted.partition(":")
+    if kind == "package":
+        return importlib.util.find_spec(rest) is not None
+    if kind in ("timm", "hub"):
+        from huggingface_hub.constants import HF_HUB_CACHE
+
+        pattern = f"models--timm--{rest}.*" if kind == "timm" else "models--" + "--".join(rest.split("/")[:2])
+        return any(Path(HF_HUB_CACHE).glob(pattern))
+    folders = [hub_folder() / name for name in ("pyiqa", "checkpoints", "clip")] + [Path.home() / ".cache" / "clip"]
+    return any((folder / wanted.split("/")[-1]).is_file() for folder in folders)
+
+
+def _origin(wanted: str) -> str:
+    """The address that must answer for a download."""
+    parts = urlsplit(wanted)
+    if parts.scheme in ("timm", "hub") or wanted.startswith(HUB):
+        return os.environ.get("HF_ENDPOINT", HUB)
+    return f"{parts.scheme}://{parts.netloc}"

@@ -99,10 +99,12 @@ def check_inputs(run: Run) -> None:
     """
     from cliplit.backbone import check_available
     from cliplit.data import check_folders
+    from cliplit.evaluation import check_others
     from cliplit.training import pick_device
 
     pick_device(run.settings)
     check_folders(run.settings.data)
+    check_others(run.settings.evaluation)
     for name in {run.settings.clip.similarity, run.settings.clip.identity}:
         check_available(name, run.settings.clip.random)
 

@@ -195,6 +195,11 @@ class Run:
             data = self.settings.data
             folders = (data.backlit, data.well_lit, data.test_backlit, data.test_reference, *data.sets)
             groups["files"] = {folder: _listing(Path(folder)) for folder in folders if folder}
+        if stage == "evaluation":
+            others = named_paths(self.settings.evaluation.checkpoints + self.settings.evaluation.results)
+            groups["files"] = {
+                name: _listing(path) if path.is_dir() else _digest(path) for name, path in others.items()
+            }
         if "clip" in groups:
             groups["weights"] = {
                 name: _weights(name) for name in (every["clip"]["similarity"], every["clip"]["identity"])
@@ -226,6 +231,20 @@ def default_path(profile: str) -> Path:
     """runs/<profile> of the checkout that cliplit runs from, else of the working directory."""
     checkout = Path(cliplit.__file__).parent.parent
     return (checkout if (checkout / "pyproject.toml").is_file() else Path.cwd()) / "runs" / profile
+
+
+def named_paths(pairs: tuple[str, ...]) -> dict[str, Path]:
+    """``("a=x", "b=y")`` as paths by name.
+
+    Raises:
+        CliplitError: one that is not NAME=PATH, or a name that is there twice.
+    """
+    found: dict[str, Path] = {}
+    for name, equals, path in (pair.partition("=") for pair in pairs):
+        if not name or not path or name in found:
+            raise CliplitError(f"'{name}{equals}{path}' is not of the form NAME=PATH with a name of its own")
+        found[name] = Path(path)
+    return found
 
 
 def read_json(path: Path) -> Any:
@@ -273,8 +292,15 @@ def _weights(clip: str) -> str | None:
     """A digest of the weights of a CLIP that is a local file: of its content, if it is small."""
     files = (TINY if clip == "tiny" else Path(clip), Path(clip.partition("/")[2]))
     path = next((file for file in files if file.is_file()), None)
-    if path is None or path.stat().st_size > 50_000_000:
-        return path and f"{path.stat().st_size} bytes of {path.stat().st_mtime_ns}"
+    return path and _digest(path)
+
+
+def _digest(path: Path) -> str | None:
+    """A digest of a file, of its content if it is small; None if it is missing."""
+    if not path.is_file():
+        return None
+    if path.stat().st_size > 50_000_000:
+        return f"{path.stat().st_size} bytes of {path.stat().st_mtime_ns}"
     return sha256(path)
 
 

@@ -8,7 +8,9 @@ import cliplit
 from cliplit.checks import CliplitError
 from cliplit.config import flatten
 from cliplit.evaluation import evaluate
+from cliplit.layout import latex, markdown, score_columns, summary, with_intervals, with_spread
 from cliplit.runs import Run, read_json, write_text
+from cliplit.statistics import differences
 
 PAPER_DATA = {  # name: (test images, with references, metrics of the paper's table)
     "BAID": (368, True, ("psnr", "ssim", "lpips", "musiq")),
@@ -27,18 +29,27 @@ def stages_table(runs: list[Run]) -> pd.DataFrame:
         CliplitError: several runs that are not seeds of one experiment.
     """
     _check_seeds(runs)
-    scores = pd.concat([evaluate(run).assign(run=n) for n, run in enumerate(runs)])
-    metrics = [name for name in scores.columns if name not in ("stage", "image", "run")]
-    groups = scores.groupby(["stage", "run"], sort=False)
-    means, spreads = groups[metrics].mean(), groups[metrics].std()
-    table = pd.DataFrame(index=scores["stage"].drop_duplicates())
-    for metric in metrics:
-        table[metric] = means[metric].groupby("stage", sort=False).mean()
-        table[f"{metric}_std"] = spreads[metric].groupby("stage", sort=False).mean()
+    seeds = [summary(evaluate(run), "stage").set_index("stage") for run in runs]
+    table = sum(seeds[1:], seeds[0]) / len(seeds)
+    for metric in score_columns(table):
         if len(runs) > 1:
-            table[f"{metric}_seed_std"] = means[metric].groupby("stage", sort=False).std()
-    table["images"], table["seeds"] = scores.groupby("stage")["image"].nunique(), len(runs)
-    return table.rename_axis("stage").reset_index()
+            table.insert(
+                table.columns.get_loc(f"{metric}_std") + 1,
+                f"{metric}_seed_std",
+                pd.concat([seed[metric] for seed in seeds], axis=1).std(axis=1),
+            )
+    table["images"], table["seeds"] = table["images"].round().astype(int), len(runs)
+    return table.reset_index()
+
+
+def differences_table(runs: list[Run], against: str = "input") -> pd.DataFrame:
+    """Paired differences of every stage to the inputs, with confidence intervals over the test images.
+
+    An image's scores are averaged over the runs (seeds) first.
+    """
+    options = runs[0].settings.evaluation
+    scores = pd.concat([evaluate(run).assign(run=n) for n, run in enumerate(runs)])
+    return differences(scores, "stage", against, options.resamples, options.confidence, runs[0].settings.seed)
 
 
 def paper_tables(runs: list[Run]) -> dict[str, pd.DataFrame]:
@@ -65,11 +76,12 @@ def paper_tables(runs: list[Run]) -> dict[str, pd.DataFrame]:
 
 def write_tables(runs: list[Run], folder: str | Path) -> list[Path]:
     """Write stages and paper tables as .csv, .md and .tex; returns the paths."""
-    tables = {"stages": stages_table(runs)} | {f"paper_{name}": table for name, table in paper_tables(runs).items()}
+    tables = {"stages": stages_table(runs), "differences": differences_table(runs)}
+    tables |= {f"paper_{name}": table for name, table in paper_tables(runs).items()}
     written = []
     for name, table in tables.items():
         texts = {"csv": table.to_csv(index=False, float_format="%.4f", lineterminator="\n")}
-        shown = with_spread(table) if name == "stages" else table
+        shown = SHOWN.get(name, lambda same: same)(table)
         texts |= {"md": markdown(shown), "tex": latex(shown)}
         for suffix, text in texts.items():
             written.append(Path(folder) / f"{name}.{suffix}")
@@ -77,34 +89,28 @@ def write_tables(runs: list[Run], folder: str | Path) -> list[Path]:
     return written
 
 
-def fill_in(path: str | Path, name: str, text: str) -> None:
-    """Replace what stands between ``<!-- name -->`` and ``<!-- /name -->`` in a text file.
+def fill_in(path: str | Path, texts: dict[str, str]) -> None:
+    """Replace what stands between ``<!-- name -->`` and ``<!-- /name -->`` in a text file, for every name it has.
 
     Raises:
-        CliplitError: the file has no such place.
+        CliplitError: the file has no place for any of them, or one that does not end.
     """
-    start, end, path = f"<!-- {name} -->\n", f"<!-- /{name} -->", Path(path)
-    before, opened, rest = path.read_text(encoding="utf-8").partition(start)
-    _, closed, after = rest.partition(end)
-    if not opened or not closed:
-        raise CliplitError(f"{path}: no place for the table between {start.strip()} and {end}")
-    write_text(f"{before}{start}{text}{end}{after}", path)
-
-
-def with_spread(table: pd.DataFrame) -> pd.DataFrame:
-    """The stages table for readers: "mean ± std" over images in one cell per metric, and ± over seeds if several."""
-    shown = pd.DataFrame({"stage": table["stage"]})
-    for metric in (name for name in table.columns if f"{name}_std" in table.columns):
-        digits = 2 if table[metric].abs().max() > 2 else 3
-        seeds = f"{metric}_seed_std"
-        shown[metric] = [
-            "no references"
-            if pd.isna(row[metric])
-            else f"{row[metric]:.{digits}f} ± {row[f'{metric}_std']:.{digits}f}"
-            + (f" (seeds ± {row[seeds]:.{digits}f})" if seeds in table.columns else "")
-            for _, row in table.iterrows()
-        ]
-    return shown
+    path, filled = Path(path), []
+    content = path.read_text(encoding="utf-8")
+    for name, text in texts.items():
+        start, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
+        before, opened, rest = content.partition(start)
+        _, closed, after = rest.partition(end)
+        if opened and not closed:
+            raise CliplitError(f"{path}: the place for a table after {start.strip()} does not end in {end}")
+        if opened:
+            content = f"{before}{start}{text}{end}{after}"
+            filled.append(name)
+    if not filled:
+        raise CliplitError(
+            f"{path}: no place for a table between <!-- {next(iter(texts))} --> and its end, or the like"
+        )
+    write_text(content, path)
 
 
 def reported_numbers() -> pd.DataFrame:
@@ -114,27 +120,7 @@ def reported_numbers() -> pd.DataFrame:
     return pd.read_csv(next(path for path in candidates if path.is_file()))
 
 
-def markdown(table: pd.DataFrame) -> str:
-    """A table in Markdown."""
-    rows = [list(table.columns), ["---"] * len(table.columns), *table.astype(str).values.tolist()]
-    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
-
-
-def latex(table: pd.DataFrame) -> str:
-    """A table in LaTeX, for the package booktabs."""
-    rows = [" & ".join(_escape(cell) for cell in row) + r" \\" for row in table.astype(str).values.tolist()]
-    head = " & ".join(_escape(name) for name in table.columns) + r" \\"
-    columns = "l" * len(table.columns)
-    lines = [
-        rf"\begin{{tabular}}{{{columns}}}",
-        r"\toprule",
-        head,
-        r"\midrule",
-        *rows,
-        r"\bottomrule",
-        r"\end{tabular}",
-    ]
-    return "\n".join(lines) + "\n"
+SHOWN = {"stages": with_spread, "differences": with_intervals}
 
 
 def _check_seeds(runs: list[Run]) -> None:
@@ -148,19 +134,6 @@ def _check_seeds(runs: list[Run]) -> None:
     seeds = [run.settings.seed for run in runs]
     if len(set(seeds)) < len(seeds):
         raise CliplitError(f"runs with the same seed ({', '.join(map(str, seeds))}) cannot be averaged as seeds")
-
-
-def _escape(text: str) -> str:
-    for plain, escaped in (
-        ("\\", r"\textbackslash "),
-        ("&", r"\&"),
-        ("%", r"\%"),
-        ("_", r"\_"),
-        ("#", r"\#"),
-        ("±", r"$\pm$"),
-    ):
-        text = text.replace(plain, escaped)
-    return text
 
 
 def _reproduced(runs: list[Run], data: str, count: int, paired: bool, metric: str) -> tuple[str, str]:

@@ -21,6 +21,7 @@ from cliplit.checkpoints import PromptPair, load_enhancer, load_prompts, save_en
 from cliplit.checks import CliplitError
 from cliplit.config import Settings
 from cliplit.data import TrainingImages, prepare_data, training_images
+from cliplit.devices import find_device
 from cliplit.enhancer import Enhancer
 from cliplit.images import to_tensor, to_uint8
 from cliplit.loops import Loop
@@ -165,18 +166,12 @@ def refine_prompts(run: Run, k: int) -> PromptPair:
 
 
 def pick_device(settings: Settings) -> torch.device:
-    """The device of a run: the first GPU, if there is one, for "auto".
+    """The device of a run.
 
     Raises:
         CliplitError: no such device here.
     """
-    if settings.device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        return torch.empty(0, device=settings.device).device
-    except (RuntimeError, AssertionError) as error:  # torch without CUDA asserts
-        reason = str(error).splitlines()[0]
-        raise CliplitError(f"device '{settings.device}' cannot be used here ({reason}); try auto or cpu") from None
+    return find_device(settings.device)
 
 
 def load_backbones(settings: Settings, device: torch.device | str = "cpu") -> Backbones:

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 import cliplit
-from cliplit import backbone
+from cliplit import backbone, network
 from cliplit.checkpoints import PromptPair, save_enhancer, save_prompts
 from cliplit.cli import _open_run
 from cliplit.config import SMOKE
@@ -209,6 +209,6 @@ def test_an_unanswered_name_server_does_not_hold_things_up(monkeypatch):
         raise OSError("no answer")
 
     monkeypatch.setattr(socket, "getaddrinfo", silent)
-    monkeypatch.setattr(backbone, "REACH_TIMEOUT", 0.2)
+    monkeypatch.setattr(network, "REACH_TIMEOUT", 0.2)
     began = time.monotonic()
-    assert not backbone.reachable("https://huggingface.co") and time.monotonic() - began < 4
+    assert not network.reachable("https://huggingface.co") and time.monotonic() - began < 4

@@ -9,7 +9,8 @@ from cliplit import data, embedded
 from cliplit.checks import CliplitError
 from cliplit.config import SMOKE
 from cliplit.data import prepare_data, training_images
-from cliplit.images import list_images, read_image, write_image
+from cliplit.files import list_images
+from cliplit.images import read_image, write_image
 from cliplit.runs import start_run
 
 

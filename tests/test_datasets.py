@@ -24,7 +24,8 @@ from cliplit.data.prepare import prepare_data_set, split_scenes
 from cliplit.data.roles import images_by_role
 from cliplit.data.synthesize import relight_photo, synthesize_data_set
 from cliplit.data.verify import verify_folder
-from cliplit.images import open_image, read_image
+from cliplit.files import decode
+from cliplit.images import read_image
 from cliplit.runs import read_json, start_run
 
 
@@ -286,7 +287,7 @@ def test_prepared_copies_are_resized_as_the_authors_did(root, tmp_path):
     assert report.counts() == counts(root / "mine") == {"train_backlit": 6, "train_well_lit": 4, "test_backlit": 3}
     original = Image.open(tmp_path / "DIV2K_384" / "0002.png").convert("RGB")
     expected = np.asarray(original.resize((24, 24), Image.Resampling.LANCZOS))
-    assert np.array_equal(np.asarray(open_image(root / "mine" / "train" / "well_lit" / "0002.png")), expected)
+    assert np.array_equal(decode(root / "mine" / "train" / "well_lit" / "0002.png"), expected)
     manifest = read_manifest(root / "mine")
     assert manifest.of("train_backlit")[0].made == {"from": "0000.png"} and manifest.made == {"size": 24}
     untouched = (root / "mine" / "test" / "backlit" / "photo 0.png").read_bytes()

@@ -1,9 +1,12 @@
 """What the commands share: kinds of options, and how values and tables are printed."""
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import typer
+
+from cliplit.checks import CliplitError
 
 
 def folder(about: str) -> Any:
@@ -16,6 +19,15 @@ def named(about: str) -> Any:
 
 def flag(name: str, about: str) -> Any:
     return typer.Option(name, help=about)
+
+
+def pairs(changes: Sequence[str]) -> dict[str, str]:
+    """Values of `--set` options by name."""
+    split = [change.partition("=") for change in changes]
+    for change, (name, equals, _) in zip(changes, split):
+        if not name or not equals:
+            raise CliplitError(f"--set {change} is not of the form NAME=VALUE")
+    return {name: value for name, _, value in split}
 
 
 def shown(value: Any) -> str:

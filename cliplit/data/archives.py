@@ -15,7 +15,7 @@ from typing import IO
 
 from tqdm import tqdm
 
-from cliplit.checks import CliplitError
+from cliplit.checks import CliplitError, one_line
 from cliplit.data.manifest import is_inside
 
 
@@ -93,12 +93,12 @@ def _opened(archive: Path, limits: Limits) -> Iterator[tuple[zipfile.ZipFile | t
     except FileNotFoundError:
         raise CliplitError(f"{archive}: no such file") from None
     except (zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, NotImplementedError) as error:
-        raise _refusal(archive, f"not a zip or tar archive, or a damaged one ({_one_line(error)})") from None
+        raise _refusal(archive, f"not a zip or tar archive, or a damaged one ({one_line(error)})") from None
     except (FileExistsError, NotADirectoryError) as error:
         raise _refusal(archive, f"a member is both file and folder ({Path(error.filename).name})") from None
     except OSError as error:
         if error.errno is None:  # bz2 says so of a damaged stream
-            raise _refusal(archive, f"damaged ({_one_line(error)})") from None
+            raise _refusal(archive, f"damaged ({one_line(error)})") from None
         raise
 
 
@@ -163,7 +163,3 @@ def _write(opened: zipfile.ZipFile | tarfile.TarFile, member: Member, target: Pa
 
 def _refusal(archive: Path, reason: str) -> Refused:
     return Refused(f"{archive}: not unpacked: {reason}")
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

@@ -15,7 +15,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 import cliplit
-from cliplit.checks import CliplitError
+from cliplit.checks import CliplitError, one_line
 from cliplit.runs import read_json, sha256, write_json
 
 BLOCK = 1 << 16
@@ -136,7 +136,7 @@ def _fetch_on(url: str, partial: Path, size: int | None, patience: Patience) -> 
     except (OSError, http.client.HTTPException) as error:
         if getattr(error, "errno", None) in LOCAL:
             raise
-        raise _Again(_one_line(getattr(error, "reason", error))) from None
+        raise _Again(one_line(getattr(error, "reason", error))) from None
     if total is not None and _length(partial) != total:
         raise _Again(f"the connection ended after {_length(partial)} of {total} bytes")
 
@@ -227,7 +227,3 @@ def _length(path: Path) -> int:
 def _forget(partial: Path) -> None:
     partial.unlink(missing_ok=True)
     partial.with_name(f"{partial.name}.json").unlink(missing_ok=True)
-
-
-def _one_line(error: object) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

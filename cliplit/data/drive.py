@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from cliplit.checks import CliplitError
+from cliplit.checks import CliplitError, one_line
 from cliplit.data.download import BY_HAND, Patience, check_file
 from cliplit.data.manifest import is_inside
 
@@ -24,7 +24,7 @@ def list_folder(folder: str, patience: Patience = Patience()) -> dict[str, str]:
             id=folder, output=".", quiet=True, skip_download=True, use_cookies=False, timeout=patience.silence
         )
     except Exception as error:  # requests, parsing and gdown's own
-        raise CliplitError(f"Google Drive folder {folder}: cannot be listed ({_one_line(error)}); {BY_HAND}") from None
+        raise CliplitError(f"Google Drive folder {folder}: cannot be listed ({one_line(error)}); {BY_HAND}") from None
     files = {file.path.replace(os.sep, "/"): file.id for file in listed}
     if not files or not all(is_inside(path) for path in files):
         raise CliplitError(f"Google Drive folder {folder}: empty, or with names that lead out of it; {BY_HAND}")
@@ -48,7 +48,7 @@ def fetch_file(file: str, target: Path, digest: str | None = None, patience: Pat
         except Exception as error:
             if attempt == patience.attempts or isinstance(error, gdown.exceptions.FileURLRetrievalError):
                 raise CliplitError(
-                    f"{target.name}: Google Drive does not give it ({_one_line(error)}); try again tomorrow, "
+                    f"{target.name}: Google Drive does not give it ({one_line(error)}); try again tomorrow, "
                     f"or {BY_HAND}"
                 ) from None
             time.sleep(patience.first_wait * 2 ** (attempt - 1))
@@ -67,7 +67,3 @@ def _gdown() -> Any:
     except ImportError:
         raise CliplitError(MISSING) from None
     return gdown
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__

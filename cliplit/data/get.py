@@ -11,7 +11,9 @@ from cliplit.data.archives import SUFFIXES, Refused, extract, is_archive
 from cliplit.data.catalog import DataSet, Location, find
 from cliplit.data.download import Patience, fetch
 from cliplit.data.manifest import Manifest, describe_image, has_manifest, shortened, write_manifest
-from cliplit.data.verify import NUMBERED, Report, inspect_images, part_images
+from cliplit.data.verify import Report, inspect_images, part_images
+from cliplit.files import EXTENSIONS
+from cliplit.pairing import original
 from cliplit.runs import read_json, sha256, write_json
 
 DOWNLOADS, CHECKSUMS = "downloads", "checksums.json"
@@ -121,8 +123,6 @@ def _from_drive(data_set: DataSet, location: Location, folder: Path, root: Path,
 
 def _is_wanted(path: str, data_set: DataSet) -> bool:
     """Whether a file of a shared folder is an archive, or an image in one of the data set's folders."""
-    from cliplit.images import EXTENSIONS
-
     place, suffix = PurePosixPath(path).parent, PurePosixPath(path).suffix.lower()
     if suffix not in EXTENSIONS:
         return path.lower().endswith(SUFFIXES)
@@ -188,9 +188,8 @@ def _describe(data_set: DataSet, report: Report, folder: Path, source: str) -> N
     images = []
     for image in report.images:
         path = folder / image.path
-        numbered = NUMBERED.fullmatch(path.stem) if data_set.numbered_copies else None
-        if numbered:
-            path = path.rename(path.with_name(numbered[1] + path.suffix))
+        if data_set.numbered_copies and (stem := original(path.stem)) != path.stem:
+            path = path.rename(path.with_name(stem + path.suffix))
         images.append(describe_image(path, folder, image.role, image.size))
     good = {folder / image.path for image in images}
     for path in [path for path in folder.rglob("*") if path.is_file() and path not in good]:

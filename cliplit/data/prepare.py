@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from PIL import Image
 from tqdm import tqdm
 
 from cliplit.checks import CliplitError
@@ -14,6 +15,7 @@ from cliplit.config import Data
 from cliplit.data.manifest import ROLES, Entry, Manifest, has_manifest, write_manifest
 from cliplit.data.roles import Images, gather_images
 from cliplit.data.verify import Report, inspect_images, pair_by_stem
+from cliplit.files import decode, squared
 
 TRAINING = ("train_backlit", "train_well_lit")
 FOLDERS = {role: role.replace("_", "/", 1) for role in ROLES}  # where the images of a role lie in a data set
@@ -140,20 +142,18 @@ def _unpaired(sources: Mapping[str, Images], seed: int, test_share: float) -> di
 
 def _copy(taken: Mapping[str, list[Path]], folder: Path, size: int, skip_bad: bool) -> dict[Path, Path]:
     """Copies in the new data set, and what each is a copy of."""
-    from cliplit.images import open_image, resized_square
-
     origins: dict[Path, Path] = {}
     every = [(role, path) for role, paths in taken.items() for path in paths]
     for role, path in tqdm(every, desc=f"preparing {folder.name}", unit="image", leave=False):
-        squared = size and role in TRAINING
-        copy = folder / FOLDERS[role] / (f"{path.stem}.png" if squared else path.name)
+        resize = size and role in TRAINING
+        copy = folder / FOLDERS[role] / (f"{path.stem}.png" if resize else path.name)
         if copy in origins:
             raise CliplitError(f"{path.parent}: {origins[copy].name} and {path.name} have the same stem; remove one")
         copy.parent.mkdir(parents=True, exist_ok=True)
         origins[copy] = path
         try:
-            if squared:
-                resized_square(open_image(path), size).save(copy)
+            if resize:
+                Image.fromarray(squared(decode(path), size)).save(copy)
             else:
                 shutil.copyfile(path, copy)
         except CliplitError as error:

@@ -7,6 +7,7 @@ from pathlib import Path
 from cliplit.checks import CliplitError
 from cliplit.config import Data
 from cliplit.data.manifest import ROLES, has_manifest, read_manifest, shortened
+from cliplit.files import list_images
 
 OPTIONS = {role: "--" + role.removeprefix("train_").replace("_", "-") for role in ROLES}
 SETTINGS = {role: role.removeprefix("train_") for role in ROLES}  # names in cliplit.config.Data
@@ -72,8 +73,6 @@ def images_of(folder: str | Path, role: str) -> Images:
         if found := _from_set(str(folder)).get(role):
             return found
         raise CliplitError(f"{folder}: the data set has no {ROLES[role]} (role {role}); choose another {OPTIONS[role]}")
-    from cliplit.images import list_images
-
     return Images(str(folder), tuple(list_images(folder)), {})
 
 

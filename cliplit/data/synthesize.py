@@ -13,7 +13,8 @@ from cliplit.checks import CliplitError
 from cliplit.config import SEVERITIES, Backlight
 from cliplit.data.manifest import Entry, Manifest, describe_image, shortened, write_manifest
 from cliplit.data.prepare import FOLDERS, new_data_set, split_scenes
-from cliplit.images import list_images, read_image, write_image
+from cliplit.files import list_images
+from cliplit.images import read_image, write_image
 from cliplit.relight import simulate_backlight, uniform
 from cliplit.sampling import generator
 

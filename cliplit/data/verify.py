@@ -1,6 +1,5 @@
 """What is wrong with a data set: counts, unreadable files, duplicates, missing partners, sizes, changed files."""
 
-import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -12,8 +11,9 @@ from tqdm import tqdm
 from cliplit.checks import CliplitError
 from cliplit.data.catalog import CATALOG, DataSet, Part
 from cliplit.data.manifest import ROLES, Entry, describe_image, has_manifest, read_manifest
+from cliplit.files import EXTENSIONS, decode
+from cliplit.pairing import original
 
-NUMBERED = re.compile(r"(.+)\((\d+)\)")
 KINDS = {
     "count": "images missing or too many",
     "unreadable": "cannot be read as an image",
@@ -119,8 +119,6 @@ def part_images(part: Part, roots: Iterable[Path]) -> list[Path]:
     Raises:
         CliplitError: two folders of that name, so that it is not clear which one is meant.
     """
-    from cliplit.images import EXTENSIONS
-
     folders = sorted({folder for root in roots for folder in (root, *root.rglob("*")) if folder.is_dir()})
     top = {*roots}
     for name in (part.folder, *part.published):
@@ -176,13 +174,11 @@ def inspect_images(
 
 
 def _read(files: Mapping[str, list[Path]], folder: Path, found) -> dict[Path, Entry]:
-    from cliplit.images import open_image
-
     entries = {}
     every = [(role, path) for role, paths in files.items() for path in paths if path.is_file()]
     for role, path in tqdm(every, desc=f"looking at {folder.name}", unit="image", leave=False):
         try:
-            entries[path] = describe_image(path, folder, role, open_image(path).size)
+            entries[path] = describe_image(path, folder, role, decode(path).shape[1::-1])
         except CliplitError as error:
             found("unreadable", path, str(error).removeprefix(f"{path}: "))
     return entries
@@ -194,9 +190,9 @@ def _numbered_copies(files: Mapping[str, list[Path]]) -> dict[Path, tuple[str, P
     for paths in files.values():
         first = {path.stem: path for path in paths}
         for path in sorted(paths, key=lambda path: (len(path.stem), path.stem)):
-            if numbered := NUMBERED.fullmatch(path.stem):
-                copies[path] = (numbered[1], first.get(numbered[1]))
-                first.setdefault(numbered[1], path)
+            if (stem := original(path.stem)) != path.stem:
+                copies[path] = (stem, first.get(stem))
+                first.setdefault(stem, path)
     return copies
 
 

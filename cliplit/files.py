@@ -1,0 +1,116 @@
+"""Image files: found in folders, opened defensively. Importing it does not import torch."""
+
+import contextlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from cliplit.checks import CliplitError
+
+ORIENTATION = 0x0112  # EXIF tag; 5 to 8 lie on their side
+EXTENSIONS = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm"}
+
+
+@dataclass(frozen=True)
+class Found:
+    """Image files with the names that tables give them, how many other files lay beside them, and were folders given."""
+
+    images: dict[str, Path]
+    others: int
+    folders: bool
+
+
+def list_images(folder: str | Path) -> list[Path]:
+    """Image files of a folder by extension, sorted by name.
+
+    Raises:
+        CliplitError: no such folder, or no images in it.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise CliplitError(f"{folder}: no such folder")
+    found = sorted(path for path in folder.iterdir() if path.suffix.lower() in EXTENSIONS and path.is_file())
+    if not found:
+        raise CliplitError(f"{folder}: no images in this folder (looked for {', '.join(sorted(EXTENSIONS))})")
+    return found
+
+
+def find_images(paths: Iterable[str | Path], recursive: bool = False) -> Found:
+    """Image files among files and folders, sorted within a folder.
+
+    An image's name is its path below the folder that was given; if several paths were given, with that path before it.
+
+    Raises:
+        CliplitError: a path that does not exist, or no images at all.
+    """
+    paths = [Path(path) for path in paths]
+    images, others = {}, 0
+    for given in paths:
+        if not given.exists():
+            raise CliplitError(f"{given}: no such file or folder")
+        files = [given] if given.is_file() else sorted(given.rglob("*") if recursive else given.iterdir())
+        for file in (file for file in files if file.is_file()):
+            if file.suffix.lower() in EXTENSIONS or file == given:
+                images[_name(file, given, several=len(paths) > 1)] = file
+            else:
+                others += 1
+    if not images:
+        raise CliplitError(f"{', '.join(map(str, paths))}: no images here (looked for {', '.join(sorted(EXTENSIONS))})")
+    return Found(images, others, any(path.is_dir() for path in paths))
+
+
+def _name(file: Path, given: Path, several: bool) -> str:
+    below = file.name if file == given else file.relative_to(given).as_posix()
+    return (given if file == given else given / below).as_posix() if several else below
+
+
+def decode(path: str | Path) -> np.ndarray:
+    """An image file as RGB (H, W, 3), upright, of 8 bits, or 16 if it has them; grey is repeated, transparency dropped.
+
+    Raises:
+        CliplitError: not an image, truncated, or too large to be honest; names the file.
+    """
+    with _readable(path) as opened:
+        image = ImageOps.exif_transpose(opened)
+        image.load()
+        if image.mode.startswith("I"):
+            grey = np.asarray(image).clip(0, 65535).astype(np.uint16)
+            return np.repeat(grey[..., None], 3, axis=-1)
+        return np.array(image.convert("RGB"))
+
+
+def image_size(path: str | Path) -> tuple[int, int]:
+    """Width and height of an image as shown, from the header of its file.
+
+    Raises:
+        CliplitError: not an image.
+    """
+    with _readable(path) as image:
+        width, height = image.size
+        return (height, width) if image.getexif().get(ORIENTATION, 1) >= 5 else (width, height)
+
+
+def to_8_bits(array: np.ndarray) -> np.ndarray:
+    """An image of 16 bits rounded to 8; others as they are."""
+    return (array / 257).round().astype(np.uint8) if array.dtype == np.uint16 else array
+
+
+def squared(array: np.ndarray, size: int) -> np.ndarray:
+    """An image (H, W, 3) as a square of `size` pixels and 8 bits (Lanczos), as the released training resizes."""
+    return np.array(Image.fromarray(to_8_bits(array)).resize((size, size), Image.Resampling.LANCZOS))
+
+
+@contextlib.contextmanager
+def _readable(path: str | Path) -> Iterator[Image.Image]:
+    try:
+        with Image.open(path) as image:
+            yield image
+    except FileNotFoundError:
+        raise CliplitError(f"{path}: no such file") from None
+    except UnidentifiedImageError:
+        raise CliplitError(f"{path}: not an image, or of an unknown kind") from None
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise CliplitError(f"{path}: cannot be read as an image ({error}); mend or remove the file") from None

@@ -1,0 +1,85 @@
+"""From per-image scores to tables in the paper's layout, as data and as text. Importing it does not import torch."""
+
+import pandas as pd
+
+
+def summary(scores: pd.DataFrame, by: str) -> pd.DataFrame:
+    """The paper's layout of per-image scores: a row per group, and for every metric m its mean `m` and spread `m_std`.
+
+    Args:
+        scores: columns `image`, `by`, and one per metric.
+        by: the column whose values are rows: method, stage, folder.
+    Returns:
+        Groups in order of appearance; `images` is their number of images.
+    """
+    groups = scores.groupby(by, sort=False)
+    columns = {}
+    for metric in (name for name in scores.columns if name not in (by, "image")):
+        columns |= {metric: groups[metric].mean(), f"{metric}_std": groups[metric].std()}
+    return pd.DataFrame(columns | {"images": groups["image"].nunique()}).reset_index()
+
+
+def score_columns(table: pd.DataFrame) -> list[str]:
+    """Names of the metrics of a summary."""
+    return [name for name in table.columns if f"{name}_std" in table.columns]
+
+
+def with_spread(table: pd.DataFrame, missing: str = "no references") -> pd.DataFrame:
+    """A summary for readers: "mean ± std" over images in one cell per metric, and ± over seeds if several."""
+    shown = table.iloc[:, :1].copy()
+    for metric in score_columns(table):
+        digits = 2 if table[metric].abs().max() > 2 else 3
+        shown[metric] = [
+            missing if pd.isna(mean) else " ± ".join(f"{part:.{digits}f}" for part in (mean, spread) if pd.notna(part))
+            for mean, spread in zip(table[metric], table[f"{metric}_std"])
+        ]
+        if f"{metric}_seed_std" in table.columns:
+            seeds = [f" (seeds ± {spread:.{digits}f})" for spread in table[f"{metric}_seed_std"]]
+            shown[metric] = [cell + seed.replace(" (seeds ± nan)", "") for cell, seed in zip(shown[metric], seeds)]
+    return shown
+
+
+def with_intervals(table: pd.DataFrame) -> pd.DataFrame:
+    """Paired differences for readers: "difference [low, high]" in one cell per metric."""
+    shown = {}
+    for _, row in table.iterrows():
+        digits = 2 if table.loc[table["metric"] == row["metric"], "difference"].abs().max() > 1 else 3
+        cell = f"{row['difference']:+.{digits}f} [{row['low']:+.{digits}f}, {row['high']:+.{digits}f}]"
+        shown.setdefault(row.iloc[0], {})[row["metric"]] = cell
+    return pd.DataFrame.from_dict(shown, orient="index").rename_axis(table.columns[0]).reset_index()
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """A table in Markdown."""
+    rows = [list(table.columns), ["---"] * len(table.columns), *table.astype(str).values.tolist()]
+    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+
+
+def latex(table: pd.DataFrame) -> str:
+    """A table in LaTeX, for the package booktabs."""
+    rows = [" & ".join(_escape(cell) for cell in row) + r" \\" for row in table.astype(str).values.tolist()]
+    head = " & ".join(_escape(name) for name in table.columns) + r" \\"
+    columns = "l" * len(table.columns)
+    lines = [
+        rf"\begin{{tabular}}{{{columns}}}",
+        r"\toprule",
+        head,
+        r"\midrule",
+        *rows,
+        r"\bottomrule",
+        r"\end{tabular}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _escape(text: str) -> str:
+    for plain, escaped in (
+        ("\\", r"\textbackslash "),
+        ("&", r"\&"),
+        ("%", r"\%"),
+        ("_", r"\_"),
+        ("#", r"\#"),
+        ("±", r"$\pm$"),
+    ):
+        text = text.replace(plain, escaped)
+    return text

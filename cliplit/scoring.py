@@ -1,0 +1,296 @@
+"""Scores of image files by any metric: read once, shared by all metrics, kept for the next time."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tqdm import tqdm
+
+from cliplit.checks import CliplitError
+from cliplit.files import decode, find_images, image_size
+from cliplit.metrics import (
+    PRESETS,
+    Conventions,
+    Meter,
+    catalogue,
+    check_conventions,
+    choose,
+    fingerprint,
+    why_unavailable,
+)
+from cliplit.pairing import Pairs, pair
+from cliplit.runs import sha256
+from cliplit.score_cache import ScoreCache, default_path, key
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from numpy import ndarray
+
+BATCH_PIXELS = 1 << 24  # on accelerators; on a CPU images are scored one by one: as quick, and the same to the last bit
+READERS = 4  # threads that decode ahead
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Scores of images and everything that is to be said beside them.
+
+    Attributes:
+        table: one row per readable image: `image`, then one column per metric that could be computed; NaN where an
+            image has no reference or is refused by the metric.
+        unavailable: metrics that cannot be computed on this machine, with the reason.
+        problems: one line for every file that cannot be read and every image that a metric refuses.
+        unpaired: one line for every missing partner and every pair of different sizes.
+        duplicates: images left out as copies of others.
+        others: files in the folders that are not images by their extension.
+        computed: scores that were computed now; all others were known.
+    """
+
+    table: "pd.DataFrame"
+    unavailable: dict[str, str]
+    problems: list[str]
+    unpaired: list[str]
+    duplicates: list[str]
+    others: int
+    computed: int
+
+
+def score(
+    paths: str | Path | Sequence[str | Path],
+    metrics: str | Iterable[str] = "nr",
+    reference: str | Path | None = None,
+    conventions: str | Conventions = "cliplit",
+    **options: Any,
+) -> "pd.DataFrame":
+    """Score image files: one row per image, one column per metric.
+
+    Args:
+        paths: files and folders.
+        metrics: names that pyiqa knows, or the groups paper, fr, nr.
+        reference: folder with a reference of the same stem and size for every image; wanted by metrics that compare.
+        conventions: a preset (cliplit, clip-lit, rave) or conventions of your own.
+        options: as of `score_files`.
+    Raises:
+        CliplitError: see `score_files`.
+    """
+    return score_files(paths, metrics, reference, conventions, **options).table
+
+
+def score_files(
+    paths: str | Path | Sequence[str | Path],
+    metrics: str | Iterable[str] = "nr",
+    reference: str | Path | None = None,
+    conventions: str | Conventions = "cliplit",
+    *,
+    recursive: bool = False,
+    allow_missing: bool = False,
+    device: str = "auto",
+    cache: Path | str | None = "default",
+    progress: bool = True,
+) -> Scores:
+    """As `score`, with everything that is to be said beside the table.
+
+    Args:
+        recursive: also images in folders below.
+        allow_missing: images without reference, or with one of another size, get NaN instead of an error.
+        device: auto, cpu, cuda, cuda:1 ...
+        cache: file that keeps scores by content; None keeps none; by default one in the user's cache folder.
+        progress: a progress bar, on a terminal.
+    Raises:
+        CliplitError: no such path, no readable images, unknown metric or preset, missing partners (lists them).
+    """
+    conventions, wanted = _conventions(conventions), choose(metrics)
+    found = find_images([paths] if isinstance(paths, (str, Path)) else paths, recursive)
+    comparing = [name for name in wanted if catalogue()[name].compares]
+    if comparing and not reference and not allow_missing:
+        raise CliplitError(
+            f"{', '.join(comparing)}: to be compared with references; give their folder with --reference"
+        )
+    pairs = pair(found, reference) if reference else Pairs({})
+    names = [name for name in found.images if name not in pairs.duplicates]
+    items = [_Item(name, found.images[name], pairs.references.get(name)) for name in names]
+    with ThreadPoolExecutor(READERS) as pool:
+        list(tqdm(pool.map(_inspect, items), "reading", len(items), leave=False, disable=None if progress else True))
+    unpaired = pairs.problems + [line for item in items for line in item.unpaired]
+    if unpaired and not allow_missing:
+        raise CliplitError(f"images and references do not match (or --allow-missing): {'; '.join(unpaired)}")
+
+    unavailable = why_unavailable(wanted)
+    able = [name for name in wanted if name not in unavailable]
+    known = ScoreCache(default_path() if cache == "default" else cache)
+    _look_up(items, able, conventions, known)
+    failed = _compute([item for item in items if item.pending], conventions, known, device, progress)
+    readable = [item for item in items if item.readable]
+    if not readable:
+        raise CliplitError(f"none of {len(items)} images can be read; the first: {items[0].problems[0]}")
+    return Scores(
+        table=_table(readable, [name for name in able if name not in failed]),
+        unavailable=unavailable | failed,
+        problems=[line for item in items for line in item.problems],
+        unpaired=unpaired,
+        duplicates=pairs.duplicates,
+        others=found.others,
+        computed=sum(name in item.scores for item in items for name in item.pending),
+    )
+
+
+@dataclass
+class _Item:
+    """An image on its way to its scores."""
+
+    name: str
+    path: Path
+    reference: Path | None
+    digests: tuple[str, str | None] = ("", None)
+    size: tuple[int, int] = (0, 0)
+    readable: bool = True
+    problems: list[str] = field(default_factory=list)
+    unpaired: list[str] = field(default_factory=list)
+    scores: dict[str, float] = field(default_factory=dict)
+    pending: dict[str, str] = field(default_factory=dict)  # metric: its key in the cache
+
+    @property
+    def files(self) -> list[Path]:
+        return [self.path, self.reference] if self.reference else [self.path]
+
+    def give_up(self, reason: str) -> None:
+        self.readable, self.pending = False, {}
+        self.problems.append(reason)
+
+    def take(self, metric: str, outcome: float | str) -> None:
+        """A score, or the reason why there is none."""
+        if isinstance(outcome, str):
+            self.problems.append(f"{self.path}: {outcome}")
+        else:
+            self.scores[metric] = outcome
+
+
+def _conventions(given: str | Conventions) -> Conventions:
+    if isinstance(given, str):
+        if given not in PRESETS:
+            raise CliplitError(f"unknown preset '{given}'; valid: {', '.join(PRESETS)}")
+        given = PRESETS[given]
+    check_conventions(given)
+    return given
+
+
+def _inspect(item: _Item) -> None:
+    """Fill in sizes, from the headers, and digests."""
+    try:
+        sizes = [image_size(file) for file in item.files]
+        if len(set(sizes)) > 1:
+            shown = " and ".join(f"{width}x{height}" for width, height in sizes)
+            item.unpaired.append(f"{item.name} and its reference {item.reference.name} differ in size ({shown})")
+            item.reference = None
+        item.size = sizes[0]
+        item.digests = (sha256(item.path), sha256(item.reference) if item.reference else None)
+    except (CliplitError, OSError) as error:
+        item.give_up(str(error))
+
+
+def _look_up(items: list[_Item], names: list[str], conventions: Conventions, known: ScoreCache) -> None:
+    """Fill in what is known, and note the keys of what is not."""
+    fingerprints = {name: fingerprint(name, conventions) for name in names}
+    for item in (item for item in items if item.readable):
+        unreadable = known.get(map(_unreadable, filter(None, item.digests)))
+        if unreadable:
+            item.give_up(f"{item.path}: {next(iter(unreadable.values()))}")
+            continue
+        fitting = [name for name in names if item.reference or not catalogue()[name].compares]
+        keys = {name: key(*item.digests, fingerprints[name]) for name in fitting}
+        outcomes = known.get(keys.values())
+        item.pending = {name: k for name, k in keys.items() if k not in outcomes}
+        for name in (name for name in fitting if name not in item.pending):
+            item.take(name, outcomes[keys[name]])
+
+
+def _compute(
+    items: list[_Item], conventions: Conventions, known: ScoreCache, device: str, progress: bool
+) -> dict[str, str]:
+    """Compute and keep what is pending; returns the metrics that cannot be built, with the reason."""
+    if not items:
+        return {}
+    import torch
+
+    from cliplit.devices import find_device
+    from cliplit.images import to_tensor
+
+    place = find_device(device)
+    meter = Meter(dict.fromkeys(name for item in items for name in item.pending), conventions, place)
+    bar = tqdm(total=len(items), desc="scoring", unit="image", leave=False, disable=None if progress else True)
+    with bar, ThreadPoolExecutor(READERS) as pool:
+        for batch, arrays in _read_ahead(pool, _batches(items, alone=place.type == "cpu"), known):
+            if batch:
+                images, *references = (torch.stack([to_tensor(a) for a in side]).to(place) for side in zip(*arrays))
+                known.put(_measure(meter, batch, images, references[0] if references else None))
+            bar.update(len(batch))
+    return meter.failed
+
+
+def _measure(meter: Meter, batch: list[_Item], images, references) -> dict[str, float | str]:
+    """Take the pending scores of a batch of images of one size, or the reasons why there are none; returns them by key."""
+    outcomes = {}
+    for metric in (metric for metric in batch[0].pending if metric not in meter.failed):
+        try:
+            scores = meter.measure(metric, images, references)
+        except CliplitError as error:
+            scores = [str(error)] * len(batch)
+        for item, score in zip(batch, scores):
+            item.take(metric, score)
+            outcomes[item.pending[metric]] = score
+    return outcomes
+
+
+def _batches(items: list[_Item], alone: bool) -> list[list[_Item]]:
+    """Images of the same size and with the same pending metrics together, unless each is to be scored alone."""
+    if alone:
+        return [[item] for item in items]
+    alike: dict[Any, list[_Item]] = {}
+    for item in items:
+        alike.setdefault((item.size, item.reference is None, tuple(item.pending)), []).append(item)
+    batches = []
+    for (size, *_), group in alike.items():
+        count = max(1, BATCH_PIXELS // (size[0] * size[1]))
+        batches += [group[start : start + count] for start in range(0, len(group), count)]
+    return batches
+
+
+def _read_ahead(
+    pool: ThreadPoolExecutor, batches: list[list[_Item]], known: ScoreCache
+) -> Iterator[tuple[list[_Item], list[list["ndarray"]]]]:
+    """Batches without the images that cannot be read, with the arrays of each image and its reference."""
+    ahead: list[list[Future]] = []
+    for n, batch in enumerate(batches):
+        while len(ahead) < min(READERS, len(batches) - n):
+            ahead.append([pool.submit(_decode, item) for item in batches[n + len(ahead)]])
+        arrays = [job.result() for job in ahead.pop(0)]
+        for item, result in zip(batch, arrays):
+            if isinstance(result, tuple):
+                broken, reason = result
+                item.give_up(f"{broken}: {reason}")
+                known.put({_unreadable(item.digests[item.files.index(broken)]): reason})
+        yield [item for item in batch if item.readable], [a for a in arrays if not isinstance(a, tuple)]
+
+
+def _decode(item: _Item) -> "list[ndarray] | tuple[Path, str]":
+    """Arrays of an image and its reference, or the file that cannot be read, and why."""
+    arrays = []
+    for file in item.files:
+        try:
+            arrays.append(decode(file))
+        except CliplitError as error:
+            return file, str(error).removeprefix(f"{file}: ")
+    return arrays
+
+
+def _unreadable(digest: str) -> str:
+    """Key of the note that a content cannot be read."""
+    return key(digest, None, {"unreadable": True})
+
+
+def _table(items: list[_Item], names: list[str]) -> "pd.DataFrame":
+    import pandas as pd
+
+    rows = [{"image": item.name} | {name: item.scores.get(name, float("nan")) for name in names} for item in items]
+    return pd.DataFrame(rows, columns=["image", *names])

@@ -1,0 +1,111 @@
+"""Find out which files every metric of the installed pyiqa downloads; writes cliplit/models/metric_weights.json.
+
+    python data_scripts/list_metric_weights.py
+
+Every metric is built once with its downloads intercepted: nothing is fetched, nothing is loaded. Run it again when the
+version of pyiqa in constraints.txt changes.
+"""
+
+import json
+import pkgutil
+import sys
+from importlib import import_module
+from importlib.metadata import version
+from pathlib import Path
+from unittest.mock import MagicMock, patch
+
+import pyiqa
+import pyiqa.archs
+import timm
+import torch
+import transformers
+from pyiqa.default_model_configs import DEFAULT_CONFIGS
+from tqdm import tqdm
+
+TARGET = Path(__file__).parent.parent / "cliplit" / "models" / "metric_weights.json"
+TIMM, HUB = "timm", "hub"  # libraries that keep downloads themselves
+
+
+class NotLoadable(Exception):
+    """A model so large that building it to learn of further files is not worth it."""
+
+
+def main() -> None:
+    import_architectures()
+    files = {name: weight_files(name) for name in tqdm(DEFAULT_CONFIGS)}
+    TARGET.write_text(json.dumps({"pyiqa": version("pyiqa"), "files": files}, indent=1) + "\n", encoding="utf-8")
+
+
+def import_architectures() -> None:
+    """All modules whose downloads are to be intercepted; some want packages that are not there."""
+    for module in pkgutil.iter_modules(pyiqa.archs.__path__, "pyiqa.archs."):
+        try:
+            import_module(module.name)
+        except ImportError as error:
+            print(f"{module.name}: {error}", file=sys.stderr)
+
+
+def weight_files(name: str) -> list[str]:
+    """What a metric asks for: URLs, LIBRARY:NAME, or package:NAME for a package that it wants."""
+    asked: list[str] = []
+
+    def note(label: str, answer):
+        asked.append(label)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def url(url, *_, **__):
+        return note(url, {})
+
+    patches = {
+        "load_file_from_url": lambda url, *_, **__: note(url, "weights"),
+        "load_state_dict_from_url": url,
+        "hf_hub_download": lambda repo, file="", **__: note(f"{HUB}:{repo}/{file}", NotLoadable()),
+    }
+    replaced = [
+        patch.object(module, attribute, substitute)
+        for module in list(sys.modules.values())
+        for attribute, substitute in patches.items()
+        if callable(getattr(module, "__dict__", {}).get(attribute))
+    ]
+    replaced += [
+        patch.object(module, "_download", lambda address, *_: note(address, NotLoadable()))
+        for name_of, module in list(sys.modules.items())
+        if "clip" in name_of and hasattr(module, "_download")
+    ]
+    create = timm.create_model
+
+    def timm_model(model, pretrained=False, **options):
+        if pretrained:
+            asked.append(f"{TIMM}:{model}")
+        return create(model, pretrained=False, **options)
+
+    replaced += [
+        patch.object(torch, "load", lambda *_, **__: MagicMock()),
+        patch.object(torch.nn.Module, "load_state_dict", lambda *_, **__: MagicMock()),
+        patch.object(torch.hub, "load", lambda repo, model, **__: note(f"{HUB}:{repo}/{model}", NotLoadable())),
+        patch.object(torch.hub, "download_url_to_file", lambda address, *_, **__: note(address, NotLoadable())),
+        patch.object(timm, "create_model", timm_model),
+        patch.object(
+            transformers.PreTrainedModel,
+            "from_pretrained",
+            classmethod(lambda _, repo, **__: note(f"{HUB}:{repo}", NotLoadable())),
+        ),
+    ]
+    for one in replaced:
+        one.start()
+    try:
+        pyiqa.create_metric(name, device="cpu")
+    except ModuleNotFoundError as error:
+        asked.append(f"package:{error.name}")
+    except Exception as error:  # whatever the fake weights break; what was asked for until then is noted
+        print(f"{name}: {type(error).__name__}: {str(error)[:100]}", file=sys.stderr)
+    finally:
+        for one in reversed(replaced):
+            one.stop()
+    return sorted(set(asked))
+
+
+if __name__ == "__main__":
+    main()

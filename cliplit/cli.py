@@ -218,6 +218,7 @@ def settings(profile: ProfileName = "demo", changes: Changes = ()) -> None:
 
 app.command()(scoring.score)
 app.command("metrics")(scoring.list_metrics)
+app.command()(scoring.doctor)
 
 
 @app.command()

@@ -112,11 +112,13 @@ def weight_files(name: str) -> list[str]:
     return json.loads(WEIGHTS.read_text(encoding="utf-8"))["files"].get(name, [])
 
 
-def why_unavailable(names: Iterable[str]) -> dict[str, str]:
+def why_unavailable(names: Iterable[str], look_online: bool = True) -> dict[str, str]:
     """Metrics that cannot be computed on this machine, with the reason.
 
     pyiqa downloads weights at first use; whether it can is found out once and quickly.
 
+    Args:
+        look_online: metrics whose weights can be downloaded count as available.
     Raises:
         CliplitError: a name that pyiqa does not know.
     """
@@ -128,10 +130,11 @@ def why_unavailable(names: Iterable[str]) -> dict[str, str]:
                 reasons[name] = f"needs the Python package {rest}"
                 break
             source = _origin(wanted)
-            if source not in answers:
+            if look_online and source not in answers:
                 answers[source] = reachable(source)
-            if not answers[source]:
-                reasons[name] = f"its weights ({wanted.split('/')[-1]}) are not here and {source} cannot be reached"
+            if not answers.get(source):
+                reason = f"its weights ({wanted.split('/')[-1]}) are not here"
+                reasons[name] = f"{reason} and {source} cannot be reached" if look_online else reason
                 break
     return reasons
 

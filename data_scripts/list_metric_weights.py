@@ -16,6 +16,7 @@ from unittest.mock import MagicMock, patch
 
 import pyiqa
 import pyiqa.archs
+import scipy.io
 import timm
 import torch
 import transformers
@@ -32,8 +33,11 @@ class NotLoadable(Exception):
 
 def main() -> None:
     import_architectures()
-    files = {name: weight_files(name) for name in tqdm(DEFAULT_CONFIGS)}
-    TARGET.write_text(json.dumps({"pyiqa": version("pyiqa"), "files": files}, indent=1) + "\n", encoding="utf-8")
+    found = {name: weight_files(name) for name in tqdm(DEFAULT_CONFIGS)}
+    files = {name: files for name, (files, _) in found.items()}
+    partly = [name for name, (_, whole) in found.items() if not whole]
+    content = {"pyiqa": version("pyiqa"), "files": files, "perhaps more": partly}
+    TARGET.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
 def import_architectures() -> None:
@@ -45,9 +49,26 @@ def import_architectures() -> None:
             print(f"{module.name}: {error}", file=sys.stderr)
 
 
-def weight_files(name: str) -> list[str]:
-    """What a metric asks for: URLs, LIBRARY:NAME, or package:NAME for a package that it wants."""
+def clip_loaders(asked: list[str]) -> list[tuple]:
+    """Modules that load OpenAI's CLIP, with a substitute that only notes the address."""
+
+    def substitute(load):
+        addresses, several = load.__globals__["_MODELS"], load.__module__.startswith("clip")
+
+        def fake(model, *_, **__):
+            asked.append(addresses[model])
+            return (MagicMock(), MagicMock()) if several else MagicMock()
+
+        return fake
+
+    found = [(module, getattr(module, "__dict__", {}).get("load")) for module in list(sys.modules.values())]
+    return [(module, substitute(load)) for module, load in found if "_MODELS" in getattr(load, "__globals__", {})]
+
+
+def weight_files(name: str) -> tuple[list[str], bool]:
+    """What a metric asks for (URLs, LIBRARY:NAME, or package:NAME for a package that it wants), and was it built."""
     asked: list[str] = []
+    whole = True
 
     def note(label: str, answer):
         asked.append(label)
@@ -69,11 +90,7 @@ def weight_files(name: str) -> list[str]:
         for attribute, substitute in patches.items()
         if callable(getattr(module, "__dict__", {}).get(attribute))
     ]
-    replaced += [
-        patch.object(module, "_download", lambda address, *_: note(address, NotLoadable()))
-        for name_of, module in list(sys.modules.items())
-        if "clip" in name_of and hasattr(module, "_download")
-    ]
+    replaced += [patch.object(module, "load", load) for module, load in clip_loaders(asked)]
     create = timm.create_model
 
     def timm_model(model, pretrained=False, **options):
@@ -83,6 +100,7 @@ def weight_files(name: str) -> list[str]:
 
     replaced += [
         patch.object(torch, "load", lambda *_, **__: MagicMock()),
+        patch.object(scipy.io, "loadmat", lambda *_, **__: MagicMock()),
         patch.object(torch.nn.Module, "load_state_dict", lambda *_, **__: MagicMock()),
         patch.object(torch.hub, "load", lambda repo, model, **__: note(f"{HUB}:{repo}/{model}", NotLoadable())),
         patch.object(torch.hub, "download_url_to_file", lambda address, *_, **__: note(address, NotLoadable())),
@@ -98,13 +116,15 @@ def weight_files(name: str) -> list[str]:
     try:
         pyiqa.create_metric(name, device="cpu")
     except ModuleNotFoundError as error:
+        whole = False
         asked.append(f"package:{error.name}")
     except Exception as error:  # whatever the fake weights break; what was asked for until then is noted
+        whole = False
         print(f"{name}: {type(error).__name__}: {str(error)[:100]}", file=sys.stderr)
     finally:
         for one in reversed(replaced):
             one.stop()
-    return sorted(set(asked))
+    return sorted(set(asked)), whole
 
 
 if __name__ == "__main__":

@@ -1,0 +1,198 @@
+"""What works on this machine, what does not, and the command that mends it."""
+
+import os
+import platform
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, requires, version
+from pathlib import Path
+
+from packaging.requirements import Requirement
+
+from cliplit.checks import CliplitError, one_line
+from cliplit.metrics import GROUPS, HUB, catalogue, hub_folder, missing_files, weight_files, why_unavailable
+from cliplit.network import reachable
+from cliplit.runs import TINY
+
+CLIPS = ("ViT-B-32-quickgelu/openai", "RN101-quickgelu/openai")  # of the profile paper
+LOOKED_FOR = tuple(dict.fromkeys((*GROUPS["paper"], *GROUPS["nr"])))
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line: is it ready, what was found, and the command that mends it, if there is one."""
+
+    group: str
+    name: str
+    ready: bool
+    detail: str
+    fix: str = ""
+
+
+def examine(root: Path = Path("data")) -> list[Finding]:
+    """Look at packages, devices, CLIP weights, data sets below `root`, metrics and network; downloads nothing."""
+    online = reachable(os.environ.get("HF_ENDPOINT", HUB))
+    return [*_packages(), *_devices(), *_clips(online), *_data_sets(root), *_metrics(online), _network(online)]
+
+
+def demo_can_run(findings: list[Finding]) -> bool:
+    """Whether the demo has all it needs: packages, a device, and the embedded CLIP."""
+    return all(found.ready for found in findings if found.group == "package" or found.name in ("cpu", "tiny"))
+
+
+def download(say=print) -> None:
+    """Fetch the CLIP weights of the paper and the weights of its metrics and of the usual ones without reference.
+
+    Files that can be resumed are, and all that have a published SHA-256 are compared with it.
+
+    Raises:
+        CliplitError: the network cannot be reached, or what came is not what it should be.
+    """
+    from cliplit.backbone import check_available
+
+    for name in CLIPS:
+        check_available(name)
+        say(f"{name}: ready")
+    for name in LOOKED_FOR:
+        fetch_weights(name)
+        rest = missing_files(name)
+        say(f"{name}: {_to_come(rest)}")
+
+
+def fetch_weights(name: str) -> list[Path]:
+    """Download the files that a metric lacks; those that only their library can fetch come at first use.
+
+    Raises:
+        CliplitError: they cannot be had, or are not what they should be.
+    """
+    from cliplit.data.download import fetch
+
+    fetched = []
+    for address in (file for file in missing_files(name) if "://" in file):
+        place = hub_folder() / _folder(address) / address.split("/")[-1]
+        url = address.replace(HUB, os.environ.get("HF_ENDPOINT", HUB), 1)
+        digest = _published_digest(address, url)
+        try:
+            fetched.append(fetch(url, place, digest=digest))
+        except CliplitError as error:
+            raise CliplitError(f"metric '{name}': {error}") from None
+    return fetched
+
+
+def _packages() -> list[Finding]:
+    """What pyproject.toml asks for, and what is installed."""
+    found = [Finding("package", "python", True, platform.python_version())]
+    for wanted in map(Requirement, requires("cliplit") or ()):
+        if wanted.marker and not wanted.marker.evaluate({"extra": ""}):
+            continue
+        try:
+            there = version(wanted.name)
+        except PackageNotFoundError:
+            found.append(Finding("package", wanted.name, False, "not installed", "make env"))
+            continue
+        fits = wanted.specifier.contains(there, prereleases=True)
+        detail = there if fits else f"{there}, wanted is {wanted.specifier}"
+        found.append(Finding("package", wanted.name, fits, detail, "" if fits else "make env"))
+    return found
+
+
+def _devices() -> list[Finding]:
+    try:
+        import torch
+    except ImportError as error:
+        return [Finding("device", "cpu", False, f"torch cannot be imported ({one_line(error)})", "make env")]
+    threads = f"{torch.get_num_threads()} threads"
+    found = [Finding("device", "cpu", True, f"{platform.processor() or platform.machine()}, {threads}")]
+    for n in range(torch.cuda.device_count()):
+        properties = torch.cuda.get_device_properties(n)
+        found.append(Finding("device", f"cuda:{n}", True, f"{properties.name}, {properties.total_memory >> 30} GiB"))
+    if not torch.cuda.device_count():
+        found.append(Finding("device", "cuda", False, "no GPU that this PyTorch can use; everything runs on the CPU"))
+    return found
+
+
+def _clips(online: bool) -> list[Finding]:
+    from cliplit.backbone import cached_weights
+
+    found = [Finding("CLIP", "tiny", TINY.is_file(), "embedded" if TINY.is_file() else f"{TINY} is missing")]
+    for name in CLIPS:
+        path = cached_weights(name)
+        detail = "downloaded" if path else "not on this machine, wanted by the profile paper"
+        found.append(Finding("CLIP", name, bool(path), detail, "" if path else _by_download(online)))
+    return found
+
+
+def _data_sets(root: Path) -> list[Finding]:
+    from cliplit.data.catalog import CATALOG
+    from cliplit.data.manifest import has_manifest, read_manifest
+
+    found = [Finding("data", "embedded", True, "photos of scikit-image and matplotlib, for the demo")]
+    for name, known in CATALOG.items():
+        there, wanted = has_manifest(root / name), sum(part.count for part in known.parts)
+        if not there:
+            fix = f"cliplit data get {name} --root {root}"
+            found.append(Finding("data", name, False, f"not in {root}", fix))
+            continue
+        try:
+            count = len(read_manifest(root / name).images)
+        except CliplitError as error:
+            found.append(Finding("data", name, False, str(error), f"cliplit data verify {name} --root {root}"))
+            continue
+        detail = f"{count} of {wanted} images in {root / name}"
+        found.append(
+            Finding(
+                "data", name, count >= wanted, detail, "" if count >= wanted else f"cliplit data get {name} --force"
+            )
+        )
+    return found
+
+
+def _metrics(online: bool) -> list[Finding]:
+    reasons, found = why_unavailable(LOOKED_FOR, look_online=False), []
+    for name in LOOKED_FOR:
+        files = len(weight_files(name))
+        detail = reasons.get(name) or ("its weights are here" if files else "needs no weights")
+        found.append(
+            Finding("metric", name, name not in reasons, detail, _by_download(online) if name in reasons else "")
+        )
+    others = [name for name in catalogue() if name not in LOOKED_FOR]
+    lacking = why_unavailable(others, look_online=False)
+    ready = [name for name in others if name not in lacking]
+    found.append(
+        Finding("metric", "others", True, f"{len(ready)} of {len(others)} ready: {', '.join(ready)}", "cliplit metrics")
+    )
+    return found
+
+
+def _network(online: bool) -> Finding:
+    address = os.environ.get("HF_ENDPOINT", HUB)
+    return Finding("network", address, online, "answers" if online else "does not answer; nothing can be downloaded")
+
+
+def _to_come(files: list[str]) -> str:
+    return f"{', '.join(files)} will be fetched at first use" if files else "ready"
+
+
+def _by_download(online: bool) -> str:
+    return "cliplit doctor --download" + ("" if online else " (needs a network)")
+
+
+def _folder(address: str) -> str:
+    """Folder of torch.hub that pyiqa, torchvision and OpenAI's CLIP look in."""
+    if "/clip/" in address:
+        return "clip"
+    return "pyiqa" if address.startswith(HUB) else "checkpoints"
+
+
+def _published_digest(address: str, url: str) -> str | None:
+    """SHA-256 of a file where its publisher states it: OpenAI in the address, the hub in its answer."""
+    if "/clip/" in address:
+        return address.split("/")[-2]
+    if not address.startswith(HUB):
+        return None
+    from huggingface_hub import get_hf_file_metadata
+
+    try:
+        stated = get_hf_file_metadata(url).etag or ""
+    except Exception as error:  # of the hub's library, of what it uses for HTTP, and of the system
+        raise CliplitError(f"{url}: cannot be had ({one_line(error)})") from None
+    return stated if len(stated) == 64 else None

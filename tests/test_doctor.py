@@ -1,0 +1,71 @@
+"""The doctor: right about every line, and able to mend what a download mends."""
+
+import hashlib
+import json
+import time
+
+import pytest
+from standins import publish, serving
+
+from cliplit import doctor, metrics
+from cliplit.checks import CliplitError
+
+LONGEST = 10.0  # seconds, from the issue; here without starting Python
+MAT = "niqe_modelparameters.mat"
+REPOSITORY = "chaofengc/IQA-PyTorch-Weights"
+
+
+@pytest.fixture
+def offline(monkeypatch, tmp_path):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    monkeypatch.setattr(doctor, "reachable", lambda address: False)
+    return tmp_path
+
+
+def findings(**options) -> dict[str, doctor.Finding]:
+    return {found.name: found for found in doctor.examine(**options)}
+
+
+def test_every_line_is_true_offline(offline, cli):
+    began = time.monotonic()
+    code, out, _ = cli("doctor", "--json", "--root", offline)
+    assert code == 0 and time.monotonic() - began < LONGEST
+    answer = json.loads("\n".join(out))
+    found = {line["name"]: line for line in answer["findings"]}
+    assert answer["demo"] and found["tiny"]["ready"] and not found["RN101-quickgelu/openai"]["ready"]
+    assert found["baid"]["fix"].startswith("cliplit data get baid")
+    meter = metrics.Meter([name for name in doctor.LOOKED_FOR if found[name]["ready"]])
+    assert not meter.failed  # what is called ready can be built
+    assert {name for name in doctor.LOOKED_FOR if not found[name]["ready"]} == set(doctor.LOOKED_FOR) - {
+        *("psnr", "ssim", "piqe", "entropy")
+    }
+
+
+def test_weights_that_were_put_in_place_are_seen(offline):
+    assert not findings(root=offline)["niqe"].ready
+    place = offline / "torch" / "hub" / "pyiqa" / MAT
+    place.parent.mkdir(parents=True)
+    place.write_bytes(b"numbers")
+    assert findings(root=offline)["niqe"].ready
+
+
+def test_a_demo_that_cannot_run_is_an_error(offline, cli, monkeypatch):
+    monkeypatch.setattr(doctor, "TINY", offline / "missing.safetensors")
+    code, out, _ = cli("doctor", "--root", offline)
+    assert code == 2 and out[-1] == "the demo cannot run"
+
+
+def test_missing_weights_are_fetched_and_checked(tmp_path, monkeypatch):
+    content = b"statistics of natural images"
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    with serving() as server:
+        monkeypatch.setenv("HF_ENDPOINT", server.url)
+        path = publish(server, REPOSITORY, MAT, content)
+        server.headers[path]["X-Linked-Etag"] = f'"{hashlib.sha256(content).hexdigest()}"'
+        (fetched,) = doctor.fetch_weights("niqe")
+        assert fetched.read_bytes() == content and not metrics.missing_files("niqe")
+        fetched.unlink()
+        server.headers[path]["X-Linked-Etag"] = f'"{"0" * 64}"'
+        with pytest.raises(CliplitError, match="metric 'niqe'"):
+            doctor.fetch_weights("niqe")
+        assert metrics.missing_files("niqe") and not list(fetched.parent.glob(f"{MAT}*"))

@@ -1,7 +1,12 @@
 """Scores of image files by any metric: read once, shared by all metrics, kept for the next time."""
 
+import multiprocessing
+import os
+import signal
+import sys
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,8 +33,9 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy import ndarray
 
-BATCH_PIXELS = 1 << 24  # on accelerators; on a CPU images are scored one by one: as quick, and the same to the last bit
+BATCH_PIXELS = 1 << 24  # on accelerators; on a CPU batches gain nothing, several processes do
 READERS = 4  # threads that decode ahead
+MOST_JOBS, IMAGES_PER_JOB = 8, 4  # processes on a CPU: no more of them, and not for fewer images
 
 
 @dataclass(frozen=True)
@@ -86,6 +92,7 @@ def score_files(
     recursive: bool = False,
     allow_missing: bool = False,
     device: str = "auto",
+    jobs: int = 0,
     cache: Path | str | None = "default",
     progress: bool = True,
 ) -> Scores:
@@ -95,6 +102,7 @@ def score_files(
         recursive: also images in folders below.
         allow_missing: images without reference, or with one of another size, get NaN instead of an error.
         device: auto, cpu, cuda, cuda:1 ...
+        jobs: images at a time on a CPU, each by one thread; 0: as many as there are cores, up to 8.
         cache: file that keeps scores by content; None keeps none; by default one in the user's cache folder.
         progress: a progress bar, on a terminal.
     Raises:
@@ -120,7 +128,7 @@ def score_files(
     able = [name for name in wanted if name not in unavailable]
     known = ScoreCache(default_path() if cache == "default" else cache)
     _look_up(items, able, conventions, known)
-    failed = _compute([item for item in items if item.pending], conventions, known, device, progress)
+    failed = _compute([item for item in items if item.pending], conventions, known, device, jobs, progress)
     readable = [item for item in items if item.readable]
     if not readable:
         raise CliplitError(f"none of {len(items)} images can be read; the first: {items[0].problems[0]}")
@@ -166,6 +174,11 @@ class _Item:
             self.scores[metric] = outcome
 
 
+_Outcome = (
+    dict[str, float | str] | tuple[Path, str]
+)  # scores or reasons by metric; or the file that cannot be read, and why
+
+
 def _conventions(given: str | Conventions) -> Conventions:
     if isinstance(given, str):
         if given not in PRESETS:
@@ -206,46 +219,119 @@ def _look_up(items: list[_Item], names: list[str], conventions: Conventions, kno
 
 
 def _compute(
-    items: list[_Item], conventions: Conventions, known: ScoreCache, device: str, progress: bool
+    items: list[_Item], conventions: Conventions, known: ScoreCache, device: str, jobs: int, progress: bool
 ) -> dict[str, str]:
     """Compute and keep what is pending; returns the metrics that cannot be built, with the reason."""
     if not items:
         return {}
-    import torch
-
     from cliplit.devices import find_device
-    from cliplit.images import to_tensor
 
     place = find_device(device)
     meter = Meter(dict.fromkeys(name for item in items for name in item.pending), conventions, place)
-    bar = tqdm(total=len(items), desc="scoring", unit="image", leave=False, disable=None if progress else True)
-    with bar, ThreadPoolExecutor(READERS) as pool:
-        for batch, arrays in _read_ahead(pool, _batches(items, alone=place.type == "cpu"), known):
-            if batch:
-                images, *references = (torch.stack([to_tensor(a) for a in side]).to(place) for side in zip(*arrays))
-                known.put(_measure(meter, batch, images, references[0] if references else None))
-            bar.update(len(batch))
+    if place.type == "cpu":
+        count = jobs or min(os.cpu_count() or 1, MOST_JOBS, len(items) // IMAGES_PER_JOB)
+        outcomes = _by_processes(meter, items, count) if count > 1 else _one_by_one(meter, items)
+    else:
+        outcomes = _by_batches(meter, _batches(items), place)
+    with tqdm(total=len(items), desc="scoring", unit="image", leave=False, disable=None if progress else True) as bar:
+        for item, outcome in outcomes:
+            known.put(_taken(item, outcome))
+            bar.update()
     return meter.failed
 
 
-def _measure(meter: Meter, batch: list[_Item], images, references) -> dict[str, float | str]:
-    """Take the pending scores of a batch of images of one size, or the reasons why there are none; returns them by key."""
-    outcomes = {}
+def _taken(item: _Item, outcome: _Outcome) -> dict[str, float | str]:
+    """Hand an outcome to its item; returns what to keep of it."""
+    if isinstance(outcome, tuple):
+        file, reason = outcome
+        item.give_up(f"{file}: {reason}")
+        return {_unreadable(item.digests[item.files.index(file)]): reason}
+    kept = {item.pending[metric]: score for metric, score in outcome.items()}
+    for metric, score in outcome.items():
+        item.take(metric, score)
+    return kept
+
+
+def _one_by_one(meter: Meter, items: list[_Item]) -> Iterator[tuple[_Item, _Outcome]]:
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as in `_by_processes`: scores must not depend on the number of cores
+    try:
+        for item in items:
+            yield item, _outcome(meter, item)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _by_processes(meter: Meter, items: list[_Item], count: int) -> Iterator[tuple[_Item, _Outcome]]:
+    """Several images at a time, each by one thread."""
+    context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
+    pool = ProcessPoolExecutor(count, context, initializer=_become_worker, initargs=(meter,))
+    try:
+        yield from zip(items, pool.map(_work, items))
+    except BrokenProcessPool:
+        raise CliplitError(
+            "a process that scores images was ended from outside, perhaps for memory; use --jobs 1"
+        ) from None
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _become_worker(meter: Meter) -> None:
+    import torch
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends the pool
+    torch.set_num_threads(1)
+    _work.meter = meter
+
+
+def _work(item: _Item) -> _Outcome:
+    return _outcome(_work.meter, item)
+
+
+def _outcome(meter: Meter, item: _Item) -> _Outcome:
+    """Read and score an image on the CPU."""
+    arrays = _decode(item)
+    return arrays if isinstance(arrays, tuple) else _measured(meter, [item], [arrays], "cpu")[0]
+
+
+def _by_batches(meter: Meter, batches: list[list[_Item]], place: Any) -> Iterator[tuple[_Item, _Outcome]]:
+    """Images of the same size and with the same pending metrics together; the next ones are read meanwhile."""
+    with ThreadPoolExecutor(READERS) as pool:
+        ahead: list[list[Future]] = []
+        for n, batch in enumerate(batches):
+            while len(ahead) < min(READERS, len(batches) - n):
+                ahead.append([pool.submit(_decode, item) for item in batches[n + len(ahead)]])
+            decoded = [job.result() for job in ahead.pop(0)]
+            yield from ((item, broken) for item, broken in zip(batch, decoded) if isinstance(broken, tuple))
+            good = [(item, arrays) for item, arrays in zip(batch, decoded) if not isinstance(arrays, tuple)]
+            if good:
+                items, arrays = zip(*good)
+                yield from zip(items, _measured(meter, items, arrays, place))
+
+
+def _measured(
+    meter: Meter, batch: Sequence[_Item], arrays: Sequence[list["ndarray"]], place: Any
+) -> list[dict[str, float | str]]:
+    """Pending scores, or the reasons why there are none, of images of one size."""
+    import torch
+
+    from cliplit.images import to_tensor
+
+    sides = [torch.stack([to_tensor(array) for array in side]).to(place) for side in zip(*arrays)]
+    outcomes: list[dict[str, float | str]] = [{} for _ in batch]
     for metric in (metric for metric in batch[0].pending if metric not in meter.failed):
         try:
-            scores = meter.measure(metric, images, references)
+            scores = meter.measure(metric, *sides)
         except CliplitError as error:
             scores = [str(error)] * len(batch)
-        for item, score in zip(batch, scores):
-            item.take(metric, score)
-            outcomes[item.pending[metric]] = score
+        for outcome, score in zip(outcomes, scores):
+            outcome[metric] = score
     return outcomes
 
 
-def _batches(items: list[_Item], alone: bool) -> list[list[_Item]]:
-    """Images of the same size and with the same pending metrics together, unless each is to be scored alone."""
-    if alone:
-        return [[item] for item in items]
+def _batches(items: list[_Item]) -> list[list[_Item]]:
     alike: dict[Any, list[_Item]] = {}
     for item in items:
         alike.setdefault((item.size, item.reference is None, tuple(item.pending)), []).append(item)
@@ -254,23 +340,6 @@ def _batches(items: list[_Item], alone: bool) -> list[list[_Item]]:
         count = max(1, BATCH_PIXELS // (size[0] * size[1]))
         batches += [group[start : start + count] for start in range(0, len(group), count)]
     return batches
-
-
-def _read_ahead(
-    pool: ThreadPoolExecutor, batches: list[list[_Item]], known: ScoreCache
-) -> Iterator[tuple[list[_Item], list[list["ndarray"]]]]:
-    """Batches without the images that cannot be read, with the arrays of each image and its reference."""
-    ahead: list[list[Future]] = []
-    for n, batch in enumerate(batches):
-        while len(ahead) < min(READERS, len(batches) - n):
-            ahead.append([pool.submit(_decode, item) for item in batches[n + len(ahead)]])
-        arrays = [job.result() for job in ahead.pop(0)]
-        for item, result in zip(batch, arrays):
-            if isinstance(result, tuple):
-                broken, reason = result
-                item.give_up(f"{broken}: {reason}")
-                known.put({_unreadable(item.digests[item.files.index(broken)]): reason})
-        yield [item for item in batch if item.readable], [a for a in arrays if not isinstance(a, tuple)]
 
 
 def _decode(item: _Item) -> "list[ndarray] | tuple[Path, str]":

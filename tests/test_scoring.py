@@ -172,13 +172,32 @@ def test_batches_and_single_images_agree(mixed):
     for item in items:
         scoring._inspect(item)
         item.pending = {"piqe": item.name}
-    batches = scoring._batches(items, alone=False)
+    batches = scoring._batches(items)
     assert len(batches) == len({item.size for item in items}) and sum(map(len, batches)) == len(items)
     meter = metrics.Meter(["piqe"])
     for batch in batches:
         images = torch.stack([read_image(item.path) for item in batch])
         together = meter.measure("piqe", images)
         assert together == pytest.approx([meter.measure("piqe", image[None])[0] for image in images], abs=EXACT)
+
+
+def test_batches_of_an_accelerator_and_processes_give_the_same_scores(mixed):
+    folder, _ = mixed
+    items = [scoring._Item(path.name, path, None) for path in sorted(folder.glob("*.??[gfp]"))]
+    for item in items:
+        scoring._inspect(item)
+        item.pending = {"entropy": item.name}
+    meter = metrics.Meter(["entropy"])
+    ways = (
+        scoring._by_batches(meter, scoring._batches(items), "cpu"),
+        scoring._by_processes(meter, items, 2),
+        scoring._one_by_one(meter, items),
+    )
+    first, *others = ({item.name: outcome for item, outcome in way} for way in ways)
+    assert len(first) == len(items) and isinstance(first["broken.jpg"], tuple)
+    for other in others:
+        for name, outcome in other.items():
+            assert outcome == (first[name] if name == "broken.jpg" else pytest.approx(first[name], abs=EXACT))
 
 
 def test_an_interrupted_run_keeps_its_scores(mixed, tmp_path, monkeypatch):
@@ -193,7 +212,7 @@ def test_an_interrupted_run_keeps_its_scores(mixed, tmp_path, monkeypatch):
 
     monkeypatch.setattr(metrics.Meter, "measure", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        cliplit.score(folder, "entropy", cache=tmp_path / "cache", progress=False)
+        cliplit.score(folder, "entropy", cache=tmp_path / "cache", progress=False, jobs=1)
     monkeypatch.setattr(metrics.Meter, "measure", measure)
     assert scoring.score_files(folder, "entropy", cache=tmp_path / "cache", progress=False).computed == 48 - 5
 

@@ -33,6 +33,7 @@ def score(
     ] = False,
     strict: Annotated[bool, flag("--strict", "Exit code 2 unless every image has every score.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
+    jobs: Annotated[int, typer.Option(help="Images at a time on a CPU; 0: one per core, up to 8.")] = 0,
     cache: Annotated[bool, flag("--cache/--no-cache", "Keep scores for the next time, by content.")] = True,
 ) -> None:
     """Score images by any metric of pyiqa.
@@ -44,7 +45,7 @@ def score(
 
     if format not in ("table", "csv", "json"):
         raise CliplitError(f"--format {format}: valid are table, csv, json")
-    options = {"recursive": recursive, "allow_missing": allow_missing, "device": device}
+    options = {"recursive": recursive, "allow_missing": allow_missing, "device": device, "jobs": jobs}
     scores = score_files(
         paths, metrics, reference or None, _conventions(preset, changes), cache="default" if cache else None, **options
     )

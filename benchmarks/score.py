@@ -1,0 +1,83 @@
+"""Seconds of `cliplit score` against pyiqa's own command, called once per metric, on the same files in one go.
+
+    python benchmarks/score.py [--folder DIR] [--output results/benchmarks/score.md]
+
+Without a folder: fifty crops of the demo's photos in three sizes, with darker copies as the images to score.
+"""
+
+import argparse
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from cliplit.embedded import PHOTOS, photo
+from cliplit.images import write_image
+from cliplit.layout import markdown
+from cliplit.runs import write_text
+
+METRICS = ("psnr", "ssim", "entropy", "piqe")
+SIZES = ((240, 320), (300, 300), (256, 384))
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    options.add_argument("--folder", type=Path, help="images; with a folder of references of the same names beside it")
+    options.add_argument("--reference", type=Path)
+    options.add_argument("--output", type=Path)
+    given = options.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        images, references = (given.folder, given.reference) if given.folder else make_images(Path(temporary))
+        table = compare(images, references, Path(temporary) / "cache")
+    print(table)
+    if given.output:
+        write_text(table, given.output)
+
+
+def make_images(root: Path, count: int = 50) -> tuple[Path, Path]:
+    """Crops of the embedded photos as references, and darker ones as images."""
+    photos = [photo(name) for name in PHOTOS]
+    for n in range(count):
+        height, width = SIZES[n % len(SIZES)]
+        whole = photos[n % len(photos)]
+        top, left = (37 * n) % max(1, whole.shape[1] - height), (53 * n) % max(1, whole.shape[2] - width)
+        crop = whole[:, top : top + height, left : left + width]
+        write_image(crop, root / "references" / f"{n:02d}.png")
+        write_image(crop**1.8, root / "images" / f"{n:02d}.png")
+    return root / "images", root / "references"
+
+
+def compare(images: Path, references: Path, cache: Path) -> str:
+    """The table, in Markdown."""
+    ours = ["score", images, "--reference", references, "--metrics", ",".join(METRICS)]
+    theirs = sum(seconds("pyiqa", [name, "-t", images, "-r", references, "--device", "cpu"]) for name in METRICS)
+    first, again = (seconds("cliplit", ours, CLIPLIT_CACHE=str(cache)) for _ in range(2))
+    import pandas as pd
+
+    rows = [
+        (f"pyiqa, once per metric ({', '.join(METRICS)})", f"{theirs:.1f}", "1"),
+        ("cliplit score", f"{first:.1f}", f"{theirs / first:.1f}"),
+        ("cliplit score, again", f"{again:.1f}", f"{theirs / again:.1f}"),
+    ]
+    count = sum(path.is_file() for path in images.iterdir())
+    machine = f"{count} images; {os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}, CPU only"
+    return markdown(pd.DataFrame(rows, columns=["command", "seconds", "times as fast"])) + f"\n{machine}.\n"
+
+
+def seconds(program: str, arguments: list, **environment: str) -> float:
+    """Seconds that a command of this environment takes.
+
+    Raises:
+        subprocess.CalledProcessError: it failed.
+    """
+    command = [str(Path(sys.executable).with_name(program)), *map(str, arguments)]
+    began = time.perf_counter()
+    subprocess.run(command, check=True, capture_output=True, env=os.environ | environment)
+    return time.perf_counter() - began
+
+
+if __name__ == "__main__":
+    main()

@@ -1,6 +1,6 @@
 """Seconds of `cliplit score` against pyiqa's own command, called once per metric, on the same files in one go.
 
-    python benchmarks/score.py [--folder DIR] [--output results/benchmarks/score.md]
+    python benchmarks/score.py [--folder DIR] [--output results/benchmarks/score.md --fill README.md]
 
 Without a folder: fifty crops of the demo's photos in three sizes, with darker copies as the images to score.
 """
@@ -18,6 +18,7 @@ from cliplit.embedded import PHOTOS, photo
 from cliplit.images import write_image
 from cliplit.layout import markdown
 from cliplit.runs import write_text
+from cliplit.tables import fill_in
 
 METRICS = ("psnr", "ssim", "entropy", "piqe")
 SIZES = ((240, 320), (300, 300), (256, 384))
@@ -27,7 +28,8 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("--folder", type=Path, help="images; with a folder of references of the same names beside it")
     options.add_argument("--reference", type=Path)
-    options.add_argument("--output", type=Path)
+    options.add_argument("--output", type=Path, help="also write the table there")
+    options.add_argument("--fill", type=Path, help="also put it between <!-- score --> marks there")
     given = options.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         images, references = (given.folder, given.reference) if given.folder else make_images(Path(temporary))
@@ -35,6 +37,8 @@ def main() -> None:
     print(table)
     if given.output:
         write_text(table, given.output)
+    if given.fill:
+        fill_in(given.fill, {"score": table})
 
 
 def make_images(root: Path, count: int = 50) -> tuple[Path, Path]:
@@ -63,7 +67,9 @@ def compare(images: Path, references: Path, cache: Path) -> str:
         ("cliplit score, again", f"{again:.1f}", f"{theirs / again:.1f}"),
     ]
     count = sum(path.is_file() for path in images.iterdir())
-    machine = f"{count} images; {os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}, CPU only"
+    machine = (
+        f"{count} images; {os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}, CPU only"
+    )
     return markdown(pd.DataFrame(rows, columns=["command", "seconds", "times as fast"])) + f"\n{machine}.\n"
 
 

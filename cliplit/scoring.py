@@ -106,7 +106,8 @@ def score_files(
         cache: file that keeps scores by content; None keeps none; by default one in the user's cache folder.
         progress: a progress bar, on a terminal.
     Raises:
-        CliplitError: no such path, no readable images, unknown metric or preset, missing partners (lists them).
+        CliplitError: no such path, no readable images, unknown metric or preset, missing partners (lists them), no metric
+            that can be computed on this machine.
     """
     conventions, wanted = _conventions(conventions), choose(metrics)
     found = find_images([paths] if isinstance(paths, (str, Path)) else paths, recursive)
@@ -126,6 +127,9 @@ def score_files(
 
     unavailable = why_unavailable(wanted)
     able = [name for name in wanted if name not in unavailable]
+    if not able:
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in unavailable.items())
+        raise CliplitError(f"none of these metrics can be computed here ({reasons})")
     known = ScoreCache(default_path() if cache == "default" else cache)
     _look_up(items, able, conventions, known)
     failed = _compute([item for item in items if item.pending], conventions, known, device, jobs, progress)

@@ -243,6 +243,8 @@ def test_metrics_that_cannot_be_had_are_named_once_and_quickly(pairs, cli, monke
     for name in ("musiq left out", "niqe left out", "qalign left out: needs the Python package"):
         assert any(name in line for line in err)
     assert cli(*arguments, "--strict")[0] == 2
+    code, out, err = cli("score", pairs[0], "--metrics", "musiq", "--no-cache")
+    assert code == 2 and not out and len(err) == 1 and "none of these metrics can be computed here (musiq" in err[0]
 
 
 def test_a_metric_that_refuses_an_image_says_which(tmp_path, cli):

@@ -1,9 +1,12 @@
 """Throw-away notebooks, and one run of the real ones for all tests that look at its outcome."""
 
+import os
 import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+
+os.environ["TQDM_DISABLE"] = "1"  # tqdm reads it when it is imported; tests look at stderr
 
 import nbformat
 import pytest

@@ -5,15 +5,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cliplit import losses
 from cliplit.backbone import ClipBackbone
-from cliplit.checkpoints import load_enhancer, load_prompts
+from cliplit.checkpoints import load_enhancer
 from cliplit.checks import CliplitError
 from cliplit.config import PROFILES, describe, flatten
 from cliplit.data import TrainingImages, test_images, training_images
 from cliplit.enhancer import Enhancer
+from cliplit.guidance import new_guidance
+from cliplit.guidance.base import Guidance, Seen
 from cliplit.runs import Run, read_json
-from cliplit.training import initial_pair, load_backbones, pick_device
+from cliplit.training import guidance_of, load_similarity, pick_device
 
 BACKLIT, WELL_LIT = "backlit", "well-lit"
 LOOKED_AT = 96  # training images per side, evenly spaced
@@ -26,20 +27,21 @@ def stage_name(k: int) -> str:
 
 
 def training_log(run: Run, stage: str) -> pd.DataFrame:
-    """What a stage logged: one row per iteration, from its log.csv."""
-    return pd.read_csv(run.folder(stage) / "log.csv")
+    """What a stage logged: one row per iteration, from its log.csv; empty where nothing was trained."""
+    file = run.folder(stage) / "log.csv" if stage in run.plan else None
+    return pd.read_csv(file) if file and file.is_file() else pd.DataFrame()
 
 
 def untrained_scores(run: Run) -> dict[str, Tensor]:
-    """P(backlit) of backlit and well-lit training images, (N,) each, with the prompt pair that learning starts from."""
+    """Scores of backlit and well-lit training images, (N,) each, by the guidance that learning starts from."""
     clip, device = _similarity(run)
-    pair = initial_pair(clip, run.settings)
-    text = clip.encode_prompts(pair.embedding, pair.end)
-    return _scores(run, _features(run, clip, device, []), text)
+    return _scores(new_guidance(run.settings, clip).to(device), _sides(run, clip, device, []))
 
 
 def prompt_scores(run: Run, rounds: list[int], results: bool = True) -> dict[int, dict[str, Tensor]]:
-    """P(backlit) of training images and of their results, (N,) each, with the prompt pairs of the given rounds.
+    """Scores of training images and of their results, (N,) each, by the guidance of the given rounds.
+
+    For prompt pairs they are P(backlit).
 
     Args:
         rounds: 0 is the initial pair.
@@ -48,12 +50,8 @@ def prompt_scores(run: Run, rounds: list[int], results: bool = True) -> dict[int
         For every round: `backlit`, `initial`, `round1` ..., `well-lit`, at the size at which prompts are learned.
     """
     clip, device = _similarity(run)
-    features = _features(run, clip, device, list(range(max(rounds) + 1)) if results else [])
-    scores = {}
-    for k in rounds:
-        pair = load_prompts(run.folder(f"prompts{k}") / "prompts.safetensors")
-        scores[k] = _scores(run, features, clip.encode_prompts(pair.embedding.to(device), pair.end))
-    return scores
+    sides = _sides(run, clip, device, list(range(max(rounds) + 1)) if results else [])
+    return {k: _scores(guidance_of(run, k, clip).to(device), sides) for k in rounds}
 
 
 def separation(scores: dict[str, Tensor]) -> dict[str, float]:
@@ -165,34 +163,34 @@ def _is_shortened(run: Run) -> bool:
 
 def _similarity(run: Run) -> tuple[ClipBackbone, torch.device]:
     device = pick_device(run.settings)
-    return load_backbones(run.settings, device).similarity, device
+    return load_similarity(run.settings, device), device
 
 
 @torch.no_grad()
-def _features(run: Run, clip: ClipBackbone, device: torch.device, networks: list[int]) -> dict[str, Tensor]:
-    """Image features (N, D) of backlit training images, their results in the given rounds, and well-lit images."""
+def _sides(run: Run, clip: ClipBackbone, device: torch.device, networks: list[int]) -> dict[str, Seen]:
+    """Backlit training images, their results in the given rounds, and well-lit images."""
     backlit, well_lit = training_images(run)
     sides: dict[str, tuple[TrainingImages, Enhancer | None]] = {BACKLIT: (backlit, None)}
     for k in networks:
         sides[stage_name(k)] = (backlit, load_enhancer(run.folder(f"enhancer{k}") / "enhancer.safetensors").to(device))
     sides[WELL_LIT] = (well_lit, None)
-    return {label: _side_features(clip, *side, run.settings.prompts.size, device) for label, side in sides.items()}
+    return {label: _side(clip, *side, run.settings.prompts.size, device) for label, side in sides.items()}
 
 
-def _side_features(
+def _side(
     clip: ClipBackbone, images: TrainingImages, network: Enhancer | None, size: int, device: torch.device
-) -> Tensor:
+) -> Seen:
     count = min(LOOKED_AT, len(images))
     picked = [n * len(images) // count for n in range(count)]
-    done = []
+    pixels, features = [], []
     for start in range(0, count, BATCH):
         batch = images[picked[start : start + BATCH]].to(device)
         batch = F.interpolate(batch, (size, size), mode="bilinear", antialias=True).clamp(0, 1)
-        done.append(clip.encode_image(network.enhance(batch) if network else batch))
-    return torch.cat(done)
+        pixels.append(network.enhance(batch) if network else batch)
+        features.append(clip.encode_image(pixels[-1]))
+    return Seen(torch.cat(pixels), torch.cat(features))
 
 
 @torch.no_grad()
-def _scores(run: Run, features: dict[str, Tensor], text: Tensor) -> dict[str, Tensor]:
-    scale = run.settings.clip.softmax_scale
-    return {label: losses.backlit_scores(group, text, scale).cpu() for label, group in features.items()}
+def _scores(guidance: Guidance, sides: dict[str, Seen]) -> dict[str, Tensor]:
+    return {label: guidance.score(side).cpu() for label, side in sides.items()}

@@ -33,13 +33,29 @@ class ClipBackbone(nn.Module):
     Images are (N, 3, H, W) in [0, 1], of any size; they are resized to `image_size` squared and normalised here.
     """
 
-    def __init__(self, clip: nn.Module, name: str, image_size: int, mean=OPENAI_MEAN, std=OPENAI_STD, antialias=False):
+    def __init__(
+        self,
+        clip: nn.Module,
+        name: str,
+        image_size: int,
+        mean=OPENAI_MEAN,
+        std=OPENAI_STD,
+        antialias=False,
+        vocabulary: Tensor | None = None,
+    ):
         super().__init__()
         self.clip = clip.eval().requires_grad_(False)
         self.text = getattr(clip, "text", clip)
         self.name, self.image_size, self.antialias = name, image_size, antialias
+        self._vocabulary = vocabulary  # ids of the tokens that it knows; None: all but start and end
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
+
+    @property
+    def embed_dim(self) -> int:
+        """D, the size of image and text features."""
+        projection = self.text.text_projection
+        return projection.out_features if isinstance(projection, nn.Linear) else projection.shape[1]
 
     def preprocess(self, images: Tensor) -> Tensor:
         """Resize bilinearly (antialiased only if `antialias`; the paper's torchvision did not) and normalise."""
@@ -88,6 +104,28 @@ class ClipBackbone(nn.Module):
     def encode_text(self, text: str) -> Tensor:
         """Text features (1, D), not normalised, of a text."""
         return self.encode_prompts(*self.embed(text))
+
+    def vocabulary(self) -> Tensor:
+        """Ids of all tokens that the text tower knows, without start and end: (V,)."""
+        known = self._vocabulary if self._vocabulary is not None else torch.arange(self.text.vocab_size)
+        start, end = self._delimiters()
+        return known[(known != start) & (known != end)]
+
+    def word(self, token: int) -> str:
+        """The text of a token."""
+        import open_clip
+
+        return open_clip.decode(torch.tensor([token])).strip()
+
+    def encode_tokens(self, ids: Tensor) -> Tensor:
+        """Text features (K, D), not normalised, of single tokens (K,), each a text of its own."""
+        start, end = self._delimiters()
+        texts = torch.stack([torch.full_like(ids, start), ids, torch.full_like(ids, end)], 1)
+        return self.encode_prompts(self.text.token_embedding(texts.to(self.mean.device)), 2)
+
+    def _delimiters(self) -> tuple[int, int]:
+        ids, end = self.tokenize("")
+        return int(ids[0, 0]), int(ids[0, end])
 
 
 def load_backbone(name: str, *, random: bool = False, seed: int = 0, antialias: bool = False) -> ClipBackbone:
@@ -155,13 +193,13 @@ def _load_file(path: Path, name: str, random: bool, antialias: bool) -> ClipBack
     with safe_open(path, "pt") as file:
         preprocess = json.loads(file.metadata()["preprocess"])
         state = {key: file.get_tensor(key).float() for key in file.keys()}
+    rows, ids = state.pop("token_embedding.rows"), state.pop("token_embedding.ids").long()
     if not random:
-        rows, ids = state.pop("token_embedding.rows"), state.pop("token_embedding.ids").long()
         # Only the words of the captions are stored; all others share their mean.
         table = rows.mean(0, keepdim=True).repeat(clip.vocab_size, 1)
         table[ids] = rows
         _load_state(clip, state | {"token_embedding.weight": table}, path)
-    return ClipBackbone(clip, name, preprocess["image_size"], preprocess["mean"], preprocess["std"], antialias)
+    return ClipBackbone(clip, name, preprocess["image_size"], preprocess["mean"], preprocess["std"], antialias, ids)
 
 
 def _load_folder(path: Path, name: str, random: bool, antialias: bool) -> ClipBackbone:

@@ -14,9 +14,13 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 import cliplit
-from cliplit.checks import CliplitError
+from cliplit.backbone import ClipBackbone
+from cliplit.checks import CliplitError, one_line
 from cliplit.config import Settings, to_json
 from cliplit.enhancer import Enhancer
+from cliplit.guidance import new_guidance
+from cliplit.guidance.base import Guidance
+from cliplit.guidance.prompts import PromptGuidance
 
 RELEASED_PREFIX = "module."  # left by DataParallel
 PROMPT_KEY = "embedding_prompt"
@@ -35,6 +39,32 @@ def save_enhancer(enhancer: Enhancer, path: str | Path, settings: Settings, stag
     """Write an enhancer with its architecture, settings, stage and iteration, atomically."""
     extra = {"architecture": json.dumps(_finite(enhancer.architecture))}
     _save(enhancer.state_dict(), path, "enhancer", settings, stage, iteration, extra)
+
+
+def save_guidance(guidance: Guidance, path: str | Path, settings: Settings, stage: str, iteration: int) -> None:
+    """Write what a guidance knows, with its kind, settings, stage and iteration, atomically; a prompt pair as such."""
+    if isinstance(guidance, PromptGuidance):
+        save_prompts(PromptPair(guidance.embedding_prompt, guidance.end), path, settings, stage, iteration)
+    else:
+        _save(guidance.state_dict(), path, settings.guidance.kind, settings, stage, iteration, {})
+
+
+def load_guidance(path: str | Path, settings: Settings, clip: ClipBackbone) -> Guidance:
+    """Load what `save_guidance` wrote, for these settings and this CLIP.
+
+    Raises:
+        CliplitError: no such file, or one of another guidance or CLIP.
+    """
+    guidance, (state, _) = new_guidance(settings, clip), _load(path)
+    learned = dict(guidance.named_parameters())
+    for name, value in state.items():
+        if name not in learned:  # buffers come from `fit`, also their shapes
+            guidance.register_buffer(name, value)
+    try:
+        guidance.load_state_dict(state)
+    except RuntimeError as error:
+        raise CliplitError(f"{path}: not of the guidance '{settings.guidance.kind}' ({one_line(error)})") from None
+    return guidance
 
 
 def save_prompts(prompts: PromptPair, path: str | Path, settings: Settings, stage: str, iteration: int) -> None:

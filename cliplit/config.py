@@ -12,9 +12,10 @@ from typing import Any, get_args, get_origin, get_type_hints
 from cliplit.checks import CliplitError
 
 INFINITE = float("inf")
-AT_LEAST_ONE = {"iterations", "warmup_iterations", "tuning_iterations", "batch_size", "views", "width", "downscale"} | {
+COUNTS = {"iterations", "warmup_iterations", "tuning_iterations", "batch_size", "views", "width", "downscale"} | {
     *("train_size", "size", "length", "embedded_images", "embedded_pairs", "average", "look_every", "resamples")
 }
+MAY_BE_ZERO = {"prompts.iterations", "refinement.iterations"}  # of the counts
 
 
 def setting(default: Any, source: str, unit: str = "", about: str = "") -> Any:
@@ -69,12 +70,25 @@ class Backlight:
 
 
 @dataclass(frozen=True)
+class Guidance:
+    """What guides the network (cliplit/guidance/); the learned prompt pair of the paper, and its rivals."""
+
+    kind: str = setting("clip-lit", "paper", about="clip-lit, clip-lit-latent, rave, adversarial, none, FILE.py:CLASS")
+    latent_learning_rate: float = setting(5e-4, "RAVE's code", "Adam", "of the latent pair")
+    rave_factor: float = setting(6.0, "RAVE's code", "x clip_weight", "weight of RAVE's loss")
+    rave_shift_tokens: int = setting(0, "RAVE's code", "tokens", "at both ends taken out of the residual vector")
+    adversarial_factor: float = setting(0.1, "cliplit", "x clip_weight", "weight of the adversarial loss")
+    adversarial_width: int = setting(32, "cliplit", "channels", "of the discriminator's first layer")
+    adversarial_learning_rate: float = setting(2e-4, "cliplit", "Adam", "of the discriminator")
+
+
+@dataclass(frozen=True)
 class Prompts:
     """Prompt initialization (paper, section 3.1)."""
 
     initial: tuple[str, str] = setting(("", ""), "code", "", 'texts that the pair starts from; empty: "X X ... X"')
     length: int = setting(16, "code", "words", 'of "X X ... X"')
-    iterations: int = setting(8000, "code", "iterations")
+    iterations: int = setting(8000, "code", "iterations", "0: the pair stays what it starts from")
     batch_size: int = setting(16, "code", "images")
     learning_rate: float = setting(5e-6, "code", "Adam")
     weight_decay: float = setting(1e-3, "code", "Adam")
@@ -119,7 +133,7 @@ class Refinement:
     """Prompt refinement and enhancement tuning in rounds (paper, section 3.2)."""
 
     rounds: int = setting(14, "code", "rounds", "8K + 1K + 14 rounds of 3.1K exceed the advised 50K iterations")
-    iterations: int = setting(1000, "code", "iterations", "of prompt refinement in every round")
+    iterations: int = setting(1000, "code", "iterations", "of prompt refinement in every round; 0: no refinement")
     tuning_iterations: int = setting(2100, "code", "iterations", "of the enhancement network in every round")
     batch_size: int = setting(16, "code", "tuples")
     weight: float = setting(200.0, "code", "", "of the margin ranking loss")
@@ -157,6 +171,7 @@ class Settings:
     clip: Clip = Clip()
     data: Data = Data()
     backlight: Backlight = Backlight()
+    guidance: Guidance = Guidance()
     prompts: Prompts = Prompts()
     enhancement: Enhancement = Enhancement()
     refinement: Refinement = Refinement()
@@ -318,8 +333,9 @@ def _override(settings: Settings, key: str, value: Any) -> Settings:
     group, _, leaf = key.rpartition(".")
     owner = getattr(settings, group) if group else settings
     converted = _convert(key, value, get_type_hints(type(owner))[leaf])
-    if leaf in AT_LEAST_ONE and converted < 1:
-        raise CliplitError(f"setting '{key}' is at least 1, got {value!r}")
+    least = 0 if key in MAY_BE_ZERO else 1
+    if leaf in COUNTS and converted < least:
+        raise CliplitError(f"setting '{key}' is at least {least}, got {value!r}")
     changed = replace(owner, **{leaf: converted})
     return replace(settings, **{group: changed}) if group else changed
 

@@ -31,6 +31,7 @@ from cliplit.data import TestImage, test_images, training_images
 from cliplit.data.synthesize import relight_photo
 from cliplit.enhancer import divide
 from cliplit.evaluation import enhance_rounded, enhanced_tests, evaluate
+from cliplit.guidance import is_refined
 from cliplit.images import to_uint8
 from cliplit.metrics import catalogue
 from cliplit.runs import Run
@@ -40,6 +41,7 @@ from cliplit.training import pick_device
 WIDTH, DPI = 8.0, 150  # inches, and dots per inch: 1200 pixels wide
 HIGH = 16  # points: pad of titles above a line of notes
 LARGEST = 1.6  # inches: side of an image in a grid
+SCORE = "P(backlit)"  # name of a score on axes
 UNIT = {"ylim": (-0.03, 1.03), "yticks": (0, 0.25, 0.5, 0.75, 1)}  # axis of a probability
 JPEG = {"quality": 90, "subsampling": 0}  # whole colours, for labels and fine detail
 MOST = 6  # rounds that a figure shows; longer runs show evenly spaced ones, the last one included
@@ -171,6 +173,9 @@ def prompt_separation(run: Run) -> Figure:
     learned.sharey(untrained)
     learned.legend(loc="upper center")
     log = training_log(run, "prompts0")
+    if log.empty:
+        curves.set(title="Training: none needed", xticks=[], yticks=[])
+        return figure
     _curve(curves, log["iteration"], log["loss"], DARK, "cross-entropy")
     _curve(curves, log["iteration"], log["accuracy"], GREEN, "accuracy of the batch")
     curves.axhline(np.log(2), color=QUIET, linewidth=0.8, linestyle=(0, (1, 2)))
@@ -182,15 +187,28 @@ def prompt_separation(run: Run) -> Figure:
 
 
 def _score_histogram(axes: Axes, scores: dict[str, Tensor], title: str) -> None:
-    edges = np.linspace(0, 1, 21)
+    low, high = _range(scores.values())
+    edges = np.linspace(low, high, 21)
     for label, colour in ((BACKLIT, DARK), (WELL_LIT, LIGHT)):
         values = scores[label].numpy()
         axes.hist(values, edges, weights=np.full(len(values), 100 / len(values)), color=colour, alpha=0.75, label=label)
     quality = analysis.separation(scores)
-    axes.set(xlim=(0, 1), xlabel="P(backlit)", ylabel="images, %")
+    axes.set(xlim=(low, high), xlabel=SCORE, ylabel="images, %")
     axes.set_title(title, pad=HIGH)
     text = f"accuracy {quality['accuracy']:.2f}, AUC {quality['auc']:.2f}"
     _note(axes, text, (0, 1), QUIET, "axes fraction", "left", "bottom")
+
+
+def _range(scores: Iterable[Tensor]) -> tuple[float, float]:
+    """0 to 1 if all scores are probabilities, else what they span."""
+    every = torch.cat(list(scores))
+    low, high = every.min().item(), every.max().item()
+    return (0, 1) if low >= 0 and high <= 1 else (low, high)
+
+
+def _score_axis(scores: dict[int, dict[str, Tensor]]) -> dict[str, object]:
+    low, high = _range(values for groups in scores.values() for values in groups.values())
+    return UNIT if (low, high) == (0, 1) else {"ylim": (low - 0.03 * (high - low), high + 0.03 * (high - low))}
 
 
 # ---- 02: enhancer training ----
@@ -208,12 +226,11 @@ def enhancer_curves(run: Run) -> Figure:
     near.axhline(options.guard_psnr, color=WRONG, linewidth=1, linestyle=(0, (3, 2)))
     _note(near, "guard", (1, options.guard_psnr), WRONG, ("axes fraction", "data"), "right", "bottom")
     near.set(title="Warm-up: likeness to input", xlabel="iteration", ylabel="PSNR, dB")
+    held, kind = options.identity_weight * initial["identity"], run.settings.guidance.kind
+    guide = f"{options.clip_weight:g} × CLIP-Enhance" if is_refined(kind) else f"guidance ({kind}), weighted"
     _curve(terms, initial["iteration"], initial["loss"], INK, "sum")
-    for term, weight, colour, label in (
-        ("clip_enhance", options.clip_weight, GREEN, "CLIP-Enhance"),
-        ("identity", options.identity_weight, DARK, "identity"),
-    ):
-        _curve(terms, initial["iteration"], weight * initial[term], colour, f"{weight:g} × {label}")
+    _curve(terms, initial["iteration"], initial["loss"] - held, GREEN, guide)
+    _curve(terms, initial["iteration"], held, DARK, f"{options.identity_weight:g} × identity")
     terms.set(title="Initial training: loss", xlabel="iteration", ylim=(0, None))
     terms.legend()
     return figure
@@ -263,7 +280,7 @@ def score_rounds(run: Run) -> Figure:
         networks = [stage_name(j) for j in range(max(0, k - 2), k + 1)]
         _violins(axes, {label: scores[k][label] for label in [BACKLIT, *networks, WELL_LIT]})
         axes.set_title("Initial prompts" if k == 0 else f"Prompts of round {k}")
-    panels[0].set(ylabel="P(backlit)", **UNIT)
+    panels[0].set(ylabel=SCORE, **_score_axis(scores))
     means, refinement, tuning = lower.subgridspec(1, 3).subplots()
     _score_means(means, scores)
     _refinement_curves(refinement, run, rounds[1:])
@@ -291,7 +308,7 @@ def _score_means(axes: Axes, scores: dict[int, dict[str, Tensor]]) -> None:
     for label, (colour, values) in lines.items():
         axes.plot(list(values), list(values.values()), "o-", color=colour, markersize=3.5, label=label)
     axes.set_title("Mean in each round", pad=HIGH)
-    axes.set(xlabel="prompts of round", ylabel="P(backlit)", **UNIT)
+    axes.set(xlabel="prompts of round", ylabel=SCORE, **_score_axis(scores))
     axes.set_xticks(_evenly(list(scores), 8))
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.22), ncol=2, fontsize=7, columnspacing=1, handletextpad=0.5)
 
@@ -300,6 +317,9 @@ def _refinement_curves(axes: Axes, run: Run, rounds: Iterable[int]) -> None:
     start = 0
     for k in rounds:
         log = training_log(run, f"prompts{k}")
+        if log.empty:
+            axes.set(title="Refining: none", xticks=[], yticks=[])
+            return
         labels = {"score_backlit": BACKLIT, "score_well_lit": WELL_LIT}
         labels |= {f"score_enhancer{j}": stage_name(j) for j in range(max(0, k - 2), k)}
         for column, label in labels.items():
@@ -316,7 +336,7 @@ def _tuning_curves(axes: Axes, run: Run, rounds: Iterable[int]) -> None:
         _curve(axes, start + log["iteration"], log["clip_enhance"], _colour(stage_name(k)))
         start = _round_end(axes, start + len(log), str(k) if k else "initial", len(log))
     axes.set_title("Training the network, by round", pad=HIGH)
-    axes.set(xlabel="iteration", **UNIT)
+    axes.set(xlabel="iteration", **(UNIT if is_refined(run.settings.guidance.kind) else {"ylabel": "guidance loss"}))
 
 
 def _round_end(axes: Axes, end: int, label: str, length: int) -> int:

@@ -79,12 +79,16 @@ class Loop:
                     saved = time.monotonic()
         self.save()
 
-    def step(self, loss: Tensor, **terms: Tensor | float) -> None:
+    def step(self, loss: Tensor, companion: Tensor | None = None, **terms: Tensor | float) -> None:
         """One step of the optimiser, and a row in the log.
+
+        Args:
+            companion: loss of what is trained along; it shares no parameters with `loss`.
 
         Raises:
             CliplitError: the loss is not finite; names the iteration and the terms.
         """
+        terms |= {} if companion is None else {"companion": companion}
         row = {"iteration": self.iteration, "loss": loss.item()} | {
             key: torch.as_tensor(value).item() for key, value in terms.items()
         }
@@ -92,7 +96,7 @@ class Loop:
             values = ", ".join(f"{key} {value:.4g}" for key, value in row.items() if key != "iteration")
             raise CliplitError(f"{self.folder}: training diverged at iteration {self.iteration}: {values}")
         self.optimizer.zero_grad()
-        loss.backward()
+        (loss if companion is None else loss + companion).backward()
         self.optimizer.step()
         self.rows.append(row)
 

@@ -21,6 +21,7 @@ import cliplit
 from cliplit.checks import CliplitError
 from cliplit.config import Settings, from_json, parse_overrides, to_json
 from cliplit.config import profile as get_profile
+from cliplit.guidance import guidance_file, is_refined
 
 TINY = Path(cliplit.__file__).parent / "models" / "tiny_clip.safetensors"  # the embedded CLIP
 PACKAGES = ("torch", "torchvision", "open_clip_torch", "pyiqa", "papermill", "numpy", "pillow", "scikit-image")
@@ -40,22 +41,27 @@ def plan(settings: Settings) -> dict[str, Stage]:
     """The stages of a run in order: the alternation of the paper.
 
     prompts0 and warmup, then enhancer0; in every round k, prompts<k> are refined on the results of the
-    networks so far and enhancer<k> is tuned with them.
+    networks so far and enhancer<k> is tuned with them. A guidance that is not refined stays prompts0.
     """
+    guided, refined = ("clip", "guidance"), is_refined(settings.guidance.kind)
     stages = [
         Stage("data", (), ("data", "backlight"), "00_setup_and_data"),
-        Stage("prompts0", ("data",), ("clip", "prompts"), "01_prompt_initialization"),
+        Stage("prompts0", ("data",), (*guided, "prompts"), "01_prompt_initialization"),
         Stage("warmup", ("data",), ("clip", "enhancement"), "02_enhancer_training"),
-        Stage("enhancer0", ("prompts0", "warmup"), ("clip", "enhancement"), "02_enhancer_training"),
+        Stage("enhancer0", ("prompts0", "warmup"), (*guided, "enhancement"), "02_enhancer_training"),
     ]
     for k in range(1, settings.refinement.rounds + 1):
-        results = tuple(f"enhancer{j}" for j in range(max(0, k - 2), k))
-        tuned = (f"prompts{k}", f"enhancer{k - 1}")
-        stages.append(Stage(f"prompts{k}", (f"prompts{k - 1}", *results), ("clip", "refinement"), "03_rank_finetuning"))
-        stages.append(Stage(f"enhancer{k}", tuned, ("clip", "enhancement", "refinement"), "03_rank_finetuning"))
+        guide = f"prompts{k}" if refined else "prompts0"
+        if refined:
+            results = tuple(f"enhancer{j}" for j in range(max(0, k - 2), k))
+            needs = (f"prompts{k - 1}", *results)
+            stages.append(Stage(guide, needs, (*guided, "refinement"), "03_rank_finetuning"))
+        tuned = (guide, f"enhancer{k - 1}")
+        stages.append(Stage(f"enhancer{k}", tuned, (*guided, "enhancement", "refinement"), "03_rank_finetuning"))
     trained = tuple(stage.name for stage in stages if stage.name.startswith(("warmup", "enhancer")))
     if settings.evaluation.control:
-        stages.append(Stage("control", ("data",), ("clip", "prompts", "enhancement", "refinement"), "04_evaluation"))
+        groups = (*guided, "prompts", "enhancement", "refinement")
+        stages.append(Stage("control", ("data",), groups, "04_evaluation"))
         trained += ("control",)
     stages.append(Stage("evaluation", trained, ("evaluation",), "04_evaluation"))
     return {stage.name: stage for stage in stages}
@@ -200,6 +206,8 @@ class Run:
             groups["files"] = {
                 name: _listing(path) if path.is_dir() else _digest(path) for name, path in others.items()
             }
+        if "guidance" in groups and (own := guidance_file(every["guidance"]["kind"])):
+            groups["guidance file"] = _digest(own)
         if "clip" in groups:
             groups["weights"] = {
                 name: _weights(name) for name in (every["clip"]["similarity"], every["clip"]["identity"])

@@ -5,6 +5,8 @@ warm_up                 warmup       identity loss only                         
 train_enhancer          enhancer0    CLIP-Enhance and identity loss              paper, section 3.1
 refine_prompts          prompts<k>   margin ranking of inputs and results        paper, section 3.2
 train_enhancer          enhancer<k>  tuning with the refined prompts             paper, section 3.2
+
+Where another guidance than the prompt pair is chosen (cliplit/guidance/), it takes the prompts' place in all of them.
 """
 
 from dataclasses import dataclass
@@ -17,12 +19,14 @@ from torch import Tensor, nn
 
 from cliplit import losses
 from cliplit.backbone import ClipBackbone, load_backbone
-from cliplit.checkpoints import PromptPair, load_enhancer, load_prompts, save_enhancer, save_prompts
+from cliplit.checkpoints import load_enhancer, load_guidance, save_enhancer, save_guidance
 from cliplit.checks import CliplitError
 from cliplit.config import Settings
 from cliplit.data import TrainingImages, prepare_data, training_images
 from cliplit.devices import find_device
 from cliplit.enhancer import Enhancer
+from cliplit.guidance import new_guidance
+from cliplit.guidance.base import Guidance, Seen
 from cliplit.images import to_tensor, to_uint8
 from cliplit.loops import Loop
 from cliplit.runs import Run
@@ -48,29 +52,32 @@ def train(run: Run) -> None:
         train_enhancer(run, k)
 
 
-def initialize_prompts(run: Run) -> PromptPair:
-    """Learn the initial prompt pair: cross-entropy on backlit against well-lit images."""
-    settings = run.settings
+def initialize_prompts(run: Run) -> Guidance:
+    """Learn the initial prompt pair: cross-entropy on backlit against well-lit images.
+
+    A guidance that is not learned by gradient is fitted to the features of all training images.
+    """
+    settings, options = run.settings, run.settings.prompts
 
     def make(folder: Path) -> None:
-        device, options = pick_device(settings), settings.prompts
-        clip = load_backbones(settings, device).similarity
+        device = pick_device(settings)
+        clip = load_similarity(settings, device)
+        guidance = new_guidance(settings, clip).to(device)
         backlit, well_lit = training_images(run)
-        start = initial_pair(clip, settings)
-        pair, end = _Pair(start.embedding).to(device), start.end
-        loop = Loop(folder, pair, _adam(pair, options), options.iterations)
+        if not guidance.refined:
+            guidance.fit(*(_all_features(clip, side, options.size, device) for side in (backlit, well_lit)))
+            save_guidance(guidance, folder / "prompts.safetensors", settings, folder.name, 0)
+            return
+        loop = Loop(folder, guidance, _adam(guidance), options.iterations)
         for iteration in loop:
             images, labels = _labelled_batch(backlit, well_lit, options.batch_size, iteration, settings.seed)
             (features,) = _view_features(clip, [images.to(device)], options, settings.seed, "prompts0", iteration)
-            text = clip.encode_prompts(pair.embedding, end)
-            loss = losses.prompt_initialization_loss(
-                features, text, labels.to(device), settings.clip.softmax_scale, options.label_smoothing
-            )
-            scores = losses.backlit_scores(features, text.detach(), settings.clip.softmax_scale)
+            loss, scores = guidance.learning_loss(features, labels.to(device))
             loop.step(loss, accuracy=((scores < 0.5).long().cpu() == labels).float().mean())
-        _save_pair(pair, end, loop, folder, run)
+        _save_guidance(guidance, loop, folder, run)
 
-    return load_prompts(run.build("prompts0", make) / "prompts.safetensors")
+    run.build("prompts0", make)
+    return guidance_of(run, 0)
 
 
 def warm_up(run: Run) -> Enhancer:
@@ -84,7 +91,7 @@ def warm_up(run: Run) -> Enhancer:
         device = pick_device(settings)
         clips, backlit = load_backbones(settings, device), training_images(run)[0]
         enhancer = new_enhancer(settings).to(device)
-        loop = Loop(folder, enhancer, _adam(enhancer, options), options.warmup_iterations)
+        loop = Loop(folder, enhancer, _network_adam(enhancer, options), options.warmup_iterations)
         for iteration in loop:
             images = _augmented_batch(backlit, options, settings.seed, "warmup", iteration).to(device)
             results = enhancer.enhance(images, padding="zeros")
@@ -98,7 +105,7 @@ def warm_up(run: Run) -> Enhancer:
                     raise CliplitError(f"{folder}: {attempts} seeds in a row stayed below {options.guard_psnr} dB PSNR")
                 loop.memory = {"started": iteration + 1, "attempts": attempts}
                 enhancer.initialize(settings.seed + attempts)
-                loop.optimizer = _adam(enhancer, options)
+                loop.optimizer = _network_adam(enhancer, options)
                 loop.extend(options.guard_after)
         _save_network(enhancer, loop, folder, run)
 
@@ -116,28 +123,35 @@ def train_enhancer(run: Run, k: int) -> Enhancer:
 
     def make(folder: Path) -> None:
         device = pick_device(settings)
-        clips, backlit = load_backbones(settings, device), training_images(run)[0]
-        text = _text_features(run, k, clips.similarity, device)
-        enhancer, optimizer = _previous_network(run, before, device)
-        loop = Loop(folder, enhancer, optimizer, iterations, options.average, options.look_every)
+        clips, (backlit, well_lit) = load_backbones(settings, device), training_images(run)
+        guidance = _guidance_before(run, k, clips.similarity).to(device).frozen()
+        enhancer, optimizer = _previous_network(run, before, guidance, device)
+        learned = nn.ModuleDict({"enhancer": enhancer, "guidance": guidance})
+        loop = Loop(folder, learned, optimizer, iterations, options.average, options.look_every)
         for iteration in loop:
             images = _augmented_batch(backlit, options, settings.seed, name, iteration).to(device)
             results = enhancer.enhance(images, padding="zeros")
             enhance = identity = 0.0
             for view in range(options.views):
                 seen = generator(settings.seed, "view", view, name, iteration)
-                terms = _guidance_terms(clips, text, results, images, settings, seen)
+                terms = _guidance_terms(clips, guidance, results, images, options, seen)
                 enhance, identity = enhance + terms[0] / options.views, identity + terms[1] / options.views
-            loss = options.clip_weight * enhance + options.identity_weight * identity
-            loop.step(loss, clip_enhance=enhance, identity=identity)
+            loss = options.clip_weight * guidance.factor * enhance + options.identity_weight * identity
+            companion = _companion_loss(clips, guidance, results, well_lit, settings, name, iteration)
+            loop.step(loss, companion, clip_enhance=enhance, identity=identity)
             _extend(loop, loss, options.extend_above, options.extend_by, iterations, settings)
         _save_network(enhancer, loop, folder, run)
+        if guidance.learned:
+            save_guidance(guidance, folder / "guidance.safetensors", settings, name, loop.iterations)
 
     return load_enhancer(run.build(name, make) / "enhancer.safetensors")
 
 
-def refine_prompts(run: Run, k: int) -> PromptPair:
-    """Refine the prompt pair in round k: rank backlit images, older and newer results, and well-lit images."""
+def refine_prompts(run: Run, k: int) -> Guidance:
+    """Refine the prompt pair in round k: rank backlit images, older and newer results, and well-lit images.
+
+    A guidance that is not refined stays as it is.
+    """
     settings, options = run.settings, run.settings.refinement
     near = options.near_margin_first if k == 1 else options.near_margin
     name, sources = f"prompts{k}", [f"enhancer{j}" for j in range(max(0, k - 2), k)]
@@ -145,24 +159,37 @@ def refine_prompts(run: Run, k: int) -> PromptPair:
 
     def make(folder: Path) -> None:
         device, size = pick_device(settings), settings.prompts.size
-        clip = load_backbones(settings, device).similarity
-        pair, optimizer, end = _previous_pair(run, f"prompts{k - 1}", device)
+        clip = load_similarity(settings, device)
+        guidance = guidance_of(run, k - 1, clip).to(device)
+        optimizer = _with_state(_adam(guidance), run.folder(f"prompts{k - 1}"))
         backlit, well_lit = training_images(run)
         networks = [load_enhancer(run.folder(stage) / "enhancer.safetensors").to(device) for stage in sources]
         sides = [_at_prompt_size(backlit, size, network, device) for network in (None, *networks)]
         sides.append(_at_prompt_size(well_lit, size, None, device))
-        loop = Loop(folder, pair, optimizer, options.iterations)
+        loop = Loop(folder, guidance, optimizer, options.iterations)
         for iteration in loop:
             groups = _ranked_groups(sides, options.batch_size, settings.seed, name, iteration, device)
             features = _view_features(clip, groups, settings.prompts, settings.seed, name, iteration)
-            text = clip.encode_prompts(pair.embedding, end)
-            scores = [losses.backlit_scores(group, text, settings.clip.softmax_scale) for group in features]
+            scores = guidance.score(Seen(None, torch.cat(features))).split(options.batch_size)
             loss = options.weight * losses.margin_ranking_loss(scores, options.far_margin, near)
             loop.step(loss, **{f"score_{label}": score.mean() for label, score in zip(labels, scores)})
             _extend(loop, loss, options.extend_above, options.extend_by, options.iterations, settings)
-        _save_pair(pair, end, loop, folder, run)
+        _save_guidance(guidance, loop, folder, run)
 
-    return load_prompts(run.build(name, make) / "prompts.safetensors")
+    if name in run.plan:
+        run.build(name, make)
+    return guidance_of(run, k)
+
+
+def guidance_of(run: Run, k: int, clip: ClipBackbone | None = None) -> Guidance:
+    """The guidance of round k as it was before the network was tuned: the initial one for k = 0.
+
+    Args:
+        clip: the run's CLIP for similarity, if it is loaded already.
+    """
+    stage = f"prompts{k}" if f"prompts{k}" in run.plan else "prompts0"
+    clip = clip or load_similarity(run.settings)
+    return load_guidance(run.folder(stage) / "prompts.safetensors", run.settings, clip)
 
 
 def pick_device(settings: Settings) -> torch.device:
@@ -176,13 +203,20 @@ def pick_device(settings: Settings) -> torch.device:
 
 def load_backbones(settings: Settings, device: torch.device | str = "cpu") -> Backbones:
     """Load both CLIPs of a run; one, if they have the same name."""
+    options, similarity = settings.clip, load_similarity(settings, device)
+    if options.identity == options.similarity:
+        return Backbones(similarity, similarity)
+    return Backbones(similarity, _load(options.identity, settings, device))
+
+
+def load_similarity(settings: Settings, device: torch.device | str = "cpu") -> ClipBackbone:
+    """Load the CLIP that compares images with prompts."""
+    return _load(settings.clip.similarity, settings, device)
+
+
+def _load(name: str, settings: Settings, device: torch.device | str) -> ClipBackbone:
     options = settings.clip
-
-    def load(name: str) -> ClipBackbone:
-        return load_backbone(name, random=options.random, seed=settings.seed, antialias=options.antialias).to(device)
-
-    similarity = load(options.similarity)
-    return Backbones(similarity, similarity if options.identity == options.similarity else load(options.identity))
+    return load_backbone(name, random=options.random, seed=settings.seed, antialias=options.antialias).to(device)
 
 
 def new_enhancer(settings: Settings) -> Enhancer:
@@ -192,18 +226,35 @@ def new_enhancer(settings: Settings) -> Enhancer:
 
 
 def _guidance_terms(
-    clips: Backbones, text: Tensor, results: Tensor, images: Tensor, settings: Settings, seen: torch.Generator
+    clips: Backbones, guidance: Guidance, results: Tensor, images: Tensor, options, seen: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """CLIP-Enhance loss of a view of the results, and its identity loss against the inputs."""
-    options, scale = settings.enhancement, settings.clip.softmax_scale
+    """Guidance loss of a view of the results (for a prompt pair CLIP-Enhance), and identity loss against the inputs."""
     results, images = random_view([results, images], options.view_scale, seen)
     features, predicted = clips.identity.encode_with_activations(results)
-    if clips.similarity is not clips.identity:
-        features = clips.similarity.encode_image(results)
+    shared = clips.similarity is clips.identity
+    view = Seen(results, features if shared else lambda: clips.similarity.encode_image(results))
     with torch.no_grad():
         target = clips.identity.encode_with_activations(images)[1]
-    enhance = losses.clip_enhance_loss(features, text, scale)
-    return enhance, losses.identity_loss(predicted, target, options.identity_stages)
+    return guidance.loss(view), losses.identity_loss(predicted, target, options.identity_stages)
+
+
+def _companion_loss(
+    clips: Backbones,
+    guidance: Guidance,
+    results: Tensor,
+    well_lit: TrainingImages,
+    settings: Settings,
+    stage: str,
+    iteration: int,
+) -> Tensor | None:
+    """Loss of what the guidance learns along with the network, against other well-lit images in every iteration."""
+    if not guidance.learned:
+        return None
+    images = _augmented_batch(well_lit, settings.enhancement, settings.seed, f"{stage} well-lit", iteration)
+    sides = [side.to(results.device) for side in (results.detach(), images)]
+    return guidance.companion_loss(
+        *(Seen(side, lambda side=side: clips.similarity.encode_image(side)) for side in sides)
+    )
 
 
 def _identity_term(clips: Backbones, results: Tensor, images: Tensor, options, stages, seen: torch.Generator) -> Tensor:
@@ -259,50 +310,44 @@ def _at_prompt_size(images: TrainingImages, size: int, network: Enhancer | None,
     return np.concatenate(done)
 
 
-class _Pair(nn.Module):
-    """A prompt pair as a module: only these parameters reach the optimiser."""
-
-    def __init__(self, embedding: Tensor):
-        super().__init__()
-        self.embedding = nn.Parameter(embedding.clone())
-
-
-def initial_pair(clip: ClipBackbone, settings: Settings) -> PromptPair:
-    """The prompt pair before any learning: "X X ... X" twice, or the texts of the settings.
-
-    Raises:
-        CliplitError: texts of different numbers of tokens; the pair is read at one position.
-    """
-    words = [text or " ".join(["X"] * settings.prompts.length) for text in settings.prompts.initial]
-    (backlit, end), (well_lit, other) = (clip.embed(text) for text in words)
-    if end != other:
-        raise CliplitError(
-            f"prompts.initial: '{words[0]}' has {end - 1} tokens, '{words[1]}' {other - 1}; make them equal"
-        )
-    return PromptPair(torch.cat([backlit, well_lit]), end)
+@torch.no_grad()
+def _all_features(clip: ClipBackbone, images: TrainingImages, size: int, device: torch.device) -> Tensor:
+    """Features (N, D) of all images as they are, at the size of the prompt stages."""
+    pixels = _at_prompt_size(images, size, None, device)
+    return torch.cat(
+        [clip.encode_image(to_tensor(batch).to(device)) for batch in np.array_split(pixels, len(pixels) // 16 + 1)]
+    )
 
 
-def _previous_pair(run: Run, stage: str, device: torch.device) -> tuple[_Pair, torch.optim.Optimizer, int]:
-    folder = run.folder(stage)
-    prompts = load_prompts(folder / "prompts.safetensors")
-    pair = _Pair(prompts.embedding).to(device)
-    return pair, _with_state(_adam(pair, run.settings.prompts), folder), prompts.end
+def _guidance_before(run: Run, k: int, clip: ClipBackbone) -> Guidance:
+    """The guidance that the network of round k is trained with, as far as earlier rounds have trained it along."""
+    companion = run.path / f"enhancer{k - 1}" / "guidance.safetensors"
+    return load_guidance(companion, run.settings, clip) if companion.is_file() else guidance_of(run, k, clip)
 
 
-def _previous_network(run: Run, stage: str, device: torch.device) -> tuple[Enhancer, torch.optim.Optimizer]:
+def _previous_network(
+    run: Run, stage: str, guidance: Guidance, device: torch.device
+) -> tuple[Enhancer, torch.optim.Optimizer]:
+    """The network of a stage with its optimiser, which also gets what the guidance learns along with the network."""
     folder = run.folder(stage)
     enhancer = load_enhancer(folder / "enhancer.safetensors").to(device)
-    return enhancer, _with_state(_adam(enhancer, run.settings.enhancement), folder)
+    optimizer = _network_adam(enhancer, run.settings.enhancement)
+    companion = {"params": guidance.learned, "lr": guidance.learning_rate}
+    if stage != "warmup" and guidance.learned:
+        optimizer.add_param_group(companion)
+    _with_state(optimizer, folder)
+    if stage == "warmup" and guidance.learned:
+        optimizer.add_param_group(companion)
+    return enhancer, optimizer
 
 
-def _text_features(run: Run, k: int, clip: ClipBackbone, device: torch.device) -> Tensor:
-    prompts = load_prompts(run.folder(f"prompts{k}") / "prompts.safetensors")
-    with torch.no_grad():
-        return clip.encode_prompts(prompts.embedding.to(device), prompts.end)
+def _adam(guidance: Guidance) -> torch.optim.Adam:
+    decay = guidance.settings.prompts.weight_decay
+    return torch.optim.Adam(guidance.parameters(), guidance.learning_rate, weight_decay=decay)
 
 
-def _adam(module: nn.Module, options) -> torch.optim.Adam:
-    return torch.optim.Adam(module.parameters(), options.learning_rate, weight_decay=options.weight_decay)
+def _network_adam(enhancer: Enhancer, options) -> torch.optim.Adam:
+    return torch.optim.Adam(enhancer.parameters(), options.learning_rate, weight_decay=options.weight_decay)
 
 
 def _with_state(optimizer: torch.optim.Optimizer, folder: Path) -> torch.optim.Optimizer:
@@ -321,15 +366,13 @@ def _psnr(results: Tensor, images: Tensor) -> Tensor:
     return (-10 * (results.detach() - images).square().flatten(1).mean(1).clamp_min(1e-10).log10()).mean()
 
 
-def _save_pair(pair: _Pair, end: int, loop: Loop, folder: Path, run: Run) -> None:
+def _save_guidance(guidance: Guidance, loop: Loop, folder: Path, run: Run) -> None:
     loop.finish()
     torch.save(loop.optimizer.state_dict(), folder / "optimizer.pt")
-    save_prompts(
-        PromptPair(pair.embedding, end), folder / "prompts.safetensors", run.settings, folder.name, loop.iterations
-    )
+    save_guidance(guidance, folder / "prompts.safetensors", run.settings, folder.name, loop.iterations)
 
 
 def _save_network(enhancer: Enhancer, loop: Loop, folder: Path, run: Run) -> None:
-    enhancer.load_state_dict(loop.finish())
+    loop.module.load_state_dict(loop.finish())
     torch.save(loop.optimizer.state_dict(), folder / "optimizer.pt")
     save_enhancer(enhancer, folder / "enhancer.safetensors", run.settings, folder.name, loop.iterations)

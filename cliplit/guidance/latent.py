@@ -1,0 +1,52 @@
+"""A pair of vectors in CLIP's latent space, compared with images by cosine similarity."""
+
+import torch
+from torch import Tensor, nn
+
+from cliplit import losses
+from cliplit.backbone import ClipBackbone
+from cliplit.config import Settings
+from cliplit.guidance.base import Guidance, Seen
+from cliplit.sampling import generator
+
+
+class PairGuidance(Guidance):
+    """Two features, 0 = backlit and 1 = well-lit; the score is the probability of the first (CLIP-LIT, section 3.1)."""
+
+    refined = True
+
+    def pair(self) -> Tensor:
+        """Both features, (2, D)."""
+        raise NotImplementedError
+
+    def score(self, images: Seen) -> Tensor:
+        return losses.backlit_scores(images.features, self.pair(), self.settings.clip.softmax_scale)
+
+    def loss(self, results: Seen) -> Tensor:
+        return losses.clip_enhance_loss(results.features, self.pair(), self.settings.clip.softmax_scale)
+
+    def learning_loss(self, features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        pair, scale = self.pair(), self.settings.clip.softmax_scale
+        smoothing = self.settings.prompts.label_smoothing
+        loss = losses.prompt_initialization_loss(features, pair, labels, scale, smoothing)
+        return loss, losses.backlit_scores(features, pair.detach(), scale)
+
+    def frozen(self) -> Guidance:
+        return LatentGuidance(self.settings, self.clip, self.pair().detach()).requires_grad_(False)
+
+
+class LatentGuidance(PairGuidance):
+    """CLIP-LIT-Latent of RAVE: the pair itself is learned, without a text tower; it starts from N(0, 1)."""
+
+    def __init__(self, settings: Settings, clip: ClipBackbone, vectors: Tensor | None = None):
+        super().__init__(settings, clip)
+        if vectors is None:
+            vectors = torch.randn(2, clip.embed_dim, generator=generator(settings.seed, "latent pair"))
+        self.vectors = nn.Parameter(vectors.clone())
+
+    @property
+    def learning_rate(self) -> float:
+        return self.settings.guidance.latent_learning_rate
+
+    def pair(self) -> Tensor:
+        return self.vectors

@@ -1,0 +1,61 @@
+"""The guidance of RAVE (ECCV 2024): the direction from backlit to well-lit images in CLIP's latent space."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from cliplit.backbone import ClipBackbone
+from cliplit.config import Settings
+from cliplit.guidance.base import Guidance, Seen
+from cliplit.vocabulary import nearest_tokens
+
+
+class ResidualGuidance(Guidance):
+    """Nothing is learned: results shall lie as far along the residual as well-lit images do on the mean.
+
+    Its score is threshold - projection: 0 for the mean of well-lit images, above 0 for darker ones; no probability.
+    """
+
+    def __init__(self, settings: Settings, clip: ClipBackbone):
+        super().__init__(settings, clip)
+        self.factor = settings.guidance.rave_factor
+        self.register_buffer("residual", torch.zeros(clip.embed_dim))
+        self.register_buffer("threshold", torch.zeros(()))
+
+    def fit(self, backlit: Tensor, well_lit: Tensor) -> None:
+        self.residual = residual_vector(backlit, well_lit)
+        if self.settings.guidance.rave_shift_tokens:
+            near, far = nearest_tokens(self.clip, self.residual, self.settings.guidance.rave_shift_tokens)
+            self.residual = shifted(self.residual, near.features, far.features)
+        self.threshold = mean_direction(well_lit) @ self.residual
+
+    def score(self, images: Seen) -> Tensor:
+        return self.threshold - F.normalize(images.features, dim=-1) @ self.residual
+
+    def loss(self, results: Seen) -> Tensor:
+        return self.score(results).square().mean()
+
+
+def mean_direction(features: Tensor) -> Tensor:
+    """Unit vector (D,) along the mean of the unit features of (N, D)."""
+    return F.normalize(F.normalize(features, dim=-1).mean(0), dim=0)
+
+
+def residual_vector(backlit: Tensor, well_lit: Tensor) -> Tensor:
+    """Unit vector (D,) from the mean direction of backlit features (N, D) to that of well-lit ones (M, D)."""
+    return F.normalize(mean_direction(well_lit) - mean_direction(backlit), dim=0)
+
+
+def shifted(residual: Tensor, near: Tensor, far: Tensor) -> Tensor:
+    """The residual without what the words at its two ends encode (RAVE's shift by n tokens; released code).
+
+    Args:
+        residual: unit vector (D,).
+        near, far: features (n, D) of the tokens with the highest and the lowest similarity to it.
+    """
+
+    def gist(tokens: Tensor) -> Tensor:
+        return F.normalize((tokens * (F.normalize(tokens, dim=-1) @ residual)[:, None]).mean(0), dim=0)
+
+    removed = F.normalize(gist(near) + gist(far), dim=0)
+    return F.normalize(residual - removed * (removed @ residual), dim=0)

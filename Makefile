@@ -20,8 +20,10 @@ test: env  ## all tests, also those marked slow
 lab: env  ## the notebooks in JupyterLab
 	$(BIN)/jupyter lab notebooks
 
-results: env  ## three seeds of the demo, and what is committed of them
+results: env  ## three seeds of the demo, the studies, and what is committed of them
 	for seed in $(SEEDS); do $(BIN)/cliplit reproduce --seed $$seed --run runs/results/seed$$seed || exit; done
+	$(BIN)/cliplit reproduce --all --run runs/results/seed0
+	$(BIN)/cliplit study --run runs/results/seed0 --fill README.md > /dev/null
 	$(BIN)/cliplit tables $(SEEDS:%=--run runs/results/seed%) --output results/demo/tables --fill README.md
 	$(BIN)/cliplit publish --run runs/results/seed0 --output results/demo
 

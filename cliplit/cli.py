@@ -44,6 +44,7 @@ def NamedPaths(name: str, kind: str, about: str) -> Any:
 
 
 Runs = Annotated[list[Path], typer.Option("--run", metavar="DIR", help="A run; several are seeds of one experiment.")]
+Fill = Annotated[str, typer.Option(metavar="FILE", help="Also put tables between their marks, e.g. <!-- stages -->.")]
 Checkpoint = Annotated[Path, typer.Argument(help="A checkpoint: .safetensors of ours, or a released .pth.")]
 
 
@@ -92,7 +93,8 @@ def _open_run(
     }
     changed |= {"clip.random": True} if random_clip else {}
     changed |= {"data.skip_bad": True} if skip_bad else {}
-    chosen = Run(run or default_path(profile), get_profile(profile, changed | pairs(changes)))
+    changed |= _with_absolute_file(pairs(changes))
+    chosen = Run(run or default_path(profile), get_profile(profile, changed))
     _note_changes(chosen)
     return chosen
 
@@ -134,14 +136,18 @@ def _options(
 
 @app.command()
 @_with_run
-def reproduce(chosen: Run, force: Annotated[bool, flag("--force", "Build everything anew.")] = False) -> None:
+def reproduce(
+    chosen: Run,
+    force: Annotated[bool, flag("--force", "Build everything anew.")] = False,
+    every: Annotated[bool, flag("--all", "Also the studies, notebooks 05 and 06.")] = False,
+) -> None:
     """Execute the notebooks that are not up to date.
 
     Ends with the table of the run and where to look.
     """
     from cliplit.reproduce import reproduce as execute
 
-    done = execute(chosen, force=force)
+    done = execute(chosen, force=force, studies=every)
     if not done:
         print(f"nothing to do: all notebooks of {chosen.path} are up to date (--force builds everything anew)")
     _report(chosen)
@@ -168,12 +174,44 @@ def train(chosen: Run) -> None:
 
 
 @app.command()
+@_with_run
+def study(
+    chosen: Run,
+    names: Annotated[list[str], typer.Argument(metavar="[NAME]...", help="Studies; by default all.")] = (),
+    jobs: Annotated[int, typer.Option(help="Runs trained at a time; 0: one per core, or one on a GPU.")] = 0,
+    fill: Fill = "",
+) -> None:
+    """Train the variants of ablations and guidances that are missing.
+
+    Ends with their tables, and what they say; finished runs are kept.
+    """
+    from cliplit import studies
+    from cliplit.layout import markdown
+    from cliplit.reproduce import check_inputs
+    from cliplit.tables import fill_in
+
+    known = studies.every_study(chosen.settings)
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise CliplitError(f"unknown study '{unknown[0]}'; valid: {', '.join(known)}")
+    check_inputs(chosen)
+    Run.start(chosen.path, chosen.settings)
+    picked = [known[name] for name in names or known]
+    studies.run_studies(chosen, picked, jobs)
+    tables = {each.name: markdown(studies.write_study(chosen, each)) for each in picked}
+    findings = {each.name: studies.findings(chosen, each) for each in picked}
+    for each in picked:
+        print(f"\n{each.name}: {each.question}\n\n{tables[each.name]}\n{findings[each.name]}")
+    if fill:
+        said = "".join(f"* {each.question} {findings[each.name]}\n" for each in picked)
+        fill_in(fill, tables | {"findings": said})
+
+
+@app.command()
 def tables(
     runs: Runs,
     output: Annotated[str, folder("By default tables/ of the first run.")] = "",
-    fill: Annotated[
-        str, typer.Option(metavar="FILE", help="Also put tables between their marks there, e.g. <!-- stages -->.")
-    ] = "",
+    fill: Fill = "",
 ) -> None:
     """Write tables of one or several runs.
 
@@ -264,6 +302,12 @@ def _clip_settings(clip: str, identity: str) -> dict[str, str]:
 def _absolute_pair(pair: str) -> str:
     name, equals, path = pair.partition("=")
     return f"{name}{equals}{os.path.abspath(path)}" if path else pair
+
+
+def _with_absolute_file(changes: dict[str, str]) -> dict[str, str]:
+    """The changes, a guidance of one's own with the absolute path of its file."""
+    file, colon, name = changes.get("guidance.kind", "").rpartition(":")
+    return changes | {"guidance.kind": f"{os.path.abspath(file)}:{name}"} if colon else changes
 
 
 def _absolute(clip: str) -> str:

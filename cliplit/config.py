@@ -48,6 +48,10 @@ class Data:
     test_size: int = setting(0, "cliplit", "pixels", "side of the embedded test crops; 0: the training size")
     embedded_images: int = setting(380, "paper 4", "images", "training crops per side drawn from the embedded photos")
     embedded_pairs: int = setting(40, "cliplit", "pairs", "test crops drawn from the embedded photos held out")
+    well_lit_images: int = setting(0, "cliplit", "images", "how many of the well-lit training images serve; 0: all")
+    embedded_well_lit: tuple[str, ...] = setting(
+        ("grace_hopper",), "cliplit", "names", "embedded photos that serve as well-lit"
+    )
     embedded_crop: float = setting(0.45, "cliplit", "of the shorter side", "smallest crop of an embedded photo")
 
 
@@ -103,6 +107,7 @@ class Enhancement:
 
     width: int = setting(32, "code", "channels")
     downscale: int = setting(1, "code", "factor", "the illumination map is predicted at 1/downscale of the image")
+    init_std: float = setting(0.02, "code", "", "standard deviation of the first weights of every convolution")
     max_illumination: float = setting(INFINITE, "code", "", "smooth upper bound of the illumination map; inf: ReLU")
     batch_size: int = setting(8, "code", "images")
     learning_rate: float = setting(2e-5, "code", "Adam")
@@ -162,6 +167,32 @@ class Evaluation:
 
 
 @dataclass(frozen=True)
+class Studies:
+    """Ablations and guidance variants (cliplit/studies.py): every variant is a run of its own, for every seed."""
+
+    seeds: tuple[int, ...] = setting((0, 1, 2), "cliplit", "seeds", "of every variant")
+    metrics: tuple[str, ...] = setting(("psnr", "ssim"), "cliplit", "pyiqa names", "in the tables; the first one ranks")
+    changes: tuple[str, ...] = setting(
+        (), "cliplit", "NAME=VALUE", "settings of all variants that differ from the run's"
+    )
+    rounds: int = setting(2, "cliplit", "rounds", "of refinement where a study has them; the others have none")
+    progress_rounds: int = setting(
+        5, "cliplit", "rounds", "of the guidances, in whose course their scores are compared"
+    )
+    backbones: tuple[str, ...] = setting(
+        (
+            "ViT-B-32-quickgelu/openai",
+            "ViT-B-16-quickgelu/openai",
+            "RN50-quickgelu/openai",
+            "ViT-B-32/laion2b_s34b_b79k",
+        ),
+        "cliplit",
+        "CLIPs",
+        "compared as clip.similarity",
+    )
+
+
+@dataclass(frozen=True)
 class Settings:
     """All settings of a run."""
 
@@ -176,6 +207,7 @@ class Settings:
     enhancement: Enhancement = Enhancement()
     refinement: Refinement = Refinement()
     evaluation: Evaluation = Evaluation()
+    studies: Studies = Studies()
 
 
 PAPER = Settings()
@@ -197,6 +229,7 @@ DEMO = Settings(
     ),
     enhancement=Enhancement(
         width=16,
+        init_std=0.06,  # with 0.02 the network is blind to its input at first; larger ones ripple
         downscale=2,  # at full size the map of such small images ripples at borders
         max_illumination=2.0,  # far above 1 it darkens highlights instead of lifting shadows
         learning_rate=7e-4,
@@ -204,8 +237,8 @@ DEMO = Settings(
         identity_weight=12.0,
         view_scale=0.6,  # random views keep the results free of patterns that please one view only
         views=2,
-        warmup_iterations=30,
-        iterations=120,
+        warmup_iterations=15,
+        iterations=60,
         extend_above=INFINITE,
     ),
     refinement=Refinement(
@@ -216,6 +249,13 @@ DEMO = Settings(
         extend_above=INFINITE,
     ),
     evaluation=Evaluation(metrics=("psnr", "ssim", "entropy", "piqe")),
+    studies=Studies(
+        changes=(  # a quarter of a minute on one core for each variant and seed
+            *("data.train_size=96", "data.embedded_images=96", "data.embedded_pairs=16", "prompts.size=64"),
+            *("enhancement.warmup_iterations=10", "enhancement.iterations=50", "refinement.tuning_iterations=10"),
+        ),
+        backbones=("tiny",),
+    ),
 )
 
 # Seconds, for tests: too short to learn anything.
@@ -227,6 +267,7 @@ SMOKE = replace(
     enhancement=replace(DEMO.enhancement, width=8, batch_size=2, warmup_iterations=4, iterations=4, look_every=2),
     refinement=replace(DEMO.refinement, iterations=3, tuning_iterations=3, batch_size=2),
     evaluation=replace(DEMO.evaluation, metrics=("psnr", "ssim", "entropy"), gammas=(0.5, 1.0)),
+    studies=replace(DEMO.studies, seeds=(0,), changes=("data.train_size=48",), rounds=1, progress_rounds=2),
 )
 
 PROFILES = {"demo": DEMO, "smoke": SMOKE, "paper": PAPER}
@@ -251,7 +292,7 @@ def profile(name: str, overrides: Mapping[str, Any] | None = None) -> Settings:
         raise CliplitError(f"unknown profile '{name}'; valid: {', '.join(PROFILES)}")
     settings = PROFILES[name]
     for key, value in (overrides or {}).items():
-        settings = _override(settings, key, value)
+        settings = override(settings, key, value)
     return settings
 
 
@@ -314,7 +355,7 @@ def from_json(stored: Mapping[str, Any]) -> Settings:
     for group, values in stored.items():
         for leaf, value in values.items() if isinstance(values, Mapping) else [(None, values)]:
             key = f"{group}.{leaf}" if leaf else group
-            settings = settings if key == "profile" else _override(settings, key, value)
+            settings = settings if key == "profile" else override(settings, key, value)
     return settings
 
 
@@ -324,7 +365,8 @@ def _plain(value: Any) -> Any:
     return "inf" if value == INFINITE else value
 
 
-def _override(settings: Settings, key: str, value: Any) -> Settings:
+def override(settings: Settings, key: str, value: Any) -> Settings:
+    """Settings with one of them changed, by its dotted name; see `profile`."""
     valid = [name for name in flatten(settings) if name != "profile"]
     if key not in valid:
         near = difflib.get_close_matches(key, valid, n=3, cutoff=0.5)

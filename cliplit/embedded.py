@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from cliplit.checks import CliplitError
 from cliplit.config import Settings
 from cliplit.images import read_image
 from cliplit.relight import backlit
@@ -24,11 +25,17 @@ PHOTOS = {
     "grace_hopper": (MATPLOTLIB, "grace_hopper.jpg", "US Navy, public domain"),
     "motorcycle": (SKIMAGE, "motorcycle_left.png", "Middlebury stereo data set, CC0"),
 }
-BACKLIT, WELL_LIT, TEST = ("motorcycle", "coffee"), ("grace_hopper",), ("chelsea", "astronaut")
+BACKLIT, TEST = ("motorcycle", "coffee"), ("chelsea", "astronaut")
 
 
 def photo(name: str) -> Tensor:
-    """An embedded photo (3, H, W) in [0, 1]."""
+    """An embedded photo (3, H, W) in [0, 1].
+
+    Raises:
+        CliplitError: no such photo.
+    """
+    if name not in PHOTOS:
+        raise CliplitError(f"no embedded photo '{name}'; there are {', '.join(PHOTOS)}")
     folder, file, _ = PHOTOS[name]
     package, _, inside = folder.partition("/")
     return read_image(Path(find_spec(package).submodule_search_locations[0]) / inside / file)
@@ -57,11 +64,11 @@ def crops(names: tuple[str, ...], count: int, size: int, smallest: float, *keys:
 
 
 def training_images(settings: Settings) -> tuple[Tensor, Tensor]:
-    """Backlit and well-lit images (N, 3, S, S) of different photos."""
+    """Backlit and well-lit images (N, 3, S, S), of different photos unless the settings say otherwise."""
     data, seed = settings.data, settings.seed
     options = (data.embedded_images, data.train_size, data.embedded_crop, seed)
     dark = backlit(crops(BACKLIT, *options, "backlit"), generator("backlit", seed), settings.backlight)
-    return dark, crops(WELL_LIT, *options, "well-lit")
+    return dark, crops(data.embedded_well_lit, *options, "well-lit")[: data.well_lit_images or None]
 
 
 def test_pairs(settings: Settings) -> tuple[Tensor, Tensor]:

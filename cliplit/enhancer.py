@@ -77,15 +77,15 @@ class Enhancer(nn.Module):
         self.ResidualBlock6 = ResidualBlock(width)
         self.cond_add1 = nn.Conv2d(width, 1, 3)
 
-    def initialize(self, seed: int) -> "Enhancer":
-        """Draw every convolution's weights from N(0, 0.02), biases uniformly as PyTorch does (released train.py).
+    def initialize(self, seed: int, std: float = 0.02) -> "Enhancer":
+        """Draw every convolution's weights from N(0, std), biases uniformly as PyTorch does (released train.py: 0.02).
 
         Unbounded, about half of the seeds start dead, below the last ReLU; hence the guard of the warm-up.
         """
         generator = torch.Generator().manual_seed(seed)
         for layer in self.modules():
             if isinstance(layer, nn.Conv2d):
-                nn.init.normal_(layer.weight, 0.0, 0.02, generator=generator)
+                nn.init.normal_(layer.weight, 0.0, std, generator=generator)
                 if layer.bias is not None:
                     bound = layer.weight[0].numel() ** -0.5
                     nn.init.uniform_(layer.bias, -bound, bound, generator=generator)

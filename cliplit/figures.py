@@ -104,7 +104,7 @@ class Picture:
         return self.path.read_bytes(), size
 
 
-def _saved(name: str) -> Callable:
+def saved(name: str) -> Callable:
     """Decorator: draw in this file's style and save as <run>/figures/<name>; `{0}` is the argument after the run."""
 
     def decorate(draw: Callable[..., Figure]) -> Callable[..., Picture]:
@@ -129,23 +129,23 @@ def _saved(name: str) -> Callable:
 # ---- 00: data ----
 
 
-@_saved("00_training_images.jpg")
+@saved("00_training_images.jpg")
 def training_grid(run: Run, count: int = 8) -> Figure:
     """Backlit and well-lit training images: unpaired, of different scenes."""
     backlit, well_lit = training_images(run)
     rows = [list(side[_valid(range(count), side)]) for side in (backlit, well_lit)]
-    return _mosaic(rows, row_labels=["backlit", "well-lit"])
+    return mosaic(rows, row_labels=["backlit", "well-lit"])
 
 
-@_saved("00_test_pairs.jpg")
+@saved("00_test_pairs.jpg")
 def test_grid(run: Run, count: int = 8) -> Figure:
     """Test images and, where there are any, their references."""
     tests = test_images(run)[:count]
     rows, labels = _with_references([[test.backlit for test in tests]], ["input"], tests)
-    return _mosaic(rows, row_labels=labels)
+    return mosaic(rows, row_labels=labels)
 
 
-@_saved("00_severity_levels.jpg")
+@saved("00_severity_levels.jpg")
 def severity_levels(run: Run, count: int = 6) -> Figure:
     """Well-lit images of the run and the degrees of backlight that `cliplit data synthesize` simulates on them."""
     tests = test_images(run)
@@ -157,13 +157,13 @@ def severity_levels(run: Run, count: int = 6) -> Figure:
     rows = {"as taken": photos}
     for level in SEVERITIES:
         rows[level] = [relight_photo(photo, str(n), level, run.settings.seed)[0] for n, photo in enumerate(photos)]
-    return _mosaic(list(rows.values()), row_labels=list(rows))
+    return mosaic(list(rows.values()), row_labels=list(rows))
 
 
 # ---- 01: prompt initialization ----
 
 
-@_saved("01_prompt_separation.png")
+@saved("01_prompt_separation.png")
 def prompt_separation(run: Run) -> Figure:
     """P(backlit) of training images with the pair before and after learning, and the training curves."""
     figure = Figure(figsize=(WIDTH, 2.5), dpi=DPI, layout="constrained")
@@ -214,7 +214,7 @@ def _score_axis(scores: dict[int, dict[str, Tensor]]) -> dict[str, object]:
 # ---- 02: enhancer training ----
 
 
-@_saved("02_training_curves.png")
+@saved("02_training_curves.png")
 def enhancer_curves(run: Run) -> Figure:
     """Warm-up (identity loss, and how near the results are to the inputs) and the terms of the initial training."""
     options, warmup, initial = run.settings.enhancement, training_log(run, "warmup"), training_log(run, "enhancer0")
@@ -241,9 +241,9 @@ def illumination(run: Run, k: int = 0, images: Sequence[int] = range(6)) -> Pict
     return _illumination(run, stage_name(k), f"enhancer{k}", images)
 
 
-@_saved("02_illumination_{0}.jpg")
+@saved("02_illumination_{0}.jpg")
 def _illumination(run: Run, label: str, stage: str, images: Sequence[int]) -> Figure:
-    tests, device = _tests(run, images), pick_device(run.settings)
+    tests, device = some_tests(run, images), pick_device(run.settings)
     network = load_enhancer(run.folder(stage) / "enhancer.safetensors").to(device)
     with torch.no_grad():
         maps = [network(test.backlit[None].to(device))[0].cpu() for test in tests]
@@ -251,7 +251,7 @@ def _illumination(run: Run, label: str, stage: str, images: Sequence[int]) -> Fi
     top = max(1.0, max(light.max().item() for light in maps))
     scale = ScalarMappable(Normalize(0, top), "viridis")
     coloured = [torch.from_numpy(scale.to_rgba(light[0].numpy())[..., :3]).movedim(-1, 0) for light in maps]
-    figure = _mosaic(
+    figure = mosaic(
         [[test.backlit for test in tests], coloured, results],
         row_labels=["input", "÷ illumination", f"= result, {label}"],
         right=0.55,
@@ -267,12 +267,12 @@ def _illumination(run: Run, label: str, stage: str, images: Sequence[int]) -> Fi
 # ---- 03: rounds ----
 
 
-@_saved("03_scores.png")
+@saved("03_scores.png")
 def score_rounds(run: Run) -> Figure:
     """How P(backlit) of backlit images, results and well-lit images moves over the rounds."""
     rounds = list(range(run.settings.refinement.rounds + 1))
     scores = analysis.prompt_scores(run, rounds)
-    shown = _evenly(rounds, 4)
+    shown = evenly(rounds, 4)
     figure = Figure(figsize=(WIDTH, 4.7), dpi=DPI, layout="constrained")
     upper, lower = figure.add_gridspec(2, 1, height_ratios=(1.12, 1), hspace=0.1)
     panels = upper.subgridspec(1, len(shown)).subplots(sharey=True, squeeze=False)[0]
@@ -291,7 +291,7 @@ def score_rounds(run: Run) -> Figure:
 def _violins(axes: Axes, groups: dict[str, Tensor]) -> None:
     for place, (label, values) in enumerate(groups.items()):
         body = axes.violinplot(values.numpy(), [place], widths=0.85, showextrema=False, points=200)["bodies"][0]
-        body.set(facecolor=_colour(label), edgecolor=_colour(label), alpha=0.55, linewidth=0.8)
+        body.set(facecolor=colour_of(label), edgecolor=colour_of(label), alpha=0.55, linewidth=0.8)
         axes.plot(place, values.mean(), "o", color="white", markeredgecolor=INK, markeredgewidth=0.9, markersize=4)
     axes.set_xticks(range(len(groups)), groups, rotation=30, ha="right", rotation_mode="anchor")
     axes.grid(False, axis="x")
@@ -309,7 +309,7 @@ def _score_means(axes: Axes, scores: dict[int, dict[str, Tensor]]) -> None:
         axes.plot(list(values), list(values.values()), "o-", color=colour, markersize=3.5, label=label)
     axes.set_title("Mean in each round", pad=HIGH)
     axes.set(xlabel="prompts of round", ylabel=SCORE, **_score_axis(scores))
-    axes.set_xticks(_evenly(list(scores), 8))
+    axes.set_xticks(evenly(list(scores), 8))
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.22), ncol=2, fontsize=7, columnspacing=1, handletextpad=0.5)
 
 
@@ -323,7 +323,7 @@ def _refinement_curves(axes: Axes, run: Run, rounds: Iterable[int]) -> None:
         labels = {"score_backlit": BACKLIT, "score_well_lit": WELL_LIT}
         labels |= {f"score_enhancer{j}": stage_name(j) for j in range(max(0, k - 2), k)}
         for column, label in labels.items():
-            _curve(axes, start + log["iteration"], log[column], _colour(label), raw=False)
+            _curve(axes, start + log["iteration"], log[column], colour_of(label), raw=False)
         start = _round_end(axes, start + len(log), f"round {k}", len(log))
     axes.set_title("Refining the prompts", pad=HIGH)
     axes.set(xlabel="iteration", **UNIT)
@@ -333,7 +333,7 @@ def _tuning_curves(axes: Axes, run: Run, rounds: Iterable[int]) -> None:
     start = 0
     for k in rounds:
         log = training_log(run, f"enhancer{k}")
-        _curve(axes, start + log["iteration"], log["clip_enhance"], _colour(stage_name(k)))
+        _curve(axes, start + log["iteration"], log["clip_enhance"], colour_of(stage_name(k)))
         start = _round_end(axes, start + len(log), str(k) if k else "initial", len(log))
     axes.set_title("Training the network, by round", pad=HIGH)
     axes.set(xlabel="iteration", **(UNIT if is_refined(run.settings.guidance.kind) else {"ylabel": "guidance loss"}))
@@ -347,30 +347,30 @@ def _round_end(axes: Axes, end: int, label: str, length: int) -> int:
     return end
 
 
-@_saved("03_rounds.jpg")
+@saved("03_rounds.jpg")
 def rounds_strip(run: Run, images: Sequence[int] = range(3)) -> Figure:
     """The same test images after every round."""
-    tests = _tests(run, images)
+    tests = some_tests(run, images)
     stages = {"warmup": "warmup"} | {stage_name(k): f"enhancer{k}" for k in range(run.settings.refinement.rounds + 1)}
     columns = {"input": [test.backlit for test in tests]}
-    columns |= {label: _results(run, stages[label], tests) for label in _evenly(list(stages), MOST)}
+    columns |= {label: results_of(run, stages[label], tests) for label in evenly(list(stages), MOST)}
     return _strip(columns, tests)
 
 
 # ---- 04: evaluation ----
 
 
-@_saved("04_comparison.jpg")
+@saved("04_comparison.jpg")
 def comparison_strip(run: Run, images: Sequence[int] = range(3)) -> Figure:
     """The same test images: input, simple baselines, networks, control, other methods, reference."""
     tests = test_images(run)
     images = _valid(images, tests)
     columns, rounds = enhanced_tests(run, images), range(run.settings.refinement.rounds + 1)
-    left_out = {"warmup"} | {stage_name(k) for k in set(rounds) - set(_evenly(list(rounds), 3))}
+    left_out = {"warmup"} | {stage_name(k) for k in set(rounds) - set(evenly(list(rounds), 3))}
     return _strip({label: row for label, row in columns.items() if label not in left_out}, [tests[n] for n in images])
 
 
-@_saved("04_quality.png")
+@saved("04_quality.png")
 def quality(run: Run) -> Figure:
     """Two scores of every test image in every stage, and what the last network changes for each image."""
     scores = evaluate(run)
@@ -385,9 +385,11 @@ def quality(run: Run) -> Figure:
     wide = scores.pivot(index="image", columns="stage", values=metrics[0])
     gain = (wide[last] - wide["input"]).dropna().sort_values(ascending=False)
     better = (gain > 0).sum()
-    panels[-1].bar(range(len(gain)), gain, width=0.85, color=[_colour(last) if value > 0 else WRONG for value in gain])
+    panels[-1].bar(
+        range(len(gain)), gain, width=0.85, color=[colour_of(last) if value > 0 else WRONG for value in gain]
+    )
     panels[-1].axhline(0, color=INK, linewidth=0.8)
-    panels[-1].set(title=f"{_metric(metrics[0])}: {last} minus input", xticks=[])
+    panels[-1].set(title=f"{metric_name(metrics[0])}: {last} minus input", xticks=[])
     panels[-1].set_xlabel(f"test images, sorted: higher in {better} of {len(gain)}")
     panels[-1].grid(False, axis="x")
     return figure
@@ -396,20 +398,20 @@ def quality(run: Run) -> Figure:
 def _stage_points(axes: Axes, scores: pd.DataFrame, metric: str) -> None:
     stages = list(scores["stage"].unique())
     rounds = [stage for stage in stages if stage.startswith("round")]
-    shown = [stage for stage in stages if stage not in rounds or stage in _evenly(rounds, MOST)]
+    shown = [stage for stage in stages if stage not in rounds or stage in evenly(rounds, MOST)]
     for place, stage in enumerate(shown):
         values = scores.loc[scores["stage"] == stage, metric].dropna().to_numpy()
         jitter = (np.arange(len(values)) * 0.618 % 1 - 0.5) * 0.55
-        axes.plot(place + jitter, values, "o", color=_colour(stage), markersize=2.6, markeredgewidth=0, alpha=0.45)
-        axes.hlines(values.mean(), place - 0.36, place + 0.36, color=_darker(_colour(stage)), linewidth=2.2, zorder=3)
+        axes.plot(place + jitter, values, "o", color=colour_of(stage), markersize=2.6, markeredgewidth=0, alpha=0.45)
+        axes.hlines(values.mean(), place - 0.36, place + 0.36, color=_darker(colour_of(stage)), linewidth=2.2, zorder=3)
     start = scores.loc[scores["stage"] == "input", metric].mean()
     axes.axhline(start, color=DARK, linewidth=0.8, linestyle=(0, (3, 2)), zorder=1)
     axes.set_xticks(range(len(shown)), shown, rotation=35, ha="right", rotation_mode="anchor")
-    axes.set_title(_metric(metric))
+    axes.set_title(metric_name(metric))
     axes.grid(False, axis="x")
 
 
-@_saved("04_differences.png")
+@saved("04_differences.png")
 def differences(run: Run) -> Figure:
     """Paired differences to the inputs with confidence intervals over the test images, one panel per metric.
 
@@ -423,17 +425,17 @@ def differences(run: Run) -> Figure:
     for n, (axes, metric) in enumerate(zip(figure.subplots(1, len(metrics), squeeze=False)[0], metrics)):
         rows = table[table["metric"] == metric]
         for place, (_, row) in enumerate(rows.iterrows()):
-            axes.hlines(place, row["low"], row["high"], color=_darker(_colour(row["stage"])), linewidth=2)
-            axes.plot(row["difference"], place, "o", color=_colour(row["stage"]), markersize=5)
+            axes.hlines(place, row["low"], row["high"], color=_darker(colour_of(row["stage"])), linewidth=2)
+            axes.plot(row["difference"], place, "o", color=colour_of(row["stage"]), markersize=5)
         axes.axvline(0, color=INK, linewidth=0.8)
         axes.set_yticks(range(len(rows)), rows["stage"] if n == 0 else [])
         axes.invert_yaxis()
-        axes.set_title(f"{_metric(metric)}: minus input")
+        axes.set_title(f"{metric_name(metric)}: minus input")
         axes.grid(False, axis="y")
     return figure
 
 
-@_saved("04_metrics.png")
+@saved("04_metrics.png")
 def metric_against_metric(run: Run, pairs: Sequence[tuple[str, str]] = ()) -> Figure:
     """Do metrics agree? Every test image in every stage but the control by two metrics, with their rank correlation.
 
@@ -447,8 +449,8 @@ def metric_against_metric(run: Run, pairs: Sequence[tuple[str, str]] = ()) -> Fi
     panels = figure.subplots(1, max(1, len(pairs)), squeeze=False)[0]
     for axes, (x, y) in zip(panels, pairs):
         for stage, rows in scores.groupby("stage", sort=False):
-            axes.plot(rows[x], rows[y], "o", color=_colour(stage), markersize=2.6, markeredgewidth=0, alpha=0.5)
-            mark = {"color": _colour(stage), "markersize": 7, "markeredgecolor": "white", "markeredgewidth": 0.8}
+            axes.plot(rows[x], rows[y], "o", color=colour_of(stage), markersize=2.6, markeredgewidth=0, alpha=0.5)
+            mark = {"color": colour_of(stage), "markersize": 7, "markeredgecolor": "white", "markeredgewidth": 0.8}
             axes.plot(rows[x].mean(), rows[y].mean(), "o", label=stage, zorder=3, **mark)
         agreement = scores[x].rank().corr(scores[y].rank())
         axes.set(xlabel=_directed(x), ylabel=_directed(y), title=f"rank correlation {agreement:.2f}")
@@ -459,27 +461,27 @@ def metric_against_metric(run: Run, pairs: Sequence[tuple[str, str]] = ()) -> Fi
 
 def _directed(metric: str) -> str:
     """Name of a metric with an arrow to where better is."""
-    return f"{_metric(metric)} {'←' if catalogue()[metric].lower_better else '→'} better"
+    return f"{metric_name(metric)} {'←' if catalogue()[metric].lower_better else '→'} better"
 
 
-@_saved("hero.jpg")
+@saved("hero.jpg")
 def hero(run: Run, images: Sequence[int] = range(5)) -> Figure:
     """Before and after, for the README: test images, their results by the last network, and references."""
-    tests = _tests(run, images)
-    results = _results(run, f"enhancer{run.settings.refinement.rounds}", tests)
+    tests = some_tests(run, images)
+    results = results_of(run, f"enhancer{run.settings.refinement.rounds}", tests)
     rows, labels = _with_references([[test.backlit for test in tests], results], ["backlit input", "result"], tests)
-    return _mosaic(rows, row_labels=labels)
+    return mosaic(rows, row_labels=labels)
 
 
 # ---- helpers ----
 
 
-def _tests(run: Run, images: Sequence[int]) -> list[TestImage]:
+def some_tests(run: Run, images: Sequence[int]) -> list[TestImage]:
     tests = test_images(run)
     return [tests[n] for n in _valid(images, tests)]
 
 
-def _results(run: Run, stage: str, tests: list[TestImage]) -> list[Tensor]:
+def results_of(run: Run, stage: str, tests: list[TestImage]) -> list[Tensor]:
     network = load_enhancer(run.folder(stage) / "enhancer.safetensors").to(pick_device(run.settings))
     return [enhance_rounded(network, test.backlit) for test in tests]
 
@@ -497,10 +499,10 @@ def _with_references(lists: list[list[Tensor]], labels: list[str], tests: list[T
 
 def _strip(columns: dict[str, list[Tensor]], tests: list[TestImage]) -> Figure:
     lists, labels = _with_references(list(columns.values()), list(columns), tests)
-    return _mosaic([list(row) for row in zip(*lists)], column_labels=labels)
+    return mosaic([list(row) for row in zip(*lists)], column_labels=labels)
 
 
-def _mosaic(
+def mosaic(
     rows: list[list[Tensor]], row_labels: Sequence[str] = (), column_labels: Sequence[str] = (), right: float = 0.0
 ) -> Figure:
     """Images (3, H, W) in rows and columns, all in cells of the first one's shape.
@@ -555,7 +557,7 @@ def _curve(axes: Axes, x: pd.Series, y: pd.Series, colour: str, label: str | Non
     axes.plot(x, y.rolling(max(1, len(y) // 20), min_periods=1).mean(), color=colour, label=label)
 
 
-def _colour(label: str) -> str | tuple[float, ...]:
+def colour_of(label: str) -> str | tuple[float, ...]:
     """Colour of a kind of image or stage; results darken with the rounds."""
     if label in FIXED:
         return FIXED[label]
@@ -570,11 +572,11 @@ def _darker(colour) -> tuple[float, ...]:
     return tuple(0.7 * value for value in mpl.colors.to_rgb(colour))
 
 
-def _metric(name: str) -> str:
+def metric_name(name: str) -> str:
     return {"psnr": "PSNR, dB", "ssim": "SSIM"}.get(name, name.upper())
 
 
-def _evenly(items: list, most: int) -> list:
+def evenly(items: list, most: int) -> list:
     """Up to `most` items in order, evenly spaced, the first and the last among them."""
     if len(items) <= most:
         return items

@@ -1,6 +1,10 @@
 """From per-image scores to tables in the paper's layout, as data and as text. Importing it does not import torch."""
 
+from pathlib import Path
+
 import pandas as pd
+
+from cliplit.runs import write_text
 
 
 def summary(scores: pd.DataFrame, by: str) -> pd.DataFrame:
@@ -70,6 +74,15 @@ def latex(table: pd.DataFrame) -> str:
         r"\end{tabular}",
     ]
     return "\n".join(lines) + "\n"
+
+
+def write_table(table: pd.DataFrame, shown: pd.DataFrame, folder: Path, name: str) -> list[Path]:
+    """Write a table as NAME.csv, and as `shown` to readers in NAME.md and NAME.tex; returns the paths."""
+    texts = {"csv": table.to_csv(index=False, float_format="%.4f", lineterminator="\n")}
+    texts |= {"md": markdown(shown), "tex": latex(shown)}
+    for suffix, text in texts.items():
+        write_text(text, folder / f"{name}.{suffix}")
+    return [folder / f"{name}.{suffix}" for suffix in texts]
 
 
 def _escape(text: str) -> str:

@@ -13,11 +13,13 @@ import cliplit
 from cliplit.checks import CliplitError
 from cliplit.config import overrides
 from cliplit.runs import Run, read_json, sha256, write_json
+from cliplit.studies import every_study
 
 RESULTS = ("figures", "tables")  # what notebooks write beside the stages
+STUDIES = 5  # notebooks from this number on are studies: many trainings, only on demand
 
 
-def reproduce(run: Run, notebooks: Path | None = None, force: bool = False) -> list[Path]:
+def reproduce(run: Run, notebooks: Path | None = None, force: bool = False, studies: bool = False) -> list[Path]:
     """Execute the notebooks of a run in numeric order, from the first one that is out of date.
 
     A notebook is up to date while its source, its parameters, the version of cliplit, its stages and its results
@@ -26,13 +28,15 @@ def reproduce(run: Run, notebooks: Path | None = None, force: bool = False) -> l
     Args:
         notebooks: their folder; by default that of the checkout or of the installed package.
         force: build all stages anew and execute everything.
+        studies: also the studies, notebooks from 05 on.
     Returns:
         The executed copies; none if everything is up to date.
     Raises:
         CliplitError: no notebooks, parameters they do not have, inputs that are not there, or a cell that failed.
     """
-    sources = list_notebooks(notebooks or notebooks_folder())
-    if (run.path / "notebooks").resolve() == sources[0].parent.resolve():
+    every = list_notebooks(notebooks or notebooks_folder())
+    sources = [source for source in every if studies or _number(source) < STUDIES]
+    if (run.path / "notebooks").resolve() == every[0].parent.resolve():
         raise CliplitError(f"{run.path}: executed copies would replace the notebooks; choose another one with --run")
     pending = sources if force else _pending(sources, run)
     if pending:
@@ -46,7 +50,7 @@ def reproduce(run: Run, notebooks: Path | None = None, force: bool = False) -> l
 
 
 def publish(run: Run, target: Path) -> list[Path]:
-    """Copy what is worth keeping of a run: figures, executed notebooks (without absolute paths), manifest.
+    """Copy what is worth keeping of a run: figures, tables of studies, executed notebooks, manifest; no absolute paths.
 
     Raises:
         CliplitError: the run is not finished.
@@ -57,6 +61,7 @@ def publish(run: Run, target: Path) -> list[Path]:
     if (target / "notebooks").resolve() == notebooks_folder().resolve():
         raise CliplitError(f"{target}: executed copies would replace the notebooks; choose another folder")
     files = [run.path / "manifest.json", *run.path.glob("figures/[!.]*"), *run.path.glob("notebooks/*.ipynb")]
+    files += [table for study in every_study(run.settings) for table in run.path.glob(f"tables/{study}.*")]
     copies = [target / file.relative_to(run.path) for file in sorted(files)]
     for file, copy in zip(sorted(files), copies):
         copy.parent.mkdir(parents=True, exist_ok=True)
@@ -81,7 +86,11 @@ def list_notebooks(folder: Path) -> list[Path]:
     found = [path for path in folder.glob("*.ipynb") if re.match(r"\d+_", path.name)]
     if not found:
         raise CliplitError(f"{folder}: no numbered notebooks here (00_name.ipynb ...)")
-    return sorted(found, key=lambda path: (int(path.name.split("_")[0]), path.name))
+    return sorted(found, key=lambda path: (_number(path), path.name))
+
+
+def _number(notebook: Path) -> int:
+    return int(notebook.name.split("_")[0])
 
 
 def parameters(run: Run) -> dict[str, Any]:

@@ -130,17 +130,18 @@ class Run:
         """Names of the stages that are current, in the order of the plan, where each comes after what it needs."""
         found: list[str] = []
         for stage in self.plan.values():
-            if all(need in found for need in stage.needs) and self._matches(stage.name):
+            if all(need in found for need in stage.needs) and self.fits(stage.name, self.path / stage.name):
                 found.append(stage.name)
         return found
 
-    def _matches(self, stage: str) -> bool:
-        record = read_json(self.path / stage / "stage.json")
+    def fits(self, stage: str, folder: Path) -> bool:
+        """Whether a folder has the stage's outputs, made from these settings and these builds of what it needs."""
+        record = read_json(folder / "stage.json")
         return bool(
             record
             and record["settings"] == self._settings_of(stage)
             and record["needs"] == {need: self._build(need) for need in self.plan[stage].needs}
-            and all(_size(self.path / stage / name) == size for name, (size, _) in record["outputs"].items())
+            and all(_size(folder / name) == size for name, (size, _) in record["outputs"].items())
         )
 
     def build(self, stage: str, make: Callable[[Path], None]) -> Path:

@@ -8,7 +8,7 @@ import cliplit
 from cliplit.checks import CliplitError
 from cliplit.config import flatten
 from cliplit.evaluation import evaluate
-from cliplit.layout import latex, markdown, score_columns, summary, with_intervals, with_spread
+from cliplit.layout import score_columns, summary, with_intervals, with_spread, write_table
 from cliplit.runs import Run, read_json, write_text
 from cliplit.statistics import differences
 
@@ -80,12 +80,7 @@ def write_tables(runs: list[Run], folder: str | Path) -> list[Path]:
     tables |= {f"paper_{name}": table for name, table in paper_tables(runs).items()}
     written = []
     for name, table in tables.items():
-        texts = {"csv": table.to_csv(index=False, float_format="%.4f", lineterminator="\n")}
-        shown = SHOWN.get(name, lambda same: same)(table)
-        texts |= {"md": markdown(shown), "tex": latex(shown)}
-        for suffix, text in texts.items():
-            written.append(Path(folder) / f"{name}.{suffix}")
-            write_text(text, written[-1])
+        written += write_table(table, SHOWN.get(name, lambda same: same)(table), Path(folder), name)
     return written
 
 

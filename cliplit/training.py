@@ -104,7 +104,7 @@ def warm_up(run: Run) -> Enhancer:
                 if attempts > options.guard_attempts:
                     raise CliplitError(f"{folder}: {attempts} seeds in a row stayed below {options.guard_psnr} dB PSNR")
                 loop.memory = {"started": iteration + 1, "attempts": attempts}
-                enhancer.initialize(settings.seed + attempts)
+                enhancer.initialize(settings.seed + attempts, options.init_std)
                 loop.optimizer = _network_adam(enhancer, options)
                 loop.extend(options.guard_after)
         _save_network(enhancer, loop, folder, run)
@@ -222,7 +222,9 @@ def _load(name: str, settings: Settings, device: torch.device | str) -> ClipBack
 def new_enhancer(settings: Settings) -> Enhancer:
     """An untrained network."""
     options = settings.enhancement
-    return Enhancer(options.width, options.downscale, options.max_illumination).initialize(settings.seed)
+    return Enhancer(options.width, options.downscale, options.max_illumination).initialize(
+        settings.seed, options.init_std
+    )
 
 
 def _guidance_terms(

@@ -7,7 +7,7 @@ from PIL import Image
 
 from cliplit import data, embedded
 from cliplit.checks import CliplitError
-from cliplit.config import SMOKE
+from cliplit.config import SMOKE, Data
 from cliplit.data import prepare_data, training_images
 from cliplit.files import list_images
 from cliplit.images import read_image, write_image
@@ -177,8 +177,8 @@ def test_one_training_folder_alone(folders, tmp_path):
 
 
 def test_embedded_photos_for_training_and_test_differ():
-    assert not set(embedded.TEST) & {*embedded.BACKLIT, *embedded.WELL_LIT}
-    assert not set(embedded.BACKLIT) & set(embedded.WELL_LIT)
+    assert not set(embedded.TEST) & {*embedded.BACKLIT, *Data().embedded_well_lit}
+    assert not set(embedded.BACKLIT) & set(Data().embedded_well_lit)
 
 
 def test_embedded_images_are_darker_where_backlit_and_the_same_every_time():

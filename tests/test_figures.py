@@ -83,12 +83,12 @@ def test_images_of_any_shape_fit_their_cells():
     wide, tall = torch.rand(3, 20, 200), torch.rand(3, 200, 20)
     assert figures._resized(wide, 100, 80).shape == (10, 100, 3)
     assert figures._resized(tall, 100, 80).shape == (80, 8, 3)
-    assert len(figures._mosaic([[wide, tall], [tall]], ["a", "b"]).axes) == 3
+    assert len(figures.mosaic([[wide, tall], [tall]], ["a", "b"]).axes) == 3
 
 
 def test_long_runs_show_first_and_last_round():
-    assert figures._evenly(list(range(15)), 4) == [0, 5, 9, 14]
-    assert figures._evenly([1, 2], 4) == [1, 2]
+    assert figures.evenly(list(range(15)), 4) == [0, 5, 9, 14]
+    assert figures.evenly([1, 2], 4) == [1, 2]
 
 
 def test_prompt_scores(trained):

@@ -85,7 +85,7 @@ def test_a_killed_run_goes_on_to_the_same_bytes(trained, tmp_path, monkeypatch, 
 def test_guard_starts_the_warm_up_anew_and_gives_up_in_the_end(tmp_path, monkeypatch):
     """Every seed starts dead here: no light below the last ReLU, white results, no gradient."""
     initialize = Enhancer.initialize
-    monkeypatch.setattr(Enhancer, "initialize", lambda self, seed: dead(initialize(self, seed)))
+    monkeypatch.setattr(Enhancer, "initialize", lambda self, *args: dead(initialize(self, *args)))
     overrides = {
         "enhancement.max_illumination": "inf",
         "enhancement.warmup_iterations": 20,

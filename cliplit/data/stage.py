@@ -1,7 +1,7 @@
 """The data of a run: training images at training size, test images, and a record of where they come from."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +87,8 @@ def _prepare(run: Run, folder: Path) -> None:
         record = {"source": "folders", "training": {}, "licences": {}, "skipped": []}
         for side in SIDES:
             images, target = chosen[f"train_{side}"], folder / f"{side}.npy"
+            if side == "well_lit" and data.well_lit_images:
+                images = replace(images, files=images.files[: data.well_lit_images])
             record["training"][side] = _from_files(images, data, target, record["skipped"])
     else:
         record = _from_embedded(run, folder)
@@ -111,16 +113,13 @@ def _from_files(source: Images, data: Data, target: Path, skipped: list[str]) ->
 def _from_embedded(run: Run, folder: Path) -> dict[str, Any]:
     data = run.settings.data
     sides = embedded.training_images(run.settings)
-    names = {"backlit": embedded.BACKLIT, "well_lit": embedded.WELL_LIT}
+    names = {"backlit": embedded.BACKLIT, "well_lit": data.embedded_well_lit}
+    training = {}
     for side, images in zip(SIDES, sides):
         _save_array(images, folder / f"{side}.npy")
-    licences = {
-        name: embedded.PHOTOS[name][2] for name in sorted({*embedded.BACKLIT, *embedded.WELL_LIT, *embedded.TEST})
-    }
-    training = {
-        side: [{"name": f"crop {n} of {names[side][n % len(names[side])]}"} for n in range(data.embedded_images)]
-        for side in SIDES
-    }
+        training[side] = [{"name": f"crop {n} of {names[side][n % len(names[side])]}"} for n in range(len(images))]
+    used = sorted({*embedded.BACKLIT, *data.embedded_well_lit, *embedded.TEST})
+    licences = {name: embedded.PHOTOS[name][2] for name in used}
     return {"source": "embedded", "training": training, "licences": licences, "skipped": []}
 
 

@@ -35,6 +35,9 @@ class ResidualGuidance(Guidance):
     def loss(self, results: Seen) -> Tensor:
         return self.score(results).square().mean()
 
+    def direction(self) -> Tensor:
+        return self.residual
+
 
 def mean_direction(features: Tensor) -> Tensor:
     """Unit vector (D,) along the mean of the unit features of (N, D)."""

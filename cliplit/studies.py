@@ -1,0 +1,361 @@
+"""Studies: the paper's ablations and the guidances compared. A study is a table of variants; a variant is settings.
+
+Every variant is a run of its own for every seed, in <run>/studies/<digest of its settings>, so that variants which
+several studies have in common are trained once, finished ones are kept, and a table can be made of what is there.
+Each is trained on one thread, so that results do not depend on how many are trained at a time.
+"""
+
+import hashlib
+import json
+import multiprocessing
+import os
+import shutil
+import threading
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from cliplit.checks import CliplitError, one_line
+from cliplit.config import Settings, from_json, override, parse_overrides, to_json
+from cliplit.layout import with_spread, write_table
+from cliplit.runs import Run, read_json
+
+LAST = "last"
+
+
+@dataclass(frozen=True)
+class Variant:
+    """Settings that differ from the study's, and the stage that is looked at: initial, round1 ..., last."""
+
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    stage: str = LAST
+
+    def stage_of(self, cell: Run) -> str:
+        """The stage that is looked at in a run of this variant."""
+        rounds = cell.settings.refinement.rounds
+        return self.stage if self.stage != LAST else f"round{rounds}" if rounds else "initial"
+
+
+@dataclass(frozen=True)
+class Study:
+    """A question, and the variants that answer it; the first one is the method as it is."""
+
+    name: str
+    question: str
+    variants: Mapping[str, Variant]
+
+
+def ablations(settings: Settings) -> dict[str, Study]:
+    """The paper's ablations, for these settings."""
+    studies = (
+        _iterations(settings),
+        _training_data(settings),
+        _rivals(),
+        _identity(),
+        _prompts(settings),
+        _backbones(settings),
+    )
+    return {study.name: study for study in studies}
+
+
+def guidance_variants(settings: Settings) -> Study:
+    """The paper's guidance, RAVE's two, and none, with equally many iterations of the network.
+
+    Half of the iterations are the initial training, the others are divided into rounds, so that progress shows.
+    """
+    common, steps = _study_settings(settings), settings.studies.progress_rounds
+    total = common.enhancement.iterations + settings.studies.rounds * common.refinement.tuning_iterations
+    rounds = {
+        "enhancement.iterations": total - total // 2 // steps * steps,
+        "refinement.tuning_iterations": total // 2 // steps,
+        "refinement.rounds": steps,
+    }
+    kinds = {
+        "CLIP-LIT": {},
+        "CLIP-LIT-Latent": {"guidance.kind": "clip-lit-latent"},
+        "RAVE": {"guidance.kind": "rave"},
+        "RAVE, shifted by 15 tokens": {"guidance.kind": "rave", "guidance.rave_shift_tokens": 15},
+        "none": {"guidance.kind": "none"},
+    }
+    variants = {label: Variant(rounds | changes) for label, changes in kinds.items()}
+    return Study("guidance_variants", "Which guidance leads where, and how quickly?", variants)
+
+
+def every_study(settings: Settings) -> dict[str, Study]:
+    """All studies by name."""
+    variants = guidance_variants(settings)
+    return ablations(settings) | {variants.name: variants}
+
+
+def run_studies(run: Run, studies: Iterable[Study], jobs: int = 0) -> None:
+    """Train and evaluate what is missing of some studies.
+
+    Args:
+        jobs: runs trained at a time; 0: one per core on a CPU, one on a GPU.
+    Raises:
+        CliplitError: runs that failed (the others are done).
+    """
+    from tqdm import tqdm  # workers import it when it is switched off
+
+    cells = [cell for study in studies for label in study.variants for cell in study_runs(run, study, label)]
+    missing = [cell for cell in {cell.path: cell for cell in cells}.values() if not cell.is_current("evaluation")]
+    if not missing:
+        return
+    failures = []
+    workers = min(jobs or _usual_jobs(run.settings), len(missing))
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _prepare_worker) as pool:
+        futures = [pool.submit(_train, str(cell.path), to_json(cell.settings)) for cell in missing]
+        for future in tqdm(as_completed(futures), "studies", len(futures), unit="run", leave=False):
+            if error := future.exception():
+                failures.append(one_line(error))
+    if failures:
+        raise CliplitError(f"{run.path}: {len(failures)} of {len(missing)} runs failed; the first: {failures[0]}")
+
+
+def study_table(run: Run, study: Study) -> pd.DataFrame:
+    """Mean scores of every variant over test images and seeds, from the runs that are finished.
+
+    For every metric m: `m`, the mean; `m_std`, the standard deviation over images; `m_seed_std`, that of the seeds'
+    means; and `seeds`, how many there are.
+    """
+    from cliplit.tables import stages_table
+
+    rows = []
+    for label, variant in study.variants.items():
+        done = [cell for cell in study_runs(run, study, label) if cell.is_current("evaluation")]
+        if not done:
+            continue
+        table = stages_table(done).set_index("stage")
+        if not rows:
+            rows.append({"variant": "input"} | table.loc["input"].to_dict())
+        rows.append({"variant": label} | table.loc[variant.stage_of(done[0])].to_dict())
+    return pd.DataFrame(rows).astype({"images": int, "seeds": int} if rows else {})
+
+
+def findings(run: Run, study: Study) -> str:
+    """What the table of a study says about the method as it is against each other variant, in Markdown.
+
+    A difference counts if it is larger than both standard deviations over seeds together.
+    """
+    metric = run.settings.studies.metrics[0]
+    table = study_table(run, study).query("variant != 'input'").set_index("variant")
+    spread = table.get(f"{metric}_seed_std", pd.Series(0.0, table.index)).fillna(0)
+    (first, best), *others = table[metric].items()
+    if not others or table[metric].isna().any():
+        return "Nothing to compare."
+    groups: dict[str, list[str]] = {"better than": [], "worse than": [], "not told apart from": []}
+    for label, value in others:
+        difference = best - value
+        clear = abs(difference) > spread[first] + spread[label]
+        kind = "not told apart from" if not clear else "better than" if difference > 0 else "worse than"
+        groups[kind].append(f"{label} ({difference:+.2f})")
+    parts = [f"{kind} {', '.join(labels)}" for kind, labels in groups.items() if labels]
+    return f"By mean {metric.upper()} over {table['seeds'].min()} seeds, **{first}** is {'; '.join(parts)}."
+
+
+def reading(run: Run, study: Study, label: str, count: int = 8) -> pd.DataFrame:
+    """The words nearest to where the last guidance of a variant leads, its first seed; see `interpretation.reading`."""
+    from cliplit import interpretation
+    from cliplit.training import guidance_of, load_similarity
+
+    cell = study_runs(run, study, label)[0]
+    clip = load_similarity(cell.settings)
+    return interpretation.reading(clip, guidance_of(cell, cell.settings.refinement.rounds, clip), count)
+
+
+def study_runs(run: Run, study: Study, label: str) -> list[Run]:
+    """The runs of a variant, one for each seed; they need not be there yet."""
+    base = _study_settings(run.settings)
+    for name, value in study.variants[label].changes.items():
+        base = override(base, name, value)
+    cells = []
+    for seed in run.settings.studies.seeds:
+        settings = replace(base, seed=seed)
+        digest = hashlib.sha256(json.dumps(to_json(settings)).encode()).hexdigest()[:12]
+        cells.append(Run(run.path / "studies" / digest, settings))
+    return cells
+
+
+def progress(run: Run, study: Study) -> pd.DataFrame:
+    """The first metric after every stage of the network, from the runs that are finished.
+
+    Columns: variant, stage, iterations of the network after the warm-up, the metric's mean over images and seeds, and
+    `std`, the standard deviation of the seeds' means.
+    """
+    from cliplit.tables import stages_table
+
+    metric, rows = run.settings.studies.metrics[0], []
+    for label in study.variants:
+        done = [cell for cell in study_runs(run, study, label) if cell.is_current("evaluation")]
+        if not done:
+            continue
+        table, options, iterations = stages_table(done).set_index("stage"), done[0].settings, 0
+        stages = {"warmup": 0, "initial": options.enhancement.iterations}
+        stages |= {f"round{k}": options.refinement.tuning_iterations for k in range(1, options.refinement.rounds + 1)}
+        for stage, more in stages.items():
+            iterations += more
+            spread = table.loc[stage].get(f"{metric}_seed_std", 0.0)
+            values = {metric: table.loc[stage, metric], "std": spread}
+            rows.append({"variant": label, "stage": stage, "iterations": iterations} | values)
+    return pd.DataFrame(rows)
+
+
+def comparison(run: Run, study: Study) -> pd.DataFrame:
+    """The study's table with `iterations`: how many of the network it took to score as all guided variants do in the end.
+
+    That is the lowest of their last scores; `none` and variants that never reach it have no number.
+    """
+    table, course, metric = study_table(run, study), progress(run, study), run.settings.studies.metrics[0]
+    last = course.groupby("variant", sort=False)[metric].last()
+    goal = last.drop("none", errors="ignore").min()
+    reached = course[(course[metric] >= goal) & (course["iterations"] > 0)].groupby("variant")["iterations"].min()
+    return table.assign(iterations=table["variant"].map(reached))
+
+
+def seconds_of_training(run: Run, study: Study) -> pd.Series:
+    """Seconds that training took in every variant, without data and evaluation, mean over the finished seeds.
+
+    They are no part of the tables, which are the same on every run.
+    """
+    seconds = {}
+    for label in study.variants:
+        records = [read_json(cell.path / "manifest.json") for cell in study_runs(run, study, label)]
+        sums = [
+            sum(stage["seconds"] for name, stage in record["stages"].items() if name not in ("data", "evaluation"))
+            for record in records
+            if record
+        ]
+        seconds[label] = sum(sums) / len(sums) if sums else float("nan")
+    return pd.Series(seconds, name="seconds")
+
+
+def write_study(run: Run, study: Study) -> pd.DataFrame:
+    """Write a study's table to <run>/tables as CSV, Markdown and LaTeX; returns it as readers like it."""
+    compared = study.name == "guidance_variants"
+    table = comparison(run, study) if compared else study_table(run, study)
+    shown = with_spread(table)
+    if compared:
+        shown["iterations"] = [f"{n:.0f}" if pd.notna(n) else "–" for n in table["iterations"]]
+    write_table(table, shown, run.path / "tables", study.name)
+    return shown
+
+
+def _study_settings(settings: Settings) -> Settings:
+    """What all runs of a study have in common: no rounds, no control, no baselines."""
+    base = replace(settings, studies=type(settings.studies)(seeds=(), changes=()))
+    for name, value in parse_overrides(" ".join(settings.studies.changes)).items():
+        base = override(base, name, value)
+    evaluation = {"metrics": settings.studies.metrics, "control": False, "baselines": (), "gammas": (1.0,)}
+    evaluation |= {"checkpoints": (), "results": ()}
+    base = replace(base, evaluation=replace(base.evaluation, **evaluation))
+    return replace(base, refinement=replace(base.refinement, rounds=0))
+
+
+def _iterations(settings: Settings) -> Study:
+    fixed = {"prompts.iterations": 0}
+    rounds = {"refinement.rounds": settings.studies.rounds}
+    words = {
+        "“backlit” / “well lit”": ("backlit", "well lit"),
+        "“dark” / “bright”": ("dark", "bright"),
+        "“a photo of a … scene”": ("a photo of a backlit scene", "a photo of a well lit scene"),
+    }
+    variants = {"initial prompt pair": Variant(rounds, "initial")}
+    variants |= {f"round {k}": Variant(rounds, f"round{k}") for k in range(1, settings.studies.rounds + 1)}
+    variants |= {f"fixed: {label}": Variant(fixed | {"prompts.initial": pair}) for label, pair in words.items()}
+    return Study("ablation_iterations", "What do learned prompts add to words, and the rounds to them?", variants)
+
+
+def _training_data(settings: Settings) -> Study:
+    every = settings.data.embedded_images if not settings.data.well_lit else None
+    variants = {"all well-lit images": Variant()}
+    variants |= {f"{n} well-lit images": Variant({"data.well_lit_images": n}) for n in (24, 4)}
+    if every is not None:
+        variants["well-lit: the backlit scenes"] = Variant({"data.embedded_well_lit": ("motorcycle", "coffee")})
+    return Study("ablation_data", "How many well-lit images does it take, and of what?", variants)
+
+
+def _rivals() -> Study:
+    kinds = {"CLIP-Enhance": "clip-lit", "adversarial": "adversarial", "none": "none"}
+    variants = {label: Variant({"guidance.kind": kind}) for label, kind in kinds.items()}
+    return Study("ablation_guidance", "Does CLIP's guidance do more than a discriminator, or nothing?", variants)
+
+
+def _identity() -> Study:
+    name = "enhancement.identity_stages"
+    variants = {
+        "stem and stages 1–4": Variant(),
+        "stem alone": Variant({name: (1.0, 0.0, 0.0, 0.0, 0.0)}),
+        "stages 3 and 4": Variant({name: (0.0, 0.0, 0.0, 1.0, 0.5)}),
+        "no identity loss": Variant({"enhancement.identity_weight": 0.0}),
+    }
+    return Study("ablation_identity", "What holds the result to its input?", variants)
+
+
+def _prompts(settings: Settings) -> Study:
+    ours = settings.prompts.initial, settings.prompts.length
+    variants = {"as the run": Variant()}
+    variants |= {
+        f"“X … X”, {n} words": Variant({"prompts.initial": ("", ""), "prompts.length": n})
+        for n in (4, 16)
+        if ours != (("", ""), n)
+    }
+    variants["“backlit” / “well lit”"] = Variant({"prompts.initial": ("backlit", "well lit")})
+    return Study("ablation_prompts", "How long should prompts be, and what should they start from?", variants)
+
+
+def _backbones(settings: Settings) -> Study:
+    variants = {name: Variant({"clip.similarity": name}) for name in settings.studies.backbones}
+    variants["random weights"] = Variant({"clip.random": True})
+    return Study("ablation_backbone", "Whose guidance is best?", variants)
+
+
+def _usual_jobs(settings: Settings) -> int:
+    from cliplit.devices import find_device
+
+    return (os.cpu_count() or 1) if find_device(settings.device).type == "cpu" else 1
+
+
+def _prepare_worker() -> None:
+    os.environ["TQDM_DISABLE"] = "1"
+    import torch
+
+    torch.set_num_threads(1)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A killed parent takes no leave of its workers, and they would train on."""
+    multiprocessing.parent_process().join()
+    os._exit(1)
+
+
+def _train(path: str, settings: Mapping[str, Any]) -> None:
+    """Train and evaluate one run of a study, with the stages of its siblings where they are the same."""
+    from cliplit.evaluation import evaluate
+    from cliplit.training import train
+
+    cell = Run.start(path, from_json(settings))
+    _adopt(cell, cell.path.parent.iterdir())
+    train(cell)
+    evaluate(cell)
+
+
+def _adopt(cell: Run, siblings: Iterable[Path]) -> None:
+    """Copy finished stages of other runs of the studies, as long as they were made of the same things."""
+    others = [path for path in siblings if path != cell.path and (path / "manifest.json").is_file()]
+    for stage in cell.plan:
+        if cell.is_current(stage):
+            continue
+        source = next((path / stage for path in others if cell.fits(stage, path / stage)), None)
+        if source is None:
+            return
+        partial = cell.path / f".{stage}.partial"
+        shutil.rmtree(partial, ignore_errors=True)
+        shutil.copytree(source, partial, copy_function=os.link)
+        shutil.rmtree(cell.path / stage, ignore_errors=True)
+        os.replace(partial, cell.path / stage)
+    cell.write_manifest()

@@ -1,0 +1,162 @@
+"""The pictures of the studies: what variants score, how guidances progress, and what they see."""
+
+from collections.abc import Sequence
+
+import pandas as pd
+import torch
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+
+from cliplit.analysis import stage_name
+from cliplit.figures import (
+    DARK,
+    DPI,
+    GREEN,
+    INK,
+    LIGHT,
+    NEUTRAL,
+    OTHERS,
+    SCORE,
+    WIDTH,
+    WRONG,
+    Picture,
+    colour_of,
+    evenly,
+    metric_name,
+    mosaic,
+    results_of,
+    saved,
+    some_tests,
+)
+from cliplit.interpretation import exposure_scores, score_map, strength_scores
+from cliplit.runs import Run
+from cliplit.studies import Study, progress, study_runs, study_table
+from cliplit.tables import stages_table
+from cliplit.training import guidance_of, load_similarity, pick_device
+
+LINES = (GREEN, LIGHT, DARK, OTHERS[1], NEUTRAL, OTHERS[0], WRONG)
+
+
+def variants(run: Run, study: Study) -> Picture:
+    """Mean of every variant (bar: standard deviation over seeds) and its seeds; dashed: the input."""
+    return _variants(run, study.name, study)
+
+
+@saved("{0}.png")
+def _variants(run: Run, name: str, study: Study) -> Figure:
+    table, metrics = study_table(run, study).set_index("variant"), run.settings.studies.metrics[:2]
+    labels = [label for label in table.index if label != "input"]
+    figure = Figure(figsize=(WIDTH, 0.8 + 0.27 * len(labels)), dpi=DPI, layout="constrained")
+    for n, (axes, metric) in enumerate(zip(figure.subplots(1, len(metrics), squeeze=False)[0], metrics)):
+        for place, label in enumerate(labels):
+            mean, colour = table.loc[label, metric], GREEN if place == 0 else DARK
+            axes.hlines(place, *_spread(table.loc[label], metric), color=colour, linewidth=2, alpha=0.5)
+            seeds = _seed_means(run, study, label, metric)
+            axes.plot(seeds, [place] * len(seeds), "|", color=colour, markersize=8, markeredgewidth=1.2)
+            axes.plot(mean, place, "o", color=colour, markersize=5.5, zorder=3)
+        axes.axvline(table.loc["input", metric], color=INK, linewidth=0.8, linestyle=(0, (3, 2)))
+        axes.set_yticks(range(len(labels)), labels if n == 0 else [])
+        axes.set(ylim=(len(labels) - 0.5, -0.5), title=metric_name(metric))
+        axes.grid(False, axis="y")
+    return figure
+
+
+@saved("06_progress.png")
+def guidance_progress(run: Run, study: Study) -> Figure:
+    """The first metric over the iterations of the network; band: standard deviation over seeds."""
+    course, metric = progress(run, study), run.settings.studies.metrics[0]
+    figure = Figure(figsize=(WIDTH, 3.0), dpi=DPI, layout="constrained")
+    axes = figure.subplots()
+    for (label, rows), colour in zip(course.groupby("variant", sort=False), LINES):
+        x, y, spread = rows["iterations"], rows[metric], rows["std"].fillna(0)
+        axes.fill_between(x, y - spread, y + spread, color=colour, alpha=0.12, linewidth=0)
+        axes.plot(x, y, "o-", color=colour, markersize=4, label=label)
+    axes.set(xlabel="iterations of the network, after the warm-up", title=f"{metric_name(metric)} on the test images")
+    figure.legend(loc="outside right upper")
+    return figure
+
+
+@saved("06_results.jpg")
+def guidance_results(run: Run, study: Study, images: Sequence[int] = range(4)) -> Figure:
+    """The same test images by every variant, its first seed and last stage."""
+    cells = {label: study_runs(run, study, label)[0] for label in study.variants}
+    first = next(iter(cells.values()))
+    tests = some_tests(first, images)
+    columns = {"input": [test.backlit for test in tests]}
+    for label, cell in cells.items():
+        stage = f"enhancer{cell.settings.refinement.rounds}"
+        columns[label.replace(", ", ",\n")] = results_of(cell, stage, tests)
+    if all(test.reference is not None for test in tests):
+        columns["reference"] = [test.reference for test in tests]
+    return mosaic([list(row) for row in zip(*columns.values())], column_labels=list(columns))
+
+
+@saved("05_score_maps.jpg")
+def score_maps(run: Run, images: Sequence[int] = range(6)) -> Figure:
+    """P(backlit) of crops over test images and their results, by the last prompts."""
+    last, device = run.settings.refinement.rounds, pick_device(run.settings)
+    guidance = guidance_of(run, last, load_similarity(run.settings, device)).to(device)
+    tests = some_tests(run, images)
+    pictures = {"input": [test.backlit for test in tests], "result": results_of(run, f"enhancer{last}", tests)}
+    maps = {label: [score_map(guidance, image) for image in row] for label, row in pictures.items()}
+    every = torch.cat([values.flatten() for row in maps.values() for values in row])
+    low, high = (0.0, 1.0) if every.min() >= 0 and every.max() <= 1 else (every.min().item(), every.max().item())
+    scale = ScalarMappable(Normalize(low, high), "cividis_r")
+    rows, labels = [], []
+    for label, row in pictures.items():
+        rows += [row, [_painted(scale, values, image) for values, image in zip(maps[label], row)]]
+        labels += [label, SCORE]
+    figure = mosaic(rows, row_labels=labels, right=0.55)
+    top, width = figure.axes[len(tests)].get_position(), figure.get_figwidth()
+    bar = figure.add_axes((1 - 0.47 / width, top.y0, 0.11 / width, top.height))
+    figure.colorbar(scale, cax=bar).outline.set_visible(False)
+    bar.tick_params(labelsize=7)
+    return figure
+
+
+@saved("05_paths.png")
+def paths(run: Run) -> Figure:
+    """Scores along a path of exposure, by the prompts of every round, and along the strength of the enhancement."""
+    rounds = evenly(list(range(run.settings.refinement.rounds + 1)), 5)
+    figure = Figure(figsize=(WIDTH, 2.7), dpi=DPI, layout="constrained")
+    exposure, strength = figure.subplots(1, 2)
+    for k, scores in exposure_scores(run, rounds).items():
+        label = f"prompts of round {k}" if k else "initial prompts"
+        exposure.plot(scores.index, scores, color=colour_of(stage_name(k)), label=label)
+    exposure.axvline(0, color=INK, linewidth=0.8, linestyle=(0, (3, 2)))
+    exposure.set(title="Well-lit images, exposure changed", xlabel="exposure, EV", ylabel=f"mean {SCORE}")
+    exposure.legend()
+    _strength(strength, strength_scores(run, rounds[-1]))
+    return figure
+
+
+def _strength(axes: Axes, scores: pd.DataFrame) -> None:
+    axes.plot(scores.index, scores["score"], color=GREEN, label=SCORE)
+    axes.axvline(1, color=INK, linewidth=0.8, linestyle=(0, (3, 2)))
+    axes.set(title="Test images, strength of the enhancement", xlabel="exponent on the illumination map")
+    axes.set_ylabel(f"mean {SCORE}", color=GREEN)
+    if scores["psnr"].notna().any():
+        right = axes.twinx()
+        right.plot(scores.index, scores["psnr"], color=DARK)
+        right.set_ylabel(metric_name("psnr"), color=DARK)
+        right.grid(False)
+
+
+def _painted(scale: ScalarMappable, values: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
+    """A map in colours, (3, H, W), at the size of its image."""
+    colours = torch.from_numpy(scale.to_rgba(values.numpy())[..., :3]).movedim(-1, 0).float()
+    return torch.nn.functional.interpolate(colours[None], image.shape[-2:], mode="bilinear")[0]
+
+
+def _spread(row: pd.Series, metric: str) -> tuple[float, float]:
+    spread = row.get(f"{metric}_seed_std", 0.0)
+    spread = 0.0 if pd.isna(spread) else spread
+    return row[metric] - spread, row[metric] + spread
+
+
+def _seed_means(run: Run, study: Study, label: str, metric: str) -> list[float]:
+    done = [cell for cell in study_runs(run, study, label) if cell.is_current("evaluation")]
+    variant = study.variants[label]
+    return [stages_table([cell]).set_index("stage").loc[variant.stage_of(cell), metric] for cell in done]

@@ -1,0 +1,157 @@
+"""Studies: cells shared, kept and adopted; tables of what is there; the notebooks 05 and 06; the README's recipe."""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+from cliplit import interpretation, studies, training
+from cliplit.backbone import load_backbone
+from cliplit.checks import CliplitError
+from cliplit.config import PAPER, SMOKE, flatten, profile
+from cliplit.guidance import new_guidance
+from cliplit.guidance.base import Guidance
+from cliplit.reproduce import reproduce
+from cliplit.runs import Run, read_json, start_run
+from cliplit.studies import Study, Variant
+
+README = Path(__file__).parent.parent / "README.md"
+TWO = Study("two", "?", {"pair": Variant(), "none": Variant({"guidance.kind": "none"})})
+QUICK = {"studies.changes": "data.train_size=32,data.embedded_images=4,data.embedded_pairs=2"}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> Run:
+    run = start_run("smoke", tmp_path_factory.mktemp("studies") / "run", overrides=QUICK)
+    studies.run_studies(run, [TWO])
+    return run
+
+
+def cell(run: Run, label: str) -> Run:
+    return studies.study_runs(run, TWO, label)[0]
+
+
+def test_every_variant_is_a_run_one_setting_away_from_the_base(run):
+    pair, none = flatten(cell(run, "pair").settings), flatten(cell(run, "none").settings)
+    assert [name for name in pair if pair[name] != none[name]] == ["guidance.kind"]
+    assert pair["data.train_size"] == 32 and pair["refinement.rounds"] == 0 and not pair["evaluation.control"]
+
+
+def test_a_second_call_trains_nothing_and_a_table_can_be_made_of_what_is_there(run, monkeypatch):
+    monkeypatch.setattr(studies, "ProcessPoolExecutor", None)
+    studies.run_studies(run, [TWO])
+    more = replace(TWO, variants={**TWO.variants, "not yet": Variant({"enhancement.identity_weight": 1.0})})
+    table = studies.study_table(run, more)
+    assert list(table["variant"]) == ["input", "pair", "none"] and (table["seeds"] == 1).all()
+    assert table["psnr"].notna().all() and table["ssim"].between(0, 1).all()
+
+
+def test_stages_that_are_the_same_are_adopted_by_other_variants(run, tmp_path):
+    source = cell(run, "pair")
+    other = Run.start(source.path.parent / "other", cell(run, "none").settings)
+    studies._adopt(other, [source.path])
+    record = read_json(other.path / "data" / "stage.json")
+    assert other.current() == ["data"] and record == read_json(source.path / "data" / "stage.json")
+    same = Run.start(source.path.parent / "same", source.settings)
+    studies._adopt(same, [source.path])
+    assert same.current() == source.current()
+
+
+def test_results_do_not_depend_on_how_many_are_trained_at_a_time(run, tmp_path):
+    alone = start_run("smoke", tmp_path / "alone", overrides=QUICK)
+    studies.run_studies(alone, [replace(TWO, variants={"none": TWO.variants["none"]})], jobs=1)
+    file = Path("enhancer0") / "enhancer.safetensors"
+    assert (cell(alone, "none").path / file).read_bytes() == (cell(run, "none").path / file).read_bytes()
+
+
+def test_a_failed_variant_is_named_and_the_others_are_done(tmp_path):
+    bad = {"good": Variant(), "bad": Variant({"data.embedded_well_lit": ("no such photo",)})}
+    run = start_run("smoke", tmp_path, overrides=QUICK)
+    with pytest.raises(CliplitError, match="1 of 2 runs failed; the first: no embedded photo 'no such photo'"):
+        studies.run_studies(run, [Study("bad", "?", bad)])
+    assert list(studies.study_table(run, Study("bad", "?", bad))["variant"]) == ["input", "good"]
+
+
+def test_findings_count_a_difference_only_beyond_both_spreads(run, monkeypatch):
+    means = {"input": (10, 0), "ours": (20, 1), "close": (19, 0.5), "far": (15, 1), "above": (23, 1)}
+    rows = [
+        {"variant": name, "psnr": m, "psnr_std": 1, "psnr_seed_std": s, "seeds": 3} for name, (m, s) in means.items()
+    ]
+    monkeypatch.setattr(studies, "study_table", lambda *_: pd.DataFrame(rows))
+    assert studies.findings(run, TWO) == (
+        "By mean PSNR over 3 seeds, **ours** is better than far (+5.00); worse than above (-3.00); "
+        "not told apart from close (+1.00)."
+    )
+
+
+@pytest.mark.parametrize("settings", [SMOKE, profile("demo"), PAPER], ids=lambda settings: settings.profile)
+def test_the_settings_of_all_variants_are_valid_and_all_different(settings):
+    run = Run("nowhere", settings)
+    for study in studies.every_study(settings).values():
+        stages = [
+            (cell.path, variant.stage_of(cell))
+            for label, variant in study.variants.items()
+            for cell in studies.study_runs(run, study, label)
+        ]
+        assert len(stages) == len(set(stages)) == len(study.variants) * len(settings.studies.seeds)
+
+
+def test_variants_of_the_guidance_have_equally_many_iterations():
+    settings = profile("demo")
+    run, study = Run("nowhere", settings), studies.guidance_variants(settings)
+    totals = {
+        cell.settings.enhancement.iterations
+        + cell.settings.refinement.rounds * cell.settings.refinement.tuning_iterations
+        for label in study.variants
+        for cell in studies.study_runs(run, study, label)
+    }
+    assert len(totals) == 1
+
+
+class Brightness(Guidance):
+    """Scores the mean of the image itself, which can be computed by hand."""
+
+    def score(self, images):
+        return images.images.flatten(1).mean(1)
+
+
+def test_score_maps_are_the_scores_of_their_crops():
+    guidance = Brightness(SMOKE, load_backbone("tiny"))
+    image = torch.linspace(0, 1, 60).expand(3, 40, 60)
+    scores = interpretation.score_map(guidance, image, window=0.5, steps=3)
+    expected = torch.tensor([image[..., left : left + 20].mean() for left in (0, 20, 40)])
+    assert scores.shape == (3, 3) and torch.allclose(scores, expected.expand(3, 3), atol=1e-6)
+
+
+def test_the_notebooks_of_the_studies_run(tmp_path):
+    run = start_run("smoke", tmp_path / "run", overrides=QUICK | {"evaluation.control": False})
+    done = reproduce(run, studies=True)
+    assert [path.stem[:2] for path in done] == ["00", "01", "02", "03", "04", "05", "06"]
+    names = [*studies.every_study(run.settings)]
+    assert all((run.path / "tables" / f"{name}.{kind}").is_file() for name in names for kind in ("csv", "md", "tex"))
+    figures = [f"{name}.png" for name in names]
+    figures += ["05_score_maps.jpg", "05_paths.png", "06_progress.png", "06_results.jpg"]
+    assert all((run.path / "figures" / name).is_file() for name in figures)
+    assert reproduce(run, studies=True) == []
+
+
+def test_a_guidance_made_by_the_readmes_recipe_trains(tmp_path):
+    code = re.search(r"<!-- recipe -->\n```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)[1]
+    assert len(code.splitlines()) < 40
+    name, kind = re.search(r"--set guidance.kind=(\w+\.py):(\w+)", README.read_text(encoding="utf-8")).groups()
+    (tmp_path / name).write_text(code)
+    chosen = {"guidance.kind": f"{tmp_path / name}:{kind}", "evaluation.control": False} | {
+        "data.embedded_images": 8,
+        "data.train_size": 32,
+    }
+    run = start_run("smoke", tmp_path / "run", overrides=chosen)
+    training.train(run)
+    guidance = training.guidance_of(run, 2)
+    assert type(guidance).__name__ == kind and isinstance(guidance, Guidance)
+    assert all(value.isfinite().all() and value.any() for value in guidance.state_dict().values())
+    assert new_guidance(run.settings, guidance.clip).settings.guidance.kind.endswith(kind)
+    log = training.Path(run.folder("enhancer2") / "log.csv").read_text()
+    assert "nan" not in log

@@ -78,7 +78,7 @@ def guidance_variants(settings: Settings) -> Study:
         "CLIP-LIT": {},
         "CLIP-LIT-Latent": {"guidance.kind": "clip-lit-latent"},
         "RAVE": {"guidance.kind": "rave"},
-        "RAVE, shifted by 15 tokens": {"guidance.kind": "rave", "guidance.rave_shift_tokens": 15},
+        "RAVE, shifted": {"guidance.kind": "rave", "guidance.rave_shift_tokens": 15},
         "none": {"guidance.kind": "none"},
     }
     variants = {label: Variant(rounds | changes) for label, changes in kinds.items()}

@@ -87,7 +87,7 @@ def guidance_results(run: Run, study: Study, images: Sequence[int] = range(4)) -
     columns = {"input": [test.backlit for test in tests]}
     for label, cell in cells.items():
         stage = f"enhancer{cell.settings.refinement.rounds}"
-        columns[label.replace(", ", ",\n")] = results_of(cell, stage, tests)
+        columns[label] = results_of(cell, stage, tests)
     if all(test.reference is not None for test in tests):
         columns["reference"] = [test.reference for test in tests]
     return mosaic([list(row) for row in zip(*columns.values())], column_labels=list(columns))
@@ -139,7 +139,7 @@ def _strength(axes: Axes, scores: pd.DataFrame) -> None:
     axes.set_ylabel(f"mean {SCORE}", color=GREEN)
     if scores["psnr"].notna().any():
         right = axes.twinx()
-        right.plot(scores.index, scores["psnr"], color=DARK)
+        right.plot(scores.index, scores["psnr"], color=DARK, linestyle=(0, (4, 1.5)))
         right.set_ylabel(metric_name("psnr"), color=DARK)
         right.grid(False)
 

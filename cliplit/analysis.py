@@ -14,7 +14,8 @@ from cliplit.enhancer import Enhancer
 from cliplit.guidance import new_guidance
 from cliplit.guidance.base import Guidance, Seen
 from cliplit.runs import Run, read_json
-from cliplit.training import guidance_of, load_similarity, pick_device
+from cliplit.engine import pick_device
+from cliplit.training import guidance_of, load_similarity
 
 BACKLIT, WELL_LIT = "backlit", "well-lit"
 LOOKED_AT = 96  # training images per side, evenly spaced

@@ -7,22 +7,23 @@ import contextlib
 import ctypes
 import os
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
-from torch import nn
 
 from cliplit import processes
 from cliplit.checks import CliplitError
 from cliplit.config import Settings
+from cliplit.backbone import ClipBackbone
 from cliplit.devices import find_device
+from cliplit.enhancer import Enhancer
+from cliplit.recording import check_tensorboard
 
 PRECISIONS = ("auto", "fp32", "bf16")
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # of mallopt, malloc.h of glibc
 
-Module = TypeVar("Module", bound=nn.Module)
+Module = TypeVar("Module", ClipBackbone, Enhancer)
 
 
 @dataclass(frozen=True)
@@ -30,18 +31,16 @@ class Engine:
     """What a training stage computes with."""
 
     device: torch.device
-    bf16: bool
+    bf16: bool  # in networks and image encoders; losses are always computed in float32
     compiled: bool
 
-    def autocast(self) -> AbstractContextManager:
-        """Context of networks and encoders: bfloat16 where the settings say so. Losses belong outside."""
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16)
-
     def place(self, module: Module) -> Module:
-        """The module on the device, its convolutions in channels-last layout, compiled if the settings say so."""
+        """A network or encoder on the device, with convolutions in channels-last layout, in the wanted precision."""
         module = module.to(self.device, memory_format=torch.channels_last)
+        module.bf16 = self.bf16
         if self.compiled:
-            module.compile()
+            for part in module.compiled_parts():
+                part.compile()
         return module
 
 
@@ -52,15 +51,24 @@ def engine(settings: Settings) -> Iterator[Engine]:
     Raises:
         CliplitError: no such device, or an unknown precision.
     """
-    options = settings.engine
-    if options.precision not in PRECISIONS:
-        raise CliplitError(f"engine.precision '{options.precision}'; valid: {', '.join(PRECISIONS)}")
-    device = pick_device(settings)
+    options, device = settings.engine, check_engine(settings)
     if device.type == "cpu":
         _keep_memory()
     bf16 = options.precision == "bf16" or (options.precision == "auto" and device.type == "cuda")
     with _switches(options.deterministic):
         yield Engine(device, bf16, options.compile)
+
+
+def check_engine(settings: Settings) -> torch.device:
+    """The device of a run, after a look at what else training needs here.
+
+    Raises:
+        CliplitError: no such device, an unknown precision, or TensorBoard is asked for and missing.
+    """
+    if settings.engine.precision not in PRECISIONS:
+        raise CliplitError(f"engine.precision '{settings.engine.precision}'; valid: {', '.join(PRECISIONS)}")
+    check_tensorboard(settings.watch)
+    return pick_device(settings)
 
 
 def pick_device(settings: Settings) -> torch.device:

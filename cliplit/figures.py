@@ -36,7 +36,7 @@ from cliplit.images import to_uint8
 from cliplit.metrics import catalogue
 from cliplit.runs import Run
 from cliplit.tables import differences_table
-from cliplit.training import pick_device
+from cliplit.engine import pick_device
 
 WIDTH, DPI = 8.0, 150  # inches, and dots per inch: 1200 pixels wide
 HIGH = 16  # points: pad of titles above a line of notes

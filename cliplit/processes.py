@@ -9,10 +9,9 @@ every batch; the first one writes. A single process imports nothing of Accelerat
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from datetime import timedelta
 from functools import cache
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from cliplit.checks import CliplitError
 
@@ -20,8 +19,6 @@ if TYPE_CHECKING:
     import torch
 
 PATIENCE = timedelta(hours=6)  # that processes wait for one another, e.g. for the data to be prepared
-
-Item = TypeVar("Item")
 
 
 def count() -> int:
@@ -40,15 +37,15 @@ def wait() -> None:
         _state().wait_for_everyone()
 
 
-def share(batch: Sequence[Item]) -> list[Item]:
-    """This process's part of a batch.
+def share(size: int) -> slice:
+    """This process's share of a batch.
 
     Raises:
         CliplitError: the batch cannot be shared evenly.
     """
-    if len(batch) % count():
-        raise CliplitError(f"a batch of {len(batch)} cannot be shared evenly by {count()} processes; use another number")
-    return list(batch) if count() == 1 else list(batch[_state().process_index :: count()])
+    if size % count():
+        raise CliplitError(f"a batch of {size} cannot be shared evenly by {count()} processes; use another number")
+    return slice(_state().process_index if count() > 1 else 0, None, count())
 
 
 def average(values: torch.Tensor) -> torch.Tensor:

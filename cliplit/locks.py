@@ -29,9 +29,9 @@ def held(folder: Path) -> Iterator[None]:
     try:
         lock.acquire(blocking=False)
     except Timeout:
-        owner = read_json(folder / OWNER) or {"pid": "unknown", "host": "?", "since": "?"}
+        other = read_json(folder / OWNER) or {"pid": "unknown", "host": "?", "since": "?"}
         raise CliplitError(
-            f"{folder}: process {owner['pid']} on {owner['host']} is at work here since {owner['since']}; "
+            f"{folder}: process {other['pid']} on {other['host']} is at work here since {other['since']}; "
             f"wait until it ends, or choose another directory with --run"
         ) from None
     try:
@@ -41,3 +41,16 @@ def held(folder: Path) -> Iterator[None]:
     finally:
         (folder / OWNER).unlink(missing_ok=True)
         lock.release()
+
+
+def owner(folder: Path) -> dict | None:
+    """The process that holds a directory; None if none does, as far as can be told from here."""
+    found = read_json(folder / OWNER)
+    if found and found["host"] == platform.node() and os.name == "posix":
+        try:
+            os.kill(found["pid"], 0)  # only asks whether it is there
+        except ProcessLookupError:
+            return None
+        except PermissionError:
+            return found
+    return found

@@ -64,46 +64,41 @@ def main() -> None:
 def compare() -> str:
     """The table, in Markdown, with machine and date."""
     paper, rows, found = profile("paper"), [], {}
-    kinds = ["plain", "ours"] + ["ours in bf16"] * ON_GPU
     for stage, title in STAGES.items():
         batches = BATCHES if stage == "enhancer0" else (16,)
-        for kind in kinds + ["bank"] * (stage != "enhancer0"):
-            found[stage, kind] = [in_a_process(kind, stage, batch) for batch in batches]
         full = paper.enhancement.batch_size if stage == "enhancer0" else 16
-        seconds = {kind: at_batch(found[stage, kind], "seconds", batches, full) for s, kind in found if s == stage}
-        memory = {kind: at_batch(found[stage, kind], "memory", batches, full) for s, kind in found if s == stage}
-        for kind, value in seconds.items():
-            label = f"{title}, batch {full}" + (f" (from {' and '.join(map(str, batches))})" if full not in batches else "")
-            rows.append([label, kind, f"{value:.3g}", f"{memory[kind] / 1024:.2f}", f"{seconds['plain'] / value:.1f}"])
-        found[stage] = seconds
+        label = f"{title}, batch {full}" + (f" (from {' and '.join(map(str, batches))})" if full not in batches else "")
+        found[stage] = {}
+        for kind in ("plain", "ours", "ours in bf16" if stage == "enhancer0" else "ours, bank"):
+            measured = [in_a_process(kind, stage, batch) for batch in batches]
+            seconds, memory = (at_batch(measured, what, batches, full) for what in ("seconds", "memory"))
+            found[stage][kind] = seconds
+            ratio = found[stage]["plain"] / seconds
+            rows.append([label, kind, f"{seconds:.3g}", f"{memory / 1024:.2f}", f"{ratio:.1f}"])
     rows += projection(paper, found)
     columns = ["stage", "loop", "seconds per iteration", "peak memory, GB", "times as fast"]
     return markdown(pd.DataFrame(rows, columns=columns)) + f"\n{machine()}\n"
 
 
-def projection(paper: Settings, seconds: dict) -> list[list[str]]:
-    """Hours of the whole run of the profile paper, from seconds per iteration; warm-up counts as the network."""
-    rounds = paper.refinement.rounds
-    images = paper.data.embedded_images
+def projection(paper: Settings, seconds: dict[str, dict[str, float]]) -> list[list[str]]:
+    """Hours of the whole run of the profile paper; an iteration of the warm-up counts as one of the network."""
+    rounds, prompts, pairs = paper.refinement.rounds, paper.prompts, paper.data.embedded_images
     network = paper.enhancement.warmup_iterations + paper.enhancement.iterations
     network += rounds * paper.refinement.tuning_iterations
-    rows = []
-    for kind in ("plain", "ours", "ours in bf16"):
-        if kind not in seconds["enhancer0"]:
-            continue
-        prompts = "plain" if kind == "plain" else "bank" if paper.prompts.views_per_image else "ours"
-        total = network * seconds["enhancer0"][kind]
-        total += paper.prompts.iterations * seconds["prompts0"][prompts]
-        total += rounds * paper.refinement.iterations * seconds["prompts2"][prompts]
-        if prompts == "bank":
-            encoded = paper.prompts.views_per_image * images * (2 + 4 * rounds)
-            total += encoded * seconds["prompts0"]["plain"] / 16 / 2
-        rows.append([f"projection: paper, {network + paper.prompts.iterations + rounds * 1000:,} iterations", kind])
-        rows[-1] += [f"{total / 3600:,.1f} h in all", "", ""]
-    first = float(rows[0][2].split()[0].replace(",", ""))
-    for row in rows:
-        row[4] = f"{first / float(row[2].split()[0].replace(',', '')):.1f}"
-    return rows
+    refining = rounds * paper.refinement.iterations
+    encode = (seconds["prompts0"]["ours"] - seconds["prompts0"]["ours, bank"]) / 16  # of one view, in a batch
+    bank = prompts.views_per_image * pairs * (2 + 4 * rounds) * encode
+    hours = {}
+    for kind, learning in (("plain", "plain"), ("ours", "ours, bank"), ("ours in bf16", "ours, bank")):
+        if learning == "ours, bank" and not prompts.views_per_image:
+            learning, bank = "ours", 0.0
+        total = network * seconds["enhancer0"][kind] + (bank if kind != "plain" else 0.0)
+        total += prompts.iterations * seconds["prompts0"][learning] + refining * seconds["prompts2"][learning]
+        hours[kind] = total / 3600
+    title = f"projection: paper, {network + prompts.iterations + refining:,} iterations"
+    return [
+        [title, kind, f"{total:,.1f} h in all", "", f"{hours['plain'] / total:.1f}"] for kind, total in hours.items()
+    ]
 
 
 def at_batch(measured: list[dict], what: str, batches: tuple[int, ...], full: int) -> float:
@@ -191,13 +186,18 @@ def ours(kind: str, stage: str, batch: int, folder: Path) -> None:
         "data.embedded_pairs": 1,
         "engine.precision": "bf16" if kind.endswith("bf16") else "fp32",
         "watch.panel_every": 0,
-        "prompts.views_per_image": VIEWS if kind == "bank" else 0,
+        "prompts.views_per_image": VIEWS if kind == "ours, bank" else 0,
         "enhancement.extend_above": "inf",
         "refinement.extend_above": "inf",
         "refinement.rounds": 2,
     }
     if stage == "prompts2":  # of the networks whose results are ranked, only the results matter
-        changes |= {"data.train_size": 64, "enhancement.batch_size": 1, "prompts.iterations": 1, "prompts.batch_size": 1}
+        changes |= {
+            "data.train_size": 64,
+            "enhancement.batch_size": 1,
+            "prompts.iterations": 1,
+            "prompts.batch_size": 1,
+        }
         changes |= {"enhancement.iterations": 1, "refinement.tuning_iterations": 1, "refinement.iterations": steps}
         changes |= {"enhancement.warmup_iterations": 1}
     else:

@@ -16,8 +16,8 @@ from cliplit import processes
 from cliplit.checks import CliplitError
 from cliplit.commands import data as data_commands
 from cliplit.commands import scoring
-from cliplit.commands.watching import watch
 from cliplit.commands.shared import flag, folder, named, pairs, print_columns, shown
+from cliplit.commands.watching import watch
 from cliplit.config import PROFILES, describe, flatten, from_json, overrides
 from cliplit.config import profile as get_profile
 from cliplit.runs import Run, default_path, read_json

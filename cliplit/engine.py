@@ -13,9 +13,9 @@ from typing import TypeVar
 import torch
 
 from cliplit import processes
+from cliplit.backbone import ClipBackbone
 from cliplit.checks import CliplitError
 from cliplit.config import Settings
-from cliplit.backbone import ClipBackbone
 from cliplit.devices import find_device
 from cliplit.enhancer import Enhancer
 from cliplit.recording import check_tensorboard
@@ -46,7 +46,7 @@ class Engine:
 
 @contextlib.contextmanager
 def engine(settings: Settings) -> Iterator[Engine]:
-    """The engine of a run. PyTorch's switches are set for the block and put back after it.
+    """The engine of a run. PyTorch's generator and switches are set for the block and put back after it.
 
     Raises:
         CliplitError: no such device, or an unknown precision.
@@ -55,7 +55,8 @@ def engine(settings: Settings) -> Iterator[Engine]:
     if device.type == "cpu":
         _keep_memory()
     bf16 = options.precision == "bf16" or (options.precision == "auto" and device.type == "cuda")
-    with _switches(options.deterministic):
+    with torch.random.fork_rng([device] if device.type == "cuda" else []), _switches(options.deterministic):
+        torch.manual_seed(settings.seed)  # for a guidance of one's own that draws from PyTorch's generator
         yield Engine(device, bf16, options.compile)
 
 

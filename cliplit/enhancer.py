@@ -65,16 +65,19 @@ class PyramidPooling(nn.Module):
 
 def _upsample(cells: Tensor, height: int, width: int) -> Tensor:
     """Bilinear, aligned corners: (N, C, b, b) to (N, C, H, W), channels last."""
-    rows, columns = (
-        F.interpolate(torch.eye(count)[None], side, mode="linear", align_corners=True)[0].T.to(cells)
-        for count, side in zip(cells.shape[-2:], (height, width))
-    )
+    rows, columns = (_interpolation(cells.shape[-1], side, cells) for side in (height, width))
     return _times(rows, columns @ cells.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+def _interpolation(cells: int, side: int, like: Tensor) -> Tensor:
+    """Matrix (side, cells) that interpolates between the cells."""
+    corners = torch.eye(cells, device=like.device)[None]
+    return F.interpolate(corners, side, mode="linear", align_corners=True)[0].T.to(like)
 
 
 def _averages(cells: int, side: int, like: Tensor) -> Tensor:
     """Matrix (cells, side) that averages over the cells of adaptive pooling."""
-    return F.adaptive_avg_pool1d(torch.eye(side)[None], cells)[0].T.to(like)
+    return F.adaptive_avg_pool1d(torch.eye(side, device=like.device)[None], cells)[0].T.to(like)
 
 
 def _times(matrix: Tensor, x: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from cliplit.checks import CliplitError
 from cliplit.config import Watch
 from cliplit.recording import Recorder
 from cliplit.runs import write_text
-from cliplit.schedule import Part, mean
+from cliplit.schedule import Part, Position, mean
 
 SAVING_SHARE = 0.02  # of the time at most goes into saving the progress
 
@@ -27,8 +27,8 @@ class Loop:
         for iteration in loop:      # goes on where an interrupted run stopped
             loop.step(loss, term=value, ...)
 
-    All randomness must follow from the iteration (cliplit/sampling.py); then an interrupted stage ends with the
-    same bytes as an uninterrupted one.
+    Randomness follows from the iteration (cliplit/sampling.py) or from PyTorch's generator; then an interrupted
+    stage ends with the same bytes as an uninterrupted one.
 
     Args:
         folder: of the stage; gets log.csv and, until `finish`, progress.pt.
@@ -129,6 +129,8 @@ class Loop:
             "best_loss": self.best_loss,
             "module": self.module.state_dict(),
             "optimizer": self.optimizer.state_dict(),
+            "random": torch.get_rng_state(),
+            "random_cuda": torch.cuda.get_rng_state_all(),
         }
         temporary = self._progress.with_suffix(".partial")
         torch.save(state, temporary)
@@ -139,7 +141,9 @@ class Loop:
         state = torch.load(self._progress, map_location="cpu", weights_only=True)
         self.module.load_state_dict(state.pop("module"))
         self.optimizer.load_state_dict(state.pop("optimizer"))
-        self.at = self.then = type(self.at)(**state.pop("at"))
+        self.at = self.then = Position(**state.pop("at"))
+        torch.set_rng_state(state.pop("random"))
+        torch.cuda.set_rng_state_all(state.pop("random_cuda")[: torch.cuda.device_count()])
         vars(self).update(state)
 
     def _check(self, row: dict[str, float]) -> None:

@@ -10,8 +10,8 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -35,13 +35,8 @@ def watch_folder(stage: Path) -> Path:
 
 def check_tensorboard(watch: Watch) -> None:
     """Raise CliplitError if TensorBoard is asked for and missing."""
-    if watch.tensorboard:
-        try:
-            import torch.utils.tensorboard  # noqa: F401
-        except ImportError:
-            raise CliplitError(
-                "watch.tensorboard: TensorBoard is not installed; pip install tensorboard, or leave it out"
-            ) from None
+    if watch.tensorboard and find_spec("tensorboard") is None:
+        raise CliplitError("watch.tensorboard: TensorBoard is not installed; pip install tensorboard, or leave it out")
 
 
 class Recorder:
@@ -61,7 +56,7 @@ class Recorder:
             self._events = SummaryWriter(str(self.folder))
         return self
 
-    def __exit__(self, *_: Any) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._events:
             self._events.close()
 

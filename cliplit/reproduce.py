@@ -111,8 +111,8 @@ def check_inputs(run: Run) -> None:
     """
     from cliplit.backbone import check_available
     from cliplit.data import check_folders
-    from cliplit.evaluation import check_others
     from cliplit.engine import check_engine
+    from cliplit.evaluation import check_others
 
     check_engine(run.settings)
     check_folders(run.settings.data)
@@ -146,6 +146,7 @@ def _up_to_date(source: Path, run: Run, current: list[str]) -> bool:
 def _inputs(source: Path, run: Run) -> dict[str, Any]:
     given = parameters(run)
     del given["run"]  # a run that was moved is still the same
+    given["overrides"] = {name: value for name, value in given["overrides"].items() if not name.startswith("watch.")}
     return {"cliplit": cliplit.__version__, "notebook": sha256(source), "parameters": given}
 
 

@@ -23,7 +23,7 @@ from cliplit.backbone import ClipBackbone, load_backbone
 from cliplit.checkpoints import load_enhancer, load_guidance, save_enhancer, save_guidance
 from cliplit.config import Settings
 from cliplit.data import TrainingImages, prepare_data, training_images
-from cliplit.engine import Engine, engine, pick_device
+from cliplit.engine import Engine, engine
 from cliplit.enhancer import Enhancer, divide
 from cliplit.guidance import new_guidance
 from cliplit.guidance.base import Guidance, Seen
@@ -66,7 +66,7 @@ def initialize_prompts(run: Run) -> Guidance:
     def make(folder: Path, using: Engine) -> None:
         clip = using.place(load_similarity(settings))
         guidance = new_guidance(settings, clip).to(using.device)
-        backlit, well_lit = (_at_prompt_size(side, options.size, None, using.device) for side in training_images(run))
+        backlit, well_lit = (at_prompt_size(side, options.size, using.device) for side in training_images(run))
         if not guidance.refined:
             guidance.fit(*(_encode_all(clip, side, using.device) for side in (backlit, well_lit)))
             if processes.is_main():
@@ -158,8 +158,8 @@ def refine_prompts(run: Run, k: int) -> Guidance:
         optimizer = _with_state(_adam(guidance), run.folder(f"prompts{k - 1}"))
         backlit, well_lit = training_images(run)
         networks = [load_enhancer(run.folder(stage) / "enhancer.safetensors").to(using.device) for stage in sources]
-        inputs = [_at_prompt_size(backlit, size, network, using.device) for network in (None, *networks)]
-        well_lit = _at_prompt_size(well_lit, size, None, using.device)
+        inputs = [at_prompt_size(backlit, size, using.device, network) for network in (None, *networks)]
+        well_lit = at_prompt_size(well_lit, size, using.device)
         features = ViewFeatures(clip, inputs, settings, part.name, partners=well_lit)
         loop = _loop(folder, part, guidance, optimizer, run, options.batch_size)
         for iteration in loop:
@@ -308,7 +308,9 @@ def _view(seed: int, *keys: object) -> torch.Generator:
 
 
 @torch.no_grad()
-def _at_prompt_size(images: TrainingImages, size: int, network: Enhancer | None, device: torch.device) -> np.ndarray:
+def at_prompt_size(
+    images: TrainingImages, size: int, device: torch.device | str = "cpu", network: Enhancer | None = None
+) -> np.ndarray:
     """All images at the size of the prompt stages, enhanced if a network is given: (N, S, S, 3), 8 bits."""
     done = []
     for start in range(0, len(images), 16):
@@ -369,7 +371,10 @@ def _psnr(results: Tensor, images: Tensor) -> Tensor:
 
 
 def _save_guidance(guidance: Guidance, loop: Loop, folder: Path, run: Run) -> None:
-    _finish(loop, lambda: save_guidance(guidance, folder / "prompts.safetensors", run.settings, folder.name, loop.at.done))
+    def save() -> None:
+        save_guidance(guidance, folder / "prompts.safetensors", run.settings, folder.name, loop.at.done)
+
+    _finish(loop, save)
 
 
 def _save_network(enhancer: Enhancer, guidance: Guidance | None, loop: Loop, folder: Path, run: Run) -> None:

@@ -1,6 +1,7 @@
 """CLIP features of augmented views of images, for the stages that learn prompts."""
 
 from collections.abc import Sequence
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -37,20 +38,20 @@ class ViewFeatures:
     ):
         self._clip, self._groups, self._partners = clip, groups, partners
         self._settings, self._stage = settings, stage
-        self._bank = self._encode_bank(settings.prompts.views_per_image) if settings.prompts.views_per_image else None
 
     def __call__(self, batch: list[int], iteration: int) -> Tensor:
         """Features (G, n, D) of a batch by number, of every group and, last, the partners: this process's share."""
         mine = processes.share(len(batch))
-        if self._bank is None:
+        if not self._settings.prompts.views_per_image:
             return self._encode(batch, iteration, self._stage, mine)
         random = generator(self._settings.seed, "view", self._stage, iteration)
-        drawn = torch.randint(self._bank.shape[2], (len(batch),), generator=random)
-        return self._bank[:, batch[mine], drawn[mine]]
+        drawn = torch.randint(self.bank.shape[2], (len(batch),), generator=random)
+        return self.bank[:, batch[mine], drawn[mine]]
 
-    def _encode_bank(self, views: int) -> Tensor:
-        """(G, N, V, D)."""
-        count = len(self._groups[0])
+    @cached_property
+    def bank(self) -> Tensor:
+        """Features (G, N, V, D) of V views of all images, encoded at the first use."""
+        views, count = self._settings.prompts.views_per_image, len(self._groups[0])
         chunks = [list(range(start, min(start + CHUNK, count))) for start in range(0, count, CHUNK)]
         draws = tqdm(range(views * len(chunks)), desc=f"{self._stage}: views", leave=False, disable=None)
         parts = [self._encode(chunks[draw % len(chunks)], draw, f"{self._stage} bank") for draw in draws]

@@ -65,7 +65,9 @@ def progress(run: Run) -> list[StageProgress]:
         stages.append(StageProgress(name, state, *logs))
         if name == "control" and begun and (folder / "run" / "manifest.json").is_file():
             within = progress(Run.open(folder / "run"))
-            stages += [StageProgress(f"control: {w.name}", w.state, w.log, w.speed) for w in within if w.state == "at work"]
+            stages += [
+                StageProgress(f"control: {w.name}", w.state, w.log, w.speed) for w in within if w.state == "at work"
+            ]
     return stages
 
 
@@ -113,12 +115,14 @@ def _draw(run: Run) -> Figure:
 
 def _losses(axes: Axes, stages: list[StageProgress], title: str) -> None:
     """One after the other, a thin line between them."""
-    start = 0
+    start, total = 0, sum(len(stage.log) for stage in stages)
     for n, stage in enumerate(stages):
         if n:
             axes.axvline(start, color=QUIET, linewidth=0.5)
         axes.plot(start + stage.log["iteration"], stage.log["loss"], color=DARK if n % 2 else GREEN)
-        axes.annotate(stage.name, (start, 1), xycoords=("data", "axes fraction"), fontsize=6, color=QUIET, va="bottom")
+        if len(stage.log) > total / 5:  # else the name does not fit
+            place = {"xycoords": ("data", "axes fraction"), "va": "bottom", "fontsize": 6, "color": QUIET}
+            axes.annotate(stage.name, (start, 1), **place)
         start += len(stage.log)
     axes.set_title(title, pad=14)
     axes.set(xlabel="iteration", yscale="log")

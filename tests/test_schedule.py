@@ -34,7 +34,7 @@ def test_a_part_takes_its_iterations_and_no_more_while_its_loss_is_low():
 
 def test_a_high_last_loss_adds_iterations_until_it_falls():
     network, prompts = alternation(PAPER)[2:4]
-    falls = lambda after: lambda at: {"loss": 89.0 if at.done >= after else 91.0}  # noqa: E731
+    falls = lambda after: lambda at: {"loss": 89.0 if at.done >= after else 91.0}
     assert walk(network, falls(2100))[-1].done == 2160  # the last of 2,100 is number 2,099
     assert walk(network, falls(2099))[-1].done == 2100
     assert walk(network, falls(2159))[-1].done == 2160
@@ -48,7 +48,7 @@ def test_extensions_end():
 
 
 def test_the_guard_looks_after_a_hundred_iterations_and_adds_as_many_at_a_new_start():
-    low_until = lambda end: lambda at: {"loss": 1.0, "psnr": 5.0 if at.done < end else 30.0}  # noqa: E731
+    low_until = lambda end: lambda at: {"loss": 1.0, "psnr": 5.0 if at.done < end else 30.0}
     positions = walk(warm_up(PAPER), low_until(150))
     started = [at.done for before, at in zip(positions, positions[1:]) if at.starts > before.starts]
     assert started == [102]  # the iteration more than a hundred after the start is number 101
@@ -64,7 +64,7 @@ def test_the_guard_gives_up():
 
 def test_the_best_is_looked_for_every_twenty_iterations_and_at_the_end():
     best = Best(average=30, every=20)
-    at = lambda done: Position(done, planned=95)  # noqa: E731
+    at = lambda done: Position(done, planned=95)
     looked = [done for done in range(95) if best.looks(at(done), [{}] * (done + 1))]
     assert looked == [39, 59, 79, 94]
     assert Best(average=30, every=20).looks(Position(3, planned=4), [{}] * 4)  # shorter than the mean

@@ -59,7 +59,7 @@ class Killed(BaseException):
     """Ends the process, as far as the training can tell."""
 
 
-@pytest.mark.parametrize("steps", [2, 6, 11, 14, 19])
+@pytest.mark.parametrize("steps", [6, 14])
 def test_a_killed_run_goes_on_to_the_same_bytes(trained, tmp_path, monkeypatch, steps):
     monkeypatch.setattr(loops, "SAVING_SHARE", 1e9)  # after every iteration
     count = 0
@@ -140,7 +140,9 @@ def test_divergence_names_iteration_and_term_and_keeps_good_weights(tmp_path):
     module = torch.nn.Linear(1, 1)
     part, optimizer = Part("enhancer0", 3), torch.optim.SGD(module.parameters(), lr=0.1)
     loop = loops.Loop(tmp_path, part, module, optimizer)
-    message = r"diverged at iteration 1: loss and identity .* not finite .*identity inf.*progress.pt \(after 1 iterations"
+    message = (
+        r"diverged at iteration 1: loss and identity .* not finite .*identity inf.*progress.pt \(after 1 iterations"
+    )
     with pytest.raises(CliplitError, match=message):
         for iteration in loop:
             factor = float("nan") if iteration == 1 else 1.0

@@ -247,7 +247,7 @@ DEMO = Settings(
         learning_rate=1e-3,
         weight_decay=0.0,
         label_smoothing=0.1,
-        size=96,
+        size=128,  # what CLIP sees when the network is trained
         zoom=(0.7, 1.3),
     ),
     enhancement=Enhancement(

@@ -10,11 +10,12 @@ from cliplit.checkpoints import load_enhancer
 from cliplit.checks import CliplitError
 from cliplit.config import PROFILES, describe, flatten
 from cliplit.data import TrainingImages, test_images, training_images
+from cliplit.engine import pick_device
 from cliplit.enhancer import Enhancer
 from cliplit.guidance import new_guidance
 from cliplit.guidance.base import Guidance, Seen
 from cliplit.runs import Run, read_json
-from cliplit.training import guidance_of, load_similarity, pick_device
+from cliplit.training import guidance_of, load_similarity
 
 BACKLIT, WELL_LIT = "backlit", "well-lit"
 LOOKED_AT = 96  # training images per side, evenly spaced

@@ -19,6 +19,7 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from cliplit.checks import CliplitError, check_images, one_line
+from cliplit.devices import reduced_precision
 from cliplit.network import reachable
 from cliplit.runs import TINY, sha256
 
@@ -32,6 +33,8 @@ class ClipBackbone(nn.Module):
 
     Images are (N, 3, H, W) in [0, 1], of any size; they are resized to `image_size` squared and normalised here.
     """
+
+    bf16 = False  # encode images in bfloat16 where that is safe; what comes out has the type of the images
 
     def __init__(
         self,
@@ -66,17 +69,44 @@ class ClipBackbone(nn.Module):
 
     def encode_image(self, images: Tensor) -> Tensor:
         """Image features (N, D), not normalised."""
-        return self.clip.visual(self.preprocess(images))
+        seen = self.preprocess(images)
+        with reduced_precision(images.device, self.bf16):
+            return self.clip.visual(seen).to(seen)
 
     def encode_with_activations(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Image features (N, D) and the activations of the ResNet's stem and stages 1-4, in one pass."""
+        activations = self.encode_activations(images)
+        return self.pool(activations[-1]), activations
+
+    def pool(self, activation: Tensor) -> Tensor:
+        """Image features (N, D) of the activation of the ResNet's last stage."""
+        with reduced_precision(activation.device, self.bf16):
+            return self.clip.visual.attnpool(activation).to(activation)
+
+    def encode_activations(self, images: Tensor) -> list[Tensor]:
+        """Activations of the ResNet's stem and stages 1-4 alone.
+
+        Raises:
+            CliplitError: this CLIP has no ResNet.
+        """
         visual = self.clip.visual
-        if not hasattr(visual, "attnpool"):
+        if not self._has_resnet:
             raise CliplitError(f"CLIP '{self.name}' has no ResNet tower, which the identity loss needs; use e.g. RN101")
-        activations = [visual.stem(self.preprocess(images))]
-        for stage in (visual.layer1, visual.layer2, visual.layer3, visual.layer4):
-            activations.append(stage(activations[-1]))
-        return visual.attnpool(activations[-1]), activations
+        seen = self.preprocess(images)
+        with reduced_precision(images.device, self.bf16):
+            activations = [visual.stem(seen)]
+            for stage in (visual.layer1, visual.layer2, visual.layer3, visual.layer4):
+                activations.append(stage(activations[-1]))
+        return [activation.to(seen) for activation in activations]
+
+    def compiled_parts(self) -> list[nn.Module]:
+        """What torch.compile is worth while for: the image encoder, stage by stage if it is a ResNet."""
+        visual = self.clip.visual
+        return [visual.layer1, visual.layer2, visual.layer3, visual.layer4] if self._has_resnet else [visual]
+
+    @property
+    def _has_resnet(self) -> bool:
+        return hasattr(self.clip.visual, "attnpool")
 
     def tokenize(self, text: str) -> tuple[Tensor, int]:
         """Token ids (1, context length) of a text and the position of its end token."""

@@ -12,10 +12,12 @@ from typing import Annotated, Any
 import typer
 
 import cliplit
+from cliplit import processes
 from cliplit.checks import CliplitError
 from cliplit.commands import data as data_commands
 from cliplit.commands import scoring
 from cliplit.commands.shared import flag, folder, named, pairs, print_columns, shown
+from cliplit.commands.watching import watch
 from cliplit.config import PROFILES, describe, flatten, from_json, overrides
 from cliplit.config import profile as get_profile
 from cliplit.runs import Run, default_path, read_json
@@ -79,6 +81,7 @@ def _open_run(
     ) = (),
     results: NamedPaths("--results", "DIR", "Also evaluate these results of another method; repeatable.") = (),
     skip_bad: Annotated[bool, flag("--skip-bad", "Leave out training images that cannot be read.")] = False,
+    deterministic: Annotated[bool, flag("--deterministic", "The same bytes every time on a GPU too; slower.")] = False,
     changes: Changes = (),
 ) -> Run:
     """The run that the options shared by several commands ask for; nothing is written yet."""
@@ -93,9 +96,11 @@ def _open_run(
     }
     changed |= {"clip.random": True} if random_clip else {}
     changed |= {"data.skip_bad": True} if skip_bad else {}
+    changed |= {"engine.deterministic": True} if deterministic else {}
     changed |= _with_absolute_file(pairs(changes))
     chosen = Run(run or default_path(profile), get_profile(profile, changed))
-    _note_changes(chosen)
+    if processes.is_main():
+        _note_changes(chosen)
     return chosen
 
 
@@ -105,7 +110,9 @@ def _note_changes(chosen: Run) -> None:
     if manifest and "settings" in manifest:
         before, after = flatten(from_json(manifest["settings"])), flatten(chosen.settings)
         changes = [
-            f"{name} {shown(before[name])} -> {shown(after[name])}" for name in after if before[name] != after[name]
+            f"{name} {shown(before[name])} -> {shown(after[name])}"
+            for name in after
+            if before[name] != after[name] and not name.startswith("watch.")
         ]
         if changes:
             more = f" and {len(changes) - 3} more" if len(changes) > 3 else ""
@@ -156,7 +163,10 @@ def reproduce(
 @app.command()
 @_with_run
 def train(chosen: Run) -> None:
-    """The same without notebooks."""
+    """The same without notebooks; also by several processes.
+
+    `accelerate launch --num_processes N -m cliplit train ...` shares every batch among them.
+    """
     from cliplit.reproduce import check_inputs
 
     check_inputs(chosen)  # before the imports, which take a while
@@ -169,8 +179,13 @@ def train(chosen: Run) -> None:
     if chosen.settings.evaluation.control:
         train_control(chosen)
     evaluate(chosen)
+    if not processes.is_main():
+        return
     write_tables([chosen], chosen.path / "tables")
     _report(chosen)
+
+
+app.command()(watch)
 
 
 @app.command()

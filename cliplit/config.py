@@ -99,6 +99,9 @@ class Prompts:
     label_smoothing: float = setting(0.0, "code", "probability")
     size: int = setting(256, "code", "pixels", "images are resized to this square, here and in refinement")
     zoom: tuple[float, float] = setting((0.5, 1.5), "code", "factor", "range of random zoom, here and in refinement")
+    views_per_image: int = setting(
+        0, "cliplit", "views", "augmented once and encoded once, here and in every round; 0: anew in every iteration"
+    )
 
 
 @dataclass(frozen=True)
@@ -148,6 +151,24 @@ class Refinement:
     extend_above: float = setting(60.0, "code", "loss", "refinement goes on while its last loss is above")
     extend_by: int = setting(100, "code", "iterations")
     max_extensions: int = setting(10, "cliplit", "extensions", "of one part of a round; unbounded in the code")
+
+
+@dataclass(frozen=True)
+class Engine:
+    """How training computes (cliplit/engine.py); changes results by rounding only."""
+
+    precision: str = setting("auto", "cliplit", "", "of network and image encoders: fp32, bf16, auto (bf16 on a GPU)")
+    compile: bool = setting(False, "cliplit", about="torch.compile of network and image encoders")
+    deterministic: bool = setting(False, "cliplit", about="slower algorithms with the same bytes every time, on a GPU")
+
+
+@dataclass(frozen=True)
+class Watch:
+    """What is recorded for those who watch a run; changes no result, so nothing is made anew for it."""
+
+    panel_every: int = setting(100, "cliplit", "iterations", "of the network between panels of images; 0: none")
+    tensorboard: bool = setting(False, "cliplit", about="also write events for TensorBoard")
+    save_seconds: float = setting(20.0, "cliplit", "s", "between saves of the progress; more if a save takes long")
 
 
 @dataclass(frozen=True)
@@ -206,6 +227,8 @@ class Settings:
     prompts: Prompts = Prompts()
     enhancement: Enhancement = Enhancement()
     refinement: Refinement = Refinement()
+    engine: Engine = Engine()
+    watch: Watch = Watch()
     evaluation: Evaluation = Evaluation()
     studies: Studies = Studies()
 
@@ -224,7 +247,7 @@ DEMO = Settings(
         learning_rate=1e-3,
         weight_decay=0.0,
         label_smoothing=0.1,
-        size=96,
+        size=128,  # what CLIP sees when the network is trained
         zoom=(0.7, 1.3),
     ),
     enhancement=Enhancement(
@@ -248,6 +271,8 @@ DEMO = Settings(
         far_margin=0.5,  # with tiny's softmax scale probabilities are less extreme
         extend_above=INFINITE,
     ),
+    engine=Engine(precision="fp32"),
+    watch=Watch(panel_every=40),
     evaluation=Evaluation(metrics=("psnr", "ssim", "entropy", "piqe")),
     studies=Studies(
         changes=(  # a quarter of a minute on one core for each variant and seed
@@ -266,6 +291,7 @@ SMOKE = replace(
     prompts=replace(DEMO.prompts, iterations=4, batch_size=4, size=64),
     enhancement=replace(DEMO.enhancement, width=8, batch_size=2, warmup_iterations=4, iterations=4, look_every=2),
     refinement=replace(DEMO.refinement, iterations=3, tuning_iterations=3, batch_size=2),
+    watch=replace(DEMO.watch, panel_every=2),
     evaluation=replace(DEMO.evaluation, metrics=("psnr", "ssim", "entropy"), gammas=(0.5, 1.0)),
     studies=replace(DEMO.studies, seeds=(0,), changes=("data.train_size=48",), rounds=1, progress_rounds=2),
 )

@@ -18,3 +18,8 @@ def find_device(name: str = "auto") -> torch.device:
     except (RuntimeError, AssertionError) as error:  # torch without CUDA asserts
         reason = str(error).splitlines()[0]
         raise CliplitError(f"device '{name}' cannot be used here ({reason}); try auto or cpu") from None
+
+
+def reduced_precision(device: torch.device, wanted: bool) -> torch.autocast:
+    """Context of a network's layers: bfloat16 where that is safe, if wanted. What comes out may be bfloat16."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=wanted)

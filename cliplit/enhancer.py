@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cliplit.checks import check_images
+from cliplit.devices import reduced_precision
 
 EPSILON = 1e-9  # added to the illumination map before the division (released train.py; its test script drops it)
 
@@ -24,32 +25,64 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, channels: int):
         super().__init__()
-        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1, bias=False, padding_mode="reflect")
-        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False, padding_mode="reflect")
+        self.conv1 = nn.Conv2d(channels, channels, 3, bias=False)
+        self.conv2 = nn.Conv2d(channels, channels, 3, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.leaky_relu(x + self.conv2(F.leaky_relu(self.conv1(x), 0.2)), 0.2)
+        inner = F.leaky_relu(_convolve(self.conv1, x, "reflect"), 0.2)
+        return F.leaky_relu(x + _convolve(self.conv2, inner, "reflect"), 0.2)
 
 
 class PyramidPooling(nn.Module):
-    """Global context: averages over bins x bins cells, upsampled and fused with the input."""
+    """Global context: averages over bins x bins cells, upsampled and fused with the input.
+
+    Averages and upsampling (bilinear, aligned corners) are products with small matrices, rows first, then columns. The
+    numbers are those of PyTorch's adaptive pooling and interpolation; but on a GPU the gradients of these are sums in
+    random order, which in bfloat16 lose most of what they add up.
+    """
 
     def __init__(self, channels: int, bins: tuple[int, ...] = (1, 2, 3, 6)):
         super().__init__()
         reduced = channels // len(bins)
+        self.bins = bins
         self.features = nn.ModuleList(
-            nn.Sequential(nn.AdaptiveAvgPool2d(b), nn.Conv2d(channels, reduced, 1, bias=False), nn.PReLU())
-            for b in bins
+            nn.Sequential(nn.Identity(), nn.Conv2d(channels, reduced, 1, bias=False), nn.PReLU()) for _ in bins
         )
         self.fuse = nn.Sequential(
             nn.Conv2d(channels + reduced * len(bins), channels, 3, padding=1, bias=False), nn.PReLU()
         )
 
     def forward(self, x: Tensor) -> Tensor:
+        height, width = x.shape[-2:]
+        rows = torch.cat([_averages(cells, height, x) for cells in self.bins])
+        strips = _times(rows, x.permute(0, 2, 3, 1)).split(self.bins, 1)  # for each b: (N, b, W, C)
         pooled = [
-            F.interpolate(branch(x), x.shape[-2:], mode="bilinear", align_corners=True) for branch in self.features
+            branch((_averages(cells, width, x) @ strip).permute(0, 3, 1, 2))
+            for branch, cells, strip in zip(self.features, self.bins, strips)
         ]
-        return self.fuse(torch.cat([x, *pooled], 1))
+        return self.fuse(torch.cat([x, *(_upsample(cells, height, width) for cells in pooled)], 1))
+
+
+def _upsample(cells: Tensor, height: int, width: int) -> Tensor:
+    """Bilinear, aligned corners: (N, C, b, b) to (N, C, H, W), channels last."""
+    rows, columns = (_interpolation(cells.shape[-1], side, cells) for side in (height, width))
+    return _times(rows, columns @ cells.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+def _interpolation(cells: int, side: int, like: Tensor) -> Tensor:
+    """Matrix (side, cells) that interpolates between the cells."""
+    corners = torch.eye(cells, device=like.device)[None]
+    return F.interpolate(corners, side, mode="linear", align_corners=True)[0].T.to(like)
+
+
+def _averages(cells: int, side: int, like: Tensor) -> Tensor:
+    """Matrix (cells, side) that averages over the cells of adaptive pooling."""
+    return F.adaptive_avg_pool1d(torch.eye(side, device=like.device)[None], cells)[0].T.to(like)
+
+
+def _times(matrix: Tensor, x: Tensor) -> Tensor:
+    """Product of a matrix (K, H) with the rows of x (N, H, W, C): (N, K, W, C)."""
+    return (matrix @ x.flatten(2)).unflatten(2, x.shape[2:])
 
 
 class Enhancer(nn.Module):
@@ -61,6 +94,8 @@ class Enhancer(nn.Module):
         max_illumination: upper bound of the illumination map, approached smoothly (m x sigmoid instead of the last
             ReLU, so that no pixel is ever without gradient). Released: infinity, the plain ReLU.
     """
+
+    bf16 = False  # compute in bfloat16 where that is safe, but for the last convolution
 
     def __init__(self, width: int = 32, downscale: int = 1, max_illumination: float = float("inf")):
         super().__init__()
@@ -103,12 +138,17 @@ class Enhancer(nn.Module):
         check_images(images)
         downscale = self.architecture["downscale"]
         x = images if downscale == 1 else F.interpolate(images, _reduced(images, downscale), mode="area")
-        x = F.leaky_relu(_convolve(self.cond1, x, padding), 0.2)
-        x = self.PPM1(self.ResidualBlock2(self.ResidualBlock1(x)))
-        x = self.ResidualBlock4(self.ResidualBlock3(_convolve(self.condx, x, padding)))
-        x = self.ResidualBlock6(self.ResidualBlock5(_convolve(self.condy, x, padding)))
-        x = self._positive(_convolve(self.cond_add1, x, padding))
+        with reduced_precision(images.device, self.bf16):
+            x = F.leaky_relu(_convolve(self.cond1, x, padding), 0.2)
+            x = self.PPM1(self.ResidualBlock2(self.ResidualBlock1(x)))
+            x = self.ResidualBlock4(self.ResidualBlock3(_convolve(self.condx, x, padding)))
+            x = self.ResidualBlock6(self.ResidualBlock5(_convolve(self.condy, x, padding)))
+        x = self._positive(_convolve(self.cond_add1, x.to(images), padding))
         return x if downscale == 1 else F.interpolate(x, images.shape[-2:], mode="bilinear", align_corners=False)
+
+    def compiled_parts(self) -> list[nn.Module]:
+        """What torch.compile is worth while for."""
+        return [self]
 
     def _positive(self, x: Tensor) -> Tensor:
         bound = self.architecture["max_illumination"]
@@ -124,4 +164,7 @@ def _reduced(images: Tensor, downscale: int) -> tuple[int, int]:
 
 
 def _convolve(layer: nn.Conv2d, x: Tensor, padding: str) -> Tensor:
+    if padding == "reflect" and torch.are_deterministic_algorithms_enabled():
+        x = torch.cat([x[..., 1:2, :], x, x[..., -2:-1, :]], -2)  # the gradient of F.pad is a sum in random order
+        return layer(torch.cat([x[..., 1:2], x, x[..., -2:-1]], -1))
     return layer(F.pad(x, (1, 1, 1, 1), mode="constant" if padding == "zeros" else padding))

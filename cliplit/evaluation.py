@@ -10,18 +10,20 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from cliplit import processes
 from cliplit.baselines import BASELINES, check_baselines
 from cliplit.checkpoints import load_enhancer
 from cliplit.checks import CliplitError
 from cliplit.config import Evaluation
 from cliplit.data import TestImage, test_images
+from cliplit.engine import pick_device
 from cliplit.enhancer import Enhancer
 from cliplit.files import Found, find_images
 from cliplit.images import read_image, to_tensor, to_uint8
 from cliplit.metrics import Meter, catalogue, choose, why_unavailable
 from cliplit.pairing import pair
 from cliplit.runs import Run, named_paths, write_json, write_text
-from cliplit.training import pick_device, train
+from cliplit.training import train
 
 
 def train_control(run: Run) -> Enhancer:
@@ -36,9 +38,10 @@ def train_control(run: Run) -> Enhancer:
         control = Run.start(folder / "run", settings)
         train(control)
         last = control.folder(f"enhancer{settings.refinement.rounds}")
-        shutil.copy(last / "enhancer.safetensors", folder)
+        if processes.is_main():
+            shutil.copy(last / "enhancer.safetensors", folder)
 
-    return load_enhancer(run.build("control", make) / "enhancer.safetensors")
+    return load_enhancer(run.build("control", make, together=True) / "enhancer.safetensors")
 
 
 def networks(run: Run) -> dict[str, Enhancer]:

@@ -29,6 +29,7 @@ from cliplit.checks import CliplitError
 from cliplit.config import SEVERITIES
 from cliplit.data import TestImage, test_images, training_images
 from cliplit.data.synthesize import relight_photo
+from cliplit.engine import pick_device
 from cliplit.enhancer import divide
 from cliplit.evaluation import enhance_rounded, enhanced_tests, evaluate
 from cliplit.guidance import is_refined
@@ -36,7 +37,6 @@ from cliplit.images import to_uint8
 from cliplit.metrics import catalogue
 from cliplit.runs import Run
 from cliplit.tables import differences_table
-from cliplit.training import pick_device
 
 WIDTH, DPI = 8.0, 150  # inches, and dots per inch: 1200 pixels wide
 HIGH = 16  # points: pad of titles above a line of notes

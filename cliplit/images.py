@@ -62,6 +62,7 @@ def to_uint8(image: Tensor) -> np.ndarray:
     return (image.detach().cpu().clamp(0, 1) * 255).round().to(torch.uint8).movedim(-3, -1).numpy()
 
 
-def to_tensor(array: np.ndarray) -> Tensor:
-    """(..., H, W, C) of 8 or 16 bits to (..., C, H, W) in [0, 1]."""
-    return torch.from_numpy(np.ascontiguousarray(array)).movedim(-1, -3).float() / np.iinfo(array.dtype).max
+def to_tensor(array: np.ndarray, device: torch.device | str = "cpu") -> Tensor:
+    """(..., H, W, C) of 8 or 16 bits to (..., C, H, W) in [0, 1], made on the device of the few bits."""
+    pixels = torch.from_numpy(np.ascontiguousarray(array)).to(device)
+    return pixels.movedim(-1, -3).float() / np.iinfo(array.dtype).max

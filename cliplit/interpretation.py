@@ -8,11 +8,12 @@ from cliplit.backbone import ClipBackbone
 from cliplit.checkpoints import load_enhancer
 from cliplit.checks import CliplitError
 from cliplit.data import test_images
+from cliplit.engine import pick_device
 from cliplit.enhancer import divide
 from cliplit.guidance.base import Guidance, Seen
 from cliplit.relight import expose
 from cliplit.runs import Run
-from cliplit.training import guidance_of, load_similarity, pick_device
+from cliplit.training import guidance_of, load_similarity
 from cliplit.vocabulary import nearest_tokens
 
 STOPS = tuple(range(-8, 5))  # half stops, EV: -4 ... +2

@@ -1,55 +1,58 @@
-"""A training loop that logs, keeps a copy of the best network, and goes on where it was interrupted."""
+"""A training loop that logs, keeps a copy of the best weights, and goes on where it was interrupted."""
 
 import csv
 import io
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from cliplit import processes
 from cliplit.checks import CliplitError
+from cliplit.config import Watch
+from cliplit.recording import Recorder
 from cliplit.runs import write_text
+from cliplit.schedule import Part, Position, mean
 
-SAVE_EVERY = 20.0  # seconds between saves of the progress
+SAVING_SHARE = 0.02  # of the time at most goes into saving the progress
 
 
 class Loop:
-    """Iterations of one training stage.
+    """Iterations of one part of the alternation.
 
         for iteration in loop:      # goes on where an interrupted run stopped
             loop.step(loss, term=value, ...)
-            if loop.last and loss > threshold:
-                loop.extend(60)
 
-    All randomness must follow from the iteration (cliplit/sampling.py); then an interrupted stage ends with the
-    same bytes as an uninterrupted one. `memory` is a place for numbers that must survive an interruption.
+    Randomness follows from the iteration (cliplit/sampling.py) or from PyTorch's generator; then an interrupted
+    stage ends with the same bytes as an uninterrupted one.
 
     Args:
         folder: of the stage; gets log.csv and, until `finish`, progress.pt.
-        average: the best network has the lowest mean loss of so many iterations.
-        look_every: iterations between looks for the best network; 0 keeps none.
+        watch: how often to save, and what is recorded for those who watch.
+        batch_size: images (or tuples) of an iteration, for images per second.
+        panel: rows of images (N, 3, H, W) by name, for those who watch.
     """
 
     def __init__(
         self,
         folder: Path,
+        part: Part,
         module: nn.Module,
         optimizer: torch.optim.Optimizer,
-        iterations: int,
-        average=1,
-        look_every=0,
+        watch: Watch = Watch(),
+        batch_size: int = 1,
+        panel: Callable[[], dict[str, Tensor]] | None = None,
     ):
-        self.folder, self.module, self.optimizer = folder, module, optimizer
-        self.iteration, self.iterations = 0, iterations
-        self.average, self.look_every = average, look_every
+        self.folder, self.part, self.module, self.optimizer = folder, part, module, optimizer
+        self.at = self.then = part.begin()
         self.rows: list[dict[str, float]] = []
-        self.memory: dict[str, int] = {}
         self.best: dict[str, Tensor] | None = None
         self.best_iteration, self.best_loss = 0, float("inf")
+        self._watch, self._recorder = watch, Recorder(folder, watch, batch_size, panel)
         if self._progress.exists():
             self._restore()
 
@@ -58,98 +61,116 @@ class Loop:
         return self.folder / "progress.pt"
 
     @property
-    def last(self) -> bool:
-        """Whether the current iteration is the last one."""
-        return self.iteration + 1 >= self.iterations
+    def starts_anew(self) -> bool:
+        """Whether the guard wants new weights after the current iteration."""
+        return self.then.starts > self.at.starts
 
     def __iter__(self) -> Iterator[int]:
-        saved = time.monotonic()
-        with tqdm(total=self.iterations, initial=self.iteration, desc=self.folder.name, leave=False) as bar:
-            while self.iteration < self.iterations:
-                yield self.iteration
+        pause, saved = self._watch.save_seconds, time.monotonic()
+        hidden = not processes.is_main() or None  # None: tqdm decides
+        bar = tqdm(total=self.at.planned, initial=self.at.done, desc=self.folder.name, leave=False, disable=hidden)
+        with bar, self._recorder:
+            while self.at.done < self.at.planned:
+                yield self.at.done
                 self._look()
-                self.iteration += 1
-                bar.total = self.iterations
-                bar.set_postfix(
-                    {key: f"{value:.3g}" for key, value in self.rows[-1].items() if key != "iteration"}, refresh=False
-                )
+                self.at = self.then
+                self._recorder.after(self.at, self.rows[-1])
+                bar.total = self.at.planned
+                terms = {key: f"{value:.3g}" for key, value in self.rows[-1].items() if key != "iteration"}
+                bar.set_postfix(terms, refresh=False)
                 bar.update()
-                if time.monotonic() - saved > SAVE_EVERY:
+                if time.monotonic() - saved > pause:
+                    began = time.monotonic()
                     self.save()
                     saved = time.monotonic()
-        self.save()
+                    pause = max(self._watch.save_seconds, (saved - began) / SAVING_SHARE)
+            self.save()
 
     def step(self, loss: Tensor, companion: Tensor | None = None, **terms: Tensor | float) -> None:
-        """One step of the optimiser, and a row in the log.
+        """One step of the optimiser, and a row in the log. Losses and terms are means over the processes.
 
         Args:
             companion: loss of what is trained along; it shares no parameters with `loss`.
-
         Raises:
-            CliplitError: the loss is not finite; names the iteration and the terms.
+            CliplitError: the loss, a term or the gradient is not finite; the weights are those before the iteration.
         """
-        terms |= {} if companion is None else {"companion": companion}
-        row = {"iteration": self.iteration, "loss": loss.item()} | {
-            key: torch.as_tensor(value).item() for key, value in terms.items()
-        }
-        if not torch.isfinite(loss):
-            values = ", ".join(f"{key} {value:.4g}" for key, value in row.items() if key != "iteration")
-            raise CliplitError(f"{self.folder}: training diverged at iteration {self.iteration}: {values}")
+        terms = {"loss": loss} | terms | ({} if companion is None else {"companion": companion})
         self.optimizer.zero_grad()
         (loss if companion is None else loss + companion).backward()
+        processes.average_gradients(self.module)
+        values = torch.stack([torch.as_tensor(value).detach().to(loss).reshape(()) for value in terms.values()])
+        numbers = torch.cat([processes.average(values), self._gradient_norm().to(loss).reshape(1)]).tolist()
+        rate = self.optimizer.param_groups[0]["lr"]
+        row = {"iteration": self.at.done} | dict(zip([*terms, "gradient_norm"], numbers)) | {"learning_rate": rate}
+        self._check(row)
         self.optimizer.step()
         self.rows.append(row)
-
-    def recent(self, term: str, count: int) -> float:
-        """Mean of a term over the last `count` iterations."""
-        values = [row[term] for row in self.rows[-count:]]
-        return sum(values) / len(values)
-
-    def extend(self, iterations: int) -> None:
-        """Add iterations."""
-        self.iterations += iterations
+        self.then = self.part.after(self.at, self.rows)
 
     def finish(self) -> dict[str, Tensor]:
-        """Write log.csv, remove the progress and return the best weights (the last ones if none were looked for)."""
+        """Write log.csv and return the best weights (the last ones if none were looked for)."""
         self._write_log()
-        self._progress.unlink(missing_ok=True)
         return self.best if self.best is not None else self.module.state_dict()
 
+    def forget(self) -> None:
+        """Remove the progress; what the stage learned must be in its files by now."""
+        self._progress.unlink(missing_ok=True)
+
     def save(self) -> None:
-        """Write the log and everything needed to go on, atomically."""
+        """Write the log and everything needed to go on, atomically, in place of what was saved before."""
+        if not processes.is_main():
+            return
         self._write_log()
         state = {
-            "iteration": self.iteration,
-            "iterations": self.iterations,
+            "at": vars(self.at),
             "rows": self.rows,
-            "memory": self.memory,
             "best": self.best,
             "best_iteration": self.best_iteration,
             "best_loss": self.best_loss,
             "module": self.module.state_dict(),
             "optimizer": self.optimizer.state_dict(),
+            "random": torch.get_rng_state(),
+            "random_cuda": torch.cuda.get_rng_state_all(),
         }
         temporary = self._progress.with_suffix(".partial")
         torch.save(state, temporary)
         os.replace(temporary, self._progress)
+        self._recorder.saved(self.at)
 
     def _restore(self) -> None:
         state = torch.load(self._progress, map_location="cpu", weights_only=True)
         self.module.load_state_dict(state.pop("module"))
         self.optimizer.load_state_dict(state.pop("optimizer"))
+        self.at = self.then = Position(**state.pop("at"))
+        torch.set_rng_state(state.pop("random"))
+        torch.cuda.set_rng_state_all(state.pop("random_cuda")[: torch.cuda.device_count()])
         vars(self).update(state)
 
+    def _check(self, row: dict[str, float]) -> None:
+        bad = [name for name, value in row.items() if not abs(value) < float("inf")]
+        if bad:
+            self.save()
+            values = ", ".join(f"{name} {value:.4g}" for name, value in row.items() if name != "iteration")
+            raise CliplitError(
+                f"{self.folder}: training diverged at iteration {self.at.done}: {' and '.join(bad)} not finite "
+                f"({values}); last good weights: {self._progress} (after {self.at.done} iterations). Lower the learning "
+                f"rate or a weight with --set, then the stage starts anew"
+            )
+
+    def _gradient_norm(self) -> Tensor:
+        gradients = [parameter.grad for parameter in self.module.parameters() if parameter.grad is not None]
+        return torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(gradient) for gradient in gradients]))
+
     def _look(self) -> None:
-        enough = len(self.rows) >= min(self.average, self.iterations)
-        if not self.look_every or not enough or (self.iteration + 1) % self.look_every and not self.last:
+        if not self.part.best or not self.part.best.looks(self.at, self.rows):
             return
-        loss = self.recent("loss", self.average)
+        loss = mean(self.rows, "loss", self.part.best.average)
         if loss < self.best_loss:
-            self.best_loss, self.best_iteration = loss, self.iteration
+            self.best_loss, self.best_iteration = loss, self.at.done
             self.best = {key: value.detach().clone() for key, value in self.module.state_dict().items()}
 
     def _write_log(self) -> None:
-        if self.rows:
+        if self.rows and processes.is_main():
             text = io.StringIO()
             writer = csv.DictWriter(text, self.rows[0], lineterminator="\n")
             writer.writeheader()

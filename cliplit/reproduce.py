@@ -10,6 +10,7 @@ from typing import Any
 from tqdm import tqdm
 
 import cliplit
+from cliplit import processes
 from cliplit.checks import CliplitError
 from cliplit.config import overrides
 from cliplit.runs import Run, read_json, sha256, write_json
@@ -34,6 +35,8 @@ def reproduce(run: Run, notebooks: Path | None = None, force: bool = False, stud
     Raises:
         CliplitError: no notebooks, parameters they do not have, inputs that are not there, or a cell that failed.
     """
+    if processes.count() > 1:
+        raise CliplitError("several processes train with `cliplit train`; `cliplit reproduce` then goes on from there")
     every = list_notebooks(notebooks or notebooks_folder())
     sources = [source for source in every if studies or _number(source) < STUDIES]
     if (run.path / "notebooks").resolve() == every[0].parent.resolve():
@@ -108,10 +111,10 @@ def check_inputs(run: Run) -> None:
     """
     from cliplit.backbone import check_available
     from cliplit.data import check_folders
+    from cliplit.engine import check_engine
     from cliplit.evaluation import check_others
-    from cliplit.training import pick_device
 
-    pick_device(run.settings)
+    check_engine(run.settings)
     check_folders(run.settings.data)
     check_others(run.settings.evaluation)
     for name in {run.settings.clip.similarity, run.settings.clip.identity}:
@@ -143,6 +146,7 @@ def _up_to_date(source: Path, run: Run, current: list[str]) -> bool:
 def _inputs(source: Path, run: Run) -> dict[str, Any]:
     given = parameters(run)
     del given["run"]  # a run that was moved is still the same
+    given["overrides"] = {name: value for name, value in given["overrides"].items() if not name.startswith("watch.")}
     return {"cliplit": cliplit.__version__, "notebook": sha256(source), "parameters": given}
 
 

@@ -12,16 +12,19 @@ import shutil
 import time
 import uuid
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import cliplit
+from cliplit import processes
 from cliplit.checks import CliplitError
 from cliplit.config import Settings, from_json, parse_overrides, to_json
 from cliplit.config import profile as get_profile
 from cliplit.guidance import guidance_file, is_refined
+from cliplit.schedule import ranked_rounds
 
 TINY = Path(cliplit.__file__).parent / "models" / "tiny_clip.safetensors"  # the embedded CLIP
 PACKAGES = ("torch", "torchvision", "open_clip_torch", "pyiqa", "papermill", "numpy", "pillow", "scikit-image")
@@ -43,17 +46,17 @@ def plan(settings: Settings) -> dict[str, Stage]:
     prompts0 and warmup, then enhancer0; in every round k, prompts<k> are refined on the results of the
     networks so far and enhancer<k> is tuned with them. A guidance that is not refined stays prompts0.
     """
-    guided, refined = ("clip", "guidance"), is_refined(settings.guidance.kind)
+    guided, refined = ("clip", "guidance", "engine"), is_refined(settings.guidance.kind)
     stages = [
         Stage("data", (), ("data", "backlight"), "00_setup_and_data"),
         Stage("prompts0", ("data",), (*guided, "prompts"), "01_prompt_initialization"),
-        Stage("warmup", ("data",), ("clip", "enhancement"), "02_enhancer_training"),
+        Stage("warmup", ("data",), ("clip", "engine", "enhancement"), "02_enhancer_training"),
         Stage("enhancer0", ("prompts0", "warmup"), (*guided, "enhancement"), "02_enhancer_training"),
     ]
     for k in range(1, settings.refinement.rounds + 1):
         guide = f"prompts{k}" if refined else "prompts0"
         if refined:
-            results = tuple(f"enhancer{j}" for j in range(max(0, k - 2), k))
+            results = tuple(f"enhancer{j}" for j in ranked_rounds(k))
             needs = (f"prompts{k - 1}", *results)
             stages.append(Stage(guide, needs, (*guided, "refinement"), "03_rank_finetuning"))
         tuned = (guide, f"enhancer{k - 1}")
@@ -85,6 +88,7 @@ class Run:
         try:
             if run.path.is_dir() and any(run.path.iterdir()) and not read_json(run.path / "manifest.json"):
                 raise CliplitError(f"{path}: this folder is neither empty nor a run; choose another one with --run")
+            processes.wait()  # until all have looked
             run.path.mkdir(parents=True, exist_ok=True)
             run.write_manifest()
         except OSError as error:
@@ -144,39 +148,72 @@ class Run:
             and all(_size(folder / name) == size for name, (size, _) in record["outputs"].items())
         )
 
-    def build(self, stage: str, make: Callable[[Path], None]) -> Path:
+    def build(self, stage: str, make: Callable[[Path], None], together: bool = False) -> Path:
         """Folder of a stage, made by `make(folder)` unless it is current.
 
         `make` may find the progress of an interrupted attempt with the same inputs in the folder.
+
+        Args:
+            together: all processes of `accelerate launch` call `make`, not only the main one.
+        Raises:
+            CliplitError: a stage that it needs is not current, or another process is at work in this run.
         """
         folder = self.path / stage
+        processes.wait()  # while all look, nobody writes
         if self.is_current(stage):
             return folder
         for need in self.plan[stage].needs:
             self.folder(need)
-        inputs = {
-            "settings": self._settings_of(stage),
-            "needs": {need: self._build(need) for need in self.plan[stage].needs},
-        }
+        processes.wait()
+        with self._alone():
+            if processes.is_main():
+                self._begin(stage)
+            processes.wait()
+            began = time.monotonic()
+            if together or processes.is_main():
+                make(folder)
+            processes.wait()
+            if processes.is_main():
+                self._end(stage, time.monotonic() - began)
+        processes.wait()
+        return folder
+
+    def _alone(self) -> AbstractContextManager:
+        from cliplit.locks import held
+
+        return held(self.path) if processes.is_main() else nullcontext()
+
+    def _begin(self, stage: str) -> None:
+        """An empty folder, unless a former attempt had the same inputs."""
+        folder, inputs = self.path / stage, self._inputs(stage)
         if read_json(folder / "building.json") != inputs:
-            shutil.rmtree(folder, ignore_errors=True)
+            for left in (folder, self.path / "watch" / stage):
+                shutil.rmtree(left, ignore_errors=True)
             folder.mkdir(parents=True)
             write_json(inputs, folder / "building.json")
-        began = time.monotonic()
-        make(folder)
+
+    def _end(self, stage: str, seconds: float) -> None:
+        """The record of a finished stage."""
+        folder = self.path / stage
+        inputs = read_json(folder / "building.json")
         (folder / "building.json").unlink()
         outputs = {
             str(path.relative_to(folder)): (path.stat().st_size, sha256(path))
             for path in sorted(folder.rglob("*"))
-            if path.is_file()
+            if path.is_file() and not _serves_watching(path.relative_to(folder))
         }
-        record = {"build": uuid.uuid4().hex, "seconds": round(time.monotonic() - began, 1)} | inputs
+        record = {"build": uuid.uuid4().hex, "seconds": round(seconds, 1)} | inputs
         write_json(record | {"outputs": outputs}, folder / "stage.json")
         self.write_manifest()
-        return folder
+
+    def _inputs(self, stage: str) -> dict[str, Any]:
+        needs = {need: self._build(need) for need in self.plan[stage].needs}
+        return {"settings": self._settings_of(stage), "needs": needs}
 
     def write_manifest(self) -> None:
         """Write manifest.json: settings, seed, versions, and seconds and SHA-256 of every finished stage."""
+        if not processes.is_main():
+            return
         stages = {}
         for name in self.current():
             record = read_json(self.path / name / "stage.json")
@@ -284,6 +321,11 @@ def sha256(path: Path) -> str:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def _serves_watching(path: Path) -> bool:
+    """Whether a file of a run within a stage (`control`) may change or go without harm."""
+    return any(part == "watch" or part.startswith(".") for part in path.parts)
 
 
 def _listing(folder: Path) -> str | None:

@@ -24,27 +24,21 @@ def batch_indices(count: int, batch_size: int, iteration: int, *keys: object) ->
     return picked
 
 
-def augment(groups: list[Tensor], zoom: tuple[float, float], random: Generator) -> list[Tensor]:
-    """The released augmentation, batched: the n-th images of all groups are moved alike.
+def augment(images: Tensor, matrices: Tensor) -> Tensor:
+    """Images (N, 3, H, W) moved by affine matrices (N, 2, 3) of `augmentation`; borders are reflected."""
+    grid = F.affine_grid(matrices.to(images), list(images.shape), align_corners=False)
+    return F.grid_sample(images, grid, "bilinear", "reflection", align_corners=False)
+
+
+def augmentation(count: int, zoom: tuple[float, float], random: Generator) -> Tensor:
+    """Affine matrices (N, 2, 3) of the released augmentation.
 
     Flips and transposition (each with probability 1/2), zoom of both axes (0.3), rotation by up to 90 degrees
-    either way (0.3); borders are reflected.
+    either way (0.3).
 
     Args:
-        groups: tensors (N, 3, H, W), of one or several sizes, in [0, 1].
         zoom: smallest and largest factor.
     """
-    count = len(groups[0])
-    matrix = _augmentation(count, zoom, random)
-    moved = []
-    for images in groups:
-        grid = F.affine_grid(matrix.to(images), list(images.shape), align_corners=False)
-        moved.append(F.grid_sample(images, grid, "bilinear", "reflection", align_corners=False))
-    return moved
-
-
-def _augmentation(count: int, zoom: tuple[float, float], random: Generator) -> Tensor:
-    """Affine matrices (N, 2, 3)."""
     chance = torch.rand(count, 5, generator=random)
     identity = torch.eye(2).repeat(count, 1, 1)
     flip = torch.diag_embed(1 - 2 * (chance[:, :2] < 0.5).float())

@@ -175,7 +175,9 @@ def study_runs(run: Run, study: Study, label: str) -> list[Run]:
     cells = []
     for seed in run.settings.studies.seeds:
         settings = replace(base, seed=seed)
-        digest = hashlib.sha256(json.dumps(to_json(settings)).encode()).hexdigest()[:12]
+        stored = to_json(settings)
+        del stored["watch"]  # changes no result
+        digest = hashlib.sha256(json.dumps(stored).encode()).hexdigest()[:12]
         cells.append(Run(run.path / "studies" / digest, settings))
     return cells
 

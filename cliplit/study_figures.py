@@ -10,6 +10,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from cliplit.analysis import stage_name
+from cliplit.engine import pick_device
 from cliplit.figures import (
     DARK,
     DPI,
@@ -34,7 +35,7 @@ from cliplit.interpretation import exposure_scores, score_map, strength_scores
 from cliplit.runs import Run
 from cliplit.studies import Study, progress, study_runs, study_table
 from cliplit.tables import stages_table
-from cliplit.training import guidance_of, load_similarity, pick_device
+from cliplit.training import guidance_of, load_similarity
 
 LINES = (GREEN, LIGHT, DARK, OTHERS[1], NEUTRAL, OTHERS[0], WRONG)
 

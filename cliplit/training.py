@@ -9,6 +9,7 @@ train_enhancer          enhancer<k>  tuning with the refined prompts            
 Where another guidance than the prompt pair is chosen (cliplit/guidance/), it takes the prompts' place in all of them.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,20 +18,23 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cliplit import losses
+from cliplit import losses, processes, schedule
 from cliplit.backbone import ClipBackbone, load_backbone
 from cliplit.checkpoints import load_enhancer, load_guidance, save_enhancer, save_guidance
-from cliplit.checks import CliplitError
 from cliplit.config import Settings
 from cliplit.data import TrainingImages, prepare_data, training_images
-from cliplit.devices import find_device
-from cliplit.enhancer import Enhancer
+from cliplit.engine import Engine, engine
+from cliplit.enhancer import Enhancer, divide
 from cliplit.guidance import new_guidance
 from cliplit.guidance.base import Guidance, Seen
 from cliplit.images import to_tensor, to_uint8
 from cliplit.loops import Loop
 from cliplit.runs import Run
-from cliplit.sampling import augment, batch_indices, generator, random_view
+from cliplit.sampling import augment, augmentation, batch_indices, generator, random_view
+from cliplit.schedule import Part
+from cliplit.views import ViewFeatures
+
+PANEL_IMAGES = 6  # training images that a run in progress is watched by
 
 
 @dataclass(frozen=True)
@@ -57,26 +61,28 @@ def initialize_prompts(run: Run) -> Guidance:
 
     A guidance that is not learned by gradient is fitted to the features of all training images.
     """
-    settings, options = run.settings, run.settings.prompts
+    settings, options, part = run.settings, run.settings.prompts, schedule.initial_prompts(run.settings)
 
-    def make(folder: Path) -> None:
-        device = pick_device(settings)
-        clip = load_similarity(settings, device)
-        guidance = new_guidance(settings, clip).to(device)
-        backlit, well_lit = training_images(run)
+    def make(folder: Path, using: Engine) -> None:
+        clip = using.place(load_similarity(settings))
+        guidance = new_guidance(settings, clip).to(using.device)
+        backlit, well_lit = (at_prompt_size(side, options.size, using.device) for side in training_images(run))
         if not guidance.refined:
-            guidance.fit(*(_all_features(clip, side, options.size, device) for side in (backlit, well_lit)))
-            save_guidance(guidance, folder / "prompts.safetensors", settings, folder.name, 0)
+            guidance.fit(*(_encode_all(clip, side, using.device) for side in (backlit, well_lit)))
+            if processes.is_main():
+                save_guidance(guidance, folder / "prompts.safetensors", settings, part.name, 0)
             return
-        loop = Loop(folder, guidance, _adam(guidance), options.iterations)
+        labels = torch.tensor([0] * len(backlit) + [1] * len(well_lit))
+        features = ViewFeatures(clip, [np.concatenate([backlit, well_lit])], settings, part.name)
+        loop = _loop(folder, part, guidance, _adam(guidance), run, options.batch_size)
         for iteration in loop:
-            images, labels = _labelled_batch(backlit, well_lit, options.batch_size, iteration, settings.seed)
-            (features,) = _view_features(clip, [images.to(device)], options, settings.seed, "prompts0", iteration)
-            loss, scores = guidance.learning_loss(features, labels.to(device))
-            loop.step(loss, accuracy=((scores < 0.5).long().cpu() == labels).float().mean())
+            batch = batch_indices(len(labels), options.batch_size, iteration, settings.seed, part.name)
+            truth = labels[batch[processes.share(len(batch))]].to(using.device)
+            loss, scores = guidance.learning_loss(features(batch, iteration)[0], truth)
+            loop.step(loss, accuracy=((scores < 0.5) == truth).float().mean())
         _save_guidance(guidance, loop, folder, run)
 
-    run.build("prompts0", make)
+    _build(run, part.name, make)
     return guidance_of(run, 0)
 
 
@@ -85,31 +91,25 @@ def warm_up(run: Run) -> Enhancer:
 
     Guard of the released code: if the results are far from the inputs for too long, start anew with another seed.
     """
-    settings, options = run.settings, run.settings.enhancement
+    settings, options, part = run.settings, run.settings.enhancement, schedule.warm_up(run.settings)
 
-    def make(folder: Path) -> None:
-        device = pick_device(settings)
-        clips, backlit = load_backbones(settings, device), training_images(run)[0]
-        enhancer = new_enhancer(settings).to(device)
-        loop = Loop(folder, enhancer, _network_adam(enhancer, options), options.warmup_iterations)
+    def make(folder: Path, using: Engine) -> None:
+        clips, backlit = _place(load_backbones(settings), using), training_images(run)[0]
+        enhancer = using.place(new_enhancer(settings))
+        loop = _network_loop(folder, part, enhancer, enhancer, _network_adam(enhancer, options), run, using)
         for iteration in loop:
-            images = _augmented_batch(backlit, options, settings.seed, "warmup", iteration).to(device)
+            images = _augmented_batch(backlit, options, settings.seed, part.name, iteration, using.device)
             results = enhancer.enhance(images, padding="zeros")
-            seen = generator(settings.seed, "view", "warmup", iteration)
-            identity = _identity_term(clips, results, images, options, options.warmup_identity_stages, seen)
+            seen = random_view([results, images], options.view_scale, _view(settings.seed, part.name, iteration))
+            predicted = clips.identity.encode_activations(seen[0])
+            identity = _identity_loss(clips, predicted, seen[1], options.warmup_identity_stages)
             loop.step(options.warmup_identity_weight * identity, identity=identity, psnr=_psnr(results, images))
-            since_start = iteration - loop.memory.get("started", 0)
-            if since_start > options.guard_after and loop.recent("psnr", options.average) < options.guard_psnr:
-                attempts = loop.memory.get("attempts", 0) + 1
-                if attempts > options.guard_attempts:
-                    raise CliplitError(f"{folder}: {attempts} seeds in a row stayed below {options.guard_psnr} dB PSNR")
-                loop.memory = {"started": iteration + 1, "attempts": attempts}
-                enhancer.initialize(settings.seed + attempts, options.init_std)
+            if loop.starts_anew:
+                enhancer.initialize(settings.seed + loop.then.starts, options.init_std)
                 loop.optimizer = _network_adam(enhancer, options)
-                loop.extend(options.guard_after)
-        _save_network(enhancer, loop, folder, run)
+        _save_network(enhancer, None, loop, folder, run)
 
-    return load_enhancer(run.build("warmup", make) / "enhancer.safetensors")
+    return load_enhancer(_build(run, part.name, make) / "enhancer.safetensors")
 
 
 def train_enhancer(run: Run, k: int) -> Enhancer:
@@ -117,34 +117,29 @@ def train_enhancer(run: Run, k: int) -> Enhancer:
 
     Keeps a copy of the best network: lowest mean loss of the last `average` iterations.
     """
-    settings, options = run.settings, run.settings.enhancement
-    name, before = f"enhancer{k}", f"enhancer{k - 1}" if k else "warmup"
-    iterations = settings.refinement.tuning_iterations if k else options.iterations
+    settings, options, part = run.settings, run.settings.enhancement, schedule.network(run.settings, k)
+    before = f"enhancer{k - 1}" if k else "warmup"
 
-    def make(folder: Path) -> None:
-        device = pick_device(settings)
-        clips, (backlit, well_lit) = load_backbones(settings, device), training_images(run)
-        guidance = _guidance_before(run, k, clips.similarity).to(device).frozen()
-        enhancer, optimizer = _previous_network(run, before, guidance, device)
+    def make(folder: Path, using: Engine) -> None:
+        clips, (backlit, well_lit) = _place(load_backbones(settings), using), training_images(run)
+        guidance = _guidance_before(run, k, clips.similarity).to(using.device).frozen()
+        enhancer, optimizer = _previous_network(run, before, guidance, using)
         learned = nn.ModuleDict({"enhancer": enhancer, "guidance": guidance})
-        loop = Loop(folder, learned, optimizer, iterations, options.average, options.look_every)
+        loop = _network_loop(folder, part, enhancer, learned, optimizer, run, using)
         for iteration in loop:
-            images = _augmented_batch(backlit, options, settings.seed, name, iteration).to(device)
+            images = _augmented_batch(backlit, options, settings.seed, part.name, iteration, using.device)
             results = enhancer.enhance(images, padding="zeros")
             enhance = identity = 0.0
             for view in range(options.views):
-                seen = generator(settings.seed, "view", view, name, iteration)
+                seen = _view(settings.seed, view, part.name, iteration)
                 terms = _guidance_terms(clips, guidance, results, images, options, seen)
                 enhance, identity = enhance + terms[0] / options.views, identity + terms[1] / options.views
             loss = options.clip_weight * guidance.factor * enhance + options.identity_weight * identity
-            companion = _companion_loss(clips, guidance, results, well_lit, settings, name, iteration)
+            companion = _companion_loss(clips, guidance, results, well_lit, settings, part.name, iteration)
             loop.step(loss, companion, clip_enhance=enhance, identity=identity)
-            _extend(loop, loss, options.extend_above, options.extend_by, iterations, settings)
-        _save_network(enhancer, loop, folder, run)
-        if guidance.learned:
-            save_guidance(guidance, folder / "guidance.safetensors", settings, name, loop.iterations)
+        _save_network(enhancer, guidance, loop, folder, run)
 
-    return load_enhancer(run.build(name, make) / "enhancer.safetensors")
+    return load_enhancer(_build(run, part.name, make) / "enhancer.safetensors")
 
 
 def refine_prompts(run: Run, k: int) -> Guidance:
@@ -152,32 +147,31 @@ def refine_prompts(run: Run, k: int) -> Guidance:
 
     A guidance that is not refined stays as it is.
     """
-    settings, options = run.settings, run.settings.refinement
-    near = options.near_margin_first if k == 1 else options.near_margin
-    name, sources = f"prompts{k}", [f"enhancer{j}" for j in range(max(0, k - 2), k)]
+    settings, options, part = run.settings, run.settings.refinement, schedule.refined_prompts(run.settings, k)
+    sources, (far, near) = [f"enhancer{j}" for j in schedule.ranked_rounds(k)], schedule.margins(settings, k)
     labels = ["backlit", *sources, "well_lit"]
 
-    def make(folder: Path) -> None:
-        device, size = pick_device(settings), settings.prompts.size
-        clip = load_similarity(settings, device)
-        guidance = guidance_of(run, k - 1, clip).to(device)
+    def make(folder: Path, using: Engine) -> None:
+        size = settings.prompts.size
+        clip = using.place(load_similarity(settings))
+        guidance = guidance_of(run, k - 1, clip).to(using.device)
         optimizer = _with_state(_adam(guidance), run.folder(f"prompts{k - 1}"))
         backlit, well_lit = training_images(run)
-        networks = [load_enhancer(run.folder(stage) / "enhancer.safetensors").to(device) for stage in sources]
-        sides = [_at_prompt_size(backlit, size, network, device) for network in (None, *networks)]
-        sides.append(_at_prompt_size(well_lit, size, None, device))
-        loop = Loop(folder, guidance, optimizer, options.iterations)
+        networks = [load_enhancer(run.folder(stage) / "enhancer.safetensors").to(using.device) for stage in sources]
+        inputs = [at_prompt_size(backlit, size, using.device, network) for network in (None, *networks)]
+        well_lit = at_prompt_size(well_lit, size, using.device)
+        features = ViewFeatures(clip, inputs, settings, part.name, partners=well_lit)
+        loop = _loop(folder, part, guidance, optimizer, run, options.batch_size)
         for iteration in loop:
-            groups = _ranked_groups(sides, options.batch_size, settings.seed, name, iteration, device)
-            features = _view_features(clip, groups, settings.prompts, settings.seed, name, iteration)
-            scores = guidance.score(Seen(None, torch.cat(features))).split(options.batch_size)
-            loss = options.weight * losses.margin_ranking_loss(scores, options.far_margin, near)
+            batch = batch_indices(len(backlit), options.batch_size, iteration, settings.seed, part.name, "backlit")
+            groups = features(batch, iteration)
+            scores = guidance.score(Seen(None, groups.flatten(0, 1))).split(groups.shape[1])
+            loss = options.weight * losses.margin_ranking_loss(scores, far, near)
             loop.step(loss, **{f"score_{label}": score.mean() for label, score in zip(labels, scores)})
-            _extend(loop, loss, options.extend_above, options.extend_by, options.iterations, settings)
         _save_guidance(guidance, loop, folder, run)
 
-    if name in run.plan:
-        run.build(name, make)
+    if part.name in run.plan:
+        _build(run, part.name, make)
     return guidance_of(run, k)
 
 
@@ -190,15 +184,6 @@ def guidance_of(run: Run, k: int, clip: ClipBackbone | None = None) -> Guidance:
     stage = f"prompts{k}" if f"prompts{k}" in run.plan else "prompts0"
     clip = clip or load_similarity(run.settings)
     return load_guidance(run.folder(stage) / "prompts.safetensors", run.settings, clip)
-
-
-def pick_device(settings: Settings) -> torch.device:
-    """The device of a run.
-
-    Raises:
-        CliplitError: no such device here.
-    """
-    return find_device(settings.device)
 
 
 def load_backbones(settings: Settings, device: torch.device | str = "cpu") -> Backbones:
@@ -227,17 +212,66 @@ def new_enhancer(settings: Settings) -> Enhancer:
     )
 
 
+def _build(run: Run, stage: str, make: Callable[[Path, Engine], None]) -> Path:
+    """Folder of a stage, trained by all processes together."""
+
+    def train_together(folder: Path) -> None:
+        with engine(run.settings) as using:
+            make(folder, using)
+
+    return run.build(stage, train_together, together=True)
+
+
+def _loop(
+    folder: Path, part: Part, module: nn.Module, optimizer: torch.optim.Optimizer, run: Run, batch_size: int, panel=None
+) -> Loop:
+    return Loop(folder, part, module, optimizer, run.settings.watch, batch_size, panel)
+
+
+def _network_loop(
+    folder: Path,
+    part: Part,
+    enhancer: Enhancer,
+    learned: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    run: Run,
+    using: Engine,
+) -> Loop:
+    """A loop that shows the first training images as they come out."""
+    backlit = training_images(run)[0]
+    images = backlit.batch(range(min(PANEL_IMAGES, len(backlit))), using.device)
+
+    @torch.no_grad()
+    def panel() -> dict[str, Tensor]:
+        illumination = enhancer(images, padding="zeros")
+        return {"input": images, "illumination": illumination, "result": divide(images, illumination)}
+
+    return _loop(folder, part, learned, optimizer, run, run.settings.enhancement.batch_size, panel)
+
+
+def _place(clips: Backbones, using: Engine) -> Backbones:
+    similarity = using.place(clips.similarity)
+    return Backbones(similarity, similarity if clips.identity is clips.similarity else using.place(clips.identity))
+
+
 def _guidance_terms(
     clips: Backbones, guidance: Guidance, results: Tensor, images: Tensor, options, seen: torch.Generator
 ) -> tuple[Tensor, Tensor]:
     """Guidance loss of a view of the results (for a prompt pair CLIP-Enhance), and identity loss against the inputs."""
     results, images = random_view([results, images], options.view_scale, seen)
-    features, predicted = clips.identity.encode_with_activations(results)
-    shared = clips.similarity is clips.identity
-    view = Seen(results, features if shared else lambda: clips.similarity.encode_image(results))
+    predicted = clips.identity.encode_activations(results)
+    if clips.similarity is clips.identity:
+        view = Seen(results, lambda: clips.identity.pool(predicted[-1]))
+    else:
+        view = Seen(results, lambda: clips.similarity.encode_image(results))
+    return guidance.loss(view), _identity_loss(clips, predicted, images, options.identity_stages)
+
+
+def _identity_loss(clips: Backbones, predicted: list[Tensor], images: Tensor, stages: tuple[float, ...]) -> Tensor:
+    """Identity loss, summed over the batch, of which this process has its share; the mean over processes is the sum."""
     with torch.no_grad():
-        target = clips.identity.encode_with_activations(images)[1]
-    return guidance.loss(view), losses.identity_loss(predicted, target, options.identity_stages)
+        target = clips.identity.encode_activations(images)
+    return processes.count() * losses.identity_loss(predicted, target, stages)
 
 
 def _companion_loss(
@@ -252,72 +286,45 @@ def _companion_loss(
     """Loss of what the guidance learns along with the network, against other well-lit images in every iteration."""
     if not guidance.learned:
         return None
-    images = _augmented_batch(well_lit, settings.enhancement, settings.seed, f"{stage} well-lit", iteration)
-    sides = [side.to(results.device) for side in (results.detach(), images)]
+    stage = f"{stage} well-lit"
+    images = _augmented_batch(well_lit, settings.enhancement, settings.seed, stage, iteration, results.device)
     return guidance.companion_loss(
-        *(Seen(side, lambda side=side: clips.similarity.encode_image(side)) for side in sides)
+        *(Seen(side, lambda side=side: clips.similarity.encode_image(side)) for side in (results.detach(), images))
     )
 
 
-def _identity_term(clips: Backbones, results: Tensor, images: Tensor, options, stages, seen: torch.Generator) -> Tensor:
-    results, images = random_view([results, images], options.view_scale, seen)
-    predicted = clips.identity.encode_with_activations(results)[1]
-    with torch.no_grad():
-        target = clips.identity.encode_with_activations(images)[1]
-    return losses.identity_loss(predicted, target, stages)
+def _augmented_batch(
+    side: TrainingImages, options, seed: int, stage: str, iteration: int, device: torch.device
+) -> Tensor:
+    """This process's share of a batch."""
+    batch = batch_indices(len(side), options.batch_size, iteration, seed, stage)
+    matrices = augmentation(len(batch), options.zoom, generator(seed, "augment", stage, iteration))
+    mine = processes.share(len(batch))
+    return augment(side.batch(batch[mine], device), matrices[mine])
 
 
-def _augmented_batch(backlit: TrainingImages, options, seed: int, stage: str, iteration: int) -> Tensor:
-    images = backlit[batch_indices(len(backlit), options.batch_size, iteration, seed, stage)]
-    return augment([images], options.zoom, generator(seed, "augment", stage, iteration))[0]
-
-
-def _labelled_batch(
-    backlit: TrainingImages, well_lit: TrainingImages, batch_size: int, iteration: int, seed: int
-) -> tuple[Tensor, Tensor]:
-    """Images of both sides in random order, and their labels: 0 backlit, 1 well-lit."""
-    picked = batch_indices(len(backlit) + len(well_lit), batch_size, iteration, seed, "prompts0")
-    dark = [index for index in picked if index < len(backlit)]
-    light = [index - len(backlit) for index in picked if index >= len(backlit)]
-    return torch.cat([backlit[dark], well_lit[light]]), torch.tensor([0] * len(dark) + [1] * len(light))
-
-
-def _ranked_groups(
-    sides: list[np.ndarray], batch_size: int, seed: int, stage: str, iteration: int, device: torch.device
-) -> list[Tensor]:
-    """A batch of backlit images, their results, and well-lit images of other scenes."""
-    *inputs, well_lit = sides
-    dark = batch_indices(len(inputs[0]), batch_size, iteration, seed, stage, "backlit")
-    light = batch_indices(len(well_lit), batch_size, iteration, seed, stage, "well_lit")
-    return [to_tensor(side[dark]).to(device) for side in inputs] + [to_tensor(well_lit[light]).to(device)]
+def _view(seed: int, *keys: object) -> torch.Generator:
+    return generator(seed, "view", *keys)
 
 
 @torch.no_grad()
-def _view_features(
-    clip: ClipBackbone, groups: list[Tensor], options, seed: int, stage: str, iteration: int
-) -> list[Tensor]:
-    """Image features of the groups, augmented alike; the n-th images of all groups belong together."""
-    moved = augment(groups, options.zoom, generator(seed, "augment", stage, iteration))
-    return list(clip.encode_image(torch.cat(moved)).split(len(moved[0])))
-
-
-@torch.no_grad()
-def _at_prompt_size(images: TrainingImages, size: int, network: Enhancer | None, device: torch.device) -> np.ndarray:
+def at_prompt_size(
+    images: TrainingImages, size: int, device: torch.device | str = "cpu", network: Enhancer | None = None
+) -> np.ndarray:
     """All images at the size of the prompt stages, enhanced if a network is given: (N, S, S, 3), 8 bits."""
     done = []
     for start in range(0, len(images), 16):
-        batch = images[list(range(start, min(start + 16, len(images))))].to(device)
+        batch = images.batch(range(start, min(start + 16, len(images))), device)
         batch = F.interpolate(batch, (size, size), mode="bilinear", antialias=True).clamp(0, 1)
         done.append(to_uint8(network.enhance(batch, padding="zeros") if network else batch))
     return np.concatenate(done)
 
 
 @torch.no_grad()
-def _all_features(clip: ClipBackbone, images: TrainingImages, size: int, device: torch.device) -> Tensor:
-    """Features (N, D) of all images as they are, at the size of the prompt stages."""
-    pixels = _at_prompt_size(images, size, None, device)
+def _encode_all(clip: ClipBackbone, pixels: np.ndarray, device: torch.device) -> Tensor:
+    """Features (N, D) of images (N, S, S, 3) as they are."""
     return torch.cat(
-        [clip.encode_image(to_tensor(batch).to(device)) for batch in np.array_split(pixels, len(pixels) // 16 + 1)]
+        [clip.encode_image(to_tensor(batch, device)) for batch in np.array_split(pixels, len(pixels) // 16 + 1)]
     )
 
 
@@ -328,11 +335,11 @@ def _guidance_before(run: Run, k: int, clip: ClipBackbone) -> Guidance:
 
 
 def _previous_network(
-    run: Run, stage: str, guidance: Guidance, device: torch.device
+    run: Run, stage: str, guidance: Guidance, using: Engine
 ) -> tuple[Enhancer, torch.optim.Optimizer]:
     """The network of a stage with its optimiser, which also gets what the guidance learns along with the network."""
     folder = run.folder(stage)
-    enhancer = load_enhancer(folder / "enhancer.safetensors").to(device)
+    enhancer = using.place(load_enhancer(folder / "enhancer.safetensors"))
     optimizer = _network_adam(enhancer, run.settings.enhancement)
     companion = {"params": guidance.learned, "lr": guidance.learning_rate}
     if stage != "warmup" and guidance.learned:
@@ -358,23 +365,31 @@ def _with_state(optimizer: torch.optim.Optimizer, folder: Path) -> torch.optim.O
     return optimizer
 
 
-def _extend(loop: Loop, loss: Tensor, threshold: float, by: int, planned: int, settings: Settings) -> None:
-    if loop.last and loss.item() > threshold and loop.iterations < planned + by * settings.refinement.max_extensions:
-        loop.extend(by)
-
-
 def _psnr(results: Tensor, images: Tensor) -> Tensor:
     """Mean PSNR of a batch, in dB."""
     return (-10 * (results.detach() - images).square().flatten(1).mean(1).clamp_min(1e-10).log10()).mean()
 
 
 def _save_guidance(guidance: Guidance, loop: Loop, folder: Path, run: Run) -> None:
-    loop.finish()
-    torch.save(loop.optimizer.state_dict(), folder / "optimizer.pt")
-    save_guidance(guidance, folder / "prompts.safetensors", run.settings, folder.name, loop.iterations)
+    def save() -> None:
+        save_guidance(guidance, folder / "prompts.safetensors", run.settings, folder.name, loop.at.done)
+
+    _finish(loop, save)
 
 
-def _save_network(enhancer: Enhancer, loop: Loop, folder: Path, run: Run) -> None:
+def _save_network(enhancer: Enhancer, guidance: Guidance | None, loop: Loop, folder: Path, run: Run) -> None:
+    def save() -> None:
+        save_enhancer(enhancer, folder / "enhancer.safetensors", run.settings, folder.name, loop.at.done)
+        if guidance and guidance.learned:
+            save_guidance(guidance, folder / "guidance.safetensors", run.settings, folder.name, loop.at.done)
+
+    _finish(loop, save)
+
+
+def _finish(loop: Loop, save: Callable[[], None]) -> None:
+    """Take the best weights, write them and the optimiser, and only then forget the progress."""
     loop.module.load_state_dict(loop.finish())
-    torch.save(loop.optimizer.state_dict(), folder / "optimizer.pt")
-    save_enhancer(enhancer, folder / "enhancer.safetensors", run.settings, folder.name, loop.iterations)
+    if processes.is_main():
+        torch.save(loop.optimizer.state_dict(), loop.folder / "optimizer.pt")
+        save()
+        loop.forget()

@@ -1,6 +1,7 @@
 """The data of a run: training images at training size, test images, and a record of where they come from."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,10 @@ class TrainingImages:
 
     def __getitem__(self, indices: list[int]) -> Tensor:
         return to_tensor(self._array[indices])
+
+    def batch(self, indices: Sequence[int], device: torch.device) -> Tensor:
+        """The same, on a device."""
+        return to_tensor(self._array[list(indices)], device)
 
 
 def prepare_data(run: Run) -> dict[str, Any]:

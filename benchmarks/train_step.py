@@ -1,0 +1,298 @@
+"""Seconds and memory of one training iteration of each stage, against a plain loop that does what the released code does.
+
+    python benchmarks/train_step.py [--output results/benchmarks/train_step.md --fill README.md]
+
+Same batches, same machine, one run; ViT-B/32 and RN101 with random weights, so nothing is downloaded. On a GPU, if there
+is one, with the published batch; on a CPU the network's batch is smaller, and its time and memory are extrapolated
+(linearly, from two batches). Every measurement is a process of its own, so that peak memory is that of its stage.
+
+The plain loop was written from a description of the released one's behaviour: CLIP sees one image at a time, preprocessed
+one by one, while prompts are learned on the CPU in the data loader; float32; the text tower computes all 77 positions;
+identity features of result and input, gradients not disabled.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from datetime import date
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+from cliplit import loops, losses, training
+from cliplit.backbone import ClipBackbone, load_backbone
+from cliplit.config import Settings, profile
+from cliplit.data import prepare_data
+from cliplit.enhancer import Enhancer
+from cliplit.layout import markdown
+from cliplit.recording import memory_mb
+from cliplit.runs import Run, write_text
+from cliplit.tables import fill_in
+
+STAGES = {"prompts0": "prompt initialization", "enhancer0": "network", "prompts2": "prompt refinement"}
+ON_GPU = torch.cuda.is_available()
+BATCHES = (8,) if ON_GPU else (1, 2)  # images of 512 x 512 for the network
+IMAGES = 32  # training images of each side that are made for this
+VIEWS = 2  # in the bank that is measured; its cost per view is what counts
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    options.add_argument("--output", type=Path, help="also write the table there")
+    options.add_argument("--fill", type=Path, help="also put it between <!-- train_step --> marks there")
+    options.add_argument("--measure", nargs=3, metavar=("LOOP", "STAGE", "BATCH"), help=argparse.SUPPRESS)
+    given = options.parse_args()
+    if given.measure:
+        print(json.dumps(measure(given.measure[0], given.measure[1], int(given.measure[2]))))
+        return
+    table = compare()
+    print(table)
+    if given.output:
+        write_text(table, given.output)
+    if given.fill:
+        fill_in(given.fill, {"train_step": table})
+
+
+def compare() -> str:
+    """The table, in Markdown, with machine and date."""
+    paper, rows, found = profile("paper"), [], {}
+    for stage, title in STAGES.items():
+        batches = BATCHES if stage == "enhancer0" else (16,)
+        full = paper.enhancement.batch_size if stage == "enhancer0" else 16
+        label = f"{title}, batch {full}" + (f" (from {' and '.join(map(str, batches))})" if full not in batches else "")
+        found[stage] = {}
+        for kind in ("plain", "ours", "ours in bf16" if stage == "enhancer0" else "ours, bank"):
+            measured = [in_a_process(kind, stage, batch) for batch in batches]
+            seconds, memory = (at_batch(measured, what, batches, full) for what in ("seconds", "memory"))
+            found[stage][kind] = seconds
+            ratio = found[stage]["plain"] / seconds
+            rows.append([label, kind, f"{seconds:.3g}", f"{memory / 1024:.2f}", f"{ratio:.1f}"])
+    rows += projection(paper, found)
+    columns = ["stage", "loop", "seconds per iteration", "peak memory, GB", "times as fast"]
+    return markdown(pd.DataFrame(rows, columns=columns)) + f"\n{machine()}\n"
+
+
+def projection(paper: Settings, seconds: dict[str, dict[str, float]]) -> list[list[str]]:
+    """Hours of the whole run of the profile paper; an iteration of the warm-up counts as one of the network."""
+    rounds, prompts, pairs = paper.refinement.rounds, paper.prompts, paper.data.embedded_images
+    network = paper.enhancement.warmup_iterations + paper.enhancement.iterations
+    network += rounds * paper.refinement.tuning_iterations
+    refining = rounds * paper.refinement.iterations
+    encode = (seconds["prompts0"]["ours"] - seconds["prompts0"]["ours, bank"]) / 16  # of one view, in a batch
+    bank = prompts.views_per_image * pairs * (2 + 4 * rounds) * encode
+    hours = {}
+    for kind, learning in (("plain", "plain"), ("ours", "ours, bank"), ("ours in bf16", "ours, bank")):
+        if learning == "ours, bank" and not prompts.views_per_image:
+            learning, bank = "ours", 0.0
+        total = network * seconds["enhancer0"][kind] + (bank if kind != "plain" else 0.0)
+        total += prompts.iterations * seconds["prompts0"][learning] + refining * seconds["prompts2"][learning]
+        hours[kind] = total / 3600
+    title = f"projection: paper, {network + prompts.iterations + refining:,} iterations"
+    return [
+        [title, kind, f"{total:,.1f} h in all", "", f"{hours['plain'] / total:.1f}"] for kind, total in hours.items()
+    ]
+
+
+def at_batch(measured: list[dict], what: str, batches: tuple[int, ...], full: int) -> float:
+    """A number at the full batch, on the line through the measured ones."""
+    values = [one[what] for one in measured]
+    if len(values) == 1:
+        return values[0]
+    slope = (values[-1] - values[0]) / (batches[-1] - batches[0])
+    return values[-1] + slope * (full - batches[-1])
+
+
+def machine() -> str:
+    """Where and when this was measured."""
+    name = torch.cuda.get_device_name() if ON_GPU else f"{os.cpu_count()} cores, {processor()}, no GPU"
+    return f"{name}; PyTorch {torch.__version__}, Python {platform.python_version()}; {date.today()}."
+
+
+def processor() -> str:
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":")[1].strip()
+    return platform.machine()
+
+
+def in_a_process(kind: str, stage: str, batch: int) -> dict:
+    """Seconds per iteration and peak memory in MB, measured in a process of its own."""
+    command = [sys.executable, __file__, "--measure", kind, stage, str(batch)]
+    quiet = os.environ | {"TQDM_DISABLE": "1"}
+    print(f"{STAGES[stage]}, batch {batch}: {kind}", file=sys.stderr)
+    return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=quiet).stdout)
+
+
+def measure(kind: str, stage: str, batch: int) -> dict:
+    """The fastest of a few iterations, the first one not counted; and the peak memory of this process or of the GPU."""
+    torch.manual_seed(0)
+    marks: list[float] = []
+    if kind == "plain":
+        step = PLAIN[stage](batch, "cuda" if ON_GPU else "cpu")
+        for _ in range(3 if not ON_GPU else 10):
+            marks.append(now())
+            step()
+        marks.append(now())
+    else:
+        with tempfile.TemporaryDirectory() as folder, marked(marks):
+            ours(kind, stage, batch, Path(folder))
+    spans = [after - before for before, after in zip(marks, marks[1:])]
+    return {"seconds": min(spans[1:]), "memory": memory_mb()}
+
+
+def now() -> float:
+    if ON_GPU:
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+# ---- the stages as they are in cliplit ----
+
+
+@contextlib.contextmanager
+def marked(marks: list[float]) -> Iterator[None]:
+    """Note the time at the beginning of every iteration of a stage, and at its end."""
+    original = loops.Loop.__iter__
+
+    def iterate(self: loops.Loop) -> Iterator[int]:
+        marks.clear()
+        for iteration in original(self):
+            marks.append(now())
+            yield iteration
+        marks.append(now())
+
+    loops.Loop.__iter__ = iterate
+    try:
+        yield
+    finally:
+        loops.Loop.__iter__ = original
+
+
+def ours(kind: str, stage: str, batch: int, folder: Path) -> None:
+    """A stage of a run of the profile paper with few images and iterations, after whatever it needs."""
+    steps = 10 if stage != "enhancer0" or ON_GPU else 3
+    changes = {
+        "clip.random": True,
+        "data.embedded_images": IMAGES,
+        "data.embedded_pairs": 1,
+        "engine.precision": "bf16" if kind.endswith("bf16") else "fp32",
+        "watch.panel_every": 0,
+        "prompts.views_per_image": VIEWS if kind == "ours, bank" else 0,
+        "enhancement.extend_above": "inf",
+        "refinement.extend_above": "inf",
+        "refinement.rounds": 2,
+    }
+    if stage == "prompts2":  # of the networks whose results are ranked, only the results matter
+        changes |= {
+            "data.train_size": 64,
+            "enhancement.batch_size": 1,
+            "prompts.iterations": 1,
+            "prompts.batch_size": 1,
+        }
+        changes |= {"enhancement.iterations": 1, "refinement.tuning_iterations": 1, "refinement.iterations": steps}
+        changes |= {"enhancement.warmup_iterations": 1}
+    else:
+        changes |= {"prompts.iterations": steps if stage == "prompts0" else 1, "enhancement.batch_size": batch}
+        changes |= {"enhancement.iterations": steps, "enhancement.warmup_iterations": 1}
+    run = Run.start(folder, profile("paper", changes))
+    prepare_data(run)
+    training.initialize_prompts(run)
+    if stage == "prompts0":
+        return
+    training.warm_up(run)
+    training.train_enhancer(run, 0)
+    if stage == "prompts2":
+        training.refine_prompts(run, 1)
+        training.train_enhancer(run, 1)
+        training.refine_prompts(run, 2)
+
+
+# ---- what the released loop does, plainly ----
+
+
+class PlainPrompts:
+    """Learning prompts: CLIP on the CPU, image by image, as a data loader does it; then the pair, all 77 positions."""
+
+    def __init__(self, batch: int, device: str, per_item: int = 1):
+        self.loader_clip = load_backbone("ViT-B-32-quickgelu/openai", random=True)
+        self.clip = load_backbone("ViT-B-32-quickgelu/openai", random=True).to(device)
+        embedding, self.end = self.clip.embed(" ".join(["X"] * 16))
+        self.pair = embedding.detach().repeat(2, 1, 1).requires_grad_()
+        self.optimizer = torch.optim.Adam([self.pair], 5e-6, weight_decay=1e-3)
+        self.images = torch.rand(batch * per_item, 3, 256, 256)
+        self.labels = torch.arange(batch, device=device) % 2
+        self.device = device
+
+    def __call__(self) -> None:
+        features = one_by_one(self.loader_clip, self.images).to(self.device)
+        loss = self.loss(features, all_positions(self.clip, self.pair, self.end))
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+        loss.item()
+
+    def loss(self, features: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
+        return losses.prompt_initialization_loss(features, text, self.labels)
+
+
+class PlainRefinement(PlainPrompts):
+    """The same with tuples of backlit image, two results and well-lit image."""
+
+    def __init__(self, batch: int, device: str):
+        super().__init__(batch, device, per_item=4)
+
+    def loss(self, features: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
+        return 200 * losses.margin_ranking_loss(losses.backlit_scores(features, text).chunk(4), 0.9, 0.1)
+
+
+class PlainNetwork:
+    """Training the network: both CLIPs image by image."""
+
+    def __init__(self, batch: int, device: str):
+        self.clip = load_backbone("ViT-B-32-quickgelu/openai", random=True).to(device)
+        self.identity = load_backbone("RN101-quickgelu/openai", random=True).to(device)
+        self.network = Enhancer().initialize(1).to(device)
+        self.optimizer = torch.optim.Adam(self.network.parameters(), 2e-5, weight_decay=1e-3)
+        self.images = torch.rand(batch, 3, 512, 512, device=device)
+        self.text = torch.randn(2, 512, device=device)
+
+    def __call__(self) -> None:
+        results = self.network.enhance(self.images, padding="zeros")
+        features = torch.cat([self.clip.encode_image(result[None]) for result in results])
+        identity = 0.0
+        for result, image in zip(results, self.images):
+            ours, theirs = (self.identity.encode_with_activations(one[None])[1] for one in (result, image))
+            identity = identity + losses.identity_loss(ours, theirs, (1, 1, 1, 1, 0.5))
+        loss = 320 * losses.clip_enhance_loss(features, self.text) + 22.5 * identity
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+        loss.item()
+
+
+@torch.no_grad()
+def one_by_one(clip: ClipBackbone, images: torch.Tensor) -> torch.Tensor:
+    return torch.cat([clip.encode_image(image[None]) for image in images])
+
+
+def all_positions(clip: ClipBackbone, embeddings: torch.Tensor, end: int) -> torch.Tensor:
+    """Text features of the pair, all positions computed, read at the end token."""
+    text = clip.text
+    x = text.transformer(embeddings + text.positional_embedding, attn_mask=text.attn_mask)
+    return text.ln_final(x)[:, end] @ text.text_projection
+
+
+PLAIN: dict[str, Callable] = {"prompts0": PlainPrompts, "enhancer0": PlainNetwork, "prompts2": PlainRefinement}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,82 @@
+"""One process, or several of `accelerate launch`: who writes, which part of a batch is whose, what is averaged.
+
+    accelerate launch --num_processes 4 -m cliplit train --profile paper ...
+
+All processes take the same decisions from the same random draws and averaged numbers; each computes its share of
+every batch; the first one writes. A single process imports nothing of Accelerate. Importing this imports no torch.
+"""
+
+from __future__ import annotations
+
+import os
+from datetime import timedelta
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from cliplit.checks import CliplitError
+
+if TYPE_CHECKING:
+    import torch
+
+PATIENCE = timedelta(hours=6)  # that processes wait for one another, e.g. for the data to be prepared
+
+
+def count() -> int:
+    """Number of processes."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def is_main() -> bool:
+    """Whether this is the process that writes."""
+    return count() == 1 or _state().is_main_process
+
+
+def wait() -> None:
+    """Wait for all processes to come here."""
+    if count() > 1:
+        _state().wait_for_everyone()
+
+
+def share(size: int) -> slice:
+    """This process's share of a batch.
+
+    Raises:
+        CliplitError: the batch cannot be shared evenly.
+    """
+    if size % count():
+        raise CliplitError(f"a batch of {size} cannot be shared evenly by {count()} processes; use another number")
+    return slice(_state().process_index if count() > 1 else 0, None, count())
+
+
+def average(values: torch.Tensor) -> torch.Tensor:
+    """Mean over the processes, the same in all of them."""
+    if count() == 1:
+        return values
+    from accelerate.utils import reduce
+
+    _state()
+    return reduce(values, "mean")
+
+
+def average_gradients(module: torch.nn.Module) -> None:
+    """Replace the gradients of a module by their mean over the processes."""
+    if count() == 1:
+        return
+    import torch
+
+    gradients = [parameter.grad for parameter in module.parameters() if parameter.grad is not None]
+    averaged = average(torch.cat([gradient.flatten() for gradient in gradients]))
+    for gradient, values in zip(gradients, averaged.split([gradient.numel() for gradient in gradients])):
+        gradient.copy_(values.view_as(gradient))
+
+
+def own_device() -> torch.device | None:
+    """The device that Accelerate gives this process; None for a single process."""
+    return _state().device if count() > 1 else None
+
+
+@cache
+def _state() -> Any:
+    from accelerate import PartialState
+
+    return PartialState(timeout=PATIENCE)

@@ -1,0 +1,261 @@
+"""Killed processes, several processes, locks, precision, banks of views, and what is left for those who watch."""
+
+import csv
+import multiprocessing
+import os
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from golden_models import golden_numbers, random_enhancer, resnet_backbone, vit_backbone
+from safetensors.torch import load_file
+
+from cliplit import losses, training, views, watch
+from cliplit.backbone import load_backbone
+from cliplit.checks import CliplitError
+from cliplit.config import profile
+from cliplit.data import prepare_data
+from cliplit.engine import engine
+from cliplit.enhancer import PyramidPooling
+from cliplit.images import to_tensor
+from cliplit.locks import held, owner
+from cliplit.runs import start_run
+
+PROCESSES_TOLERANCE = 1e-5  # absolute: one process against two at the same global batch
+ROUNDING = 1e-5  # relative: sums of some thousand float32 numbers in another order
+BF16_ILLUMINATION = 0.02  # absolute: eight bits of mantissa through 16 convolutions
+BF16_COSINE = 0.98  # of gradients in bfloat16 and float32
+KILLS = 5
+KILLED = ["--profile", "smoke", "--set", "evaluation.control=false", "--set", "watch.save_seconds=0"]
+KILLED += ["--set", "enhancement.warmup_iterations=16", "--set", "enhancement.iterations=16"]
+KILLED += ["--set", "refinement.tuning_iterations=12", "--set", "evaluation.metrics=psnr"]
+SHARED = ["--profile", "smoke", "--set", "evaluation.control=false", "--set", "refinement.rounds=1"]
+SHARED += ["--set", "evaluation.metrics=psnr"]
+
+
+def command(*arguments: str) -> None:
+    """The command line, in a process that has imported what is heavy."""
+    os.environ["OMP_NUM_THREADS"] = "1"
+    sys.argv = ["cliplit", *arguments]
+    torch.set_num_threads(1)
+    from cliplit.cli import main
+
+    with open(os.devnull, "w") as nowhere:
+        sys.stdout = sys.stderr = nowhere
+        main()
+
+
+@pytest.fixture(scope="module")
+def start():
+    """Start `cliplit` with arguments as a process; imports are shared, so a start is quick."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["cliplit.evaluation", "cliplit.tables", "pyiqa"])
+
+    def call(*arguments) -> multiprocessing.Process:
+        process = context.Process(target=command, args=[str(argument) for argument in arguments])
+        process.start()
+        return process
+
+    return call
+
+
+def content(path: Path) -> dict[str, bytes]:
+    """Everything a run leaves but its records of times and builds, and what serves watching."""
+    files = (file for file in sorted(path.rglob("*")) if file.is_file())
+    names = {str(file.relative_to(path)): file for file in files}
+    return {
+        name: file.read_bytes()
+        for name, file in names.items()
+        if not name.startswith(("watch/", ".")) and file.name not in ("stage.json", "manifest.json")
+    }
+
+
+def test_five_kills_at_random_moments_change_no_byte(start, tmp_path):
+    whole = start("train", "--run", tmp_path / "whole", *KILLED)
+    began = time.monotonic()
+    whole.join()
+    seconds, draw, run = time.monotonic() - began, random.Random(5), tmp_path / "killed"
+    assert whole.exitcode == 0
+    for _ in range(KILLS):
+        process = start("train", "--run", run, *KILLED)
+        process.join(seconds * draw.uniform(0.15, 0.45))
+        process.kill()
+        process.join()
+        assert process.exitcode == -9, "it was done before it could be killed"
+    left = len(list(run.glob("*/stage.json")))
+    assert 0 < left < len(list((tmp_path / "whole").glob("*/stage.json")))
+    last = start("train", "--run", run, *KILLED)
+    last.join()
+    ours, expected = content(run), content(tmp_path / "whole")
+    assert last.exitcode == 0 and ours.keys() == expected.keys()
+    assert [name for name in expected if ours[name] != expected[name]] == []
+    assert {"enhancer2/enhancer.safetensors", "warmup/log.csv", "tables/stages.csv"} <= expected.keys()
+
+
+def test_two_processes_equal_one(start, tmp_path):
+    one = start("train", "--run", tmp_path / "one", *SHARED)
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "-m", "cliplit"]
+    quiet = os.environ | {"OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1", "PYTHONPATH": str(Path(__file__).parent.parent)}
+    done = subprocess.run(
+        [*launch, "train", "--run", tmp_path / "two", *SHARED], env=quiet, capture_output=True, text=True
+    )
+    one.join()
+    assert done.returncode == 0 and one.exitcode == 0, done.stderr
+    for stage in ("prompts0", "warmup", "enhancer0", "prompts1", "enhancer1"):
+        name = "prompts.safetensors" if stage.startswith("prompts") else "enhancer.safetensors"
+        ours, expected = (load_file(tmp_path / which / stage / name) for which in ("two", "one"))
+        for key, value in expected.items():
+            torch.testing.assert_close(ours[key], value, rtol=0, atol=PROCESSES_TOLERANCE, msg=f"{stage} {key}")
+        rows = [list(csv.DictReader(open(tmp_path / which / stage / "log.csv"))) for which in ("two", "one")]
+        assert [float(row["loss"]) for row in rows[0]] == pytest.approx([float(row["loss"]) for row in rows[1]], 1e-4)
+    assert done.stdout.count("initial") == 1  # one process reports
+
+
+def test_a_batch_that_cannot_be_shared_is_refused(monkeypatch):
+    from cliplit import processes
+
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    with pytest.raises(CliplitError, match="a batch of 8 cannot be shared evenly by 3 processes"):
+        processes.share(8)
+
+
+def hold(folder: Path) -> None:
+    with held(folder):
+        time.sleep(60)
+
+
+def test_a_run_belongs_to_one_process_at_a_time_and_not_to_a_dead_one(tmp_path):
+    process = multiprocessing.get_context("forkserver").Process(target=hold, args=[tmp_path])
+    process.start()
+    while owner(tmp_path) is None:
+        time.sleep(0.02)
+    with pytest.raises(CliplitError, match=f"{tmp_path}: process {process.pid} on .* is at work here since") as error:
+        with held(tmp_path):
+            pass
+    assert "\n" not in str(error.value)
+    process.kill()
+    process.join()
+    assert owner(tmp_path) is None
+    with held(tmp_path):
+        assert owner(tmp_path)["pid"] == os.getpid()
+    assert owner(tmp_path) is None
+
+
+def test_pooling_is_pytorchs():
+    module = PyramidPooling(8)
+    images = torch.rand(2, 8, 37, 50, generator=torch.Generator().manual_seed(0))
+    pooled = [
+        F.interpolate(branch(F.adaptive_avg_pool2d(images, bins)), (37, 50), mode="bilinear", align_corners=True)
+        for bins, branch in zip(module.bins, module.features)
+    ]
+    torch.testing.assert_close(module(images), module.fuse(torch.cat([images, *pooled], 1)), rtol=ROUNDING, atol=1e-6)
+
+
+def test_deterministic_borders_are_the_same_borders():
+    network, images = random_enhancer(), golden_numbers()["unet.input"][..., :40, :50]
+    with torch.no_grad():
+        usual = network(images)
+        with engine(profile("smoke", {"engine.deterministic": True})):
+            assert torch.are_deterministic_algorithms_enabled() and torch.equal(network(images), usual)
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_bf16_is_near_and_losses_are_computed_in_float32():
+    golden, network, clip, identity = golden_numbers(), random_enhancer(), vit_backbone(), resnet_backbone()
+    images, gradients = golden["enhance.images"], {}
+    for bf16 in (False, True):
+        network.bf16 = clip.bf16 = identity.bf16 = bf16
+        network.zero_grad()
+        results = network.enhance(images, padding="zeros")
+        features, predicted = clip.encode_image(results), identity.encode_activations(results)
+        assert {tensor.dtype for tensor in (results, features, *predicted)} == {torch.float32}
+        target = [activation.detach() for activation in identity.encode_activations(images)]
+        loss = losses.clip_enhance_loss(features, golden["prompt.text_features"])
+        (320 * loss + 22.5 * losses.identity_loss(predicted, target, (1, 1, 1, 1, 0.5))).backward()
+        gradients[bf16] = torch.cat([parameter.grad.flatten() for parameter in network.parameters()])
+    network.bf16 = True
+    with torch.no_grad():
+        difference = network(golden["unet.input"]) - golden["unet.reflect.illumination"]
+    assert 0 < difference.abs().max() < BF16_ILLUMINATION
+    assert F.cosine_similarity(gradients[False], gradients[True], dim=0) > BF16_COSINE
+
+
+def test_a_bank_holds_views_as_they_are_drawn_on_the_fly(monkeypatch):
+    monkeypatch.setattr(views, "CHUNK", 3)
+    random_images = torch.Generator().manual_seed(0)
+    groups = [torch.randint(256, (5, 64, 64, 3), generator=random_images, dtype=torch.uint8).numpy() for _ in range(3)]
+    *inputs, well_lit = groups
+    clip = load_backbone("tiny")
+    bank = views.ViewFeatures(clip, inputs, profile("smoke", {"prompts.views_per_image": 2}), "prompts2", well_lit)
+    assert bank.bank.shape == (3, 5, 2, 128)
+    fly = views.ViewFeatures(clip, inputs, profile("smoke"), "prompts2 bank", well_lit)
+    first = fly([0, 1, 2], 2)  # the second view begins with draw 2: chunks of 3 and 2 images
+    torch.testing.assert_close(bank.bank[:, :3, 1], first, rtol=ROUNDING, atol=ROUNDING)
+    batch = bank([4, 0], iteration=7)
+    assert batch.shape == (3, 2, 128)
+    assert all(any(torch.equal(batch[:, n], view) for view in bank.bank[:, i].unbind(1)) for n, i in enumerate([4, 0]))
+
+
+def test_an_untouched_view_is_the_image(monkeypatch):
+    """The same features as CLIP's of the image itself, where the augmentation does nothing."""
+    monkeypatch.setattr(views, "augmentation", lambda count, *_: torch.eye(2, 3).repeat(count, 1, 1))
+    pixels = torch.randint(256, (2, 64, 64, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(1)).numpy()
+    clip = load_backbone("tiny")
+    seen = views.ViewFeatures(clip, [pixels], profile("smoke"), "prompts0")([0, 1], 0)[0]
+    torch.testing.assert_close(seen, clip.encode_image(to_tensor(pixels)), rtol=1e-3, atol=1e-3)
+
+
+@pytest.fixture(scope="module")
+def watched(tmp_path_factory):
+    """A run up to the first network, learned from a bank, with events for TensorBoard."""
+    overrides = {"prompts.views_per_image": 2, "watch.tensorboard": True, "watch.panel_every": 2}
+    run = start_run("smoke", tmp_path_factory.mktemp("watched"), overrides=overrides)
+    prepare_data(run), training.initialize_prompts(run), training.warm_up(run), training.train_enhancer(run, 0)
+    return run
+
+
+def test_panels_speed_and_events_are_left_for_those_who_watch(watched):
+    folder = watched.path / "watch" / "enhancer0"
+    assert sorted(path.name for path in folder.glob("panel_*")) == ["panel_000002.jpg", "panel_000004.jpg"]
+    with open(folder / "speed.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert rows[-1]["done"] == rows[-1]["planned"] == "4" and float(rows[-1]["images_per_second"]) > 0
+    assert int(rows[-1]["memory_mb"]) > 10
+    assert any(path.stat().st_size > 1000 for path in folder.glob("events.*"))
+    with open(watched.path / "enhancer0" / "log.csv", newline="") as file:
+        row = next(csv.DictReader(file))
+    assert float(row["learning_rate"]) == watched.settings.enhancement.learning_rate and float(row["gradient_norm"]) > 0
+
+
+def test_watch_shows_a_run_at_work(watched, cli):
+    (watched.path / "prompts1").mkdir(exist_ok=True)
+    (watched.path / "prompts1" / "building.json").write_text("{}")
+    states = {stage.name: stage.state for stage in watch.progress(watched)}
+    assert (
+        states["enhancer0"] == "finished" and states["prompts1"] == "interrupted" and states["enhancer2"] == "to come"
+    )
+    with held(watched.path):
+        assert {stage.name: stage.state for stage in watch.progress(watched)}["prompts1"] == "at work"
+    code, out, _ = cli("watch", "--run", watched.path, "--once")
+    assert code == 0 and any(line.split()[:3] == ["enhancer0", "finished", "4/4"] for line in out)
+    assert out[-1] == str(watched.path / "watch" / "watch.png") and watch.picture(watched)._repr_png_()
+    missing = cli("watch", "--run", watched.path / "none", "--once")
+    assert missing[0] == 2 and "no run here" in missing[2][0]
+
+
+def test_missing_tensorboard_is_one_line_before_anything_starts(cli, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
+    code, _, err = cli("train", "--profile", "smoke", "--run", tmp_path / "run", "--set", "watch.tensorboard=true")
+    assert code == 2 and len(err) == 1 and "TensorBoard is not installed; pip install tensorboard" in err[0]
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_unknown_precision_is_refused(cli, tmp_path):
+    code, _, err = cli("train", "--profile", "smoke", "--run", tmp_path / "run", "--set", "engine.precision=fp8")
+    assert code == 2 and "engine.precision 'fp8'; valid: auto, fp32, bf16" in err[-1]

@@ -1,0 +1,75 @@
+"""The alternation as released: guard, extensions, best by running mean, slots and margins by round."""
+
+import pytest
+
+from cliplit.checks import CliplitError
+from cliplit.config import profile
+from cliplit.schedule import Best, Extension, Guard, Part, Position, alternation, margins, ranked_rounds, warm_up
+
+PAPER = profile("paper")
+
+
+def walk(part: Part, rows) -> list[Position]:
+    """Positions before each iteration and after the last one; `rows` gives an iteration's row in the log."""
+    log, positions = [], [part.begin()]
+    while positions[-1].done < positions[-1].planned:
+        log.append(rows(positions[-1]))
+        positions.append(part.after(positions[-1], log))
+    return positions
+
+
+def test_the_paper_alternates_pair_and_network():
+    parts = alternation(PAPER)
+    assert [part.name for part in parts[:7]] == [
+        *("prompts0", "warmup", "enhancer0", "prompts1", "enhancer1", "prompts2", "enhancer2")
+    ]
+    assert [part.iterations for part in parts[:5]] == [8000, 1000, 2100, 1000, 2100]
+    assert len(parts) == 3 + 2 * 14 and sum(part.iterations for part in parts) >= 50_000
+
+
+def test_a_part_takes_its_iterations_and_no_more_while_its_loss_is_low():
+    for part in alternation(PAPER)[:5]:
+        assert walk(part, lambda at: {"loss": 1.0, "psnr": 40.0})[-1] == Position(part.iterations, part.iterations)
+
+
+def test_a_high_last_loss_adds_iterations_until_it_falls():
+    network, prompts = alternation(PAPER)[2:4]
+    falls = lambda after: lambda at: {"loss": 89.0 if at.done >= after else 91.0}
+    assert walk(network, falls(2100))[-1].done == 2160  # the last of 2,100 is number 2,099
+    assert walk(network, falls(2099))[-1].done == 2100
+    assert walk(network, falls(2159))[-1].done == 2160
+    assert walk(network, falls(2160))[-1].done == 2220
+    assert walk(prompts, lambda at: {"loss": 61.0 if at.done < 1150 else 59.0})[-1].done == 1200
+
+
+def test_extensions_end():
+    part = Part("enhancer0", 10, Extension(above=0.0, by=3, most=4))
+    assert walk(part, lambda at: {"loss": 1.0})[-1].done == 10 + 3 * 4
+
+
+def test_the_guard_looks_after_a_hundred_iterations_and_adds_as_many_at_a_new_start():
+    low_until = lambda end: lambda at: {"loss": 1.0, "psnr": 5.0 if at.done < end else 30.0}
+    positions = walk(warm_up(PAPER), low_until(150))
+    started = [at.done for before, at in zip(positions, positions[1:]) if at.starts > before.starts]
+    assert started == [102]  # the iteration more than a hundred after the start is number 101
+    assert positions[-1] == Position(done=1100, planned=1100, started=102, starts=1)
+    assert walk(warm_up(PAPER), low_until(90))[-1].starts == 0  # the mean of the last 30 has risen by then
+
+
+def test_the_guard_gives_up():
+    part = Part("warmup", 50, guard=Guard(psnr=8.0, average=2, after=3, most=2))
+    with pytest.raises(CliplitError, match="warmup: 3 seeds in a row stayed below 8.0 dB PSNR"):
+        walk(part, lambda at: {"loss": 1.0, "psnr": 1.0})
+
+
+def test_the_best_is_looked_for_every_twenty_iterations_and_at_the_end():
+    best = Best(average=30, every=20)
+    at = lambda done: Position(done, planned=95)
+    looked = [done for done in range(95) if best.looks(at(done), [{}] * (done + 1))]
+    assert looked == [39, 59, 79, 94]
+    assert Best(average=30, every=20).looks(Position(3, planned=4), [{}] * 4)  # shorter than the mean
+
+
+def test_two_slots_of_results_and_margins_by_round():
+    assert [ranked_rounds(k) for k in (1, 2, 3, 4)] == [[0], [0, 1], [1, 2], [2, 3]]
+    assert [margins(PAPER, k) for k in (1, 2, 3)] == [(0.9, 0.2), (0.9, 0.1), (0.9, 0.1)]

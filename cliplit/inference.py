@@ -15,6 +15,7 @@ from cliplit.checks import CliplitError
 from cliplit.config import setting
 from cliplit.devices import find_device
 from cliplit.enhancer import Enhancer, divide
+from cliplit.preview import predict_small
 from cliplit.two_pass import predict, to_tensor, white
 
 DEFAULT = Path(cliplit.__file__).parent / "models" / "enhancer.safetensors"  # the shipped checkpoint
@@ -41,9 +42,8 @@ def enhance(
     passes through.
 
     Args:
-        image: array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) or tensor (C, H, W) or (N, C, H, W), of uint8, uint16 or
-            floats in [0, 1]; or a PIL image of mode L, LA, RGB, RGBA or I;16, upright or not (the network does
-            not care much; `cliplit.read_image` turns images).
+        image: array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), or tensor (C, H, W) or (N, C, H, W) with C = 3 or 1, of
+            uint8, uint16 or floats in [0, 1]; or PIL image of mode L, LA, RGB, RGBA or I;16, as it lies.
         checkpoint: a file, ours or a released one, or a network; by default the one in the package.
         device: auto, cpu, cuda ...; a network computes where it is.
         options: fields of `Inference`.
@@ -81,7 +81,7 @@ def _enhance_array(network: Enhancer, array: np.ndarray, options: Inference) -> 
 def _enhance_tensor(network: Enhancer, images: Tensor, options: Inference) -> Tensor:
     if images.ndim == 4 and len(images):
         return torch.stack([_enhance_tensor(network, image, options) for image in images])
-    if images.ndim != 3 or images.shape[0] not in (1, 3, 4):
+    if images.ndim != 3 or images.shape[0] not in (1, 3):
         raise CliplitError(f"expected a tensor of shape (3, H, W) or (N, 3, H, W), got {tuple(images.shape)}")
     array = images.detach().cpu().float() if images.dtype == torch.bfloat16 else images.detach().cpu()
     result = _enhance_array(network, array.movedim(0, -1).numpy(), options)
@@ -110,7 +110,12 @@ def enhance_pixels(
     check_pixels(pixels)
     check_options(options)
     result = np.empty_like(pixels)
-    for tile, map_ in predict(network, pixels, options.precision, options.max_memory, options.tile):
+    limits = options.precision, options.max_memory
+    if 0 < options.preview < max(pixels.shape[:2]):
+        maps = predict_small(network, pixels, *limits, options.preview)
+    else:
+        maps = predict(network, pixels, *limits, options.tile)
+    for tile, map_ in maps:
         part = to_tensor(pixels[tile.slices], map_.device)
         part = divide(part, map_[..., None] ** options.strength) * white(pixels.dtype)
         result[tile.slices] = (part if pixels.dtype == np.float32 else part.round()).cpu().numpy()

@@ -54,7 +54,7 @@ def random_network(**architecture) -> Enhancer:
     with torch.no_grad():
         for name, weight in network.named_parameters():
             if weight.ndim == 4:
-                weight *= 1.1 / weight.std() / weight[0].numel() ** 0.5
+                weight *= 1.05 / weight.std() / weight[0].numel() ** 0.5
         network.cond_add1.bias += 1.0
     return network
 

@@ -6,7 +6,10 @@ every convolution to come; convolutions use it up, and pad as the network does o
 """
 
 import copy
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,11 +23,10 @@ from cliplit.winograd import Winograd
 HEAD = 5  # convolutions before the pyramid pooling
 TAIL = 12  # convolutions from there on
 LIVE = 12  # features of the network's width that are alive at a time, at most
-CPU_TILE = 256  # pixels: larger tiles fall out of the cache, smaller ones are mostly halo
+CPU_TILE = 192  # pixels: larger tiles fall out of the cache, smaller ones are mostly halo
 WORTH_IT = 16  # channels, from which on Winograd's sums cost less than the multiplications they save
 
 
-@torch.inference_mode()
 def predict(
     network: Enhancer, pixels: np.ndarray, precision: str, max_memory: int, side: int = 0
 ) -> Iterator[tuple[Region, Tensor]]:
@@ -36,10 +38,11 @@ def predict(
     device, dtype = next(network.parameters()).device, {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
     downscale, width = network.architecture["downscale"], network.architecture["width"]
     size = working_size(pixels.shape[:2], downscale)
+    workers = torch.get_num_threads() if device.type == "cpu" else 1
     per_pixel = LIVE * width * dtype.itemsize + 48 * downscale**2
-    side = side or _choose_side(max_memory // 2, per_pixel, device)
+    side = side or _choose_side(max_memory // 2 // workers, per_pixel, device)
     valid = without_padding(network, dtype)
-    kept = Kept(size, width, dtype, device, max_memory - per_pixel * (side + 2 * (HEAD + TAIL)) ** 2)
+    kept = Kept(size, width, dtype, device, max_memory - workers * per_pixel * (side + 2 * (HEAD + TAIL)) ** 2)
 
     def features(region: Region) -> Tensor:
         wide = region.grow(HEAD)
@@ -47,14 +50,18 @@ def predict(
 
     # Pass 1: average the features before the pyramid pooling.
     pools = Pools(network, size)
-    for tile in tiles(size, side):
+
+    @torch.inference_mode()
+    def pool(tile: Region) -> Tensor:
         x = features(tile)
-        pools.add(x, tile)
         kept.put(x, tile)
-    context = Context(network, size, pools.means())
+        return pools.part(x, tile)
+
+    context = Context(network, size, pools.means(sum(in_parallel(pool, tiles(size, side), workers))))
 
     # Pass 2: the rest.
-    for tile in tiles(pixels.shape[:2], side * downscale):
+    @torch.inference_mode()
+    def rest(tile: Region) -> tuple[Region, Tensor]:
         rows, columns = (
             interpolation(*sides, span, align_corners=False) for *sides, span in zip(size, tile.size, tile.spans)
         )
@@ -62,7 +69,27 @@ def predict(
         wide = region.grow(TAIL)
         x = kept.get(wide) if kept.has(wide) else features(wide)
         x = wide.shrink(TAIL).crop(tail(valid, x, context(wide.shrink(1)).to(dtype), wide), region)[0, 0]
-        yield tile, x if tile.size == size else resize(x, rows[0], columns[0])
+        return tile, x if tile.size == size else resize(x, rows[0], columns[0])
+
+    yield from in_parallel(rest, tiles(pixels.shape[:2], side * downscale), workers)
+
+
+def in_parallel(work: Callable[[Region], Any], regions: Iterable[Region], workers: int) -> Iterator[Any]:
+    """Results in order, each by one of several threads: they wait for one another less than inside of every layer."""
+    threads, pending = torch.get_num_threads(), deque()
+    if workers == 1:
+        yield from map(work, regions)
+        return
+    try:
+        with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            for region in regions:
+                pending.append(pool.submit(work, region))
+                if len(pending) > workers:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+    finally:
+        torch.set_num_threads(threads)  # the libraries below know some numbers of threads for the whole process only
 
 
 def head(network: Enhancer, x: Tensor, wide: Region) -> Tensor:
@@ -94,27 +121,26 @@ def residual(block: ResidualBlock, x: Tensor, wide: Region) -> Tensor:
 
 
 class Pools:
-    """Averages of features (1, C, H, W) over the cells of the pyramid pooling, added up tile by tile."""
+    """Averages of features (1, C, H, W) over the cells of the pyramid pooling, as sums over tiles."""
 
     def __init__(self, network: Enhancer, size: tuple[int, int]):
         self.bins = [branch[0].output_size for branch in network.PPM1.features]
         self.rows, self.columns = (torch.cat([averaging(side, b, (0, b))[0] for b in self.bins]) for side in size)
-        self.sums = 0.0  # of all rows of cells by all columns of cells, of which those of the same bins are of use
 
-    def add(self, x: Tensor, tile: Region) -> None:
-        """Features of a tile: rows first, in float32; the tiles in float64."""
+    def part(self, x: Tensor, tile: Region) -> Tensor:
+        """What a tile gives to the averages (rows of cells, columns of cells, C): float32 within, float64 to add up."""
         rows, columns = (
             weights[:, slice(*span)].to(x.device, torch.float32)
             for weights, span in zip((self.rows, self.columns), tile.spans)
         )
         x = x[0].movedim(0, -1).float()
         by_rows = (rows @ x.flatten(1)).view(len(rows), *x.shape[1:])
-        self.sums = self.sums + (columns @ by_rows).double()
+        return (columns @ by_rows).double()
 
-    def means(self) -> list[Tensor]:
-        """Averages (1, C, b, b) for every number of bins b."""
+    def means(self, parts: Tensor) -> list[Tensor]:
+        """Averages (1, C, b, b) for every number of bins b; cells of different numbers are of no use."""
         cells = [slice(sum(self.bins[:i]), sum(self.bins[: i + 1])) for i in range(len(self.bins))]
-        return [self.sums[cell, cell].movedim(-1, 0)[None].float() for cell in cells]
+        return [parts[cell, cell].movedim(-1, 0)[None].float() for cell in cells]
 
 
 class Context:
@@ -124,6 +150,7 @@ class Context:
     where they are zero outside the image, is v(row)' B v(column) with v the weights of three rows or columns.
     """
 
+    @torch.inference_mode()
     def __init__(self, network: Enhancer, size: tuple[int, int], means: list[Tensor]):
         layer, blocks, bases, first = network.PPM1.fuse[0], [], [], network.architecture["width"]
         for mean, (_, reduce, activate) in zip(means, network.PPM1.features):

@@ -67,7 +67,7 @@ def compare(given: argparse.Namespace) -> str:
             reference = None
             for how in given.how:
                 if how == "plain" and needs > available():
-                    notes.append(f"at {megapixels:g} MP the plain network would take {needs / PLAIN_SPARE / 1e9:.0f} GB")
+                    notes.append(f"plain at {megapixels:g} MP would take {needs / PLAIN_SPARE / 1e9:.0f} GB")
                     continue
                 found = run_child(how, given, megapixels, Path(folder))
                 if how == "plain":
@@ -187,8 +187,8 @@ def check(folder: Path, checkpoint: Path | None) -> None:
             map_ = np.empty(pixels.shape[:2], np.float32)
             result = enhance_pixels(network, pixels, Inference(tile=tile), map_)
             steps, error = np.abs(result.astype(int) - full), np.abs(map_ - expected).max()
-            share = (steps > 0).mean()
-            print(f"{path.name} {pixels.shape[:2]} tile {tile}: map {error:.1e}, {steps.max()} steps, {share:.1e} of values")
+            where = f"{path.name} {pixels.shape[:2]} tile {tile}"
+            print(f"{where}: map {error:.1e}, {steps.max()} steps, in {(steps > 0).mean():.1e} of values", flush=True)
 
 
 def memory(key: str) -> int:

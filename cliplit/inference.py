@@ -33,9 +33,7 @@ class Inference:
     tile: int = setting(0, "cliplit", "pixels", "side of a tile; 0: by max_memory and what is quick on the device")
 
 
-def enhance(
-    image: Any, checkpoint: str | Path | Enhancer | None = None, device: str = "auto", **options: Any
-) -> Any:
+def enhance(image: Any, checkpoint: str | Path | Enhancer | None = None, device: str = "auto", **options: Any) -> Any:
     """An enhanced image of the same kind, shape and type.
 
     Grey is enhanced as three equal channels and stays grey, since all channels are divided by the same map; alpha

@@ -36,7 +36,9 @@ def predict_small(
         map_[tile.slices] = part
     slope, offset = _linear(_brightness(to_tensor(copy, device)), map_)
     for tile in tiles(size, SIDE):
-        rows, columns = (interpolation(*sides, span, align_corners=False) for *sides, span in zip(small, size, tile.spans))
+        rows, columns = (
+            interpolation(*sides, span, align_corners=False) for *sides, span in zip(small, size, tile.spans)
+        )
         a, b = (resize(x[slice(*rows[1]), slice(*columns[1])], rows[0], columns[0]) for x in (slope, offset))
         guide = _brightness(to_tensor(pixels[tile.slices], device))
         yield tile, (a * guide + b).clamp(map_.min(), map_.max())

@@ -24,7 +24,8 @@ HEAD = 5  # convolutions before the pyramid pooling
 TAIL = 12  # convolutions from there on
 LIVE = 12  # features of the network's width that are alive at a time, at most
 CPU_TILE = 192  # pixels: larger tiles fall out of the cache, smaller ones are mostly halo
-WORTH_IT = 16  # channels, from which on Winograd's sums cost less than the multiplications they save
+RECYCLED = (32 << 20) - (1 << 16)  # bytes: once glibc saw a block of this size freed, it keeps such blocks for later
+WORTH_IT = 32  # channels, from which on Winograd's sums cost less than the multiplications they save
 
 
 def predict(
@@ -41,8 +42,13 @@ def predict(
     workers = torch.get_num_threads() if device.type == "cpu" else 1
     per_pixel = LIVE * width * dtype.itemsize + 48 * downscale**2
     side = side or _choose_side(max_memory // 2 // workers, per_pixel, device)
+    torch.empty(RECYCLED, dtype=torch.uint8)  # else every layer's memory is returned, and mapped anew
     valid = without_padding(network, dtype)
-    kept = Kept(size, width, dtype, device, max_memory - workers * per_pixel * (side + 2 * (HEAD + TAIL)) ** 2)
+    free = max_memory - workers * per_pixel * (side + 2 * (HEAD + TAIL)) ** 2
+    whole = Region(size, (0, size[0]), (0, size[1]))
+    kept = None  # features of the whole image, if they fit: then pass 2 need not compute them again
+    if size[0] * size[1] * width * dtype.itemsize <= free:
+        kept = torch.empty(1, *size, width, dtype=dtype, device=device).movedim(-1, 1)
 
     def features(region: Region) -> Tensor:
         wide = region.grow(HEAD)
@@ -54,7 +60,8 @@ def predict(
     @torch.inference_mode()
     def pool(tile: Region) -> Tensor:
         x = features(tile)
-        kept.put(x, tile)
+        if kept is not None:
+            whole.crop(kept, tile).copy_(x)
         return pools.part(x, tile)
 
     context = Context(network, size, pools.means(sum(in_parallel(pool, tiles(size, side), workers))))
@@ -67,7 +74,7 @@ def predict(
         )
         region = tile if tile.size == size else Region(size, rows[1], columns[1])
         wide = region.grow(TAIL)
-        x = kept.get(wide) if kept.has(wide) else features(wide)
+        x = features(wide) if kept is None else whole.crop(kept, wide)
         x = wide.shrink(TAIL).crop(tail(valid, x, context(wide.shrink(1)).to(dtype), wide), region)[0, 0]
         return tile, x if tile.size == size else resize(x, rows[0], columns[0])
 
@@ -168,30 +175,6 @@ class Context:
         rows, columns = (basis[slice(*span)] for basis, span in zip((self.rows, self.columns), region.spans))
         by_rows = (rows @ self.form.flatten(1)).view(len(rows), *self.form.shape[1:])
         return (columns @ by_rows).movedim(-1, 0)[None]
-
-
-class Kept:
-    """Features of as many rows of the image, from its top, as fit the memory: pass 2 need not compute them again."""
-
-    def __init__(self, size: tuple[int, int], channels: int, dtype: torch.dtype, device: torch.device, memory: int):
-        rows = min(size[0], max(0, memory) // (size[1] * channels * dtype.itemsize))
-        self.region = Region(size, (0, rows), (0, size[1]))
-        self.features = torch.empty(1, rows, size[1], channels, dtype=dtype, device=device).movedim(-1, 1)
-
-    def has(self, region: Region) -> bool:
-        """Whether all rows of a region are there."""
-        return region.rows[1] <= self.region.rows[1]
-
-    def put(self, x: Tensor, tile: Region) -> None:
-        """Keep features of a tile, as far as there is room."""
-        rows = min(tile.rows[1], self.region.rows[1]) - tile.rows[0]
-        if rows > 0:
-            part = Region(tile.size, (tile.rows[0], tile.rows[0] + rows), tile.columns)
-            self.region.crop(self.features, part).copy_(tile.crop(x, part))
-
-    def get(self, region: Region) -> Tensor:
-        """Features of a region."""
-        return self.region.crop(self.features, region)
 
 
 def without_padding(network: Enhancer, dtype: torch.dtype) -> Enhancer:

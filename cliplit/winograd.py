@@ -13,6 +13,7 @@ from torch import Tensor, nn
 WEIGHTS = ((1 / 4, 0, 0), (-1 / 6, -1 / 6, -1 / 6), (-1 / 6, 1 / 6, -1 / 6)) + (
     ((1 / 24, 1 / 12, 1 / 6), (1 / 24, -1 / 12, 1 / 6), (0, 0, 1))  # the transform of a column of weights
 )
+BAND = 32  # rows at a time, so that what is in between stays in the cache
 
 
 class Winograd(nn.Module):

@@ -92,10 +92,10 @@ def test_equals_the_full_frame_whatever_the_tiles(network, size):
 
 
 def test_little_memory_changes_nothing(narrow):
-    """Neither do features that are computed twice, or that are kept for some rows only."""
+    """Neither do features that are computed twice."""
     pixels = random_pixels(150, 120)
     maps = []
-    for memory in (1, 600_000, 2_000_000, 1 << 30):
+    for memory in (1, 2_000_000, 1 << 30):
         maps.append(np.empty((150, 120), np.float32))
         enhance_pixels(narrow, pixels, Inference(max_memory=memory), maps[-1])
     for other in maps[1:]:
@@ -110,7 +110,7 @@ import torch, numpy as np
 from cliplit.enhancer import Enhancer
 from cliplit.inference import Inference, enhance_pixels
 kilobytes = lambda key: int(open("/proc/self/status").read().split(key)[1].split()[0])
-network, options = Enhancer(8, max_illumination=2.0).initialize(0), Inference(max_memory=32 << 20)
+network, options = Enhancer(8, max_illumination=2.0).initialize(0), Inference(max_memory=64 << 20)
 pixels = np.ones((1200, 1200, 3), np.uint8)
 enhance_pixels(network, pixels[:64, :64], options)
 before = kilobytes("VmRSS:")
@@ -118,7 +118,7 @@ enhance_pixels(network, pixels, options)
 print((kilobytes("VmHWM:") - before) * 1024)
 """
     used = int(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
-    assert 1_000_000 < used < (32 << 20) + 1200 * 1200 * 3 + (8 << 20)  # tiles, result, and what libraries take
+    assert 1_000_000 < used < (64 << 20) + 1200 * 1200 * 3 + (16 << 20)  # tiles, result, and what libraries take
 
 
 def test_winograd_is_the_convolution():

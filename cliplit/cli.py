@@ -15,6 +15,7 @@ import cliplit
 from cliplit.checks import CliplitError
 from cliplit.commands import data as data_commands
 from cliplit.commands import scoring
+from cliplit.commands.enhance import enhance
 from cliplit.commands.shared import flag, folder, named, pairs, print_columns, shown
 from cliplit.config import PROFILES, describe, flatten, from_json, overrides
 from cliplit.config import profile as get_profile
@@ -254,6 +255,7 @@ def settings(profile: ProfileName = "demo", changes: Changes = ()) -> None:
     print_columns(table)
 
 
+app.command()(enhance)
 app.command()(scoring.score)
 app.command("metrics")(scoring.list_metrics)
 app.command()(scoring.doctor)

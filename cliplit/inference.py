@@ -1,5 +1,6 @@
 """Enhance images of any kind and size: exactly, quickly and in bounded memory."""
 
+from collections import deque
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from cliplit.config import setting
 from cliplit.devices import find_device
 from cliplit.enhancer import Enhancer, divide
 from cliplit.preview import predict_small
-from cliplit.two_pass import predict, to_tensor, white
+from cliplit.two_pass import predict, reach_of, to_tensor, white
 
 DEFAULT = Path(cliplit.__file__).parent / "models" / "enhancer.safetensors"  # the shipped checkpoint
 MODES = ("L", "LA", "RGB", "RGBA", "I;16")  # of PIL images
@@ -95,19 +96,25 @@ def _enhance_pil(network: Enhancer, image: Image.Image, options: Inference) -> I
 
 
 def enhance_pixels(
-    network: Enhancer, pixels: np.ndarray, options: Inference = Inference(), illumination: np.ndarray | None = None
+    network: Enhancer,
+    pixels: np.ndarray,
+    options: Inference = Inference(),
+    illumination: np.ndarray | None = None,
+    out: np.ndarray | None = None,
 ) -> np.ndarray:
     """Enhanced image of the same shape and type; computed where the network is.
 
     Args:
         pixels: (H, W, 3), or (H, W, 1) for grey, of uint8, uint16, or float32 in [0, 1].
         illumination: float32 (H, W); receives the illumination map, before `strength`.
+        out: receives the result; `pixels` itself, for the sake of memory, if need be.
     Raises:
         CliplitError: another shape or type, values that are not in [0, 1], options that make no sense.
     """
     check_pixels(pixels)
     check_options(options)
-    result = np.empty_like(pixels)
+    result = np.empty_like(pixels) if out is None else out
+    waiting, reach = deque(), reach_of(network, pixels.shape[0])  # a tile is written when no later one reads it
     limits = options.precision, options.max_memory
     if 0 < options.preview < max(pixels.shape[:2]):
         maps = predict_small(network, pixels, *limits, options.preview)
@@ -116,9 +123,15 @@ def enhance_pixels(
     for tile, map_ in maps:
         part = to_tensor(pixels[tile.slices], map_.device)
         part = divide(part, map_[..., None] ** options.strength) * white(pixels.dtype)
-        result[tile.slices] = (part if pixels.dtype == np.float32 else part.round()).cpu().numpy()
+        part = (part if pixels.dtype == np.float32 else part.round()).cpu().numpy().astype(pixels.dtype)
+        waiting.append((tile, part))
         if illumination is not None:
             illumination[tile.slices] = map_.cpu().numpy()
+        while waiting and (result is not pixels or waiting[0][0].rows[1] + reach <= tile.rows[0]):
+            done, part = waiting.popleft()
+            result[done.slices] = part
+    for done, part in waiting:
+        result[done.slices] = part
     return result
 
 

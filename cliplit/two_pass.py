@@ -99,6 +99,12 @@ def in_parallel(work: Callable[[Region], Any], regions: Iterable[Region], worker
         torch.set_num_threads(threads)  # the libraries below know some numbers of threads for the whole process only
 
 
+def reach_of(network: Enhancer, height: int) -> int:
+    """Rows of an image of this height that are read above a tile, at most."""
+    rows = working_size((height, height), network.architecture["downscale"])[0]
+    return (HEAD + TAIL + 2) * -(-height // rows)
+
+
 def head(network: Enhancer, x: Tensor, wide: Region) -> Tensor:
     """The image (1, 3, h, w) in a region to features before the pyramid pooling, by HEAD convolutions."""
     x = F.leaky_relu_(convolve(network.cond1, x, wide), 0.2)

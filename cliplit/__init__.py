@@ -15,6 +15,8 @@ _EXPORTS = {
     "train": "training",
     "evaluate": "evaluation",
     "score": "scoring",
+    "enhance": "inference",
+    "Inference": "inference",
     "Conventions": "metrics",
     "Enhancer": "enhancer",
     "load_backbone": "backbone",

@@ -1,7 +1,6 @@
 """Checkpoints: safetensors with everything that made them inside; the released files of CLIP-LIT and RAVE."""
 
 import json
-import os
 import pickle
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from cliplit.backbone import ClipBackbone
 from cliplit.checks import CliplitError, one_line
 from cliplit.config import Settings, to_json
 from cliplit.enhancer import Enhancer
+from cliplit.files import writing
 from cliplit.guidance import new_guidance
 from cliplit.guidance.base import Guidance
 from cliplit.guidance.prompts import PromptGuidance
@@ -80,8 +80,11 @@ def load_enhancer(path: str | Path) -> Enhancer:
         CliplitError: no such file, not a checkpoint, or one that does not fit; names what differs.
     """
     state, metadata = _load(path)
-    architecture = json.loads(metadata.get("architecture", "{}"))
-    enhancer = Enhancer(**{key: float(value) if value == "inf" else value for key, value in architecture.items()})
+    try:
+        architecture = json.loads(metadata.get("architecture", "{}"))
+        enhancer = Enhancer(**{key: float(value) if value == "inf" else value for key, value in architecture.items()})
+    except (ValueError, TypeError, AttributeError, RuntimeError) as error:
+        raise CliplitError(f"{path}: notes of an architecture that is not known ({one_line(error)})") from None
     _check_fit(path, state, enhancer.state_dict())
     enhancer.load_state_dict(state)
     return enhancer.eval()
@@ -120,7 +123,8 @@ def export_released(source: str | Path, target: str | Path, prefix: str = RELEAS
         if architecture != Enhancer().architecture:
             raise CliplitError(f"{source}: the released code has no such network ({architecture})")
     renamed = OrderedDict((prefix + key, value) for key, value in state.items())
-    _atomic(target, lambda temporary: torch.save(renamed, temporary))
+    with writing(target) as temporary:
+        torch.save(renamed, temporary)
 
 
 def _save(
@@ -136,7 +140,8 @@ def _save(
     plain = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
     # One entry: safetensors writes several in random order, and the same run shall give the same bytes.
     notes = {NOTES: json.dumps(metadata | extra, sort_keys=True)}
-    _atomic(path, lambda temporary: save_file(plain, temporary, notes))
+    with writing(path) as temporary:
+        save_file(plain, temporary, notes)
 
 
 def _load(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -182,11 +187,3 @@ def _some(names) -> str:
 
 def _finite(values: dict[str, Any]) -> dict[str, Any]:
     return {key: "inf" if value == float("inf") else value for key, value in values.items()}
-
-
-def _atomic(path: str | Path, write) -> None:
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.partial")
-    write(temporary)
-    os.replace(temporary, path)

@@ -16,6 +16,7 @@ from cliplit import processes
 from cliplit.checks import CliplitError
 from cliplit.commands import data as data_commands
 from cliplit.commands import scoring
+from cliplit.commands.enhance import enhance
 from cliplit.commands.shared import flag, folder, named, pairs, print_columns, shown
 from cliplit.commands.watching import watch
 from cliplit.config import PROFILES, describe, flatten, from_json, overrides
@@ -269,6 +270,7 @@ def settings(profile: ProfileName = "demo", changes: Changes = ()) -> None:
     print_columns(table)
 
 
+app.command()(enhance)
 app.command()(scoring.score)
 app.command("metrics")(scoring.list_metrics)
 app.command()(scoring.doctor)

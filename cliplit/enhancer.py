@@ -90,7 +90,8 @@ class Enhancer(nn.Module):
 
     Args:
         width: channels of the outer blocks; the inner blocks have twice as many. Released: 32.
-        downscale: the illumination map is predicted at 1/downscale of the image's size. Released: 1.
+        downscale: the illumination map is predicted at 1/downscale of the image's size, of at least 2 x 2 pixels.
+            Released: 1.
         max_illumination: upper bound of the illumination map, approached smoothly (m x sigmoid instead of the last
             ReLU, so that no pixel is ever without gradient). Released: infinity, the plain ReLU.
     """
@@ -136,21 +137,24 @@ class Enhancer(nn.Module):
             ValueError: images of another shape or type.
         """
         check_images(images)
-        downscale = self.architecture["downscale"]
-        x = images if downscale == 1 else F.interpolate(images, _reduced(images, downscale), mode="area")
+        size = working_size(images.shape[-2:], self.architecture["downscale"])
+        x = images if size == images.shape[-2:] else F.interpolate(images, size, mode="area")
         with reduced_precision(images.device, self.bf16):
             x = F.leaky_relu(_convolve(self.cond1, x, padding), 0.2)
             x = self.PPM1(self.ResidualBlock2(self.ResidualBlock1(x)))
             x = self.ResidualBlock4(self.ResidualBlock3(_convolve(self.condx, x, padding)))
             x = self.ResidualBlock6(self.ResidualBlock5(_convolve(self.condy, x, padding)))
-        x = self._positive(_convolve(self.cond_add1, x.to(images), padding))
-        return x if downscale == 1 else F.interpolate(x, images.shape[-2:], mode="bilinear", align_corners=False)
+        x = self.positive(_convolve(self.cond_add1, x.to(images), padding))
+        if size == images.shape[-2:]:
+            return x
+        return F.interpolate(x, images.shape[-2:], mode="bilinear", align_corners=False)
 
     def compiled_parts(self) -> list[nn.Module]:
         """What torch.compile is worth while for."""
         return [self]
 
-    def _positive(self, x: Tensor) -> Tensor:
+    def positive(self, x: Tensor) -> Tensor:
+        """The illumination map of the last convolution's output: ReLU, or bounded by `max_illumination`."""
         bound = self.architecture["max_illumination"]
         return F.relu(x) if bound == float("inf") else bound * torch.sigmoid(x)
 
@@ -159,8 +163,9 @@ class Enhancer(nn.Module):
         return divide(images, self(images, padding))
 
 
-def _reduced(images: Tensor, downscale: int) -> tuple[int, int]:
-    return tuple(max(2, side // downscale) for side in images.shape[-2:])
+def working_size(size: tuple[int, int], downscale: int) -> tuple[int, int]:
+    """Size at which the illumination map of an image is predicted: at least 2 pixels, which the padding needs."""
+    return tuple(max(2, side // downscale) for side in size)
 
 
 def _convolve(layer: nn.Conv2d, x: Tensor, padding: str) -> Tensor:

@@ -1,7 +1,8 @@
 """Image files: found in folders, opened defensively. Importing it does not import torch."""
 
 import contextlib
-from collections.abc import Iterable, Iterator
+import os
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,8 +39,10 @@ def list_images(folder: str | Path) -> list[Path]:
     return found
 
 
-def find_images(paths: Iterable[str | Path], recursive: bool = False) -> Found:
-    """Image files among files and folders, sorted within a folder.
+def find_images(
+    paths: Iterable[str | Path], recursive: bool = False, extensions: Collection[str] = EXTENSIONS
+) -> Found:
+    """Image files among files and folders, by extension and sorted within a folder; files that are named need no extension.
 
     An image's name is its path below the folder that was given; if several paths were given, with that path before it.
 
@@ -53,12 +56,12 @@ def find_images(paths: Iterable[str | Path], recursive: bool = False) -> Found:
             raise CliplitError(f"{given}: no such file or folder")
         files = [given] if given.is_file() else sorted(given.rglob("*") if recursive else given.iterdir())
         for file in (file for file in files if file.is_file()):
-            if file.suffix.lower() in EXTENSIONS or file == given:
+            if file.suffix.lower() in extensions or file == given:
                 images[_name(file, given, several=len(paths) > 1)] = file
             else:
                 others += 1
     if not images:
-        raise CliplitError(f"{', '.join(map(str, paths))}: no images here (looked for {', '.join(sorted(EXTENSIONS))})")
+        raise CliplitError(f"{', '.join(map(str, paths))}: no images here (looked for {', '.join(sorted(extensions))})")
     return Found(images, others, any(path.is_dir() for path in paths))
 
 
@@ -73,7 +76,7 @@ def decode(path: str | Path) -> np.ndarray:
     Raises:
         CliplitError: not an image, truncated, or too large to be honest; names the file.
     """
-    with _readable(path) as opened:
+    with readable(path) as opened:
         image = ImageOps.exif_transpose(opened)
         image.load()
         if image.mode.startswith("I"):
@@ -88,7 +91,7 @@ def image_size(path: str | Path) -> tuple[int, int]:
     Raises:
         CliplitError: not an image.
     """
-    with _readable(path) as image:
+    with readable(path) as image:
         width, height = image.size
         return (height, width) if image.getexif().get(ORIENTATION, 1) >= 5 else (width, height)
 
@@ -104,7 +107,25 @@ def squared(array: np.ndarray, size: int) -> np.ndarray:
 
 
 @contextlib.contextmanager
-def _readable(path: str | Path) -> Iterator[Image.Image]:
+def writing(path: str | Path) -> Iterator[Path]:
+    """A temporary name beside the file, which takes its place at the end, and is removed if anything fails."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.partial")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def readable(path: str | Path) -> Iterator[Image.Image]:
+    """An opened image file.
+
+    Raises:
+        CliplitError: not an image, or whatever Pillow says of it while it is used; names the file.
+    """
     try:
         with Image.open(path) as image:
             yield image

@@ -1,6 +1,5 @@
 """Images from and to files: opened defensively, as RGB in [0, 1]."""
 
-import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -10,7 +9,7 @@ from PIL import Image
 from torch import Tensor
 
 from cliplit.checks import CliplitError
-from cliplit.files import decode, squared
+from cliplit.files import decode, squared, writing
 
 
 def read_image(path: str | Path, size: int | None = None) -> Tensor:
@@ -49,12 +48,10 @@ def read_readable(
 
 def write_image(image: Tensor, path: str | Path) -> None:
     """Write an image (3, H, W) or (1, H, W) in [0, 1] as 8 bits, atomically; the format follows the extension."""
-    path = Path(path)
-    array = to_uint8(image)
-    temporary = path.with_name(f".{path.name}.partial{path.suffix}")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(array.squeeze(-1) if array.shape[-1] == 1 else array).save(temporary)
-    os.replace(temporary, path)
+    path, array = Path(path), to_uint8(image)
+    kind = Image.registered_extensions().get(path.suffix.lower())
+    with writing(path) as temporary:
+        Image.fromarray(array.squeeze(-1) if array.shape[-1] == 1 else array).save(temporary, kind)
 
 
 def to_uint8(image: Tensor) -> np.ndarray:

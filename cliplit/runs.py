@@ -6,7 +6,6 @@ make; anything else is built again. A half-built stage keeps its progress and go
 
 import hashlib
 import json
-import os
 import platform
 import shutil
 import time
@@ -23,6 +22,7 @@ from cliplit import processes
 from cliplit.checks import CliplitError
 from cliplit.config import Settings, from_json, parse_overrides, to_json
 from cliplit.config import profile as get_profile
+from cliplit.files import writing
 from cliplit.guidance import guidance_file, is_refined
 from cliplit.schedule import ranked_rounds
 
@@ -308,10 +308,8 @@ def write_json(content: Any, path: Path) -> None:
 
 def write_text(text: str, path: Path) -> None:
     """Write a text file atomically."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.partial")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
+    with writing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def sha256(path: Path) -> str:

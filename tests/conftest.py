@@ -10,9 +10,13 @@ os.environ["TQDM_DISABLE"] = "1"  # tqdm reads it when it is imported; tests loo
 
 import nbformat
 import pytest
+import torch
 
+from cliplit.checkpoints import save_enhancer
 from cliplit.checks import CliplitError
 from cliplit.cli import main
+from cliplit.config import SMOKE
+from cliplit.enhancer import Enhancer
 from cliplit.reproduce import list_notebooks, notebooks_folder, reproduce
 from cliplit.runs import Run, read_json, start_run
 
@@ -49,6 +53,26 @@ def cli(capsys, monkeypatch):
         return code, shown.out.splitlines(), shown.err.splitlines()
 
     return call
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory) -> Path:
+    """An enhancer that is quick and does something: bounded, so never dead."""
+    path = tmp_path_factory.mktemp("enhancer") / "tiny.safetensors"
+    network = Enhancer(width=8, downscale=4, max_illumination=1.5).initialize(1)
+    for weight in network.parameters():
+        weight.data *= 8  # until the map depends on the pixels
+    save_enhancer(network, path, SMOKE, "enhancer0", 1)
+    return path
+
+
+@pytest.fixture
+def enhance(cli, checkpoint):
+    """Run `cliplit enhance` with that enhancer: exit code, lines on stdout and stderr."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # for such small photos several only wait for one another
+    yield lambda *arguments: cli("enhance", *arguments, "--checkpoint", checkpoint)
+    torch.set_num_threads(threads)
 
 
 @dataclass

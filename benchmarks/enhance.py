@@ -1,0 +1,207 @@
+"""Time and memory of `enhance_pixels` against the plain network on the full frame in float32, on the same photo.
+
+    python benchmarks/enhance.py [PHOTO] [--checkpoint FILE] [--megapixels 0.25 3 12] [--output FILE --fill README.md]
+    python benchmarks/enhance.py --check DIR --checkpoint FILE     # every photo, three tile sizes, against the full frame
+
+Every row is a process of its own. Its memory is the peak that the operating system saw while it computed, over what it
+held before, with the image loaded; so it counts the result, too. Without a photo: one of scikit-image's, resized;
+without a checkpoint: random weights, as quick as any, but their preview is not worth looking at.
+"""
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from datetime import date
+from pathlib import Path
+
+HOW = {
+    "plain": "plain network, fp32",
+    "fp32": "fp32",
+    "bf16": "bf16",
+    "preview": "preview of 512 pixels, fp32",
+}
+CHECK_TILES = (100, 256, 600)
+PLAIN_SPARE = 1.2  # the plain network runs where this times the memory it needs is free
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    options.add_argument("photo", type=Path, nargs="?")
+    options.add_argument("--checkpoint", type=Path)
+    options.add_argument("--megapixels", type=float, nargs="+", default=[0.25, 3, 12])
+    options.add_argument("--how", nargs="+", choices=HOW, default=list(HOW))
+    options.add_argument("--check", type=Path, metavar="DIR", help="compare results instead of timing")
+    options.add_argument("--output", type=Path, help="also write the table there")
+    options.add_argument("--fill", type=Path, help="also put it between <!-- enhance --> marks there")
+    options.add_argument("--child", help=argparse.SUPPRESS)
+    given = options.parse_args()
+    if given.child:
+        print(json.dumps(measure(given.child, given.photo, given.megapixels[0], given.checkpoint)))
+        return
+    if given.check:
+        check(given.check, given.checkpoint)
+        return
+    table = compare(given)
+    print(table)
+    if given.output or given.fill:
+        from cliplit.runs import write_text
+        from cliplit.tables import fill_in
+
+        if given.output:
+            write_text(table, given.output)
+        if given.fill:
+            fill_in(given.fill, {"enhance": table})
+
+
+def compare(given: argparse.Namespace) -> str:
+    """The table, in Markdown; this process stays small and imports little."""
+    rows, notes, per_megapixel = [], [], 0.0
+    with tempfile.TemporaryDirectory() as folder:
+        for megapixels in given.megapixels:
+            needs = PLAIN_SPARE * per_megapixel * megapixels
+            reference = None
+            for how in given.how:
+                if how == "plain" and needs > available():
+                    notes.append(f"plain at {megapixels:g} MP would take {needs / PLAIN_SPARE / 1e9:.0f} GB")
+                    continue
+                found = run_child(how, given, megapixels, Path(folder))
+                if how == "plain":
+                    reference, per_megapixel = found, found["memory"] / megapixels
+                rows.append([f"{megapixels:g}", HOW[how], *cells(found, reference, given.checkpoint)])
+                print(" ".join(rows[-1]), file=sys.stderr)
+    import pandas as pd
+
+    from cliplit.layout import markdown
+
+    columns = ["megapixels", "how", "seconds", "times as fast", "MB", "times less", "to plain: most / mean / PSNR"]
+    weights = f"{given.checkpoint.stem}" if given.checkpoint else "random weights"
+    machine = f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}, CPU only"
+    lines = [f"{weights}; {machine}; {date.today()}", *notes]
+    return markdown(pd.DataFrame(rows, columns=columns)) + f"\n{'; '.join(lines)}.\n"
+
+
+def run_child(how: str, given: argparse.Namespace, megapixels: float, folder: Path) -> dict:
+    """What `measure` finds in a process of its own."""
+    command = [sys.executable, __file__, "--child", how, "--megapixels", str(megapixels)]
+    command += [str(given.photo)] if given.photo else []
+    command += ["--checkpoint", str(given.checkpoint)] if given.checkpoint else []
+    kept = folder / f"{how}.npy"
+    output = subprocess.run(command, check=True, stdout=subprocess.PIPE, env=os.environ | {"RESULT": str(kept)}).stdout
+    return json.loads(output.splitlines()[-1]) | {"result": kept}
+
+
+def measure(how: str, photo: Path | None, megapixels: float, checkpoint: Path | None) -> dict:
+    """Seconds and bytes of one way to enhance; writes its result to $RESULT."""
+    import numpy as np
+
+    network, pixels = load_network(checkpoint), load_pixels(photo, megapixels)
+    work = {
+        "plain": lambda image: plain(network, image),
+        "fp32": lambda image: enhanced(network, image),
+        "bf16": lambda image: enhanced(network, image, precision="bf16"),
+        "preview": lambda image: enhanced(network, image, preview=512),
+    }[how]
+    work(np.ascontiguousarray(pixels[:200, :200]))  # kernels are compiled at first use
+    before, seconds = memory("VmRSS"), []
+    for _ in range(3 if megapixels < 1 else 1):
+        began = time.perf_counter()
+        result = work(pixels)
+        seconds.append(time.perf_counter() - began)
+    peak = memory("VmHWM") - before
+    np.save(os.environ["RESULT"], result)
+    return {"seconds": min(seconds), "memory": peak}
+
+
+def plain(network, pixels):
+    """The full frame, as the released test script does it, but for its missing ε."""
+    import torch
+
+    from cliplit.images import to_tensor, to_uint8
+
+    with torch.no_grad():
+        return to_uint8(network.enhance(to_tensor(pixels)[None])[0])
+
+
+def enhanced(network, pixels, **options):
+    from cliplit.inference import Inference, enhance_pixels
+
+    return enhance_pixels(network, pixels, Inference(**options))
+
+
+def load_network(checkpoint: Path | None):
+    from cliplit.checkpoints import load_enhancer
+    from cliplit.enhancer import Enhancer
+
+    return load_enhancer(checkpoint) if checkpoint else Enhancer().initialize(0).eval()
+
+
+def load_pixels(photo: Path | None, megapixels: float):
+    """A photo at 4:3, uint8, of so many megapixels."""
+    import numpy as np
+    from PIL import Image
+
+    from cliplit.embedded import photo as embedded
+    from cliplit.images import to_uint8
+
+    image = Image.open(photo).convert("RGB") if photo else Image.fromarray(to_uint8(embedded("motorcycle") ** 1.8))
+    height = round((megapixels * 1e6 * 3 / 4) ** 0.5)
+    return np.array(image.resize((round(height * 4 / 3), height), Image.Resampling.BICUBIC))
+
+
+def cells(found: dict, reference: dict | None, checkpoint: Path | None) -> list[str]:
+    """Seconds, ratio, megabytes, ratio, and how far the result is from the plain one, in 8-bit steps and dB."""
+    import numpy as np
+
+    own = [f"{found['seconds']:.2f}", f"{found['memory'] / 1e6:.0f}"]
+    if reference is None:
+        return [own[0], "", own[1], "", ""]
+    ratios = [f"{reference[key] / max(found[key], 1e-9):.1f}" for key in ("seconds", "memory")]
+    a, b = (np.load(which["result"]).astype(np.float32) for which in (found, reference))
+    error = np.abs(a - b)
+    psnr = "equal" if not error.any() else f"{20 * np.log10(255 / np.sqrt((error**2).mean())):.1f} dB"
+    difference = f"{error.max():.0f} / {error.mean():.3f} / {psnr}"
+    return [own[0], ratios[0], own[1], ratios[1], "" if found is reference else difference]
+
+
+def check(folder: Path, checkpoint: Path | None) -> None:
+    """Largest difference to the full frame, in the illumination map and in 8-bit steps, of every photo and tile size."""
+    import numpy as np
+    import torch
+    from PIL import Image
+
+    from cliplit.images import to_tensor
+    from cliplit.inference import Inference, enhance_pixels
+
+    network = load_network(checkpoint)
+    for path in sorted(folder.iterdir()):
+        pixels = np.array(Image.open(path).convert("RGB"))
+        with torch.no_grad():
+            expected = network(to_tensor(pixels)[None])[0, 0].numpy()
+        full = plain(network, pixels)
+        for tile in CHECK_TILES:
+            map_ = np.empty(pixels.shape[:2], np.float32)
+            result = enhance_pixels(network, pixels, Inference(tile=tile), map_)
+            steps, error = np.abs(result.astype(int) - full), np.abs(map_ - expected).max()
+            where = f"{path.name} {pixels.shape[:2]} tile {tile}"
+            print(f"{where}: map {error:.1e}, {steps.max()} steps, in {(steps > 0).mean():.1e} of values", flush=True)
+
+
+def memory(key: str) -> int:
+    """Bytes of this process, as Linux counts them: VmRSS now, VmHWM at its peak."""
+    status = Path("/proc/self/status").read_text()
+    return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith(key))
+
+
+def available() -> int:
+    """Bytes of memory that programs can still have."""
+    lines = Path("/proc/meminfo").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,265 @@
+"""Enhance many photo files: decoding, computing and encoding overlap, and an interrupted run goes on."""
+
+import errno
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from tempfile import TemporaryFile
+
+import numpy as np
+import torch
+from PIL import Image
+from tqdm import tqdm
+
+import cliplit
+from cliplit.checks import CliplitError, one_line
+from cliplit.enhancer import Enhancer
+from cliplit.files import image_size, writing
+from cliplit.inference import Inference, enhance_pixels
+from cliplit.jobs import Job
+from cliplit.ledger import Ledger
+from cliplit.photos import MAX_PIXELS, Photo, read_photo, reduced, without_pillows_limit, write_photo
+
+AHEAD = 2  # photos that are decoded or encoded while others are computed
+BYTES_PER_PIXEL = 12  # of a photo under way, with Pillow's own copy
+ILLUMINATION_ONE = 32768  # value of 1.0 in a saved illumination map
+COMPARE_SIDE = 1600  # pixels, longer side of each half
+HOPELESS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)  # errors after which no other photo will fare better
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is written."""
+
+    overwrite: bool = False  # existing files, photos included
+    illumination: bool = False  # NAME.illumination.png: 16 bits, 32768 is 1, cut off at 2
+    compare: bool = False  # NAME.compare.jpg: before and after
+    max_pixels: int = MAX_PIXELS  # of a photo
+
+
+@dataclass
+class Outcome:
+    """What became of photos, in their order: names that were made or were done before, a line for each problem, and
+    what formats could not hold, by what it was."""
+
+    made: list[str] = field(default_factory=list)
+    before: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    notes: dict[str, list[str]] = field(default_factory=dict)
+
+    def __iadd__(self, other: "Outcome") -> "Outcome":
+        self.made += other.made
+        self.before += other.before
+        self.problems += other.problems
+        for note, names in other.notes.items():
+            self.notes.setdefault(note, []).extend(names)
+        return self
+
+
+def enhance_files(
+    jobs: Sequence[Job],
+    network: Enhancer,
+    options: Inference = Inference(),
+    wanted: Wanted = Wanted(),
+    ledger: Ledger | None = None,
+    at_a_time: int = 1,
+    progress: bool = True,
+) -> Outcome:
+    """Enhance photos; what is done according to the ledger is left as it is.
+
+    A photo that cannot be read or written is a problem in the outcome; the others are done.
+
+    Args:
+        at_a_time: photos computed at a time; the threads and `max_memory` are shared among them.
+    Raises:
+        CliplitError: the disk is full or read-only: what is done stays, the same call goes on.
+        KeyboardInterrupt: the same; photos under way are not written.
+    """
+    ledger = ledger or Ledger(None, {})
+    outcome, todo = Outcome(), []
+    for job in jobs:
+        if (job.name, job.source, job.target) in ledger:
+            outcome.before.append(job.name)
+        elif refusal := _refusal(job, wanted):
+            outcome.problems.append(refusal)
+        else:
+            todo.append(job)
+    _check_places(todo)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(max(1, threads // at_a_time))
+    shared = replace(options, max_memory=options.max_memory // at_a_time)
+    work = _Work(network, shared, wanted, ledger, at_a_time, Room(options.max_memory // BYTES_PER_PIXEL))
+    pool = ThreadPoolExecutor(at_a_time + AHEAD)
+    try:
+        with without_pillows_limit():
+            futures = [pool.submit(work.do, job) for job in todo]
+            bar = tqdm(as_completed(futures), "enhancing", len(todo), unit="photo", disable=None if progress else True)
+            for future in bar:
+                future.result()
+            pool.shutdown()
+    except OSError as error:
+        work.stop.set()
+        pool.shutdown(cancel_futures=True)
+        done = len(outcome.before) + sum(_succeeded(future) for future in futures)
+        raise CliplitError(
+            f"{error.filename or 'results'}: {error.strerror}; {done} of {len(jobs)} photos are done, "
+            "the same command goes on from there"
+        ) from None
+    except BaseException:
+        work.abandon(todo)
+        pool.shutdown(wait=False, cancel_futures=True)
+        raise
+    finally:
+        torch.set_num_threads(threads)
+    for future in futures:
+        outcome += future.result()
+    return outcome
+
+
+def _succeeded(future) -> bool:
+    return future.done() and not future.cancelled() and future.exception() is None and bool(future.result().made)
+
+
+def _check_places(jobs: Iterable[Job]) -> None:
+    """Make the folders of the results, and see that they can be written to, before hours of work."""
+    for folder in dict.fromkeys(job.target.parent for job in jobs):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with TemporaryFile(dir=folder):
+                pass
+        except OSError as error:
+            raise CliplitError(f"{folder}: cannot be written to ({error.strerror}); choose another place") from None
+
+
+def _refusal(job: Job, wanted: Wanted) -> str | None:
+    if wanted.overwrite or not job.target.exists():
+        return None
+    if job.is_in_place:
+        return f"{job.source}: would be overwritten by its result; choose another place, or --overwrite"
+    return f"{job.target}: is there already, and was made otherwise; --overwrite replaces it"
+
+
+class Room:
+    """Pixels that may be in memory at a time; a photo of more must be alone."""
+
+    def __init__(self, pixels: int):
+        self._limit, self._used, self._changed = pixels, 0, threading.Condition()
+
+    @contextmanager
+    def taken(self, pixels: int) -> Iterator[None]:
+        with self._changed:
+            self._changed.wait_for(lambda: self._used == 0 or self._used + pixels <= self._limit)
+            self._used += pixels
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._used -= pixels
+                self._changed.notify_all()
+
+
+@dataclass
+class _Work:
+    """What the threads share. Only so many compute at a time; the others decode and encode."""
+
+    network: Enhancer
+    options: Inference
+    wanted: Wanted
+    ledger: Ledger
+    at_a_time: int
+    room: Room
+    stop: threading.Event = field(default_factory=threading.Event)
+
+    def __post_init__(self):
+        self.computing = threading.Semaphore(self.at_a_time)
+
+    def do(self, job: Job) -> Outcome:
+        """Read, enhance and write one photo.
+
+        Raises:
+            OSError: nothing more can be written.
+        """
+        try:
+            self._go_on()
+            with self.room.taken(_pixels(job.source)):
+                notes = self._enhance(job)
+        except CliplitError as error:
+            return Outcome(problems=[str(error)])
+        except OSError as error:
+            if error.errno in HOPELESS:
+                error.filename = error.filename or str(job.target)
+                raise
+            return Outcome(problems=[f"{job.target}: cannot be written ({error.strerror or one_line(error)})"])
+        return Outcome(made=[job.name], notes={note: [job.name] for note in notes})
+
+    def _enhance(self, job: Job) -> list[str]:
+        photo = read_photo(job.source, self.wanted.max_pixels)
+        map_ = np.empty(photo.pixels.shape[:2], np.float32) if self.wanted.illumination else None
+        before = reduced(photo.pixels, COMPARE_SIDE) if self.wanted.compare else None
+        with self.computing:
+            self._go_on()
+            try:
+                enhance_pixels(self.network, photo.pixels, self.options, map_, out=photo.pixels)
+            except (ValueError, RuntimeError, MemoryError) as error:
+                raise CliplitError(f"{job.source}: cannot be enhanced ({one_line(error)})") from None
+        if map_ is not None:
+            _write_illumination(map_, job.beside("illumination.png"))
+        if before is not None:
+            _write_comparison(before, photo, job.beside("compare.jpg"))
+        with writing(job.target) as temporary:
+            try:
+                notes = photo.notes + write_photo(photo, temporary, job.kind)
+            except ValueError as error:
+                raise CliplitError(f"{job.source}: cannot be written as {job.kind} ({one_line(error)})") from None
+            self._go_on()
+            self.ledger.add(job.name, job.source, temporary)
+        return notes
+
+    def _go_on(self) -> None:
+        if self.stop.is_set():
+            raise CliplitError("interrupted")
+
+    def abandon(self, jobs: Iterable[Job]) -> None:
+        """Let nothing more be written, and remove what is half-written."""
+        self.stop.set()
+        for job in jobs:
+            for path in (job.target, job.beside("illumination.png"), job.beside("compare.jpg")):
+                path.with_name(f".{path.name}.partial").unlink(missing_ok=True)
+
+
+def _pixels(path: Path) -> int:
+    try:
+        width, height = image_size(path)
+        return width * height
+    except CliplitError:  # reading says more about it
+        return 0
+
+
+def _write_illumination(map_: np.ndarray, path: Path) -> None:
+    map_ *= ILLUMINATION_ONE
+    with writing(path) as temporary:
+        Image.fromarray(map_.round(out=map_).clip(0, 65535, out=map_).astype(np.uint16)).save(temporary, "PNG")
+
+
+def _write_comparison(before: Image.Image, photo: Photo, path: Path, gap: int = 8) -> None:
+    after = reduced(photo.pixels, COMPARE_SIDE)
+    both = Image.new("RGB", (2 * after.width + gap, after.height), "white")
+    both.paste(before, (0, 0))
+    both.paste(after, (after.width + gap, 0))
+    profile = photo.icc if photo.pixels.shape[2] == 3 else None  # that of a grey photo does not fit
+    with writing(path) as temporary:
+        both.save(temporary, "JPEG", quality=90, icc_profile=profile or None)
+
+
+def settings_of(checkpoint: str, options: Inference, wanted: Wanted) -> dict[str, object]:
+    """Everything that changes a result, for the ledger.
+
+    Args:
+        checkpoint: digest of its content.
+    """
+    exact = {name: value for name, value in asdict(options).items() if name not in ("max_memory", "tile")}
+    beside = {"illumination": wanted.illumination, "compare": wanted.compare}
+    return {"version": cliplit.__version__, "checkpoint": checkpoint} | exact | beside

@@ -1,0 +1,174 @@
+"""`cliplit enhance`."""
+
+import os
+import signal
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cliplit.checks import CliplitError
+from cliplit.commands.shared import flag
+from cliplit.runs import sha256
+from cliplit.shards import Shard
+
+if TYPE_CHECKING:
+    from cliplit.batch import Outcome
+
+UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+NAMES_SHOWN = 3  # of the photos that a note is about
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, handled as Ctrl-C is."""
+
+
+def enhance(
+    inputs: Annotated[list[Path], typer.Argument(metavar="INPUT...", help="Photos and folders of photos.")],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="OUT", help="Folder of the results; for one photo also a file.")
+    ],
+    checkpoint: Annotated[
+        str, typer.Option(metavar="FILE", help="An enhancer: ours, the authors' or RAVE's. By default the one shipped.")
+    ] = "",
+    strength: Annotated[float, typer.Option(help="0: unchanged; 1: as trained; above: more.")] = 1.0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
+    precision: Annotated[str, typer.Option(metavar="fp32|bf16", help="Of the convolutions.")] = "fp32",
+    max_memory: Annotated[
+        str, typer.Option(metavar="SIZE", help="For computing, beside the photos themselves, e.g. 500M.")
+    ] = "1G",
+    jobs: Annotated[int, typer.Option(help="Photos computed at a time on a CPU, for many small ones.")] = 1,
+    recursive: Annotated[bool, flag("--recursive", "Also folders below, kept as they are.")] = False,
+    overwrite: Annotated[bool, flag("--overwrite", "Replace files that exist, even the photos themselves.")] = False,
+    preview: Annotated[bool, flag("--preview", "Quick, not exact: illumination predicted at a small size.")] = False,
+    preview_size: Annotated[int, typer.Option(metavar="PIXELS", help="Longer side, for --preview.")] = 512,
+    save_illumination: Annotated[
+        bool, flag("--save-illumination", "Also NAME.illumination.png: 16 bits, 32768 is 1.")
+    ] = False,
+    compare: Annotated[bool, flag("--compare", "Also NAME.compare.jpg: before and after, side by side.")] = False,
+    report: Annotated[bool, flag("--report", "Also OUT/report.html, with a slider between before and after.")] = False,
+    max_pixels: Annotated[int, typer.Option(metavar="N", help="Refuse photos of more pixels; 0: 268 million.")] = 0,
+) -> None:
+    """Enhance photos of any size.
+
+    Every result has the size, depth, metadata and colour profile of its photo, and its format unless OUT is a file
+    of another. Files that exist are left alone. An interrupted command goes on when it is given again; bad photos are
+    listed at the end (exit code 2). `torchrun` and `accelerate launch` share the photos among their processes.
+    """
+    from cliplit.jobs import plan
+
+    memory, shard = parse_size(max_memory), Shard.here()
+    planned, others = plan(inputs, out, recursive)
+    folder = None if planned[0].target == out else out
+    if report and not folder:
+        raise CliplitError("--report: needs a folder as OUT")
+    if report and any(job.is_in_place for job in planned):
+        raise CliplitError("--report: there is no before where photos are overwritten; choose another OUT")
+
+    from cliplit.batch import Wanted, enhance_files, settings_of
+    from cliplit.checkpoints import load_enhancer
+    from cliplit.devices import find_device
+    from cliplit.inference import DEFAULT, Inference, check_options
+    from cliplit.ledger import Ledger
+    from cliplit.photos import MAX_PIXELS
+
+    place = find_device(shard.device(device))
+    at_a_time = max(1, jobs) if place.type == "cpu" else 1
+    options = Inference(precision, memory, strength, preview_size if preview else 0)
+    check_options(options)
+    wanted = Wanted(overwrite, save_illumination, compare, max_pixels or MAX_PIXELS)
+    file = Path(checkpoint or DEFAULT)
+    if not checkpoint and not file.is_file():
+        raise CliplitError(f"{file}: the default enhancer is not there; give one with --checkpoint")
+    network = load_enhancer(file)
+    if shard.rank == 0:
+        _say(f"enhancer {file}{'' if checkpoint else ' (the default; --checkpoint takes another)'}, on {place}")
+    ledger = Ledger(folder, settings_of(sha256(file), options, wanted), shard.rank)
+    with _interruptible():
+        mine = enhance_files(
+            shard.share(planned), network.to(place), options, wanted, ledger, at_a_time, progress=shard.rank == 0
+        )
+        outcome = sum_up(shard.gather(mine))
+        if shard.rank == 0:
+            _tell(outcome, others)
+            if report:
+                _write_report(folder / "report.html", planned, outcome, file, options)
+            print(out)
+    if outcome.problems:
+        raise typer.Exit(2)
+
+
+def parse_size(text: str) -> int:
+    """Bytes: a number with K, M or G, or without.
+
+    Raises:
+        CliplitError: anything else.
+    """
+    number, unit = (text[:-1], text[-1:].upper()) if text[-1:].upper() in UNITS else (text, "")
+    try:
+        size = int(float(number) * UNITS.get(unit, 1))
+    except (ValueError, OverflowError):
+        size = 0
+    if size <= 0:
+        raise CliplitError(f"--max-memory {text}: expected a number of bytes such as 500M or 2G")
+    return size
+
+
+def sum_up(outcomes: list["Outcome"]) -> "Outcome":
+    """Of all processes."""
+    first, *others = outcomes
+    for other in others:
+        first += other
+    return first
+
+
+def _write_report(path: Path, planned: list[Any], outcome: "Outcome", checkpoint: Path, options: Any) -> None:
+    from cliplit.report import write_report
+
+    done = {*outcome.made, *outcome.before}
+    settings = {"checkpoint": checkpoint.name, "strength": options.strength, "precision": options.precision}
+    settings |= {"preview": f"{options.preview} pixels"} if options.preview else {}
+    write_report(path, [job for job in planned if job.name in done], outcome.problems, settings)
+    _say(f"report: {path}")
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """End at once on Ctrl-C and SIGTERM: whole tiles are under way in threads that nothing else would end."""
+
+    def terminate(*_: Any) -> None:
+        raise Terminated
+
+    warnings.filterwarnings("ignore", module=r"PIL\.")  # about odd EXIF, amid the progress
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    except KeyboardInterrupt as interrupt:
+        _say("\ncliplit: interrupted; the same command goes on from here")
+        sys.stderr.flush()
+        os._exit(143 if isinstance(interrupt, Terminated) else 130)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _tell(outcome: "Outcome", others: int) -> None:
+    for note, names in outcome.notes.items():
+        more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
+        _say(f"{note}: {', '.join(names[:NAMES_SHOWN])}{more}")
+    if outcome.problems:
+        _say(f"not enhanced: {len(outcome.problems)}")
+    for line in outcome.problems:
+        _say(f"  {line}")
+    parts = [f"{len(outcome.made)} photo{'s' * (len(outcome.made) != 1)} enhanced"]
+    parts += [f"{len(outcome.before)} were done before"] * bool(outcome.before)
+    parts += [f"{len(outcome.problems)} problems"] * bool(outcome.problems)
+    parts += [f"{others} other files ignored"] * bool(others)
+    _say("; ".join(parts))
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr)

@@ -1,0 +1,159 @@
+"""Enhance images of any kind and size: exactly, quickly and in bounded memory."""
+
+from collections import deque
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+import cliplit
+from cliplit.checkpoints import load_enhancer
+from cliplit.checks import CliplitError
+from cliplit.config import setting
+from cliplit.devices import find_device
+from cliplit.enhancer import Enhancer, divide
+from cliplit.preview import predict_small
+from cliplit.two_pass import predict, reach_of, to_tensor, white
+
+DEFAULT = Path(cliplit.__file__).parent / "models" / "enhancer.safetensors"  # the shipped checkpoint
+MODES = ("L", "LA", "RGB", "RGBA", "I;16")  # of PIL images
+
+
+@dataclass(frozen=True)
+class Inference:
+    """How to compute; stored with every result."""
+
+    precision: str = setting("fp32", "cliplit", "fp32 or bf16", "of convolutions; bf16 where the processor has it")
+    max_memory: int = setting(1 << 30, "cliplit", "bytes", "for tiles and features, not for the image itself")
+    strength: float = setting(1.0, "cliplit", "exponent", "on the illumination map; 0: image unchanged, above 1: more")
+    preview: int = setting(0, "cliplit", "pixels", "longer side at which the map is predicted; 0: exact")
+    tile: int = setting(0, "cliplit", "pixels", "side of a tile; 0: by max_memory and what is quick on the device")
+
+
+def enhance(image: Any, checkpoint: str | Path | Enhancer | None = None, device: str = "auto", **options: Any) -> Any:
+    """An enhanced image of the same kind, shape and type.
+
+    Grey is enhanced as three equal channels and stays grey, since all channels are divided by the same map; alpha
+    passes through.
+
+    Args:
+        image: array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), or tensor (C, H, W) or (N, C, H, W) with C = 3 or 1, of
+            uint8, uint16 or floats in [0, 1]; or PIL image of mode L, LA, RGB, RGBA or I;16, as it lies.
+        checkpoint: a file, ours or a released one, or a network; by default the one in the package.
+        device: auto, cpu, cuda ...; a network computes where it is.
+        options: fields of `Inference`.
+    Raises:
+        CliplitError: another kind of image, values that are not in [0, 1], no such checkpoint, unknown options.
+    """
+    valid = [item.name for item in fields(Inference)]
+    unknown = [name for name in options if name not in valid]
+    if unknown:
+        raise CliplitError(f"unknown option '{unknown[0]}'; valid: {', '.join(valid)}")
+    chosen = Inference(**options)
+    check_options(chosen)
+    if not isinstance(checkpoint, Enhancer):
+        checkpoint = load_enhancer(checkpoint or DEFAULT).to(find_device(device))
+    if isinstance(image, Image.Image):
+        return _enhance_pil(checkpoint, image, chosen)
+    if isinstance(image, Tensor):
+        return _enhance_tensor(checkpoint, image, chosen)
+    if isinstance(image, np.ndarray):
+        return _enhance_array(checkpoint, image, chosen)
+    raise CliplitError(f"expected an array, a tensor or a PIL image, got {type(image).__name__}")
+
+
+def _enhance_array(network: Enhancer, array: np.ndarray, options: Inference) -> np.ndarray:
+    if array.ndim == 2:
+        return _enhance_array(network, array[..., None], options)[..., 0]
+    if array.dtype in (np.float16, np.float64):
+        return _enhance_array(network, array.astype(np.float32), options).astype(array.dtype)
+    if array.ndim == 3 and array.shape[2] in (2, 4):
+        alpha = array[..., -1:]
+        return np.concatenate([enhance_pixels(network, array[..., :-1], options), alpha], 2)
+    return enhance_pixels(network, array, options)
+
+
+def _enhance_tensor(network: Enhancer, images: Tensor, options: Inference) -> Tensor:
+    if images.ndim == 4 and len(images):
+        return torch.stack([_enhance_tensor(network, image, options) for image in images])
+    if images.ndim != 3 or images.shape[0] not in (1, 3):
+        raise CliplitError(f"expected a tensor of shape (3, H, W) or (N, 3, H, W), got {tuple(images.shape)}")
+    array = images.detach().cpu().float() if images.dtype == torch.bfloat16 else images.detach().cpu()
+    result = _enhance_array(network, array.movedim(0, -1).numpy(), options)
+    return torch.from_numpy(result).movedim(-1, 0).contiguous().to(images)
+
+
+def _enhance_pil(network: Enhancer, image: Image.Image, options: Inference) -> Image.Image:
+    if image.mode not in MODES:
+        raise CliplitError(f"expected a PIL image of mode {', '.join(MODES)}, got {image.mode}: convert it first")
+    result = Image.fromarray(_enhance_array(network, np.asarray(image), options))
+    result.info = dict(image.info)
+    return result
+
+
+def enhance_pixels(
+    network: Enhancer,
+    pixels: np.ndarray,
+    options: Inference = Inference(),
+    illumination: np.ndarray | None = None,
+    out: np.ndarray | None = None,
+) -> np.ndarray:
+    """Enhanced image of the same shape and type; computed where the network is.
+
+    Args:
+        pixels: (H, W, 3), or (H, W, 1) for grey, of uint8, uint16, or float32 in [0, 1].
+        illumination: float32 (H, W); receives the illumination map, before `strength`.
+        out: receives the result; `pixels` itself, for the sake of memory, if need be.
+    Raises:
+        CliplitError: another shape or type, values that are not in [0, 1], options that make no sense.
+    """
+    check_pixels(pixels)
+    check_options(options)
+    result = np.empty_like(pixels) if out is None else out
+    waiting, reach = deque(), reach_of(network, pixels.shape[0])  # a tile is written when no later one reads it
+    limits = options.precision, options.max_memory
+    if 0 < options.preview < max(pixels.shape[:2]):
+        maps = predict_small(network, pixels, *limits, options.preview)
+    else:
+        maps = predict(network, pixels, *limits, options.tile)
+    for tile, map_ in maps:
+        part = to_tensor(pixels[tile.slices], map_.device)
+        part = divide(part, map_[..., None] ** options.strength) * white(pixels.dtype)
+        part = (part if pixels.dtype == np.float32 else part.round()).cpu().numpy().astype(pixels.dtype)
+        waiting.append((tile, part))
+        if illumination is not None:
+            illumination[tile.slices] = map_.cpu().numpy()
+        while waiting and (result is not pixels or waiting[0][0].rows[1] + reach <= tile.rows[0]):
+            done, part = waiting.popleft()
+            result[done.slices] = part
+    for done, part in waiting:
+        result[done.slices] = part
+    return result
+
+
+def check_pixels(pixels: np.ndarray) -> None:
+    """Raise CliplitError unless `pixels` is an image as `enhance_pixels` takes it."""
+    if pixels.ndim != 3 or pixels.shape[2] not in (1, 3) or 0 in pixels.shape:
+        raise CliplitError(f"expected an image of shape (H, W, 3), (H, W, 1) or (H, W), got {pixels.shape}")
+    if pixels.dtype not in (np.uint8, np.uint16, np.float32):
+        raise CliplitError(f"expected an image of uint8, uint16 or float32, got {pixels.dtype}")
+    if pixels.dtype == np.float32:
+        low, high = pixels.min(), pixels.max()
+        if not (np.isfinite(low) and np.isfinite(high)):
+            raise CliplitError("the image has values that are NaN or infinite")
+        if low < 0 or high > 1:
+            raise CliplitError(f"expected values from 0 to 1, got {low:g} to {high:g}")
+
+
+def check_options(options: Inference) -> None:
+    """Raise CliplitError unless the options make sense."""
+    if options.precision not in ("fp32", "bf16"):
+        raise CliplitError(f"precision is fp32 or bf16, not '{options.precision}'")
+    if not 0 <= options.strength < float("inf"):
+        raise CliplitError(f"strength is 0 or above, not {options.strength}")
+    if options.max_memory < 1 or options.preview < 0 or options.tile < 0:
+        raise CliplitError("max_memory is at least 1; preview and tile are 0 or above")

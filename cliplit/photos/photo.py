@@ -1,0 +1,106 @@
+"""A photo in memory."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from cliplit.checks import CliplitError
+from cliplit.files import EXTENSIONS, to_8_bits
+from cliplit.photos.tags import Tags
+
+MAX_PIXELS = 1 << 28  # 268 megapixels; an honest photo has fewer, a decompression bomb more
+READ = EXTENSIONS | {".gif"}
+FORMATS = {
+    **{".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".tif": "TIFF", ".tiff": "TIFF"},
+    **{".webp": "WEBP", ".bmp": "BMP", ".ppm": "PPM"},
+}
+ROWS = 256  # of a strip
+
+
+@dataclass
+class Photo:
+    """A photo as shown, upright, with what its file says beside the pixels.
+
+    Attributes:
+        pixels: (H, W, 3), or (H, W, 1) for grey, of uint8, uint16 or float32 in [0, 1], in the colours of `icc`.
+        alpha: (H, W) of the same type, or None.
+        exif: without orientation, thumbnail and, of a TIFF, layout.
+        icc: colour profile; empty for sRGB.
+        options: how the source was stored: chroma subsampling, compression, resolution.
+        notes: what could not be kept.
+    """
+
+    pixels: np.ndarray
+    alpha: np.ndarray | None = None
+    exif: Tags = field(default_factory=dict)
+    icc: bytes = b""
+    xmp: bytes = b""
+    options: dict[str, Any] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+
+def check_size(width: int, height: int, limit: int) -> None:
+    """Raise CliplitError above the limit of pixels."""
+    if width * height > limit:
+        raise CliplitError(
+            f"{width} x {height} pixels, above the limit of {limit} against decompression bombs; --max-pixels lifts it"
+        )
+
+
+def upright_canvas(orientation: int, height: int, width: int, channels: int, dtype: Any) -> np.ndarray:
+    """An array for the upright image of what lies in a file as (height, width)."""
+    return np.empty((width, height, channels) if orientation >= 5 else (height, width, channels), dtype)
+
+
+def turned(upright: np.ndarray, orientation: int) -> np.ndarray:
+    """A view of an upright image as it lies in a file of this EXIF orientation."""
+    if orientation >= 5:
+        upright = upright.swapaxes(0, 1)
+    up, left = orientation in (3, 4, 6, 7), orientation in (2, 3, 7, 8)
+    return upright[:: -1 if up else 1, :: -1 if left else 1]
+
+
+def upright(lying: np.ndarray, orientation: int) -> np.ndarray:
+    """Pixels as they lie in a file of this orientation, turned."""
+    if orientation == 1:
+        return lying
+    upright = upright_canvas(orientation, *lying.shape, lying.dtype)
+    turned(upright, orientation)[:] = lying
+    return upright
+
+
+def split(channels: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+    """Colours (H, W, 1 or 3) and alpha (H, W), if there is one."""
+    if channels.shape[2] % 2:
+        return np.ascontiguousarray(channels), None
+    return np.ascontiguousarray(channels[..., :-1]), np.ascontiguousarray(channels[..., -1])
+
+
+def reduced(pixels: np.ndarray, side: int) -> Image.Image:
+    """A small picture (8 bits, RGB) of a photo, its longer side at most `side` pixels."""
+    step = max(1, max(pixels.shape[:2]) // (4 * side))  # then little is lost, and little memory needed
+    small = np.broadcast_to(rounded(pixels[::step, ::step]), (*pixels[::step, ::step].shape[:2], 3))
+    image = Image.fromarray(np.ascontiguousarray(small))
+    image.thumbnail((side, side), Image.Resampling.LANCZOS)
+    return image
+
+
+def rounded(array: np.ndarray) -> np.ndarray:
+    """Pixels of any type in 8 bits, strip by strip."""
+    if array.dtype == np.uint8:
+        return array
+    result = np.empty(array.shape, np.uint8)
+    for top in range(0, len(array), ROWS):
+        strip = array[top : top + ROWS]
+        result[top : top + ROWS] = (strip * 255).round() if strip.dtype == np.float32 else to_8_bits(strip)
+    return result
+
+
+def opencv() -> Any:
+    """OpenCV, silent."""
+    import cv2
+
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # what matters is raised
+    return cv2

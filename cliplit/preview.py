@@ -1,0 +1,60 @@
+"""The illumination map of a small copy of the image, upsampled along the edges of the image: quick, not exact."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from cliplit.enhancer import Enhancer
+from cliplit.tiling import Region, interpolation, resize, tiles
+from cliplit.two_pass import predict, read, to_tensor
+
+RADIUS = 1  # pixels of the small copy: windows of the guided filter
+SMOOTHING = 1e-4  # variance of brightness, below which a window counts as flat
+SIDE = 512  # pixels, of the tiles in which the image is read
+
+
+@torch.inference_mode()
+def predict_small(
+    network: Enhancer, pixels: np.ndarray, precision: str, max_memory: int, longer_side: int
+) -> Iterator[tuple[Region, Tensor]]:
+    """As `predict`, with the network at an image of the given longer side.
+
+    The small map is upsampled by the fast guided filter (He and Sun, arXiv 1505.00996): within a window of the small
+    copy the map is a linear function of brightness, whose two coefficients are upsampled in place of the map.
+    """
+    size, device = pixels.shape[:2], next(network.parameters()).device
+    ratio = max(1.0, max(size) / longer_side)
+    small = tuple(max(1, round(side / ratio)) for side in size)
+    copy = np.empty((*small, 3), np.float32)
+    for tile in tiles(small, max(1, int(SIDE / ratio))):
+        copy[tile.slices] = read(pixels, tile, device)[0].movedim(0, -1).clamp(0, 1).cpu().numpy()
+    map_ = torch.empty(small, device=device)
+    for tile, part in predict(network, copy, precision, max_memory):
+        map_[tile.slices] = part
+    slope, offset = _linear(_brightness(to_tensor(copy, device)), map_)
+    for tile in tiles(size, SIDE):
+        rows, columns = (
+            interpolation(*sides, span, align_corners=False) for *sides, span in zip(small, size, tile.spans)
+        )
+        a, b = (resize(x[slice(*rows[1]), slice(*columns[1])], rows[0], columns[0]) for x in (slope, offset))
+        guide = _brightness(to_tensor(pixels[tile.slices], device))
+        yield tile, (a * guide + b).clamp(map_.min(), map_.max())
+
+
+def _brightness(image: Tensor) -> Tensor:
+    """(H, W, C) to (H, W)."""
+    return image.mean(-1)
+
+
+def _linear(guide: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """Slope and offset of the least-squares fit of target by guide in a window, averaged over the windows of a pixel."""
+    mean, of = _box(guide), _box(target)
+    slope = (_box(guide * target) - mean * of) / (_box(guide * guide) - mean * mean + SMOOTHING)
+    return _box(slope), _box(of - slope * mean)
+
+
+def _box(x: Tensor) -> Tensor:
+    return F.avg_pool2d(x[None], 2 * RADIUS + 1, stride=1, padding=RADIUS, count_include_pad=False)[0]

@@ -1,0 +1,231 @@
+"""The network over tiles: exact at any size, in bounded memory.
+
+It is local except for its pyramid pooling, which averages features over the whole image. Pass 1 computes the features
+before it tile by tile and adds up their averages; pass 2 does the rest. A tile is read with a halo, one pixel for
+every convolution to come; convolutions use it up, and pad as the network does only where the tile ends with the image.
+"""
+
+import copy
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cliplit.enhancer import Enhancer, ResidualBlock, working_size
+from cliplit.tiling import Region, averaging, interpolation, resize, tiles
+from cliplit.winograd import Winograd
+
+HEAD = 5  # convolutions before the pyramid pooling
+TAIL = 12  # convolutions from there on
+LIVE = 12  # features of the network's width that are alive at a time, at most
+CPU_TILE = 192  # pixels: larger tiles fall out of the cache, smaller ones are mostly halo
+RECYCLED = (32 << 20) - (1 << 16)  # bytes: once glibc saw a block of this size freed, it keeps such blocks for later
+WORTH_IT = 32  # channels, from which on Winograd's sums cost less than the multiplications they save
+
+
+def predict(
+    network: Enhancer, pixels: np.ndarray, precision: str, max_memory: int, side: int = 0
+) -> Iterator[tuple[Region, Tensor]]:
+    """Tiles of an image (H, W, 1 or 3) and their illumination maps (h, w), float32, on the network's device.
+
+    Args:
+        side: of a tile, at the size at which the network works; 0: chosen by the memory and the device.
+    """
+    device, dtype = next(network.parameters()).device, {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
+    downscale, width = network.architecture["downscale"], network.architecture["width"]
+    size = working_size(pixels.shape[:2], downscale)
+    workers = torch.get_num_threads() if device.type == "cpu" else 1
+    per_pixel = LIVE * width * dtype.itemsize + 48 * downscale**2
+    side = side or _choose_side(max_memory // 2 // workers, per_pixel, device)
+    torch.empty(RECYCLED, dtype=torch.uint8)  # else every layer's memory is returned, and mapped anew
+    valid = without_padding(network, dtype)
+    free = max_memory - workers * per_pixel * (side + 2 * (HEAD + TAIL)) ** 2
+    whole = Region(size, (0, size[0]), (0, size[1]))
+    kept = None  # features of the whole image, if they fit: then pass 2 need not compute them again
+    if size[0] * size[1] * width * dtype.itemsize <= free:
+        kept = torch.empty(1, *size, width, dtype=dtype, device=device).movedim(-1, 1)
+
+    def features(region: Region) -> Tensor:
+        wide = region.grow(HEAD)
+        return wide.shrink(HEAD).crop(head(valid, read(pixels, wide, device).to(dtype), wide), region)
+
+    # Pass 1: average the features before the pyramid pooling.
+    pools = Pools(network, size)
+
+    @torch.inference_mode()
+    def pool(tile: Region) -> Tensor:
+        x = features(tile)
+        if kept is not None:
+            whole.crop(kept, tile).copy_(x)
+        return pools.part(x, tile)
+
+    context = Context(network, size, pools.means(sum(in_parallel(pool, tiles(size, side), workers))))
+
+    # Pass 2: the rest.
+    @torch.inference_mode()
+    def rest(tile: Region) -> tuple[Region, Tensor]:
+        rows, columns = (
+            interpolation(*sides, span, align_corners=False) for *sides, span in zip(size, tile.size, tile.spans)
+        )
+        region = tile if tile.size == size else Region(size, rows[1], columns[1])
+        wide = region.grow(TAIL)
+        x = features(wide) if kept is None else whole.crop(kept, wide)
+        x = wide.shrink(TAIL).crop(tail(valid, x, context(wide.shrink(1)).to(dtype), wide), region)[0, 0]
+        return tile, x if tile.size == size else resize(x, rows[0], columns[0])
+
+    yield from in_parallel(rest, tiles(pixels.shape[:2], side * downscale), workers)
+
+
+def in_parallel(work: Callable[[Region], Any], regions: Iterable[Region], workers: int) -> Iterator[Any]:
+    """Results in order, each by one of several threads: they wait for one another less than inside of every layer."""
+    threads, pending = torch.get_num_threads(), deque()
+    if workers == 1:
+        yield from map(work, regions)
+        return
+    try:
+        with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            for region in regions:
+                pending.append(pool.submit(work, region))
+                if len(pending) > workers:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+    finally:
+        torch.set_num_threads(threads)  # the libraries below know some numbers of threads for the whole process only
+
+
+def reach_of(network: Enhancer, height: int) -> int:
+    """Rows of an image of this height that are read above a tile, at most."""
+    rows = working_size((height, height), network.architecture["downscale"])[0]
+    return (HEAD + TAIL + 2) * -(-height // rows)
+
+
+def head(network: Enhancer, x: Tensor, wide: Region) -> Tensor:
+    """The image (1, 3, h, w) in a region to features before the pyramid pooling, by HEAD convolutions."""
+    x = F.leaky_relu_(convolve(network.cond1, x, wide), 0.2)
+    return residual(network.ResidualBlock2, residual(network.ResidualBlock1, x, wide), wide)
+
+
+def tail(network: Enhancer, x: Tensor, context: Tensor, wide: Region) -> Tensor:
+    """From there to the illumination map (1, 1, h, w), by TAIL convolutions."""
+    x = network.PPM1.fuse[1](convolve(network.PPM1.fuse[0], x, wide, "constant").add_(context))
+    x = convolve(network.condx, x, wide)
+    x = residual(network.ResidualBlock4, residual(network.ResidualBlock3, x, wide), wide)
+    x = convolve(network.condy, x, wide)
+    x = residual(network.ResidualBlock6, residual(network.ResidualBlock5, x, wide), wide)
+    return network.positive(convolve(network.cond_add1, x, wide).float())
+
+
+def convolve(layer: nn.Module, x: Tensor, wide: Region, padding: str = "reflect") -> Tensor:
+    """A 3x3 convolution that pads at the image's borders and uses up the halo elsewhere."""
+    return layer(F.pad(x, wide.borders, mode=padding) if any(wide.borders) else x)
+
+
+def residual(block: ResidualBlock, x: Tensor, wide: Region) -> Tensor:
+    """A residual block, in the same way."""
+    y = convolve(block.conv2, F.leaky_relu_(convolve(block.conv1, x, wide), 0.2), wide)
+    left, right, top, bottom = (2 - 2 * border for border in wide.borders)
+    return F.leaky_relu_(y.add_(x[..., top : x.shape[-2] - bottom, left : x.shape[-1] - right]), 0.2)
+
+
+class Pools:
+    """Averages of features (1, C, H, W) over the cells of the pyramid pooling, as sums over tiles."""
+
+    def __init__(self, network: Enhancer, size: tuple[int, int]):
+        self.bins = [branch[0].output_size for branch in network.PPM1.features]
+        self.rows, self.columns = (torch.cat([averaging(side, b, (0, b))[0] for b in self.bins]) for side in size)
+
+    def part(self, x: Tensor, tile: Region) -> Tensor:
+        """What a tile gives to the averages (rows of cells, columns of cells, C): float32 within, float64 to add up."""
+        rows, columns = (
+            weights[:, slice(*span)].to(x.device, torch.float32)
+            for weights, span in zip((self.rows, self.columns), tile.spans)
+        )
+        x = x[0].movedim(0, -1).float()
+        by_rows = (rows @ x.flatten(1)).view(len(rows), *x.shape[1:])
+        return (columns @ by_rows).double()
+
+    def means(self, parts: Tensor) -> list[Tensor]:
+        """Averages (1, C, b, b) for every number of bins b; cells of different numbers are of no use."""
+        cells = [slice(sum(self.bins[:i]), sum(self.bins[: i + 1])) for i in range(len(self.bins))]
+        return [parts[cell, cell].movedim(-1, 0)[None].float() for cell in cells]
+
+
+class Context:
+    """What the pyramid pooling adds to the convolution of the features: a bilinear form of row and column.
+
+    Upsampled averages are u(row)' A u(column) with weights u of the bilinear interpolation; so the convolution of them,
+    where they are zero outside the image, is v(row)' B v(column) with v the weights of three rows or columns.
+    """
+
+    @torch.inference_mode()
+    def __init__(self, network: Enhancer, size: tuple[int, int], means: list[Tensor]):
+        layer, blocks, bases, first = network.PPM1.fuse[0], [], [], network.architecture["width"]
+        for mean, (_, reduce, activate) in zip(means, network.PPM1.features):
+            reduced, bins = activate(reduce(mean))[0], mean.shape[-1]
+            weight = layer.weight[:, first : first + len(reduced)]
+            form = torch.einsum("ocyx,cij->yixjo", weight, reduced).reshape(3 * bins, 3 * bins, -1)
+            blocks.append(form)
+            bases.append([_three(interpolation(bins, side, (0, side), align_corners=True)[0]) for side in size])
+            first += len(reduced)
+        self.rows, self.columns = (torch.cat(basis, 1).to(layer.weight) for basis in zip(*bases))
+        self.form = torch.stack([torch.block_diag(*channel) for channel in zip(*(b.unbind(-1) for b in blocks))], -1)
+
+    def __call__(self, region: Region) -> Tensor:
+        """Its part (1, C, h, w) in a region."""
+        rows, columns = (basis[slice(*span)] for basis, span in zip((self.rows, self.columns), region.spans))
+        by_rows = (rows @ self.form.flatten(1)).view(len(rows), *self.form.shape[1:])
+        return (columns @ by_rows).movedim(-1, 0)[None]
+
+
+def without_padding(network: Enhancer, dtype: torch.dtype) -> Enhancer:
+    """A copy whose convolutions do not pad; the one that fuses features and pyramid takes the features only."""
+    valid = copy.deepcopy(network).requires_grad_(False)
+    fuse = valid.PPM1.fuse[0]
+    fuse.weight = nn.Parameter(fuse.weight[:, : len(fuse.weight)], requires_grad=False)
+    valid = valid.to(dtype=dtype, memory_format=torch.channels_last)
+    for block in list(valid.modules()):
+        for name, layer in block.named_children():
+            if isinstance(layer, nn.Conv2d):
+                quick = dtype == torch.float32 and layer.weight.device.type == "cpu"
+                layer.padding, layer.padding_mode = (0, 0), "zeros"
+                if quick and layer.kernel_size == (3, 3) and min(layer.weight.shape[:2]) >= WORTH_IT:
+                    setattr(block, name, Winograd(layer))
+    return valid
+
+
+def read(pixels: np.ndarray, region: Region, device: torch.device) -> Tensor:
+    """Pixels (1, 3, h, w) in [0, 1] of a region of the size at which the network works."""
+    full = pixels.shape[:2]
+    if full == region.size:
+        return to_tensor(pixels[region.slices], device).movedim(-1, 0)[None].expand(-1, 3, -1, -1)
+    rows, columns = (averaging(*sides, span) for *sides, span in zip(full, region.size, region.spans))
+    x = to_tensor(pixels[slice(*rows[1]), slice(*columns[1])], device).movedim(-1, 0)
+    return resize(x, rows[0], columns[0])[None].expand(-1, 3, -1, -1)
+
+
+def to_tensor(pixels: np.ndarray, device: torch.device) -> Tensor:
+    """Pixels of any type as float32 in [0, 1]."""
+    x = torch.from_numpy(np.array(pixels)).to(device)
+    return x.float() / white(pixels.dtype)
+
+
+def white(dtype: np.dtype) -> int:
+    """The value of white."""
+    return 1 if dtype == np.float32 else np.iinfo(dtype).max
+
+
+def _three(weights: Tensor) -> Tensor:
+    """Weights (side, bins) of the row before, of this one and of the next, zero outside: (side, 3 bins)."""
+    padded = F.pad(weights, (0, 0, 1, 1))
+    return torch.cat([padded[i : i + len(weights)] for i in range(3)], 1)
+
+
+def _choose_side(memory: int, per_pixel: int, device: torch.device) -> int:
+    fits = int((memory / per_pixel) ** 0.5) - 2 * (HEAD + TAIL)
+    return max(16, min(fits, CPU_TILE) if device.type == "cpu" else fits)

@@ -1,0 +1,326 @@
+"""`cliplit enhance`: where results go, what is left alone, going on, several processes, report and side files."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from photo_files import contents, partial, picture
+from PIL import Image
+
+from cliplit import batch, report
+from cliplit.checkpoints import save_enhancer
+from cliplit.checks import CliplitError
+from cliplit.commands.enhance import parse_size
+from cliplit.config import SMOKE
+from cliplit.enhancer import Enhancer
+from cliplit.inference import Inference, enhance_pixels
+from cliplit.jobs import plan
+
+MOST_MEMORY = 1.5e9  # bytes, of a process with a photo of 100 megapixels
+MAP_STEP = 1 / 32768  # of a saved illumination map
+
+
+@pytest.fixture
+def photos(tmp_path) -> Path:
+    """A folder with a photo of each of several kinds, one below, and a text."""
+    folder = tmp_path / "photos"
+    for n, name in enumerate(["a.jpg", "a.png", "b.webp", "below/a.jpg", "c.bmp"]):
+        picture(folder / name, seed=n)
+    picture(folder / "grey.png", mode="L")
+    picture(folder / "alpha.png", mode="RGBA")
+    tifffile.imwrite(folder / "deep.tif", np.full((9, 12, 3), 20000, np.uint16), photometric="rgb")
+    (folder / "notes.txt").write_text("not a photo")
+    return folder
+
+
+def test_a_folder_keeps_names_formats_and_folders(enhance, photos, tmp_path):
+    before = contents(photos)
+    code, out, err = enhance(photos, "-o", tmp_path / "out", "--recursive")
+    assert (code, out) == (0, [str(tmp_path / "out")]) and contents(photos) == before
+    assert contents(tmp_path / "out").keys() == before.keys() - {"notes.txt"}
+    assert "tiny.safetensors" in err[0] and err[-1] == "8 photos enhanced; 1 other files ignored"
+    for name in contents(tmp_path / "out").keys() - {"deep.tif"}:
+        with Image.open(photos / name) as source, Image.open(tmp_path / "out" / name) as result:
+            assert (result.format, result.mode, result.size) == (source.format, source.mode, source.size), name
+    deep = tifffile.imread(tmp_path / "out" / "deep.tif")
+    assert deep.dtype == np.uint16 and deep.mean() != 20000
+
+
+def test_the_same_bytes_whatever_the_number_of_jobs(enhance, photos, tmp_path):
+    for jobs in (1, 3):
+        options = ("--recursive", "--compare", "--save-illumination", "--report", "--jobs", jobs)
+        assert enhance(photos, "-o", tmp_path / str(jobs), *options)[0] == 0
+    assert contents(tmp_path / "1") == contents(tmp_path / "3")
+
+
+@pytest.mark.parametrize("size", [(1, 1), (47, 31), (200, 90), (333, 70)])
+@pytest.mark.parametrize("downscale", [1, 3])
+def test_a_photo_may_give_way_to_its_result(size, downscale):
+    network = Enhancer(width=4, downscale=downscale, max_illumination=1.5).initialize(1)
+    for weight in network.parameters():
+        weight.data *= 12  # until the map depends on the pixels
+    pixels = np.random.default_rng(0).integers(0, 255, (*size, 3), dtype=np.uint8)
+    for options in Inference(tile=16, max_memory=1), Inference(tile=40, max_memory=1), Inference(preview=20):
+        expected, again = enhance_pixels(network, pixels, options), pixels.copy()
+        assert enhance_pixels(network, again, options, out=again) is again and np.array_equal(again, expected)
+
+
+def test_strength_zero_changes_nothing(enhance, photos, tmp_path):
+    enhance(photos, "-o", tmp_path / "out", "--strength", 0)
+    for name in ("a.png", "grey.png", "alpha.png", "c.bmp"):
+        assert np.array_equal(np.asarray(Image.open(tmp_path / "out" / name)), np.asarray(Image.open(photos / name)))
+    assert (tifffile.imread(tmp_path / "out" / "deep.tif") == 20000).all()
+
+
+def test_one_photo_to_a_file_of_another_format(enhance, tmp_path):
+    source = picture(tmp_path / "a.png", mode="RGBA")
+    code, out, err = enhance(source, "-o", tmp_path / "new" / "b.jpg")
+    assert (code, out) == (0, [str(tmp_path / "new" / "b.jpg")]) and Image.open(out[0]).format == "JPEG"
+    assert any("transparency left out" in line and "a.png" in line for line in err)
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["b.jpg"]  # no ledger beside a single file
+    code, _, err = enhance(source, "-o", tmp_path / "new" / "b.jpg")
+    assert code == 2 and any("--overwrite" in line for line in err)
+    assert enhance(source, "-o", tmp_path / "new" / "b.jpg", "--overwrite")[0] == 0
+
+
+def test_names_never_collide(tmp_path):
+    for name in ("x/a.jpg", "y/a.jpg", "y/a.gif", "y/z/b.png"):
+        picture(tmp_path / name)
+    out = tmp_path / "out"
+
+    def names(*inputs, **options):
+        return [
+            job.target.relative_to(out).as_posix()
+            for job in plan([tmp_path / path for path in inputs], out, **options)[0]
+        ]
+
+    assert names("x/a.jpg", "y/a.jpg") == ["x/a.jpg", "y/a.jpg"]
+    assert names("x", "y") == ["x/a.jpg", "y/a.gif.png", "y/a.jpg"]
+    assert names("y/a.jpg", "y/a.jpg", "y") == ["a.jpg", "a.gif.png"]
+    assert names("y", recursive=True) == ["a.gif.png", "a.jpg", "z/b.png"]
+    picture(tmp_path / "y" / "a.gif.png")
+    with pytest.raises(CliplitError, match="would both become"):
+        names("y")
+    with pytest.raises(CliplitError, match="need a folder"):
+        plan([tmp_path / "x"], tmp_path / "out.jpg")
+
+
+def test_results_below_the_photos_are_no_photos(enhance, photos):
+    for _ in range(2):
+        code, _, err = enhance(photos, "-o", photos / "out", "--recursive")
+    assert code == 0 and err[-1].startswith("0 photos enhanced; 8 were done before")
+    assert not (photos / "out" / "out").exists()
+
+
+def test_files_are_left_alone(enhance, photos, tmp_path):
+    before = contents(photos)
+    code, _, err = enhance(photos, "-o", photos)
+    assert (
+        code == 2 and contents(photos) == before and any("would be overwritten by its result" in line for line in err)
+    )
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "a.png").write_text("mine")
+    code, _, err = enhance(photos, "-o", tmp_path / "out")
+    assert code == 2 and (tmp_path / "out" / "a.png").read_text() == "mine" and (tmp_path / "out" / "a.jpg").is_file()
+    assert any("a.png: is there already" in line for line in err)
+    assert enhance(photos, "-o", tmp_path / "out", "--overwrite")[0] == 0
+    assert Image.open(tmp_path / "out" / "a.png").format == "PNG"
+
+
+def test_photos_overwritten_are_not_enhanced_twice(enhance, photos):
+    before = contents(photos)
+    assert enhance(photos, "-o", photos, "--overwrite")[0] == 0
+    once = contents(photos)
+    assert once["a.png"] != before["a.png"] and once["below/a.jpg"] == before["below/a.jpg"]
+    code, _, err = enhance(photos, "-o", photos, "--overwrite")
+    assert code == 0 and contents(photos) == once and "7 were done before" in err[-1]
+
+
+def test_only_what_changed_is_made_again(enhance, photos, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    enhance(photos, "-o", out)
+    with open(out / "cliplit-enhance.jsonl", "a") as file:
+        file.write('{"name": "torn')
+    monkeypatch.setattr(batch, "read_photo", None)
+    assert "0 photos enhanced; 7 were done before" in enhance(photos, "-o", out)[2][-1]
+    monkeypatch.undo()
+    picture(photos / "a.png", seed=99)
+    (out / "b.webp").unlink()
+    code, _, err = enhance(photos, "-o", out, "--overwrite")
+    assert code == 0 and "2 photos enhanced; 5 were done before" in err[-1]
+    assert "7 were done before" in enhance(photos, "-o", out)[2][-1]
+    code, _, err = enhance(photos, "-o", out, "--strength", 2)
+    assert code == 2 and "0 photos enhanced" in err[-1] and any("made otherwise" in line for line in err)
+    assert "7 photos enhanced" in enhance(photos, "-o", out, "--strength", 2, "--overwrite")[2][-1]
+
+
+def test_side_files(enhance, tmp_path):
+    source = picture(tmp_path / "a.png", (400, 300))
+    options = ("--save-illumination", "--compare", "--strength", 0.5)
+    assert enhance(source, "-o", tmp_path / "out", *options)[0] == 0
+    map_ = np.asarray(Image.open(tmp_path / "out" / "a.png.illumination.png"))
+    assert map_.dtype == np.uint16 and map_.shape == (300, 400)
+    before, after = (np.asarray(Image.open(path)) / 255 for path in (source, tmp_path / "out" / "a.png"))
+    expected = (before / (map_ * MAP_STEP)[..., None] ** 0.5).clip(0, 1)
+    assert np.abs(expected - after).max() <= 0.51 / 255 + MAP_STEP
+    with Image.open(tmp_path / "out" / "a.png.compare.jpg") as both:
+        assert both.size == (808, 300)
+        halves = np.asarray(both.convert("RGB"))[:, :400] / 255, np.asarray(both.convert("RGB"))[:, 408:] / 255
+    assert np.abs(halves[0] - before).mean() < np.abs(halves[1] - before).mean()
+
+
+def test_the_report_stands_alone(enhance, photos, tmp_path):
+    (photos / "<b>.jpg").write_text("no photo")
+    code, _, err = enhance(photos, "-o", tmp_path / "out", "--report")
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert code == 2 and any("report.html" in line for line in err)
+    assert page.count('type="range"') == 7 and page.count("data:image/jpeg;base64,") == 14
+    assert not re.search(r"""(?:src|href)=["'](?!data:)|url\(|@import|https?:""", page)
+    assert "&lt;b&gt;.jpg" in page and "<b>.jpg" not in page and "7 photos, 1 not enhanced" in page
+    again = enhance(photos, "-o", tmp_path / "out", "--report")  # from what was done before
+    assert again[0] == 2 and (tmp_path / "out" / "report.html").read_text() == page
+
+
+def test_a_report_needs_a_folder_and_a_before(enhance, photos):
+    for arguments in (photos / "a.png", "-o", photos / "new.png"), (photos, "-o", photos, "--overwrite"):
+        code, _, err = enhance(*arguments, "--report")
+        assert code == 2 and len(err) == 1 and "--report: " in err[0]
+
+
+def test_the_shipped_enhancer_is_the_default(cli, photos, tmp_path, checkpoint, monkeypatch):
+    from cliplit import inference
+
+    monkeypatch.setattr(inference, "DEFAULT", checkpoint)
+    code, _, err = cli("enhance", photos / "a.png", "-o", tmp_path / "out")
+    assert code == 0 and err[0].startswith(f"enhancer {checkpoint} (the default")
+    monkeypatch.setattr(inference, "DEFAULT", tmp_path / "none.safetensors")
+    code, _, err = cli("enhance", photos / "a.png", "-o", tmp_path / "again")
+    assert code == 2 and len(err) == 1 and "none.safetensors" in err[0] and "--checkpoint" in err[0]
+
+
+def test_sizes():
+    assert [parse_size(text) for text in ("512M", "1G", "1.5k", "77")] == [1 << 29, 1 << 30, 1536, 77]
+    for text in ("", "G", "-1G", "much", "infG"):
+        with pytest.raises(CliplitError, match="--max-memory"):
+            parse_size(text)
+
+
+def test_large_photos_wait_for_room():
+    room = batch.Room(100)
+    with room.taken(60), room.taken(40):
+        assert room._used == 100
+    with room.taken(1000):  # more than there is: alone
+        assert room._used == 1000
+    assert room._used == 0
+
+
+def start(*arguments, **options) -> subprocess.Popen:
+    command = [sys.executable, "-m", "cliplit", "enhance", *map(str, arguments)]
+    options["env"] = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, **options)
+
+
+def wait_for(found, process: subprocess.Popen) -> None:
+    deadline = time.monotonic() + 60
+    while not found():
+        assert process.poll() is None and time.monotonic() < deadline, process.communicate()
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("sent, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_run_ends_at_once_and_goes_on(enhance, checkpoint, tmp_path, sent, code):
+    photos, out = tmp_path / "photos", tmp_path / "out"
+    for n in range(8):
+        picture(photos / f"{n}.png", (200, 200), n)
+    Image.new("RGB", (9000, 6000), "gray").save(photos / "9.png")  # is under way for seconds
+    process = start(photos, "-o", out, "--checkpoint", checkpoint, "--jobs", 2)
+    wait_for(lambda: (out / "0.png").exists(), process)
+    began = time.monotonic()
+    process.send_signal(sent)
+    said = process.communicate(timeout=60)[1]
+    assert process.returncode == code and time.monotonic() - began < 10
+    assert "interrupted; the same command goes on" in said and "Traceback" not in said and not partial(out)
+    done = {path: path.stat().st_mtime_ns for path in out.glob("*.png")}
+    assert 0 < len(done) < 9
+    picture(photos / "9.png")
+    assert enhance(photos, "-o", out)[0] == 0
+    assert all(path.stat().st_mtime_ns == then for path, then in done.items()) and len(list(out.glob("*.png"))) == 9
+
+
+def test_two_hundred_files_a_tenth_of_them_bad_and_a_run_that_is_killed(enhance, checkpoint, tmp_path):
+    photos, out = tmp_path / "photos", tmp_path / "out"
+    kinds = ("jpg", "png", "webp", "bmp", "tif")
+    for n in range(200):
+        path = photos / f"{n % 3}" / f"{n:03d}.{kinds[n % 5]}"
+        picture(path, (60 + n % 7, 50 + n % 11), n, "RGBA" if n % 10 == 1 else "RGB")
+        if n % 10 == 3:
+            path.write_bytes((b"", b"text", path.read_bytes()[: path.stat().st_size // 2])[n // 10 % 3])
+    bad = {path.name for path in photos.rglob("*3.*")}
+    arguments = (photos, "-o", out, "--recursive", "--jobs", 1)
+
+    process = start(*arguments, "--checkpoint", checkpoint)
+    wait_for(lambda: len(list(out.rglob("*.*g"))) > 20, process)
+    process.kill()
+    process.communicate()
+    done = {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.suffix[1:] in kinds}
+    assert 20 < len(done) < 180
+
+    code, _, err = enhance(*arguments)
+    listed = {Path(line.split(":")[0]).name for line in err if line.startswith("  ")}
+    assert code == 2 and listed == bad and len(bad) == 20 and "20 problems" in err[-1]
+    results = [path for path in out.rglob("*") if path.is_file() and path.suffix != ".jsonl"]
+    assert {path.relative_to(out) for path in results} == {
+        path.relative_to(photos) for path in photos.rglob("*.*") if path.name not in bad
+    }
+    assert all(path.stat().st_mtime_ns == then for path, then in done.items())
+    assert f"{180 - len(done)} photos enhanced; {len(done)} were done before" in err[-1]
+    assert enhance(photos, "-o", tmp_path / "whole", "--recursive")[0] == 2
+    assert contents(tmp_path / "whole") == contents(out)
+
+
+def test_several_processes_share_a_folder(enhance, checkpoint, photos, tmp_path):
+    (photos / "bad.jpg").write_text("no photo")
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    arguments = (photos, "-o", tmp_path / "out", "--recursive", "--report", "--checkpoint", checkpoint)
+    done = subprocess.run(
+        [*torchrun, "-m", "cliplit", "enhance", *map(str, arguments)], capture_output=True, text=True, timeout=120
+    )
+    assert "8 photos enhanced; 1 problems; 1 other files ignored" in done.stderr, done.stderr
+    ledgers = [(tmp_path / "out" / f"cliplit-enhance{part}.jsonl").read_text().splitlines() for part in ("", ".1")]
+    assert sorted(map(len, ledgers)) == [4, 4] and json.loads(ledgers[1][0])["name"]
+    assert enhance(photos, "-o", tmp_path / "alone", "--recursive", "--report")[0] == 2
+    assert contents(tmp_path / "alone") == contents(tmp_path / "out")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name != "posix", reason="the operating system does not tell")
+def test_a_hundred_megapixels_in_bounded_memory(tmp_path):
+    small = Enhancer(width=8, downscale=8, max_illumination=1.5).initialize(1)
+    save_enhancer(small, tmp_path / "quick.safetensors", SMOKE, "enhancer0", 1)
+    ramp = np.linspace(0, 255, 10_000).astype(np.uint8)
+    pixels = np.empty((10_000, 10_000, 3), np.uint8)
+    pixels[..., 0], pixels[..., 1], pixels[..., 2] = ramp[:, None], ramp, ramp[::-1, None]
+    tifffile.imwrite(tmp_path / "large.tif", pixels, photometric="rgb")
+    command = [sys.executable, "-m", "cliplit", "enhance", tmp_path / "large.tif", "-o", tmp_path / "out"]
+    command += ["--checkpoint", tmp_path / "quick.safetensors"]
+    # Started from a small process: a child begins with its parent's peak.
+    watch = "import resource, subprocess, sys; subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL)\n"
+    watch += "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
+    told = subprocess.run([sys.executable, "-c", watch, *map(str, command)], check=True, capture_output=True, text=True)
+    result = tifffile.imread(tmp_path / "out" / "large.tif")
+    assert result.shape == pixels.shape and (result != pixels).any()
+    assert int(told.stdout) * (1 if sys.platform == "darwin" else 1024) < MOST_MEMORY
+
+
+def test_a_card_of_a_photo_that_is_gone_says_so(tmp_path):
+    job = plan([picture(tmp_path / "a.png")], tmp_path / "out")[0]
+    report.write_report(tmp_path / "report.html", job, [], {})
+    assert "out/a.png: no such file" in (tmp_path / "report.html").read_text()

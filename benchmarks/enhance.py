@@ -1,7 +1,7 @@
 """Time and memory of `enhance_pixels` against the plain network on the full frame in float32, on the same photo.
 
     python benchmarks/enhance.py [PHOTO] [--checkpoint FILE] [--megapixels 0.25 3 12] [--output FILE --fill README.md]
-    python benchmarks/enhance.py --check DIR --checkpoint FILE     # every photo, three tile sizes, against the full frame
+    python benchmarks/enhance.py --check DIR --checkpoint FILE  # every photo, three tile sizes, against the full frame
 
 Every row is a process of its own. Its memory is the peak that the operating system saw while it computed, over what it
 held before, with the image loaded; so it counts the result, too. Without a photo: one of scikit-image's, resized;
@@ -169,7 +169,7 @@ def cells(found: dict, reference: dict | None, checkpoint: Path | None) -> list[
 
 
 def check(folder: Path, checkpoint: Path | None) -> None:
-    """Largest difference to the full frame, in the illumination map and in 8-bit steps, of every photo and tile size."""
+    """Largest difference to the full frame, of the map and in 8-bit steps, of every photo and tile size."""
     import numpy as np
     import torch
     from PIL import Image

@@ -50,7 +50,7 @@ def _brightness(image: Tensor) -> Tensor:
 
 
 def _linear(guide: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """Slope and offset of the least-squares fit of target by guide in a window, averaged over the windows of a pixel."""
+    """Slope and offset of the fit of target by guide in a window, averaged over the windows of a pixel."""
     mean, of = _box(guide), _box(target)
     slope = (_box(guide * target) - mean * of) / (_box(guide * guide) - mean * mean + SMOOTHING)
     return _box(slope), _box(of - slope * mean)

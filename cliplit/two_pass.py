@@ -83,12 +83,13 @@ def predict(
 
 def in_parallel(work: Callable[[Region], Any], regions: Iterable[Region], workers: int) -> Iterator[Any]:
     """Results in order, each by one of several threads: they wait for one another less than inside of every layer."""
-    threads, pending = torch.get_num_threads(), deque()
+    regions, threads, pending = list(regions), torch.get_num_threads(), deque()
+    workers = min(workers, len(regions))
     if workers == 1:
         yield from map(work, regions)
         return
     try:
-        with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(threads // workers,)) as pool:
             for region in regions:
                 pending.append(pool.submit(work, region))
                 if len(pending) > workers:

@@ -1,9 +1,9 @@
 """A 3x3 convolution with half of the multiplications: Winograd's minimal filtering F(4, 3) along the columns.
 
 Four rows of output are six products of transformed input and transformed weights, instead of twelve (Winograd,
-Arithmetic Complexity of Computations, 1980; Lavin and Gray, arXiv 1509.09308). Each product is a 1x3 convolution, as quick as the
-processor can multiply; the transforms are sums of rows. Equal to the convolution but for rounding, about three times
-that of the direct one.
+Arithmetic Complexity of Computations, 1980; Lavin and Gray, arXiv 1509.09308). Each product is a 1x3 convolution, as
+quick as the processor can multiply; the transforms are sums of rows. Equal to the convolution but for rounding, about
+three times that of the direct one.
 """
 
 import torch
@@ -13,7 +13,6 @@ from torch import Tensor, nn
 WEIGHTS = ((1 / 4, 0, 0), (-1 / 6, -1 / 6, -1 / 6), (-1 / 6, 1 / 6, -1 / 6)) + (
     ((1 / 24, 1 / 12, 1 / 6), (1 / 24, -1 / 12, 1 / 6), (0, 0, 1))  # the transform of a column of weights
 )
-BAND = 32  # rows at a time, so that what is in between stays in the cache
 
 
 class Winograd(nn.Module):

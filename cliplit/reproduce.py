@@ -14,7 +14,6 @@ from cliplit import processes
 from cliplit.checks import CliplitError
 from cliplit.config import overrides
 from cliplit.runs import Run, read_json, sha256, write_json
-from cliplit.studies import every_study
 
 RESULTS = ("figures", "tables")  # what notebooks write beside the stages
 STUDIES = 5  # notebooks from this number on are studies: many trainings, only on demand
@@ -58,6 +57,8 @@ def publish(run: Run, target: Path) -> list[Path]:
     Raises:
         CliplitError: the run is not finished.
     """
+    from cliplit.studies import every_study
+
     stale = [stage for stage in run.plan if not run.is_current(stage)]
     if stale:
         raise CliplitError(f"{run.path}: stage '{stale[0]}' is missing or out of date; run `cliplit reproduce` first")

@@ -138,7 +138,7 @@ class Pools:
     """Averages of features (1, C, H, W) over the cells of the pyramid pooling, as sums over tiles."""
 
     def __init__(self, network: Enhancer, size: tuple[int, int]):
-        self.bins = [branch[0].output_size for branch in network.PPM1.features]
+        self.bins = network.PPM1.bins
         self.rows, self.columns = (torch.cat([averaging(side, b, (0, b))[0] for b in self.bins]) for side in size)
 
     def part(self, x: Tensor, tile: Region) -> Tensor:

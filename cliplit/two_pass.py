@@ -22,7 +22,7 @@ from cliplit.winograd import Winograd
 
 HEAD = 5  # convolutions before the pyramid pooling
 TAIL = 12  # convolutions from there on
-LIVE = 12  # features of the network's width that are alive at a time, at most
+LIVE = 16  # features of the network's width that are alive at a time, at most
 CPU_TILE = 192  # pixels: larger tiles fall out of the cache, smaller ones are mostly halo
 RECYCLED = (32 << 20) - (1 << 16)  # bytes: once glibc saw a block of this size freed, it keeps such blocks for later
 WORTH_IT = 32  # channels, from which on Winograd's sums cost less than the multiplications they save

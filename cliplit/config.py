@@ -100,7 +100,7 @@ class Prompts:
     size: int = setting(256, "code", "pixels", "images are resized to this square, here and in refinement")
     zoom: tuple[float, float] = setting((0.5, 1.5), "code", "factor", "range of random zoom, here and in refinement")
     views_per_image: int = setting(
-        0, "cliplit", "views", "augmented once and encoded once, here and in every round; 0: anew in every iteration"
+        16, "cliplit", "views", "encoded once, here and in every round; 0: new ones in every iteration, as in the code"
     )
 
 
@@ -250,6 +250,7 @@ DEMO = Settings(
         weight_decay=0.0,
         label_smoothing=0.1,
         size=128,  # what CLIP sees when the network is trained
+        views_per_image=0,  # an image is drawn less than once
         zoom=(0.7, 1.3),
     ),
     enhancement=Enhancement(

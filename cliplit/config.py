@@ -100,7 +100,7 @@ class Prompts:
     size: int = setting(256, "code", "pixels", "images are resized to this square, here and in refinement")
     zoom: tuple[float, float] = setting((0.5, 1.5), "code", "factor", "range of random zoom, here and in refinement")
     views_per_image: int = setting(
-        0, "cliplit", "views", "augmented once and encoded once, here and in every round; 0: anew in every iteration"
+        16, "cliplit", "views", "encoded once, here and in every round; 0: new ones in every iteration, as in the code"
     )
 
 
@@ -116,6 +116,8 @@ class Enhancement:
     learning_rate: float = setting(2e-5, "code", "Adam")
     weight_decay: float = setting(1e-3, "code", "Adam")
     zoom: tuple[float, float] = setting((0.7, 1.3), "code", "factor", "range of random zoom")
+    crop: float = setting(1.0, "cliplit", "of the side", "smallest random square of a batch that is trained on; 1: all")
+    sizes: tuple[int, ...] = setting((), "cliplit", "pixels", "a batch is resized to one of these; empty: never")
     clip_weight: float = setting(320.0, "code", "", "of the CLIP-Enhance loss")
     identity_weight: float = setting(22.5, "code", "", "of the identity loss: 0.9 x 25")
     identity_stages: tuple[float, ...] = setting((1.0, 1.0, 1.0, 1.0, 0.5), "code", "", "of stem and stages 1-4")
@@ -248,6 +250,7 @@ DEMO = Settings(
         weight_decay=0.0,
         label_smoothing=0.1,
         size=128,  # what CLIP sees when the network is trained
+        views_per_image=0,  # an image is drawn less than once
         zoom=(0.7, 1.3),
     ),
     enhancement=Enhancement(
@@ -267,7 +270,7 @@ DEMO = Settings(
     refinement=Refinement(
         rounds=2,
         iterations=4,  # more turns the pair from light to the scenes' other differences
-        tuning_iterations=20,
+        tuning_iterations=10,
         far_margin=0.5,  # with tiny's softmax scale probabilities are less extreme
         extend_above=INFINITE,
     ),
@@ -283,6 +286,24 @@ DEMO = Settings(
     ),
 )
 
+# The enhancer that ships with the package (README, "The default enhancer"): any photos, any light, any size.
+PHOTOS = replace(
+    DEMO,
+    profile="photos",
+    data=replace(DEMO.data, train_size=256),
+    prompts=replace(DEMO.prompts, iterations=40, batch_size=32, size=96),
+    enhancement=replace(
+        DEMO.enhancement,
+        init_std=0.02,
+        crop=0.4,  # many scales: a photo of 12 megapixels shows a network of this reach little but smooth patches
+        sizes=(96, 128, 160),
+        warmup_iterations=30,
+        iterations=250,  # longer ones drift: brighter and brighter, and more contrast
+        average=100,
+    ),
+    refinement=replace(DEMO.refinement, rounds=0),  # with `tiny`, rounds made it worse on held-out pairs
+)
+
 # Seconds, for tests: too short to learn anything.
 SMOKE = replace(
     DEMO,
@@ -296,7 +317,7 @@ SMOKE = replace(
     studies=replace(DEMO.studies, seeds=(0,), changes=("data.train_size=48",), rounds=1, progress_rounds=2),
 )
 
-PROFILES = {"demo": DEMO, "smoke": SMOKE, "paper": PAPER}
+PROFILES = {"demo": DEMO, "photos": PHOTOS, "smoke": SMOKE, "paper": PAPER}
 
 # Degrees of simulated backlight for controlled experiments (`cliplit data synthesize`).
 SEVERITIES = {
@@ -304,6 +325,7 @@ SEVERITIES = {
     "medium": Backlight(stops_min=2.5, stops_max=3.5),
     "severe": Backlight(stops_min=4.0, stops_max=5.0),
 }
+LEVELS = SEVERITIES | {"mixed": Backlight(stops_min=0.0, stops_max=4.5)}  # from well-lit to severe, to train on
 
 
 def profile(name: str, overrides: Mapping[str, Any] | None = None) -> Settings:

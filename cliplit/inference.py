@@ -22,6 +22,8 @@ from cliplit.two_pass import predict, reach_of, to_tensor, white
 DEFAULT = Path(cliplit.__file__).parent / "models" / "enhancer.safetensors"  # the shipped checkpoint
 MODES = ("L", "LA", "RGB", "RGBA", "I;16")  # of PIL images
 
+CPU_STRIP = 1 << 16  # pixels
+
 
 @dataclass(frozen=True)
 class Inference:
@@ -121,10 +123,7 @@ def enhance_pixels(
     else:
         maps = predict(network, pixels, *limits, options.tile)
     for tile, map_ in maps:
-        part = to_tensor(pixels[tile.slices], map_.device)
-        part = divide(part, map_[..., None] ** options.strength) * white(pixels.dtype)
-        part = (part if pixels.dtype == np.float32 else part.round()).cpu().numpy().astype(pixels.dtype)
-        waiting.append((tile, part))
+        waiting.append((tile, _divided(pixels[tile.slices], map_, options.strength)))
         if illumination is not None:
             illumination[tile.slices] = map_.cpu().numpy()
         while waiting and (result is not pixels or waiting[0][0].rows[1] + reach <= tile.rows[0]):
@@ -132,6 +131,17 @@ def enhance_pixels(
             result[done.slices] = part
     for done, part in waiting:
         result[done.slices] = part
+    return result
+
+
+def _divided(pixels: np.ndarray, map_: Tensor, strength: float) -> np.ndarray:
+    """Pixels by their illumination map, on a CPU strip by strip: for the cache, and for memory."""
+    result = np.empty_like(pixels)
+    step = max(1, CPU_STRIP // pixels.shape[1]) if map_.device.type == "cpu" else len(pixels)
+    for top in range(0, len(pixels), step):
+        rows = slice(top, top + step)
+        part = divide(to_tensor(pixels[rows], map_.device), map_[rows, :, None] ** strength) * white(pixels.dtype)
+        result[rows] = (part if pixels.dtype == np.float32 else part.round()).cpu().numpy()
     return result
 
 

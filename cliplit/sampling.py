@@ -65,3 +65,12 @@ def random_view(groups: list[Tensor], smallest: float, random: Generator) -> lis
     top, left = (int(place * (length - side + 1)) for place, length in zip(draw[1:3], (height, width)))
     views = [images[..., top : top + side, left : left + side] for images in groups]
     return [view.flip(-1) for view in views] if draw[3] < 0.5 else views
+
+
+def random_scale(images: Tensor, smallest: float, sizes: tuple[int, ...], random: Generator) -> Tensor:
+    """A `random_view` of the images (N, 3, H, W), resized to the square of one of the sizes, or not if there are none."""
+    (view,) = random_view([images], smallest, random)
+    if not sizes:
+        return view
+    side = sizes[int(torch.randint(len(sizes), (), generator=random))]
+    return F.interpolate(view, (side, side), mode="bilinear", align_corners=False, antialias=True).clamp(0, 1)

@@ -30,7 +30,7 @@ from cliplit.guidance.base import Guidance, Seen
 from cliplit.images import to_tensor, to_uint8
 from cliplit.loops import Loop
 from cliplit.runs import Run
-from cliplit.sampling import augment, augmentation, batch_indices, generator, random_view
+from cliplit.sampling import augment, augmentation, batch_indices, generator, random_scale, random_view
 from cliplit.schedule import Part
 from cliplit.views import ViewFeatures
 
@@ -300,7 +300,8 @@ def _augmented_batch(
     batch = batch_indices(len(side), options.batch_size, iteration, seed, stage)
     matrices = augmentation(len(batch), options.zoom, generator(seed, "augment", stage, iteration))
     mine = processes.share(len(batch))
-    return augment(side.batch(batch[mine], device), matrices[mine])
+    images = augment(side.batch(batch[mine], device), matrices[mine])
+    return random_scale(images, options.crop, options.sizes, generator(seed, "scale", stage, iteration))
 
 
 def _view(seed: int, *keys: object) -> torch.Generator:

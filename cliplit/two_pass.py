@@ -25,6 +25,7 @@ TAIL = 12  # convolutions from there on
 LIVE = 16  # features of the network's width that are alive at a time, at most
 CPU_TILE = 192  # pixels: larger tiles fall out of the cache, smaller ones are mostly halo
 RECYCLED = (32 << 20) - (1 << 16)  # bytes: once glibc saw a block of this size freed, it keeps such blocks for later
+READ_ROWS = 16  # of a smaller copy of the image, that are read at a time: its original may be large
 WORTH_IT = 32  # channels, from which on Winograd's sums cost less than the multiplications they save
 
 
@@ -205,9 +206,12 @@ def read(pixels: np.ndarray, region: Region, device: torch.device) -> Tensor:
     full = pixels.shape[:2]
     if full == region.size:
         return to_tensor(pixels[region.slices], device).movedim(-1, 0)[None].expand(-1, 3, -1, -1)
-    rows, columns = (averaging(*sides, span) for *sides, span in zip(full, region.size, region.spans))
-    x = to_tensor(pixels[slice(*rows[1]), slice(*columns[1])], device).movedim(-1, 0)
-    return resize(x, rows[0], columns[0])[None].expand(-1, 3, -1, -1)
+    columns, source = averaging(full[1], region.size[1], region.columns)
+    strips = []
+    for first in range(*region.rows, READ_ROWS):
+        rows, lines = averaging(full[0], region.size[0], (first, min(first + READ_ROWS, region.rows[1])))
+        strips.append(resize(to_tensor(pixels[slice(*lines), slice(*source)], device).movedim(-1, 0), rows, columns))
+    return torch.cat(strips, 1)[None].expand(-1, 3, -1, -1)
 
 
 def to_tensor(pixels: np.ndarray, device: torch.device) -> Tensor:

@@ -392,7 +392,7 @@ def test_large_photos_are_reduced(photos, root):
 
 
 def test_synthesize_refuses_in_one_line(photos, root, tmp_path):
-    assert "unknown level 'harsh'; valid: mild, medium, severe" in refusal(
+    assert "unknown level 'harsh'; valid: mild, medium, severe, mixed" in refusal(
         synthesize_data_set, root / "a", photos, "harsh"
     )
     assert "too few" in refusal(synthesize_data_set, root / "a", photos, test_share=0.9)

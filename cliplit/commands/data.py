@@ -129,7 +129,7 @@ def synthesize(
     name: Annotated[str, NAME],
     photos: Annotated[Path, typer.Option("--from", metavar="DIR", help="A folder of well-lit photos.")],
     root: Root = Path("data"),
-    level: Annotated[str, typer.Option(help="mild, medium or severe backlight.")] = "medium",
+    level: Annotated[str, typer.Option(help="mild, medium, severe or mixed backlight.")] = "medium",
     test_share: TestShare = 0.2,
     size: Annotated[int, typer.Option(metavar="PIXELS", help="Longest side; 0: as the photos are.")] = 1024,
     seed: Seed = 0,

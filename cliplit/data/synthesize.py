@@ -1,6 +1,6 @@
 """Backlit and well-lit images from any folder of photos, by the linear-light model of cliplit/relight.py."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from cliplit.checks import CliplitError
-from cliplit.config import SEVERITIES, Backlight
+from cliplit.config import LEVELS, Backlight
 from cliplit.data.manifest import Entry, Manifest, describe_image, shortened, write_manifest
 from cliplit.data.prepare import FOLDERS, new_data_set, split_scenes
 from cliplit.files import list_images
@@ -21,7 +21,7 @@ from cliplit.sampling import generator
 
 def synthesize_data_set(
     target: Path,
-    photos: Path,
+    photos: Path | Sequence[Path],
     level: str = "medium",
     test_share: float = 0.2,
     seed: int = 0,
@@ -36,20 +36,23 @@ def synthesize_data_set(
 
     Args:
         target: folder of the new data set.
-        level: one of cliplit.config.SEVERITIES.
+        photos: a folder of them, or files.
+        level: one of cliplit.config.LEVELS.
         test_share: share of the photos that become test pairs; 1: all of them.
         size: longest side in pixels; larger photos are reduced, 0 leaves all as they are.
         skip_bad: leave out photos that cannot be read.
     Raises:
         CliplitError: unknown level, photos that cannot be read or are too few, or a target that is taken.
     """
-    if level not in SEVERITIES:
-        raise CliplitError(f"unknown level '{level}'; valid: {', '.join(SEVERITIES)}")
+    if level not in LEVELS:
+        raise CliplitError(f"unknown level '{level}'; valid: {', '.join(LEVELS)}")
     if not 0 <= test_share <= 1:
         raise CliplitError("--test-share is a share of the photos, 0 to 1")
-    paths = {path.stem: path for path in list_images(photos)}
-    if len(paths) < len(list_images(photos)):
-        raise CliplitError(f"{photos}: several photos have the same stem; rename them")
+    files = list_images(photos) if isinstance(photos, Path) else photos
+    folders = ", ".join(sorted({path.resolve().parent.name for path in files}))
+    paths = {path.stem: path for path in files}
+    if len(paths) < len(files):
+        raise CliplitError(f"{folders}: several photos have the same stem; rename them")
     sides, images, problems = split_scenes(paths, seed, test_share), [], []
     with new_data_set(target, force) as folder:
         for stem, path in tqdm(paths.items(), desc=f"synthesizing {target.name}", unit="photo", leave=False):
@@ -62,10 +65,10 @@ def synthesize_data_set(
         if problems and not skip_bad:
             raise CliplitError(f"{shortened(problems, 1)}; --skip-bad leaves such photos out")
         if not images:
-            raise CliplitError(f"{photos}: none of the photos can be read; the first: {problems[0]}")
+            raise CliplitError(f"{folders}: none of the photos can be read; the first: {problems[0]}")
         made = {"level": level, "seed": seed, "test_share": test_share, "size": size}
-        made |= {"backlight": asdict(SEVERITIES[level])}
-        source = f"photos of {photos.resolve().name}, made backlit by cliplit"
+        made |= {"backlight": asdict(LEVELS[level])}
+        source = f"photos of {folders}, made backlit by cliplit"
         manifest = Manifest(target.name, source, "that of the photos", tuple(images), made, tuple(problems))
         write_manifest(manifest, folder)
     return manifest
@@ -78,7 +81,7 @@ def relight_photo(photo: Tensor, name: str, level: str, seed: int) -> tuple[Tens
     """
     random = generator("synthesize", seed, name)
     strength = uniform(1, 0, 1, random)
-    settings: Backlight = SEVERITIES[level]
+    settings: Backlight = LEVELS[level]
     dark, drawn = simulate_backlight(photo[None], random, settings, strength)
     return dark[0], {key: round(value.item(), 4) for key, value in drawn.items()}
 

@@ -291,7 +291,7 @@ PHOTOS = replace(
     DEMO,
     profile="photos",
     data=replace(DEMO.data, train_size=256),
-    prompts=replace(DEMO.prompts, iterations=40, batch_size=32, size=96),
+    prompts=replace(DEMO.prompts, iterations=15, batch_size=32, size=96),  # more: brighter than well-lit
     enhancement=replace(
         DEMO.enhancement,
         init_std=0.02,

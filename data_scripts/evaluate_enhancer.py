@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
+from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
@@ -21,7 +21,7 @@ from cliplit.checkpoints import load_enhancer
 from cliplit.config import SEVERITIES
 from cliplit.data.synthesize import relight_photo
 from cliplit.enhancer import Enhancer
-from cliplit.figures import JPEG, mosaic
+from cliplit.figures import mosaic
 from cliplit.files import decode, list_images
 from cliplit.images import read_image, to_tensor, to_uint8
 from cliplit.inference import DEFAULT, Inference, enhance_pixels
@@ -33,6 +33,7 @@ from cliplit.tables import fill_in
 GAMMAS = (0.4, 0.5, 0.6, 0.7, 0.8, 0.9)  # the best one, by mean PSNR over all pairs, is the row `gamma`
 SEED = 0  # of the simulated backlight
 REAL = 1_000_000  # pixels: larger real photos are reduced
+COLUMNS = 6  # of the contact sheet
 OURS = "ours"
 UNTOUCHED = "PSNR, well-lit to itself"  # how much a photo that needs nothing is changed
 
@@ -54,9 +55,10 @@ def main() -> None:
     if real:
         rows["NIQE, real photos"] = pd.Series(real_scores(networks, real))
     table = rows.rename_axis("").reset_index()
-    write_table(table, table.round(3).fillna(""), given.output, "table")
+    shown = table.round(3).astype(object)
+    write_table(table, shown.where(shown.notna(), ""), given.output, "table")
     if real:
-        sheet(networks, real).savefig(given.output / "contact_sheet.jpg", dpi=110, pil_kwargs=JPEG)
+        sheet(networks, real).savefig(given.output / "contact_sheet.jpg", pil_kwargs={"quality": 85})
     if given.fill:
         fill_in(given.fill, {"default": (given.output / "table.md").read_text(encoding="utf-8")})
     print((given.output / "table.md").read_text(encoding="utf-8"))
@@ -101,11 +103,12 @@ def real_scores(networks: dict[str, Enhancer], photos: list[Tensor]) -> dict[str
     return pd.DataFrame(scores).mean().to_dict()
 
 
-def sheet(networks: dict[str, Enhancer], photos: list[Tensor]):
-    """Real photos in columns: as they are, and by every network."""
+def sheet(networks: dict[str, Enhancer], photos: list[Tensor]) -> Figure:
+    """Real photos in columns: as they are, and below by every network."""
     columns = [results(networks, photo, ()) for photo in photos]
-    names = list(columns[0])
-    return mosaic([[column[name] for column in columns] for name in names], row_labels=names)
+    groups = [columns[start : start + COLUMNS] for start in range(0, len(columns), COLUMNS)]
+    rows = [[column[name] for column in group] for group in groups for name in columns[0]]
+    return mosaic(rows, row_labels=list(columns[0]) * len(groups))
 
 
 def _reduced(file: Path) -> Tensor:
@@ -118,5 +121,4 @@ def _reduced(file: Path) -> Tensor:
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(2)
     main()

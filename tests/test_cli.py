@@ -94,7 +94,7 @@ def test_unknown_settings_and_wrong_types(refused):
     assert "unknown setting 'enhancement.iteration'; did you mean enhancement.iterations" in line
     assert "is of type int, got 'many'" in refused("--set", "prompts.iterations=many")
     assert "is not of the form NAME=VALUE" in refused("--set", "prompts.iterations")
-    assert "unknown profile 'domo'; valid: demo, smoke, paper" in refused("--profile", "domo")
+    assert "unknown profile 'domo'; valid: demo, photos, smoke, paper" in refused("--profile", "domo")
     assert "device 'toaster' cannot be used here" in refused("--device", "toaster")
 
 
@@ -150,7 +150,7 @@ def test_settings_shows_the_papers_values(cli):
     code, out, _ = cli("settings", "--profile", "demo", "--set", "prompts.iterations=8000")
     rows = {line.split()[0]: line.split() for line in out}
     assert code == 0 and rows["clip.similarity"][1:3] == ["tiny", "ViT-B-32-quickgelu/openai"]
-    assert rows["prompts.iterations"][1:] == ["8000", "iterations", "code"]
+    assert rows["prompts.iterations"][1:4] == ["8000", "iterations", "code"]
 
 
 def test_tables_of_several_seeds(cli, reproduced, tmp_path):

@@ -77,7 +77,7 @@ def test_nothing_or_less_is_refused(key):
 def test_unknown_names_are_refused_with_the_valid_ones():
     with pytest.raises(CliplitError, match="did you mean enhancement.iterations.*valid: .*prompts.length"):
         profile("demo", {"enhancement.iteration": 1})
-    with pytest.raises(CliplitError, match="unknown profile 'papre'; valid: demo, smoke, paper"):
+    with pytest.raises(CliplitError, match="unknown profile 'papre'; valid: demo, photos, smoke, paper"):
         profile("papre")
     with pytest.raises(CliplitError, match="NAME=VALUE"):
         parse_overrides("seed")

@@ -246,7 +246,7 @@ def test_an_interrupted_run_ends_at_once_and_goes_on(enhance, checkpoint, tmp_pa
     began = time.monotonic()
     process.send_signal(sent)
     said = process.communicate(timeout=60)[1]
-    assert process.returncode == code and time.monotonic() - began < 10
+    assert process.returncode == code and time.monotonic() - began < 30
     assert "interrupted; the same command goes on" in said and "Traceback" not in said and not partial(out)
     done = {path: path.stat().st_mtime_ns for path in out.glob("*.png")}
     assert 0 < len(done) < 9

@@ -11,6 +11,7 @@ from PIL import Image
 
 from cliplit import analysis, config, evaluation, figures, runs, training
 from cliplit.checks import CliplitError
+from cliplit.reproduce import STUDIES
 
 NOTEBOOKS = sorted((Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
 PARAMETERS = {"profile": "demo", "run": "", "seed": 0, "overrides": {}}
@@ -157,4 +158,4 @@ def test_notebook_sources(path):
 
 def test_there_is_a_notebook_for_every_stage():
     wanted = {stage.notebook for stage in runs.plan(config.profile("demo")).values()}
-    assert wanted == {path.stem for path in NOTEBOOKS}
+    assert wanted == {path.stem for path in NOTEBOOKS if int(path.stem[:2]) < STUDIES}

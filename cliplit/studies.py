@@ -209,11 +209,11 @@ def progress(run: Run, study: Study) -> pd.DataFrame:
 def comparison(run: Run, study: Study) -> pd.DataFrame:
     """The study's table with `iterations`: how many of the network it took to score as all guided variants do in the end.
 
-    That is the lowest of their last scores; `none` and variants that never reach it have no number.
+    That is the lowest of the last scores that are above the input's; variants that never reach it have no number.
     """
     table, course, metric = study_table(run, study), progress(run, study), run.settings.studies.metrics[0]
-    last = course.groupby("variant", sort=False)[metric].last()
-    goal = last.drop("none", errors="ignore").min()
+    last = course.groupby("variant", sort=False)[metric].last().drop("none", errors="ignore")
+    goal = last[last > table.set_index("variant").loc["input", metric]].min()
     reached = course[(course[metric] >= goal) & (course["iterations"] > 0)].groupby("variant")["iterations"].min()
     return table.assign(iterations=table["variant"].map(reached))
 

@@ -100,7 +100,7 @@ def _switches(deterministic: bool) -> Iterator[None]:
 def _keep_memory() -> None:
     """Let glibc keep what is freed: else every large activation is asked of the system, and cleared, anew.
 
-    On 2 cores that was a third of the time of a step.
+    Costs some memory: what is kept is in pieces.
     """
     with contextlib.suppress(OSError, AttributeError):  # another libc
         libc = ctypes.CDLL(None)

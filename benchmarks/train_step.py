@@ -5,8 +5,8 @@
 Same batches, same machine, one run; ViT-B/32 and RN101 with random weights, so nothing is downloaded. On a GPU, if there
 is one, with the published batch; on a CPU the network's batch is smaller: its time is that of two images times four, its
 memory lies on the line through one image and two. Every measurement is a process of its own, so that peak memory is that
-of its stage. On a CPU, seconds are those of the processor, on one thread: other work on the machine disturbs them little,
-which cannot be said of the clock on the wall. On a GPU they are the clock's.
+of its stage. Seconds are the clock's, on all cores: nothing else should run on the machine. bfloat16 is for GPUs, and is
+measured there only.
 
 The plain loop was written from a description of the released one's behaviour: CLIP sees one image at a time, preprocessed
 one by one, while prompts are learned on the CPU in the data loader; float32; the text tower computes all 77 positions;
@@ -15,6 +15,7 @@ identity features of result and input, gradients not disabled.
 
 import argparse
 import contextlib
+import functools
 import json
 import os
 import platform
@@ -42,7 +43,8 @@ from cliplit.tables import fill_in
 STAGES = {"prompts0": "prompt initialization", "enhancer0": "network", "prompts2": "prompt refinement"}
 ON_GPU = torch.cuda.is_available()
 BATCHES = (8,) if ON_GPU else (1, 2)  # images of 512 x 512 for the network
-IMAGES = 32  # training images of each side that are made for this
+IMAGES = 16  # training images of each side that are made for this
+REDUCED = ["ours in bf16"] if ON_GPU else []
 VIEWS = 2  # in the bank that is measured; its cost per view is what counts
 
 
@@ -71,7 +73,7 @@ def compare() -> str:
         full = paper.enhancement.batch_size if stage == "enhancer0" else 16
         label = f"{title}, batch {full}" + (f" (from {' and '.join(map(str, batches))})" if full not in batches else "")
         found[stage] = {}
-        for kind in ("plain", "ours", "ours in bf16" if stage == "enhancer0" else "ours, bank"):
+        for kind in ("plain", "ours", *(REDUCED if stage == "enhancer0" else ["ours, bank"])):
             measured = [in_a_process(kind, stage, batch) for batch in batches]
             seconds, memory = (at_batch(measured, what, batches, full) for what in ("seconds", "memory"))
             found[stage][kind] = seconds
@@ -91,9 +93,8 @@ def projection(paper: Settings, seconds: dict[str, dict[str, float]]) -> list[li
     encode = (seconds["prompts0"]["ours"] - seconds["prompts0"]["ours, bank"]) / 16  # of one view, in a batch
     bank = prompts.views_per_image * pairs * (2 + 4 * rounds) * encode
     hours = {}
-    for kind, learning in (("plain", "plain"), ("ours", "ours, bank"), ("ours in bf16", "ours, bank")):
-        if learning == "ours, bank" and not prompts.views_per_image:
-            learning, bank = "ours", 0.0
+    for kind in ("plain", "ours", *REDUCED):
+        learning = "plain" if kind == "plain" else "ours, bank"
         total = network * seconds["enhancer0"][kind] + (bank if kind != "plain" else 0.0)
         total += prompts.iterations * seconds["prompts0"][learning] + refining * seconds["prompts2"][learning]
         hours[kind] = total / 3600
@@ -114,11 +115,7 @@ def at_batch(measured: list[dict], what: str, batches: tuple[int, ...], full: in
 
 def machine() -> str:
     """Where and when this was measured."""
-    name = (
-        torch.cuda.get_device_name()
-        if ON_GPU
-        else f"{os.cpu_count()} cores, {processor()}, no GPU, processor seconds on one thread"
-    )
+    name = torch.cuda.get_device_name() if ON_GPU else f"{os.cpu_count()} cores, {processor()}, no GPU"
     return f"{name}; PyTorch {torch.__version__}, Python {platform.python_version()}; {date.today()}."
 
 
@@ -134,19 +131,19 @@ def in_a_process(kind: str, stage: str, batch: int) -> dict:
     """Seconds per iteration and peak memory in MB, measured in a process of its own."""
     command = [sys.executable, __file__, "--measure", kind, stage, str(batch)]
     quiet = os.environ | {"TQDM_DISABLE": "1"}
-    print(f"{STAGES[stage]}, batch {batch}: {kind}", file=sys.stderr)
-    return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=quiet).stdout)
+    began = time.monotonic()
+    found = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=quiet).stdout)
+    print(f"{STAGES[stage]}, batch {batch}: {kind}, measured in {time.monotonic() - began:.0f} s", file=sys.stderr)
+    return found
 
 
 def measure(kind: str, stage: str, batch: int) -> dict:
     """The fastest of a few iterations, the first one not counted; and the peak memory of this process or of the GPU."""
     torch.manual_seed(0)
-    if not ON_GPU:
-        torch.set_num_threads(1)
     marks: list[float] = []
     if kind == "plain":
         step = PLAIN[stage](batch, "cuda" if ON_GPU else "cpu")
-        for _ in range(10 if ON_GPU else 2 if stage == "enhancer0" else 3):
+        for _ in range(10 if ON_GPU else 2):
             marks.append(now())
             step()
         marks.append(now())
@@ -158,9 +155,8 @@ def measure(kind: str, stage: str, batch: int) -> dict:
 
 
 def now() -> float:
-    if not ON_GPU:
-        return time.process_time()
-    torch.cuda.synchronize()
+    if ON_GPU:
+        torch.cuda.synchronize()
     return time.perf_counter()
 
 
@@ -188,7 +184,7 @@ def marked(marks: list[float]) -> Iterator[None]:
 
 def ours(kind: str, stage: str, batch: int, folder: Path) -> None:
     """A stage of a run of the profile paper with few images and iterations, after whatever it needs."""
-    steps = 10 if stage != "enhancer0" or ON_GPU else 2
+    steps = 10 if ON_GPU else 2 if stage == "enhancer0" else 3
     changes = {
         "clip.random": True,
         "data.embedded_images": IMAGES,
@@ -212,6 +208,7 @@ def ours(kind: str, stage: str, batch: int, folder: Path) -> None:
     else:
         changes |= {"prompts.iterations": steps if stage == "prompts0" else 1, "enhancement.batch_size": batch}
         changes |= {"enhancement.iterations": steps, "enhancement.warmup_iterations": 1}
+    training.load_backbone = functools.cache(load_backbone)  # random weights take seconds to draw
     run = Run.start(folder, profile("paper", changes))
     prepare_data(run)
     training.initialize_prompts(run)

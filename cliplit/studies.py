@@ -272,10 +272,9 @@ def _iterations(settings: Settings) -> Study:
 
 
 def _training_data(settings: Settings) -> Study:
-    every = settings.data.embedded_images if not settings.data.well_lit else None
     variants = {"all well-lit images": Variant()}
     variants |= {f"{n} well-lit images": Variant({"data.well_lit_images": n}) for n in (24, 4)}
-    if every is not None:
+    if not settings.data.well_lit:
         variants["well-lit: the backlit scenes"] = Variant({"data.embedded_well_lit": ("motorcycle", "coffee")})
     return Study("ablation_data", "How many well-lit images does it take, and of what?", variants)
 

@@ -314,7 +314,13 @@ SMOKE = replace(
     refinement=replace(DEMO.refinement, iterations=3, tuning_iterations=3, batch_size=2),
     watch=replace(DEMO.watch, panel_every=2),
     evaluation=replace(DEMO.evaluation, metrics=("psnr", "ssim", "entropy"), gammas=(0.5, 1.0)),
-    studies=replace(DEMO.studies, seeds=(0,), changes=("data.train_size=48",), rounds=1, progress_rounds=2),
+    studies=replace(
+        DEMO.studies,
+        seeds=(0,),
+        changes=("data.train_size=32", "data.embedded_images=4", "data.embedded_pairs=2"),
+        rounds=1,
+        progress_rounds=2,
+    ),
 )
 
 PROFILES = {"demo": DEMO, "photos": PHOTOS, "smoke": SMOKE, "paper": PAPER}

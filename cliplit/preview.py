@@ -9,14 +9,13 @@ from torch import Tensor
 
 from cliplit.enhancer import Enhancer
 from cliplit.tiling import Region, interpolation, resize, tiles
-from cliplit.two_pass import predict, read, to_tensor
+from cliplit.two_pass import in_parallel, predict, read, to_tensor
 
 RADIUS = 1  # pixels of the small copy: windows of the guided filter
 SMOOTHING = 1e-4  # variance of brightness, below which a window counts as flat
 SIDE = 512  # pixels, of the tiles in which the image is read
 
 
-@torch.inference_mode()
 def predict_small(
     network: Enhancer, pixels: np.ndarray, precision: str, max_memory: int, longer_side: int
 ) -> Iterator[tuple[Region, Tensor]]:
@@ -26,22 +25,29 @@ def predict_small(
     copy the map is a linear function of brightness, whose two coefficients are upsampled in place of the map.
     """
     size, device = pixels.shape[:2], next(network.parameters()).device
+    workers = torch.get_num_threads() if device.type == "cpu" else 1
     ratio = max(1.0, max(size) / longer_side)
     small = tuple(max(1, round(side / ratio)) for side in size)
-    copy = np.empty((*small, 3), np.float32)
-    for tile in tiles(small, max(1, int(SIDE / ratio))):
-        copy[tile.slices] = read(pixels, tile, device)[0].movedim(0, -1).clamp(0, 1).cpu().numpy()
-    map_ = torch.empty(small, device=device)
+    copy, map_ = np.empty((*small, 3), np.float32), torch.empty(small, device=device)
+
+    def reduced(tile: Region) -> tuple[Region, Tensor]:
+        return tile, read(pixels, tile, device)[0].movedim(0, -1).clamp(0, 1)
+
+    for tile, part in in_parallel(reduced, tiles(small, max(1, int(SIDE / ratio))), workers):
+        copy[tile.slices] = part.cpu().numpy()
     for tile, part in predict(network, copy, precision, max_memory):
         map_[tile.slices] = part
     slope, offset = _linear(_brightness(to_tensor(copy, device)), map_)
-    for tile in tiles(size, SIDE):
+    limits = map_.min(), map_.max()
+
+    def upsampled(tile: Region) -> tuple[Region, Tensor]:
         rows, columns = (
             interpolation(*sides, span, align_corners=False) for *sides, span in zip(small, size, tile.spans)
         )
         a, b = (resize(x[slice(*rows[1]), slice(*columns[1])], rows[0], columns[0]) for x in (slope, offset))
-        guide = _brightness(to_tensor(pixels[tile.slices], device))
-        yield tile, (a * guide + b).clamp(map_.min(), map_.max())
+        return tile, (a * _brightness(to_tensor(pixels[tile.slices], device)) + b).clamp(*limits)
+
+    yield from in_parallel(upsampled, tiles(size, SIDE), workers)
 
 
 def _brightness(image: Tensor) -> Tensor:

@@ -89,8 +89,10 @@ def in_parallel(work: Callable[[Region], Any], regions: Iterable[Region], worker
     if workers == 1:
         yield from map(work, regions)
         return
+    alone = threads // workers
+    torch.set_num_threads(alone)  # of the caller, who works on the results meanwhile
     try:
-        with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(threads // workers,)) as pool:
+        with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(alone,)) as pool:
             for region in regions:
                 pending.append(pool.submit(work, region))
                 if len(pending) > workers:
@@ -98,7 +100,7 @@ def in_parallel(work: Callable[[Region], Any], regions: Iterable[Region], worker
             while pending:
                 yield pending.popleft().result()
     finally:
-        torch.set_num_threads(threads)  # the libraries below know some numbers of threads for the whole process only
+        torch.set_num_threads(threads)
 
 
 def reach_of(network: Enhancer, height: int) -> int:

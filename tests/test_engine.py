@@ -83,7 +83,7 @@ def test_five_kills_at_random_moments_change_no_byte(start, tmp_path):
     assert whole.exitcode == 0
     for _ in range(KILLS):
         process = start("train", "--run", run, *KILLED)
-        process.join(seconds * draw.uniform(0.15, 0.45))
+        process.join(seconds * draw.uniform(0.1, 0.35))
         process.kill()
         process.join()
         assert process.exitcode == -9, "it was done before it could be killed"

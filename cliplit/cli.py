@@ -100,6 +100,11 @@ def _open_run(
     changed |= {"engine.deterministic": True} if deterministic else {}
     changed |= _with_absolute_file(pairs(changes))
     chosen = Run(run or default_path(profile), get_profile(profile, changed))
+    made = (read_json(chosen.path / "manifest.json") or {}).get("profile", profile)
+    if made != profile:
+        raise CliplitError(
+            f"{chosen.path}: this run is of profile {made}; add --profile {made}, or choose another --run"
+        )
     if processes.is_main():
         _note_changes(chosen)
     return chosen
@@ -166,7 +171,7 @@ def reproduce(
 def train(chosen: Run) -> None:
     """The same without notebooks; also by several processes.
 
-    `accelerate launch --num_processes N -m cliplit train ...` shares every batch among them.
+    `accelerate launch --multi_gpu --num_processes N -m cliplit train ...` shares every batch among them.
     """
     from cliplit.reproduce import check_inputs
 

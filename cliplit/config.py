@@ -170,7 +170,7 @@ class Watch:
 
     panel_every: int = setting(100, "cliplit", "iterations", "of the network between panels of images; 0: none")
     tensorboard: bool = setting(False, "cliplit", about="also write events for TensorBoard")
-    save_seconds: float = setting(20.0, "cliplit", "s", "between saves of the progress; more if a save takes long")
+    save_seconds: float = setting(5.0, "cliplit", "s", "between saves of the progress; more if a save takes long")
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """One process, or several of `accelerate launch`: who writes, which part of a batch is whose, what is averaged.
 
-    accelerate launch --num_processes 4 -m cliplit train --profile paper ...
+    accelerate launch --multi_gpu --num_processes 4 -m cliplit train --profile paper ...    (without GPUs, too)
 
 All processes take the same decisions from the same random draws and averaged numbers; each computes its share of
 every batch; the first one writes. A single process imports nothing of Accelerate. Importing this imports no torch.
@@ -79,4 +79,11 @@ def own_device() -> torch.device | None:
 def _state() -> Any:
     from accelerate import PartialState
 
-    return PartialState(timeout=PATIENCE)
+    from cliplit.devices import find_device
+
+    state = PartialState(cpu=find_device("auto").type == "cpu", timeout=PATIENCE)
+    if state.num_processes != count():
+        raise CliplitError(
+            f"{count()} processes were started, but Accelerate sees {state.num_processes}; start them by it"
+        )
+    return state

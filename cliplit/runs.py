@@ -159,12 +159,11 @@ class Run:
             CliplitError: a stage that it needs is not current, or another process is at work in this run.
         """
         folder = self.path / stage
-        processes.wait()  # while all look, nobody writes
         if self.is_current(stage):
             return folder
         for need in self.plan[stage].needs:
             self.folder(need)
-        processes.wait()
+        processes.wait()  # until all have looked
         with self._alone():
             if processes.is_main():
                 self._begin(stage)
@@ -202,7 +201,7 @@ class Run:
             for path in sorted(folder.rglob("*"))
             if path.is_file() and not _serves_watching(path.relative_to(folder))
         }
-        record = {"build": uuid.uuid4().hex, "seconds": round(seconds, 1)} | inputs
+        record = {"build": uuid.uuid4().hex, "seconds": round(seconds, 1), "processes": processes.count()} | inputs
         write_json(record | {"outputs": outputs}, folder / "stage.json")
         self.write_manifest()
 

@@ -144,6 +144,8 @@ def findings(run: Run, study: Study) -> str:
     metric = run.settings.studies.metrics[0]
     table = study_table(run, study).query("variant != 'input'").set_index("variant")
     spread = table.get(f"{metric}_seed_std", pd.Series(0.0, table.index)).fillna(0)
+    if len(table) and table["seeds"].min() < 2:
+        return "One seed tells no difference from chance; see studies.seeds."
     (first, best), *others = table[metric].items()
     if not others or table[metric].isna().any():
         return "Nothing to compare."

@@ -1,6 +1,7 @@
 """The stages of training: exact resume, the guard, extensions, the best copy, rounds as released."""
 
 import csv
+import functools
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from cliplit import loops, training
+from cliplit.backbone import load_backbone
 from cliplit.checks import CliplitError
 from cliplit.config import Watch
 from cliplit.data import prepare_data
@@ -200,8 +202,9 @@ def test_a_missing_stage_names_the_notebook_to_run(tmp_path):
 
 
 @pytest.mark.slow
-def test_paper_architectures_with_random_weights(tmp_path):
+def test_paper_architectures_with_random_weights(tmp_path, monkeypatch):
     """A few iterations of the paper profile: ViT-B/32 and RN101 without a download."""
+    monkeypatch.setattr(training, "load_backbone", functools.cache(load_backbone))  # they take seconds to draw
     overrides = {
         "clip.random": True,
         "data.embedded_images": 2,

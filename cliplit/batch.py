@@ -139,7 +139,7 @@ def _refusal(job: Job, wanted: Wanted) -> str | None:
         return None
     if job.is_in_place:
         return f"{job.source}: would be overwritten by its result; choose another place, or --overwrite"
-    return f"{job.target}: is there already, and was made otherwise; --overwrite replaces it"
+    return f"{job.target}: is there already; --overwrite replaces it"
 
 
 class Room:

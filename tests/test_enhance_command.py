@@ -158,7 +158,7 @@ def test_only_what_changed_is_made_again(enhance, photos, tmp_path, monkeypatch)
     assert code == 0 and "2 photos enhanced; 5 were done before" in err[-1]
     assert "7 were done before" in enhance(photos, "-o", out)[2][-1]
     code, _, err = enhance(photos, "-o", out, "--strength", 2)
-    assert code == 2 and "0 photos enhanced" in err[-1] and any("made otherwise" in line for line in err)
+    assert code == 2 and "0 photos enhanced" in err[-1] and any("is there already" in line for line in err)
     assert "7 photos enhanced" in enhance(photos, "-o", out, "--strength", 2, "--overwrite")[2][-1]
 
 

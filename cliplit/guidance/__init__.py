@@ -74,4 +74,8 @@ def _class(kind: str) -> type["Guidance"]:
     found = getattr(module, name, None)
     if not (inspect.isclass(found) and issubclass(found, Guidance)):
         raise CliplitError(f"{file}: no subclass of cliplit.guidance.base.Guidance named '{name}'")
+    needed = ("loss", "score", "learning_loss") if found.refined else ("loss", "score")
+    missing = [method for method in needed if getattr(found, method) is getattr(Guidance, method)]
+    if missing:
+        raise CliplitError(f"{file}: {name} has no {' and no '.join(missing)}; see cliplit.guidance.base.Guidance")
     return found

@@ -2,11 +2,13 @@
 
 import os
 import shutil
+import signal
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 os.environ["TQDM_DISABLE"] = "1"  # tqdm reads it when it is imported; tests look at stderr
+signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs of a shell ignore it, and so would children
 
 import nbformat
 import pytest

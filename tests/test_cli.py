@@ -14,7 +14,7 @@ from cliplit.checkpoints import PromptPair, save_enhancer, save_prompts
 from cliplit.cli import _open_run
 from cliplit.config import SMOKE
 from cliplit.enhancer import Enhancer
-from cliplit.runs import read_json
+from cliplit.runs import Run, read_json
 
 
 def write_images(folder, count=4, size=70, names="{:02}.jpg"):
@@ -144,6 +144,13 @@ def test_a_folder_that_is_no_run_is_left_alone(refused, tmp_path):
     (tmp_path / "run" / "data").mkdir(parents=True)
     assert "neither empty nor a run" in refused()
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["data"]
+
+
+def test_a_run_of_another_profile_is_left_alone(refused, cli, tmp_path):
+    before = Run.start(tmp_path / "run", SMOKE).path.joinpath("manifest.json").read_bytes()
+    assert "this run is of profile smoke; add --profile smoke" in refused("--profile", "demo")
+    assert cli("study", "--run", tmp_path / "run")[0] == 2
+    assert (tmp_path / "run" / "manifest.json").read_bytes() == before
 
 
 def test_settings_shows_the_papers_values(cli):

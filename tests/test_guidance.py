@@ -136,7 +136,9 @@ def test_unknown_kinds_and_files_without_the_class_are_refused(tmp_path):
     (tmp_path / "own.py").write_text("Idea = 1")
     with pytest.raises(CliplitError, match="own.py: no subclass of .* named 'Idea'"):
         is_refined(f"{tmp_path / 'own.py'}:Idea")
-    (tmp_path / "half.py").write_text("from cliplit.guidance.base import Guidance\nclass Idea(Guidance):\n    score = len")
+    (tmp_path / "half.py").write_text(
+        "from cliplit.guidance.base import Guidance\nclass Idea(Guidance):\n    score = len"
+    )
     with pytest.raises(CliplitError, match="half.py: Idea has no loss; see"):
         is_refined(f"{tmp_path / 'half.py'}:Idea")
     (tmp_path / "broken.py").write_text("import nothing_of_this_name")

@@ -49,7 +49,7 @@ def main() -> None:
     table = compare(given)
     print(table)
     if given.output or given.fill:
-        from cliplit.runs import write_text
+        from cliplit.files.atomic import write_text
         from cliplit.tables import fill_in
 
         if given.output:
@@ -121,7 +121,7 @@ def plain(network, pixels):
     """The full frame, as the released test script does it, but for its missing ε."""
     import torch
 
-    from cliplit.images import to_tensor, to_uint8
+    from cliplit.files.tensors import to_tensor, to_uint8
 
     with torch.no_grad():
         return to_uint8(network.enhance(to_tensor(pixels)[None])[0])
@@ -146,7 +146,7 @@ def load_pixels(photo: Path | None, megapixels: float):
     from PIL import Image
 
     from cliplit.embedded import photo as embedded
-    from cliplit.images import to_uint8
+    from cliplit.files.tensors import to_uint8
 
     image = Image.open(photo).convert("RGB") if photo else Image.fromarray(to_uint8(embedded("motorcycle") ** 1.8))
     height = round((megapixels * 1e6 * 3 / 4) ** 0.5)
@@ -174,7 +174,7 @@ def check(folder: Path, checkpoint: Path | None) -> None:
     import torch
     from PIL import Image
 
-    from cliplit.images import to_tensor
+    from cliplit.files.tensors import to_tensor
     from cliplit.inference import Inference, enhance_pixels
 
     network = load_network(checkpoint)

@@ -16,8 +16,9 @@ import torch
 from cliplit import losses, training
 from cliplit.analysis import separation
 from cliplit.data import prepare_data, training_images
+from cliplit.files.atomic import write_text
 from cliplit.layout import markdown
-from cliplit.runs import Run, start_run, write_text
+from cliplit.runs import Run, start_run
 from cliplit.tables import fill_in
 from cliplit.views import ViewFeatures
 

@@ -15,9 +15,9 @@ import time
 from pathlib import Path
 
 from cliplit.embedded import PHOTOS, photo
-from cliplit.images import write_image
+from cliplit.files.atomic import write_text
+from cliplit.files.tensors import write_image
 from cliplit.layout import markdown
-from cliplit.runs import write_text
 from cliplit.tables import fill_in
 
 METRICS = ("psnr", "ssim", "entropy", "piqe")

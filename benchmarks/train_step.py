@@ -32,12 +32,14 @@ import torch
 
 from cliplit import loops, losses, training
 from cliplit.backbone import ClipBackbone, load_backbone
-from cliplit.config import Settings, profile
 from cliplit.data import prepare_data
 from cliplit.enhancer import Enhancer
+from cliplit.files.atomic import write_text
 from cliplit.layout import markdown
+from cliplit.profiles import profile
 from cliplit.recording import memory_mb
-from cliplit.runs import Run, write_text
+from cliplit.runs import Run
+from cliplit.settings import Settings
 from cliplit.tables import fill_in
 
 STAGES = {"prompts0": "prompt initialization", "enhancer0": "network", "prompts2": "prompt refinement"}

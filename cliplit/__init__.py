@@ -7,9 +7,9 @@ __version__ = "0.1.0"
 
 # Public names and where they live; imported at first use, so that `import cliplit` stays quick.
 _EXPORTS = {
-    "CliplitError": "checks",
-    "Settings": "config",
-    "profile": "config",
+    "CliplitError": "errors",
+    "Settings": "settings",
+    "profile": "profiles",
     "Run": "runs",
     "start_run": "runs",
     "train": "training",
@@ -22,8 +22,8 @@ _EXPORTS = {
     "load_backbone": "backbone",
     "load_enhancer": "checkpoints",
     "load_prompts": "checkpoints",
-    "read_image": "images",
-    "write_image": "images",
+    "read_image": "files.tensors",
+    "write_image": "files.tensors",
 }
 __all__ = ["__version__", *_EXPORTS]
 

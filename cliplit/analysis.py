@@ -7,14 +7,16 @@ from torch import Tensor
 
 from cliplit.backbone import ClipBackbone
 from cliplit.checkpoints import load_enhancer
-from cliplit.checks import CliplitError
-from cliplit.config import PROFILES, describe, flatten
 from cliplit.data import TrainingImages, test_images, training_images
 from cliplit.engine import pick_device
 from cliplit.enhancer import Enhancer
+from cliplit.errors import CliplitError
+from cliplit.files.atomic import read_json
 from cliplit.guidance import new_guidance
 from cliplit.guidance.base import Guidance, Seen
-from cliplit.runs import Run, read_json
+from cliplit.profiles import PROFILES
+from cliplit.runs import Run
+from cliplit.settings import describe, flatten
 from cliplit.training import guidance_of, load_similarity
 
 BACKLIT, WELL_LIT = "backlit", "well-lit"

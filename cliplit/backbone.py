@@ -18,10 +18,11 @@ import torch.nn.functional as F
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from cliplit.checks import CliplitError, check_images, one_line
 from cliplit.devices import reduced_precision
-from cliplit.network import reachable
-from cliplit.runs import TINY, sha256
+from cliplit.errors import CliplitError, check_images, one_line
+from cliplit.files.atomic import sha256
+from cliplit.files.web import reachable
+from cliplit.runs import TINY
 
 OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
 OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)

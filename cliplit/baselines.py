@@ -5,7 +5,7 @@ import torch
 from skimage import color, exposure
 from torch import Tensor
 
-from cliplit.checks import CliplitError
+from cliplit.errors import CliplitError
 
 
 def equalised(image: Tensor) -> Tensor:

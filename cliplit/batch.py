@@ -15,9 +15,10 @@ from PIL import Image
 from tqdm import tqdm
 
 import cliplit
-from cliplit.checks import CliplitError, one_line
 from cliplit.enhancer import Enhancer
-from cliplit.files import image_size, writing
+from cliplit.errors import CliplitError, one_line
+from cliplit.files.atomic import writing
+from cliplit.files.images import image_size
 from cliplit.inference import Inference, enhance_pixels
 from cliplit.jobs import Job
 from cliplit.ledger import Ledger

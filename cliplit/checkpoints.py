@@ -14,13 +14,13 @@ from torch import Tensor
 
 import cliplit
 from cliplit.backbone import ClipBackbone
-from cliplit.checks import CliplitError, one_line
-from cliplit.config import Settings, to_json
 from cliplit.enhancer import Enhancer
-from cliplit.files import writing
+from cliplit.errors import CliplitError, one_line
+from cliplit.files.atomic import writing
 from cliplit.guidance import new_guidance
 from cliplit.guidance.base import Guidance
 from cliplit.guidance.prompts import PromptGuidance
+from cliplit.settings import Settings, to_json
 
 RELEASED_PREFIX = "module."  # left by DataParallel
 PROMPT_KEY = "embedding_prompt"

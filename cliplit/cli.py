@@ -13,15 +13,17 @@ import typer
 
 import cliplit
 from cliplit import processes
-from cliplit.checks import CliplitError
 from cliplit.commands import data as data_commands
 from cliplit.commands import scoring
 from cliplit.commands.enhance import enhance
 from cliplit.commands.shared import flag, folder, named, pairs, print_columns, shown
 from cliplit.commands.watching import watch
-from cliplit.config import PROFILES, describe, flatten, from_json, overrides
-from cliplit.config import profile as get_profile
-from cliplit.runs import Run, default_path, read_json
+from cliplit.errors import CliplitError
+from cliplit.files.atomic import read_json
+from cliplit.profiles import PROFILES, overrides
+from cliplit.profiles import profile as get_profile
+from cliplit.runs import Run, default_path
+from cliplit.settings import describe, flatten, from_json
 
 app = typer.Typer(
     help="Reproduce CLIP-LIT (ICCV 2023): unsupervised backlit image enhancement.",

@@ -2,7 +2,7 @@
 
 import torch
 
-from cliplit.checks import CliplitError
+from cliplit.errors import CliplitError
 
 
 def find_device(name: str = "auto") -> torch.device:

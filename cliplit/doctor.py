@@ -8,9 +8,9 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
-from cliplit.checks import CliplitError, one_line
+from cliplit.errors import CliplitError, one_line
+from cliplit.files.web import reachable
 from cliplit.metrics import GROUPS, HUB, catalogue, hub_folder, missing_files, weight_files, why_unavailable
-from cliplit.network import reachable
 from cliplit.runs import TINY
 
 CLIPS = ("ViT-B-32-quickgelu/openai", "RN101-quickgelu/openai")  # of the profile paper
@@ -64,7 +64,7 @@ def fetch_weights(name: str) -> list[Path]:
     Raises:
         CliplitError: they cannot be had, or are not what they should be.
     """
-    from cliplit.data.download import fetch
+    from cliplit.files.web import fetch
 
     fetched = []
     for address in (file for file in missing_files(name) if "://" in file):

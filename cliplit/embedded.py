@@ -11,11 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cliplit.checks import CliplitError
-from cliplit.config import Settings
-from cliplit.images import read_image
+from cliplit.errors import CliplitError
+from cliplit.files.tensors import read_image
 from cliplit.relight import backlit
 from cliplit.sampling import generator
+from cliplit.settings import Settings
 
 SKIMAGE, MATPLOTLIB = "skimage/data", "matplotlib/mpl-data/sample_data"
 PHOTOS = {

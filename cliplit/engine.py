@@ -14,11 +14,11 @@ import torch
 
 from cliplit import processes
 from cliplit.backbone import ClipBackbone
-from cliplit.checks import CliplitError
-from cliplit.config import Settings
 from cliplit.devices import find_device
 from cliplit.enhancer import Enhancer
+from cliplit.errors import CliplitError
 from cliplit.recording import check_tensorboard
+from cliplit.settings import Settings
 
 PRECISIONS = ("auto", "fp32", "bf16")
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # of mallopt, malloc.h of glibc

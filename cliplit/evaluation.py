@@ -13,16 +13,16 @@ from tqdm import tqdm
 from cliplit import processes
 from cliplit.baselines import BASELINES, check_baselines
 from cliplit.checkpoints import load_enhancer
-from cliplit.checks import CliplitError
-from cliplit.config import Evaluation
 from cliplit.data import TestImage, test_images
 from cliplit.engine import pick_device
 from cliplit.enhancer import Enhancer
-from cliplit.files import Found, find_images
-from cliplit.images import read_image, to_tensor, to_uint8
+from cliplit.errors import CliplitError
+from cliplit.files.atomic import write_json, write_text
+from cliplit.files.images import Found, find_images, pair
+from cliplit.files.tensors import read_image, to_tensor, to_uint8
 from cliplit.metrics import Meter, catalogue, choose, why_unavailable
-from cliplit.pairing import pair
-from cliplit.runs import Run, named_paths, write_json, write_text
+from cliplit.runs import Run
+from cliplit.settings import Evaluation, named_paths
 from cliplit.training import train
 
 

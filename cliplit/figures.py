@@ -25,17 +25,17 @@ from torch import Tensor
 from cliplit import analysis
 from cliplit.analysis import BACKLIT, WELL_LIT, stage_name, training_log
 from cliplit.checkpoints import load_enhancer
-from cliplit.checks import CliplitError
-from cliplit.config import SEVERITIES
 from cliplit.data import TestImage, test_images, training_images
 from cliplit.data.synthesize import relight_photo
 from cliplit.engine import pick_device
 from cliplit.enhancer import divide
+from cliplit.errors import CliplitError
 from cliplit.evaluation import enhance_rounded, enhanced_tests, evaluate
+from cliplit.files.tensors import to_uint8
 from cliplit.guidance import is_refined
-from cliplit.images import to_uint8
 from cliplit.metrics import catalogue
 from cliplit.runs import Run
+from cliplit.settings import SEVERITIES
 from cliplit.tables import differences_table
 
 WIDTH, DPI = 8.0, 150  # inches, and dots per inch: 1200 pixels wide

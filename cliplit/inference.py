@@ -12,11 +12,11 @@ from torch import Tensor
 
 import cliplit
 from cliplit.checkpoints import load_enhancer
-from cliplit.checks import CliplitError
-from cliplit.config import setting
 from cliplit.devices import find_device
 from cliplit.enhancer import Enhancer, divide
+from cliplit.errors import CliplitError
 from cliplit.preview import predict_small
+from cliplit.settings import setting
 from cliplit.two_pass import predict, reach_of, to_tensor, white
 
 DEFAULT = Path(cliplit.__file__).parent / "models" / "enhancer.safetensors"  # the shipped checkpoint

@@ -6,10 +6,10 @@ from torch import Tensor
 
 from cliplit.backbone import ClipBackbone
 from cliplit.checkpoints import load_enhancer
-from cliplit.checks import CliplitError
 from cliplit.data import test_images
 from cliplit.engine import pick_device
 from cliplit.enhancer import divide
+from cliplit.errors import CliplitError
 from cliplit.guidance.base import Guidance, Seen
 from cliplit.relight import expose
 from cliplit.runs import Run

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cliplit.checks import CliplitError
-from cliplit.files import find_images
+from cliplit.errors import CliplitError
+from cliplit.files.images import find_images
 from cliplit.photos import FORMATS, READ
 
 

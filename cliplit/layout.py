@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from cliplit.runs import write_text
+from cliplit.files.atomic import write_text
 
 
 def summary(scores: pd.DataFrame, by: str) -> pd.DataFrame:

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from cliplit.checks import CliplitError
-from cliplit.runs import read_json, write_json
+from cliplit.errors import CliplitError
+from cliplit.files.atomic import read_json, write_json
 
 OWNER = ".owner.json"
 

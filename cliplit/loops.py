@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from cliplit import processes
-from cliplit.checks import CliplitError
-from cliplit.config import Watch
+from cliplit.errors import CliplitError
+from cliplit.files.atomic import write_text
 from cliplit.recording import Recorder
-from cliplit.runs import write_text
 from cliplit.schedule import Part, Position, mean
+from cliplit.settings import Watch
 
 SAVING_SHARE = 0.02  # of the time at most goes into saving the progress
 

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cliplit.checks import check_same_shape
+from cliplit.errors import check_same_shape
 
 PAPER_SCALE = 100.0  # factor on the cosine similarity before the softmax (released code)
 

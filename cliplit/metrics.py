@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from cliplit.checks import CliplitError, one_line
-from cliplit.config import setting
-from cliplit.network import reachable
+from cliplit.errors import CliplitError, one_line
+from cliplit.files.web import reachable
+from cliplit.settings import setting
 
 if TYPE_CHECKING:
     import torch

@@ -13,7 +13,7 @@ from datetime import timedelta
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from cliplit.checks import CliplitError
+from cliplit.errors import CliplitError
 
 if TYPE_CHECKING:
     import torch

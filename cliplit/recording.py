@@ -19,10 +19,10 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from cliplit import processes
-from cliplit.checks import CliplitError
-from cliplit.config import Watch
-from cliplit.images import to_uint8
+from cliplit.errors import CliplitError
+from cliplit.files.tensors import to_uint8
 from cliplit.schedule import Position
+from cliplit.settings import Watch
 
 PANEL_SIDE, LABEL_HEIGHT, GAP = 160, 16, 4  # pixels
 COLUMNS = ("done", "planned", "seconds", "images_per_second", "memory_mb")

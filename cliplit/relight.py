@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from cliplit.config import Backlight
+from cliplit.settings import Backlight
 
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 MASK_GRID = 32  # pixels; masks are drawn on this grid, so that they do not depend on the image's size

@@ -11,8 +11,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-from cliplit.checks import CliplitError
-from cliplit.files import writing
+from cliplit.errors import CliplitError
+from cliplit.files.atomic import writing
 from cliplit.jobs import Job
 from cliplit.photos import read_photo, reduced, without_pillows_limit
 

@@ -11,9 +11,10 @@ from tqdm import tqdm
 
 import cliplit
 from cliplit import processes
-from cliplit.checks import CliplitError
-from cliplit.config import overrides
-from cliplit.runs import Run, read_json, sha256, write_json
+from cliplit.errors import CliplitError
+from cliplit.files.atomic import read_json, sha256, write_json
+from cliplit.profiles import overrides
+from cliplit.runs import Run
 
 RESULTS = ("figures", "tables")  # what notebooks write beside the stages
 STUDIES = 5  # notebooks from this number on are studies: many trainings, only on demand

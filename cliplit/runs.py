@@ -5,7 +5,6 @@ make; anything else is built again. A half-built stage keeps its progress and go
 """
 
 import hashlib
-import json
 import platform
 import shutil
 import time
@@ -19,12 +18,12 @@ from typing import Any
 
 import cliplit
 from cliplit import processes
-from cliplit.checks import CliplitError
-from cliplit.config import Settings, from_json, parse_overrides, to_json
-from cliplit.config import profile as get_profile
-from cliplit.files import writing
+from cliplit.errors import CliplitError
+from cliplit.files.atomic import digest_of, read_json, sha256, write_json
 from cliplit.guidance import guidance_file, is_refined
+from cliplit.profiles import profile as get_profile
 from cliplit.schedule import ranked_rounds
+from cliplit.settings import Settings, from_json, named_paths, parse_overrides, to_json
 
 TINY = Path(cliplit.__file__).parent / "models" / "tiny_clip.safetensors"  # the embedded CLIP
 PACKAGES = ("torch", "torchvision", "open_clip_torch", "pyiqa", "papermill", "numpy", "pillow", "scikit-image")
@@ -241,10 +240,10 @@ class Run:
         if stage == "evaluation":
             others = named_paths(self.settings.evaluation.checkpoints + self.settings.evaluation.results)
             groups["files"] = {
-                name: _listing(path) if path.is_dir() else _digest(path) for name, path in others.items()
+                name: _listing(path) if path.is_dir() else digest_of(path) for name, path in others.items()
             }
         if "guidance" in groups and (own := guidance_file(every["guidance"]["kind"])):
-            groups["guidance file"] = _digest(own)
+            groups["guidance file"] = digest_of(own)
         if "clip" in groups:
             groups["weights"] = {
                 name: _weights(name) for name in (every["clip"]["similarity"], every["clip"]["identity"])
@@ -278,48 +277,6 @@ def default_path(profile: str) -> Path:
     return (checkout if (checkout / "pyproject.toml").is_file() else Path.cwd()) / "runs" / profile
 
 
-def named_paths(pairs: tuple[str, ...]) -> dict[str, Path]:
-    """``("a=x", "b=y")`` as paths by name.
-
-    Raises:
-        CliplitError: one that is not NAME=PATH, or a name that is there twice.
-    """
-    found: dict[str, Path] = {}
-    for name, equals, path in (pair.partition("=") for pair in pairs):
-        if not name or not path or name in found:
-            raise CliplitError(f"'{name}{equals}{path}' is not of the form NAME=PATH with a name of its own")
-        found[name] = Path(path)
-    return found
-
-
-def read_json(path: Path) -> Any:
-    """Content of a JSON file, or None if it is missing or broken."""
-    try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError):
-        return None
-
-
-def write_json(content: Any, path: Path) -> None:
-    """Write JSON, indented, atomically."""
-    write_text(json.dumps(content, indent=1) + "\n", path)
-
-
-def write_text(text: str, path: Path) -> None:
-    """Write a text file atomically."""
-    with writing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-
-
-def sha256(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
 def _serves_watching(path: Path) -> bool:
     """Whether a file of a run within a stage (`control`) may change or go without harm."""
     return any(part == "watch" or part.startswith(".") for part in path.parts)
@@ -340,16 +297,7 @@ def _weights(clip: str) -> str | None:
     """A digest of the weights of a CLIP that is a local file: of its content, if it is small."""
     files = (TINY if clip == "tiny" else Path(clip), Path(clip.partition("/")[2]))
     path = next((file for file in files if file.is_file()), None)
-    return path and _digest(path)
-
-
-def _digest(path: Path) -> str | None:
-    """A digest of a file, of its content if it is small; None if it is missing."""
-    if not path.is_file():
-        return None
-    if path.stat().st_size > 50_000_000:
-        return f"{path.stat().st_size} bytes of {path.stat().st_mtime_ns}"
-    return sha256(path)
+    return path and digest_of(path)
 
 
 def _size(path: Path) -> int | None:

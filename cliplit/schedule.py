@@ -10,8 +10,8 @@ decides what comes after an iteration, from where the part stands and from its l
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from cliplit.checks import CliplitError
-from cliplit.config import INFINITE, Settings
+from cliplit.errors import CliplitError
+from cliplit.settings import INFINITE, Settings
 
 Log = Sequence[Mapping[str, float]]  # a row per iteration: loss and its terms
 

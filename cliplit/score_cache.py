@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from cliplit.checks import CliplitError
+from cliplit.errors import CliplitError
 
 
 def default_path() -> Path:

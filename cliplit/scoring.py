@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from cliplit.checks import CliplitError
-from cliplit.files import decode, find_images, image_size
+from cliplit.errors import CliplitError
+from cliplit.files.atomic import sha256
+from cliplit.files.images import Pairs, decode, find_images, image_size, pair
 from cliplit.metrics import (
     PRESETS,
     Conventions,
@@ -25,8 +26,6 @@ from cliplit.metrics import (
     fingerprint,
     why_unavailable,
 )
-from cliplit.pairing import Pairs, pair
-from cliplit.runs import sha256
 from cliplit.score_cache import ScoreCache, default_path, key
 
 if TYPE_CHECKING:
@@ -321,7 +320,7 @@ def _measured(
     """Pending scores, or the reasons why there are none, of images of one size."""
     import torch
 
-    from cliplit.images import to_tensor
+    from cliplit.files.tensors import to_tensor
 
     sides = [torch.stack([to_tensor(array) for array in side]).to(place) for side in zip(*arrays)]
     outcomes: list[dict[str, float | str]] = [{} for _ in batch]

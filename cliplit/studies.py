@@ -19,10 +19,11 @@ from typing import Any
 
 import pandas as pd
 
-from cliplit.checks import CliplitError, one_line
-from cliplit.config import Settings, from_json, override, parse_overrides, to_json
+from cliplit.errors import CliplitError, one_line
+from cliplit.files.atomic import read_json
 from cliplit.layout import with_spread, write_table
-from cliplit.runs import Run, read_json
+from cliplit.runs import Run
+from cliplit.settings import Settings, from_json, override, parse_overrides, to_json
 
 LAST = "last"
 

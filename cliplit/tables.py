@@ -5,11 +5,12 @@ from pathlib import Path
 import pandas as pd
 
 import cliplit
-from cliplit.checks import CliplitError
-from cliplit.config import flatten
+from cliplit.errors import CliplitError
 from cliplit.evaluation import evaluate
+from cliplit.files.atomic import read_json, write_text
 from cliplit.layout import score_columns, summary, with_intervals, with_spread, write_table
-from cliplit.runs import Run, read_json, write_text
+from cliplit.runs import Run
+from cliplit.settings import flatten
 from cliplit.statistics import differences
 
 PAPER_DATA = {  # name: (test images, with references, metrics of the paper's table)

@@ -21,17 +21,17 @@ from torch import Tensor, nn
 from cliplit import losses, processes, schedule
 from cliplit.backbone import ClipBackbone, load_backbone
 from cliplit.checkpoints import load_enhancer, load_guidance, save_enhancer, save_guidance
-from cliplit.config import Settings
 from cliplit.data import TrainingImages, prepare_data, training_images
 from cliplit.engine import Engine, engine
 from cliplit.enhancer import Enhancer, divide
+from cliplit.files.tensors import to_tensor, to_uint8
 from cliplit.guidance import new_guidance
 from cliplit.guidance.base import Guidance, Seen
-from cliplit.images import to_tensor, to_uint8
 from cliplit.loops import Loop
 from cliplit.runs import Run
 from cliplit.sampling import augment, augmentation, batch_indices, generator, random_scale, random_view
 from cliplit.schedule import Part
+from cliplit.settings import Settings
 from cliplit.views import ViewFeatures
 
 PANEL_IMAGES = 6  # training images that a run in progress is watched by

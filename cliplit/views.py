@@ -10,9 +10,9 @@ from tqdm import tqdm
 
 from cliplit import processes
 from cliplit.backbone import ClipBackbone
-from cliplit.config import Settings
-from cliplit.images import to_tensor
+from cliplit.files.tensors import to_tensor
 from cliplit.sampling import augment, augmentation, batch_indices, generator
+from cliplit.settings import Settings
 
 CHUNK = 64  # images encoded at a time for the bank
 

@@ -18,16 +18,15 @@ from tqdm import tqdm
 from train_enhancer import split
 
 from cliplit.checkpoints import load_enhancer
-from cliplit.config import SEVERITIES
 from cliplit.data.synthesize import relight_photo
 from cliplit.enhancer import Enhancer
 from cliplit.figures import mosaic
-from cliplit.files import decode, list_images
-from cliplit.images import read_image, to_tensor, to_uint8
+from cliplit.files.images import decode, list_images
+from cliplit.files.tensors import read_image, to_tensor, to_uint8
 from cliplit.inference import DEFAULT, Inference, enhance_pixels
 from cliplit.layout import write_table
 from cliplit.metrics import Meter
-from cliplit.runs import named_paths
+from cliplit.settings import SEVERITIES, named_paths
 from cliplit.tables import fill_in
 
 GAMMAS = (0.4, 0.5, 0.6, 0.7, 0.8, 0.9)  # the best one, by mean PSNR over all pairs, is the row `gamma`

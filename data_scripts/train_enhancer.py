@@ -14,10 +14,10 @@ from pathlib import Path
 import torch
 
 from cliplit.checkpoints import load_enhancer, save_enhancer
-from cliplit.config import profile
 from cliplit.data import synthesize_data_set
 from cliplit.data.manifest import has_manifest
-from cliplit.files import list_images
+from cliplit.files.images import list_images
+from cliplit.profiles import profile
 from cliplit.runs import Run
 from cliplit.training import train
 

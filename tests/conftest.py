@@ -15,12 +15,13 @@ import pytest
 import torch
 
 from cliplit.checkpoints import save_enhancer
-from cliplit.checks import CliplitError
 from cliplit.cli import main
-from cliplit.config import SMOKE
 from cliplit.enhancer import Enhancer
+from cliplit.errors import CliplitError
+from cliplit.files.atomic import read_json
+from cliplit.profiles import SMOKE
 from cliplit.reproduce import list_notebooks, notebooks_folder, reproduce
-from cliplit.runs import Run, read_json, start_run
+from cliplit.runs import Run, start_run
 
 PARAMETERS = 'profile = "demo"\nrun = ""\nseed = 0\noverrides = {}'
 

@@ -10,8 +10,8 @@ import zlib
 
 import pytest
 
-from cliplit.checks import CliplitError
-from cliplit.data.archives import Limits, Refused, extract
+from cliplit.errors import CliplitError
+from cliplit.files.archives import Limits, Refused, extract
 
 FILES = {"set/a.png": b"first", "set/deep/b.png": b"second" * 100, "readme.txt": b"words"}
 
@@ -159,5 +159,5 @@ def test_a_name_for_a_file_and_a_folder_and_names_that_are_there_twice(tmp_path)
 
 
 def test_no_room(tmp_path, monkeypatch):
-    monkeypatch.setattr("cliplit.data.archives.shutil.disk_usage", lambda _: type("Usage", (), {"free": 10}))
+    monkeypatch.setattr("cliplit.files.archives.shutil.disk_usage", lambda _: type("Usage", (), {"free": 10}))
     assert "GB free" in refusal(make_zip(tmp_path / "a.zip", FILES), tmp_path)

@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 
 from cliplit import backbone
 from cliplit.backbone import TINY, has_resnet, load_backbone
-from cliplit.checks import CliplitError
+from cliplit.errors import CliplitError
 
 EXACT_TOLERANCE = 1e-5  # other lengths take other kernels
 IMAGES = torch.rand(2, 3, 40, 52, generator=torch.Generator().manual_seed(0))

@@ -17,9 +17,10 @@ from cliplit.checkpoints import (
     save_enhancer,
     save_prompts,
 )
-from cliplit.checks import CliplitError
-from cliplit.config import SMOKE, from_json
 from cliplit.enhancer import Enhancer
+from cliplit.errors import CliplitError
+from cliplit.profiles import SMOKE
+from cliplit.settings import from_json
 
 IMAGES = torch.rand(1, 3, 24, 20, generator=torch.Generator().manual_seed(0))
 

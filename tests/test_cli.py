@@ -9,12 +9,14 @@ import torch
 from PIL import Image
 
 import cliplit
-from cliplit import backbone, network
+from cliplit import backbone
 from cliplit.checkpoints import PromptPair, save_enhancer, save_prompts
 from cliplit.cli import _open_run
-from cliplit.config import SMOKE
 from cliplit.enhancer import Enhancer
-from cliplit.runs import Run, read_json
+from cliplit.files import web
+from cliplit.files.atomic import read_json
+from cliplit.profiles import SMOKE
+from cliplit.runs import Run
 
 
 def write_images(folder, count=4, size=70, names="{:02}.jpg"):
@@ -216,6 +218,6 @@ def test_an_unanswered_name_server_does_not_hold_things_up(monkeypatch):
         raise OSError("no answer")
 
     monkeypatch.setattr(socket, "getaddrinfo", silent)
-    monkeypatch.setattr(network, "REACH_TIMEOUT", 0.2)
+    monkeypatch.setattr(web, "REACH_TIMEOUT", 0.2)
     began = time.monotonic()
-    assert not network.reachable("https://huggingface.co") and time.monotonic() - began < 4
+    assert not web.reachable("https://huggingface.co") and time.monotonic() - began < 4

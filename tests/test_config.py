@@ -4,8 +4,9 @@ import dataclasses
 
 import pytest
 
-from cliplit.checks import CliplitError
-from cliplit.config import PROFILES, describe, flatten, from_json, parse_overrides, profile, to_json
+from cliplit.errors import CliplitError
+from cliplit.profiles import PROFILES, profile
+from cliplit.settings import describe, flatten, from_json, parse_overrides, to_json
 
 
 def test_paper_profile_has_the_published_values():

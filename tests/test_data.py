@@ -6,12 +6,13 @@ import torch
 from PIL import Image
 
 from cliplit import data, embedded
-from cliplit.checks import CliplitError
-from cliplit.config import SMOKE, Data
 from cliplit.data import prepare_data, training_images
-from cliplit.files import list_images
-from cliplit.images import read_image, write_image
+from cliplit.errors import CliplitError
+from cliplit.files.images import list_images
+from cliplit.files.tensors import read_image, write_image
+from cliplit.profiles import SMOKE
 from cliplit.runs import start_run
+from cliplit.settings import Data
 
 
 def save(array, path, **options):

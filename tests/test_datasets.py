@@ -15,8 +15,6 @@ from PIL import Image
 from standins import Fault, serving
 
 from cliplit import data
-from cliplit.checks import CliplitError
-from cliplit.config import SEVERITIES, Data
 from cliplit.data import prepare_data, read_manifest, training_images
 from cliplit.data.catalog import CATALOG, Location
 from cliplit.data.get import get_data_set
@@ -24,9 +22,12 @@ from cliplit.data.prepare import prepare_data_set, split_scenes
 from cliplit.data.roles import images_by_role
 from cliplit.data.synthesize import relight_photo, synthesize_data_set
 from cliplit.data.verify import verify_folder
-from cliplit.files import decode
-from cliplit.images import read_image
-from cliplit.runs import read_json, start_run
+from cliplit.errors import CliplitError
+from cliplit.files.atomic import read_json
+from cliplit.files.images import decode
+from cliplit.files.tensors import read_image
+from cliplit.runs import start_run
+from cliplit.settings import SEVERITIES, Data
 
 
 @pytest.fixture(autouse=True)

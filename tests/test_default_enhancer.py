@@ -9,8 +9,9 @@ import cliplit
 from cliplit import embedded
 from cliplit.checkpoints import load_enhancer, read_metadata
 from cliplit.cli import app
-from cliplit.config import PROFILES, from_json
 from cliplit.inference import DEFAULT
+from cliplit.profiles import PROFILES
+from cliplit.settings import from_json
 
 MOST_BYTES = 1_300_000
 GAIN = 2.0  # dB, mean over the embedded test pairs

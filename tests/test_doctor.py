@@ -8,7 +8,7 @@ import pytest
 from standins import publish, serving
 
 from cliplit import doctor, metrics
-from cliplit.checks import CliplitError
+from cliplit.errors import CliplitError
 
 LONGEST = 10.0  # seconds, from the issue; here without starting Python
 MAT = "niqe_modelparameters.mat"

@@ -9,9 +9,9 @@ import types
 import pytest
 from standins import Fault, later, serving
 
-from cliplit.checks import CliplitError
 from cliplit.data import drive
-from cliplit.data.download import Patience, fetch
+from cliplit.errors import CliplitError
+from cliplit.files.web import Patience, fetch
 
 CONTENT = os.urandom(300_000)
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
@@ -155,7 +155,7 @@ def test_no_server(tmp_path):
 
 
 def test_no_room(get, tmp_path, monkeypatch):
-    monkeypatch.setattr("cliplit.data.download.shutil.disk_usage", lambda _: type("Usage", (), {"free": 10}))
+    monkeypatch.setattr("cliplit.files.web.shutil.disk_usage", lambda _: type("Usage", (), {"free": 10}))
     assert "GB free" in refusal(get, tmp_path)
 
 

@@ -17,14 +17,15 @@ from safetensors.torch import load_file
 
 from cliplit import losses, training, views, watch
 from cliplit.backbone import load_backbone
-from cliplit.checks import CliplitError
-from cliplit.config import profile
 from cliplit.data import prepare_data
 from cliplit.engine import engine
 from cliplit.enhancer import PyramidPooling
-from cliplit.images import to_tensor
+from cliplit.errors import CliplitError
+from cliplit.files.atomic import read_json
+from cliplit.files.tensors import to_tensor
 from cliplit.locks import held, owner
-from cliplit.runs import read_json, start_run
+from cliplit.profiles import profile
+from cliplit.runs import start_run
 
 PROCESSES_TOLERANCE = 1e-5  # absolute: one process against two at the same global batch
 ROUNDING = 1e-5  # relative: sums of some thousand float32 numbers in another order

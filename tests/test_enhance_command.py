@@ -17,12 +17,12 @@ from PIL import Image
 
 from cliplit import batch, report
 from cliplit.checkpoints import save_enhancer
-from cliplit.checks import CliplitError
 from cliplit.commands.enhance import parse_size
-from cliplit.config import SMOKE
 from cliplit.enhancer import Enhancer
+from cliplit.errors import CliplitError
 from cliplit.inference import Inference, enhance_pixels
 from cliplit.jobs import plan
+from cliplit.profiles import SMOKE
 
 MOST_MEMORY = 1.5e9  # bytes, of a process with a photo of 100 megapixels
 MAP_STEP = 1 / 32768  # of a saved illumination map

@@ -9,13 +9,13 @@ import torch
 
 from cliplit import baselines, tables
 from cliplit.checkpoints import export_released, save_enhancer
-from cliplit.checks import CliplitError
-from cliplit.config import SMOKE, profile
 from cliplit.data import test_images as read_tests
 from cliplit.enhancer import Enhancer
+from cliplit.errors import CliplitError
 from cliplit.evaluation import check_others, enhanced_tests, evaluate
-from cliplit.images import write_image
+from cliplit.files.tensors import write_image
 from cliplit.layout import summary, with_intervals
+from cliplit.profiles import SMOKE, profile
 from cliplit.runs import Run
 from cliplit.statistics import differences, paired_difference
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
-from cliplit import analysis, config, evaluation, figures, runs, training
-from cliplit.checks import CliplitError
+from cliplit import analysis, evaluation, figures, profiles, runs, training
+from cliplit.errors import CliplitError
 from cliplit.reproduce import STUDIES
 
 NOTEBOOKS = sorted((Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
@@ -114,7 +114,7 @@ def test_tables_of_the_notebooks(trained):
     data = analysis.data_table(trained)
     assert data.loc["training, backlit", "images"] == 8 and data.loc["test, references", "images"] == 3
     settings = analysis.settings_table(trained, "prompts")
-    assert list(settings.index) == [name for name in config.flatten(trained.settings) if name.startswith("prompts.")]
+    assert list(settings.index) == [name for name in settings.flatten(trained.settings) if name.startswith("prompts.")]
     light = analysis.illumination_table(trained, 0)
     assert len(light) == 3 and (light["lowest"] <= light["highest"]).all()
     assert set(trained.plan) | {"sum"} == set(analysis.stage_seconds(trained).columns)
@@ -132,7 +132,7 @@ def test_checks_can_fail(trained, capsys):
         analysis.require("one is two", torch.tensor(False))
     analysis.require_effect(trained, "smoke learns", False)
     assert capsys.readouterr().out.splitlines()[1].startswith("skipped  smoke learns")
-    demo = runs.Run(trained.path, config.profile("demo"))
+    demo = runs.Run(trained.path, profiles.profile("demo"))
     with pytest.raises(CliplitError, match="check failed: demo learns"):
         analysis.require_effect(demo, "demo learns", False)
 
@@ -157,5 +157,5 @@ def test_notebook_sources(path):
 
 
 def test_there_is_a_notebook_for_every_stage():
-    wanted = {stage.notebook for stage in runs.plan(config.profile("demo")).values()}
+    wanted = {stage.notebook for stage in runs.plan(profiles.profile("demo")).values()}
     assert wanted == {path.stem for path in NOTEBOOKS if int(path.stem[:2]) < STUDIES}

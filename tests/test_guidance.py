@@ -7,11 +7,11 @@ import torch.nn.functional as F
 from cliplit import analysis, training
 from cliplit.backbone import load_backbone
 from cliplit.checkpoints import load_guidance, save_guidance
-from cliplit.checks import CliplitError
-from cliplit.config import profile
+from cliplit.errors import CliplitError
 from cliplit.guidance import KINDS, is_refined, new_guidance
 from cliplit.guidance.base import Seen
 from cliplit.guidance.residual import residual_vector, shifted
+from cliplit.profiles import profile
 from cliplit.runs import plan, start_run
 from cliplit.vocabulary import nearest_tokens
 

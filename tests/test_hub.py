@@ -16,7 +16,7 @@ from safetensors.torch import load, save
 from standins import COMMIT, Fault, publish, serving
 
 from cliplit.backbone import load_backbone
-from cliplit.checks import CliplitError
+from cliplit.errors import CliplitError
 
 SMALL_TEXT = {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1}
 VIT = {"embed_dim": 16, "quick_gelu": True, "text_cfg": SMALL_TEXT}

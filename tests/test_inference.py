@@ -12,10 +12,10 @@ from PIL import Image
 
 import cliplit
 from cliplit.checkpoints import load_enhancer
-from cliplit.checks import CliplitError
 from cliplit.embedded import photo
 from cliplit.enhancer import Enhancer, divide
-from cliplit.images import to_uint8
+from cliplit.errors import CliplitError
+from cliplit.files.tensors import to_uint8
 from cliplit.inference import Inference, enhance, enhance_pixels
 from cliplit.winograd import Winograd
 

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from cliplit.config import PROFILES, describe
+from cliplit.profiles import PROFILES
 from cliplit.reproduce import list_notebooks, notebooks_folder
+from cliplit.settings import describe
 
 ROOT = Path(__file__).parent.parent
 HEAVY = ("torch", "open_clip", "pyiqa", "pandas", "matplotlib", "papermill")

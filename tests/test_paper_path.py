@@ -6,7 +6,8 @@ import shutil
 import nbformat
 from layouts import make_catalog_small, write_test_sets, write_training_sets
 
-from cliplit.runs import Run, read_json
+from cliplit.files.atomic import read_json
+from cliplit.runs import Run
 
 SMALL = {
     "data.train_size": 32,

@@ -10,7 +10,7 @@ import pytest
 import tifffile
 from PIL import ExifTags, Image, ImageCms, ImageOps, TiffImagePlugin
 
-from cliplit.checks import CliplitError
+from cliplit.errors import CliplitError
 from cliplit.photos import FORMATS, Photo, read_photo, reduced, write_photo
 
 PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()

@@ -2,8 +2,8 @@
 
 import pytest
 
-from cliplit.checks import CliplitError
-from cliplit.config import profile
+from cliplit.errors import CliplitError
+from cliplit.profiles import profile
 from cliplit.schedule import Best, Extension, Guard, Part, Position, alternation, margins, ranked_rounds, warm_up
 
 PAPER = profile("paper")

@@ -11,8 +11,8 @@ from PIL import Image
 
 import cliplit
 from cliplit import metrics, scoring
-from cliplit.checks import CliplitError
-from cliplit.images import read_image
+from cliplit.errors import CliplitError
+from cliplit.files.tensors import read_image
 from cliplit.metrics import PRESETS, Conventions
 
 EXACT = 1e-6  # to pyiqa called by hand on the same tensors

@@ -11,12 +11,14 @@ import torch
 
 from cliplit import interpretation, studies, training
 from cliplit.backbone import load_backbone
-from cliplit.checks import CliplitError
-from cliplit.config import PAPER, SMOKE, flatten, profile
+from cliplit.errors import CliplitError
+from cliplit.files.atomic import read_json
 from cliplit.guidance import new_guidance
 from cliplit.guidance.base import Guidance
+from cliplit.profiles import PAPER, SMOKE, profile
 from cliplit.reproduce import reproduce
-from cliplit.runs import Run, read_json, start_run
+from cliplit.runs import Run, start_run
+from cliplit.settings import flatten
 from cliplit.studies import Study, Variant
 
 README = Path(__file__).parent.parent / "README.md"

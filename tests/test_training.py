@@ -10,12 +10,13 @@ from safetensors.torch import load_file
 
 from cliplit import loops, training
 from cliplit.backbone import load_backbone
-from cliplit.checks import CliplitError
-from cliplit.config import Watch
 from cliplit.data import prepare_data
 from cliplit.enhancer import Enhancer
-from cliplit.runs import read_json, start_run
+from cliplit.errors import CliplitError
+from cliplit.files.atomic import read_json
+from cliplit.runs import start_run
 from cliplit.schedule import Best, Part
+from cliplit.settings import Watch
 
 LEARNED = ("prompts.safetensors", "enhancer.safetensors")
 

@@ -61,8 +61,8 @@ def get(
     Each is unpacked, checked image by image, and only then put into ROOT/NAME; `cliplit reproduce --data ROOT/NAME`
     uses it. An interrupted download goes on where it stopped.
     """
-    from cliplit.checks import CliplitError
     from cliplit.data.get import get_data_set
+    from cliplit.errors import CliplitError
 
     if given and len(names) > 1:
         raise CliplitError("--from belongs to one data set: give one NAME")
@@ -81,7 +81,7 @@ def verify(
     Exit code 0: nothing wrong; 1: problems found; 2: no such data set.
     """
     from cliplit.data.verify import verify_folder
-    from cliplit.runs import write_json
+    from cliplit.files.atomic import write_json
 
     reports = [verify_folder(root / name) for name in names]
     for report in reports:
@@ -112,9 +112,9 @@ def prepare(
     Training images are resized to squares, as the authors trained; test images are copied. Without folders:
     ROOT/NAME-SIZE from the data set ROOT/NAME.
     """
-    from cliplit.config import Data
     from cliplit.data.manifest import has_manifest
     from cliplit.data.prepare import prepare_data_set
+    from cliplit.settings import Data
 
     given, target = Data(tuple(map(str, data)), backlit, well_lit, test_backlit, test_reference), root / name
     if given == Data() and has_manifest(target):

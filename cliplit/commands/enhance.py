@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cliplit.checks import CliplitError
 from cliplit.commands.shared import flag
-from cliplit.runs import sha256
+from cliplit.errors import CliplitError
+from cliplit.files.atomic import sha256
 from cliplit.shards import Shard
 
 if TYPE_CHECKING:

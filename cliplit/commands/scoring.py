@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from cliplit.checks import CliplitError
 from cliplit.commands.shared import flag, folder, pairs, print_columns
+from cliplit.errors import CliplitError
 from cliplit.metrics import GROUPS, PRESETS, Conventions, catalogue, choose, why_unavailable
 
 ROWS_SHOWN = 20
@@ -40,7 +40,7 @@ def score(
 
     Scores of every image and their mean ± standard deviation; several folders are compared, row by row.
     """
-    from cliplit.runs import write_text
+    from cliplit.files.atomic import write_text
     from cliplit.scoring import score_files
 
     if format not in ("table", "csv", "json"):

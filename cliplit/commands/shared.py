@@ -6,7 +6,7 @@ from typing import Any
 
 import typer
 
-from cliplit.checks import CliplitError
+from cliplit.errors import CliplitError
 
 
 def folder(about: str) -> Any:

@@ -8,7 +8,7 @@ A folder is found by its exact name; nothing is guessed from a part of a name.
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from cliplit.checks import CliplitError
+from cliplit.errors import CliplitError
 
 
 @dataclass(frozen=True)

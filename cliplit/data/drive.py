@@ -5,9 +5,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from cliplit.checks import CliplitError, one_line
-from cliplit.data.download import BY_HAND, Patience, check_file
-from cliplit.data.manifest import is_inside
+from cliplit.errors import CliplitError, one_line
+from cliplit.files.archives import is_inside
+from cliplit.files.web import BY_HAND, Patience, check_file
 
 MISSING = "Google Drive needs gdown (the extra `drive`): pip install gdown; or fetch by hand and give it with --from"
 

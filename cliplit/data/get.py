@@ -5,16 +5,15 @@ import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path, PurePosixPath
 
-from cliplit.checks import CliplitError
 from cliplit.data import drive
-from cliplit.data.archives import SUFFIXES, Refused, extract, is_archive
 from cliplit.data.catalog import DataSet, Location, find
-from cliplit.data.download import Patience, fetch
 from cliplit.data.manifest import Manifest, describe_image, has_manifest, shortened, write_manifest
 from cliplit.data.verify import Report, inspect_images, part_images
-from cliplit.files import EXTENSIONS
-from cliplit.pairing import original
-from cliplit.runs import read_json, sha256, write_json
+from cliplit.errors import CliplitError
+from cliplit.files.archives import SUFFIXES, Refused, extract, is_archive
+from cliplit.files.atomic import read_json, sha256, write_json
+from cliplit.files.images import EXTENSIONS, original
+from cliplit.files.web import Patience, fetch
 
 DOWNLOADS, CHECKSUMS = "downloads", "checksums.json"
 

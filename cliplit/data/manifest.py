@@ -3,11 +3,12 @@
 import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
-from cliplit.checks import CliplitError
-from cliplit.runs import sha256, write_json
+from cliplit.errors import CliplitError
+from cliplit.files.archives import is_inside
+from cliplit.files.atomic import sha256, write_json
 
 FILE, FORMAT = "dataset.json", 1
 ROLES = {
@@ -95,12 +96,6 @@ def describe_image(
 def listed_files(folder: str | Path) -> list[Path]:
     """The files that the dataset.json of a folder lists, itself included."""
     return [Path(folder) / FILE, *(Path(folder) / image.path for image in read_manifest(folder).images)]
-
-
-def is_inside(path: str) -> bool:
-    """Whether a relative path stays where it starts, on every system."""
-    parts = PurePosixPath(path.replace("\\", "/")).parts
-    return bool(parts) and ".." not in parts and not path.startswith(("/", "\\")) and ":" not in parts[0]
 
 
 def shortened(items: Iterable[str], most: int = 3) -> str:

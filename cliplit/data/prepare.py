@@ -10,12 +10,12 @@ from pathlib import Path
 from PIL import Image
 from tqdm import tqdm
 
-from cliplit.checks import CliplitError
-from cliplit.config import Data
 from cliplit.data.manifest import ROLES, Entry, Manifest, has_manifest, write_manifest
 from cliplit.data.roles import Images, gather_images
 from cliplit.data.verify import Report, inspect_images, pair_by_stem
-from cliplit.files import decode, squared
+from cliplit.errors import CliplitError
+from cliplit.files.images import decode, squared
+from cliplit.settings import Data
 
 TRAINING = ("train_backlit", "train_well_lit")
 FOLDERS = {role: role.replace("_", "/", 1) for role in ROLES}  # where the images of a role lie in a data set

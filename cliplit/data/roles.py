@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from cliplit.checks import CliplitError
-from cliplit.config import Data
 from cliplit.data.manifest import ROLES, has_manifest, read_manifest, shortened
-from cliplit.files import list_images
+from cliplit.errors import CliplitError
+from cliplit.files.images import list_images
+from cliplit.settings import Data
 
 OPTIONS = {role: "--" + role.removeprefix("train_").replace("_", "-") for role in ROLES}
 SETTINGS = {role: role.removeprefix("train_") for role in ROLES}  # names in cliplit.config.Data

@@ -11,12 +11,13 @@ import torch
 from torch import Tensor
 
 from cliplit import embedded
-from cliplit.checks import CliplitError
-from cliplit.config import Data
 from cliplit.data.manifest import shortened
 from cliplit.data.roles import Images, images_by_role
-from cliplit.images import read_image, read_readable, to_tensor, to_uint8, write_image
-from cliplit.runs import Run, read_json, sha256, write_json
+from cliplit.errors import CliplitError
+from cliplit.files.atomic import read_json, sha256, write_json
+from cliplit.files.tensors import read_image, read_readable, to_tensor, to_uint8, write_image
+from cliplit.runs import Run
+from cliplit.settings import Data
 
 SIDES = ("backlit", "well_lit")
 

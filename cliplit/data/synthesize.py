@@ -9,14 +9,14 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
-from cliplit.checks import CliplitError
-from cliplit.config import LEVELS, Backlight
 from cliplit.data.manifest import Entry, Manifest, describe_image, shortened, write_manifest
 from cliplit.data.prepare import FOLDERS, new_data_set, split_scenes
-from cliplit.files import list_images
-from cliplit.images import read_image, write_image
+from cliplit.errors import CliplitError
+from cliplit.files.images import list_images
+from cliplit.files.tensors import read_image, write_image
 from cliplit.relight import simulate_backlight, uniform
 from cliplit.sampling import generator
+from cliplit.settings import LEVELS, Backlight
 
 
 def synthesize_data_set(

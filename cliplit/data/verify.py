@@ -8,11 +8,10 @@ from typing import Any
 
 from tqdm import tqdm
 
-from cliplit.checks import CliplitError
 from cliplit.data.catalog import CATALOG, DataSet, Part
 from cliplit.data.manifest import ROLES, Entry, describe_image, has_manifest, read_manifest
-from cliplit.files import EXTENSIONS, decode
-from cliplit.pairing import original
+from cliplit.errors import CliplitError
+from cliplit.files.images import EXTENSIONS, decode, original
 
 KINDS = {
     "count": "images missing or too many",

@@ -14,8 +14,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cliplit.checks import CliplitError, one_line
-from cliplit.config import Settings
+from cliplit.errors import CliplitError, one_line
+from cliplit.settings import Settings
 
 if TYPE_CHECKING:
     from cliplit.backbone import ClipBackbone

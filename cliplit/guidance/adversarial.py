@@ -5,8 +5,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from cliplit.backbone import ClipBackbone
-from cliplit.config import Settings
 from cliplit.guidance.base import Guidance, Seen
+from cliplit.settings import Settings
 
 
 class AdversarialGuidance(Guidance):

@@ -6,7 +6,7 @@ from functools import cached_property
 from torch import Tensor, nn
 
 from cliplit.backbone import ClipBackbone
-from cliplit.config import Settings
+from cliplit.settings import Settings
 
 
 class Seen:

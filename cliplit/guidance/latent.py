@@ -6,9 +6,9 @@ from torch import Tensor, nn
 
 from cliplit import losses
 from cliplit.backbone import ClipBackbone
-from cliplit.config import Settings
 from cliplit.guidance.base import Guidance, Seen
 from cliplit.sampling import generator
+from cliplit.settings import Settings
 
 
 class PairGuidance(Guidance):

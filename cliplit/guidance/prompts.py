@@ -4,9 +4,9 @@ import torch
 from torch import Tensor, nn
 
 from cliplit.backbone import ClipBackbone
-from cliplit.checks import CliplitError
-from cliplit.config import Settings
+from cliplit.errors import CliplitError
 from cliplit.guidance.latent import PairGuidance
+from cliplit.settings import Settings
 
 
 class PromptGuidance(PairGuidance):

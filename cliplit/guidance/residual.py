@@ -5,8 +5,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cliplit.backbone import ClipBackbone
-from cliplit.config import Settings
 from cliplit.guidance.base import Guidance, Seen
+from cliplit.settings import Settings
 from cliplit.vocabulary import nearest_tokens
 
 

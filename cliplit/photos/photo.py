@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from cliplit.checks import CliplitError
-from cliplit.files import EXTENSIONS, to_8_bits
+from cliplit.errors import CliplitError
+from cliplit.files.images import EXTENSIONS, to_8_bits
 from cliplit.photos.tags import Tags
 
 MAX_PIXELS = 1 << 28  # 268 megapixels; an honest photo has fewer, a decompression bomb more

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageCms, JpegImagePlugin
 
-from cliplit.checks import CliplitError, one_line
-from cliplit.files import ORIENTATION, readable
+from cliplit.errors import CliplitError, one_line
+from cliplit.files.images import ORIENTATION, readable
 from cliplit.photos.photo import MAX_PIXELS, ROWS, Photo, check_size, opencv, split, turned, upright, upright_canvas
 from cliplit.photos.tags import TIFF_KEPT, kept, upright_xmp
 from cliplit.photos.tiff import TIFF_STARTS, read_deep_tiff

@@ -5,7 +5,7 @@ from typing import Any
 
 from PIL import ExifTags, Image, TiffImagePlugin
 
-from cliplit.files import ORIENTATION
+from cliplit.files.images import ORIENTATION
 
 Tags = dict[int, Any]  # EXIF by number; directories below are dictionaries in it
 

@@ -9,8 +9,8 @@ import numpy as np
 from PIL import Image, TiffTags
 from PIL import TiffImagePlugin as Tiff
 
-from cliplit.checks import CliplitError
-from cliplit.files import ORIENTATION
+from cliplit.errors import CliplitError
+from cliplit.files.images import ORIENTATION
 from cliplit.photos.photo import ROWS, Photo, check_size, opencv, split, upright
 from cliplit.photos.tags import TIFF_KEPT, XMP, directory_of, kept, upright_xmp
 

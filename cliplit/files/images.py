@@ -1,15 +1,17 @@
 """Image files: found in folders, opened defensively. Importing it does not import torch."""
 
 import contextlib
-import os
+import re
 from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from cliplit.checks import CliplitError
+from cliplit.errors import CliplitError
+
+COPY = re.compile(r"(.+?) ?\(\d+\)")  # "0152(2)" and "0152 (2)" are copies of "0152"
 
 ORIENTATION = 0x0112  # EXIF tag; 5 to 8 lie on their side
 EXTENSIONS = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm"}
@@ -107,19 +109,6 @@ def squared(array: np.ndarray, size: int) -> np.ndarray:
 
 
 @contextlib.contextmanager
-def writing(path: str | Path) -> Iterator[Path]:
-    """A temporary name beside the file, which takes its place at the end, and is removed if anything fails."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.partial")
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
 def readable(path: str | Path) -> Iterator[Image.Image]:
     """An opened image file.
 
@@ -135,3 +124,61 @@ def readable(path: str | Path) -> Iterator[Image.Image]:
         raise CliplitError(f"{path}: not an image, or of an unknown kind") from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise CliplitError(f"{path}: cannot be read as an image ({error}); mend or remove the file") from None
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """References by image name, and what is to be said about the rest.
+
+    Attributes:
+        references: image name -> its reference; images without one are not in it.
+        duplicates: names of images that are copies of another one of the folder and are not scored.
+        problems: one line for every missing partner and ambiguous name.
+    """
+
+    references: dict[str, Path]
+    duplicates: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+
+def pair(found: Found, reference: str | Path) -> Pairs:
+    """Find the reference of every image: the file of the same stem in the reference folder, or the one file given.
+
+    "0152(2)" belongs to "0152" unless the references have its own name and none of "0152"; images that so come to
+    share a reference are copies of one another, and the first by name is scored (BAID's test set has such).
+
+    Raises:
+        CliplitError: no such folder, or no images in it.
+    """
+    candidates, images = find_images([reference]).images, found.images
+    if Path(reference).is_file() and len(images) == 1:
+        return Pairs(dict.fromkeys(images, Path(reference)))
+    by_stem: dict[str, list[Path]] = {}
+    for path in candidates.values():
+        by_stem.setdefault(path.stem, []).append(path)
+    problems = [
+        f"{stem}: several references ({', '.join(path.name for path in files)}); remove all but one"
+        for stem, files in by_stem.items()
+        if len(files) > 1
+    ]
+    references, duplicates, owners = {}, [], {}
+    for name, path in sorted(images.items(), key=lambda item: (item[1].parent, original(item[1].stem), item[1].stem)):
+        stem = original(path.stem) if original(path.stem) in by_stem else path.stem
+        if stem not in by_stem:
+            problems.append(f"{name}: no file '{path.stem}.*' in {reference}")
+        elif (path.parent, stem) in owners:
+            duplicates.append(name)
+        else:
+            owners[path.parent, stem] = name
+            references[name] = by_stem[stem][0]
+    if found.folders:  # single files are asked for one by one
+        used = {stem for _, stem in owners}
+        unused = sorted(stem for stem in by_stem if stem not in used and original(stem) not in used)
+        problems += [f"{by_stem[stem][0].name}: a reference without an image" for stem in unused]
+    return Pairs({name: references[name] for name in images if name in references}, duplicates, problems)
+
+
+def original(stem: str) -> str:
+    """The stem that a copy belongs to: "0152" for "0152(2)", else the stem itself."""
+    match = COPY.fullmatch(stem)
+    return match[1] if match else stem

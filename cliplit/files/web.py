@@ -5,6 +5,7 @@ import errno
 import http.client
 import os
 import shutil
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -15,8 +16,10 @@ from pathlib import Path
 from tqdm import tqdm
 
 import cliplit
-from cliplit.checks import CliplitError, one_line
-from cliplit.runs import read_json, sha256, write_json
+from cliplit.errors import CliplitError, one_line
+from cliplit.files.atomic import read_json, sha256, write_json
+
+REACH_TIMEOUT = 5.0  # seconds to find out whether an address answers
 
 BLOCK = 1 << 16
 LOCAL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES}  # errors of this machine's disk: no use to try again
@@ -227,3 +230,22 @@ def _length(path: Path) -> int:
 def _forget(partial: Path) -> None:
     partial.unlink(missing_ok=True)
     partial.with_name(f"{partial.name}.json").unlink(missing_ok=True)
+
+
+def reachable(url: str) -> bool:
+    """Whether an address answers within a few seconds, even if the name server does not."""
+    answers: list[bool] = []
+    probe = threading.Thread(target=lambda: answers.append(_answers(url)), daemon=True)
+    probe.start()
+    probe.join(REACH_TIMEOUT)
+    return any(answers)
+
+
+def _answers(url: str) -> bool:
+    try:
+        urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=REACH_TIMEOUT).close()
+    except urllib.error.HTTPError as error:
+        return error.code < 500  # it answered, if only to say that there is no such page
+    except OSError:
+        return False
+    return True

@@ -1,4 +1,4 @@
-"""Every number that changes a result, as frozen settings with default, unit and source; and the profiles.
+"""Every number that changes a result, as frozen settings with default, unit and source.
 
 The defaults are the published settings, so the profile `paper` is `Settings()`. Sources: "paper" is CLIP-LIT
 (ICCV 2023), "code" its released training script, "cliplit" a choice of ours that the paper does not have.
@@ -6,21 +6,23 @@ The defaults are the published settings, so the profile `paper` is `Settings()`.
 
 import difflib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, is_dataclass, replace
+from dataclasses import Field, dataclass, field, fields, is_dataclass, replace
+from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
-from cliplit.checks import CliplitError
+from cliplit.errors import CliplitError
 
 INFINITE = float("inf")
-COUNTS = {"iterations", "warmup_iterations", "tuning_iterations", "batch_size", "views", "width", "downscale"} | {
-    *("train_size", "size", "length", "embedded_images", "embedded_pairs", "average", "look_every", "resamples")
-}
-MAY_BE_ZERO = {"prompts.iterations", "refinement.iterations"}  # of the counts
 
 
 def setting(default: Any, source: str, unit: str = "", about: str = "") -> Any:
     """A dataclass field that carries its unit, its source and a line about it."""
     return field(default=default, metadata={"source": source, "unit": unit, "about": about})
+
+
+def count(default: int, source: str, unit: str = "", about: str = "", least: int = 1) -> Any:
+    """A setting that is a whole number and has a least value."""
+    return field(default=default, metadata={"source": source, "unit": unit, "about": about, "least": least})
 
 
 @dataclass(frozen=True)
@@ -44,10 +46,10 @@ class Data:
     test_backlit: str = setting("", "cliplit", "folder", "backlit test images")
     test_reference: str = setting("", "cliplit", "folder", "their well-lit references, paired by file stem; optional")
     skip_bad: bool = setting(False, "cliplit", about="leave out training images that cannot be read")
-    train_size: int = setting(512, "code", "pixels", "training images are resized to this square")
+    train_size: int = count(512, "code", "pixels", "training images are resized to this square")
     test_size: int = setting(0, "cliplit", "pixels", "side of the embedded test crops; 0: the training size")
-    embedded_images: int = setting(380, "paper 4", "images", "training crops per side drawn from the embedded photos")
-    embedded_pairs: int = setting(40, "cliplit", "pairs", "test crops drawn from the embedded photos held out")
+    embedded_images: int = count(380, "paper 4", "images", "training crops per side drawn from the embedded photos")
+    embedded_pairs: int = count(40, "cliplit", "pairs", "test crops drawn from the embedded photos held out")
     well_lit_images: int = setting(0, "cliplit", "images", "how many of the well-lit training images serve; 0: all")
     embedded_well_lit: tuple[str, ...] = setting(
         ("grace_hopper",), "cliplit", "names", "embedded photos that serve as well-lit"
@@ -91,13 +93,13 @@ class Prompts:
     """Prompt initialization (paper, section 3.1)."""
 
     initial: tuple[str, str] = setting(("", ""), "code", "", 'texts that the pair starts from; empty: "X X ... X"')
-    length: int = setting(16, "code", "words", 'of "X X ... X"')
-    iterations: int = setting(8000, "code", "iterations", "0: the pair stays what it starts from")
-    batch_size: int = setting(16, "code", "images")
+    length: int = count(16, "code", "words", 'of "X X ... X"')
+    iterations: int = count(8000, "code", "iterations", "0: the pair stays what it starts from", least=0)
+    batch_size: int = count(16, "code", "images")
     learning_rate: float = setting(5e-6, "code", "Adam")
     weight_decay: float = setting(1e-3, "code", "Adam")
     label_smoothing: float = setting(0.0, "code", "probability")
-    size: int = setting(256, "code", "pixels", "images are resized to this square, here and in refinement")
+    size: int = count(256, "code", "pixels", "images are resized to this square, here and in refinement")
     zoom: tuple[float, float] = setting((0.5, 1.5), "code", "factor", "range of random zoom, here and in refinement")
     views_per_image: int = setting(
         16, "cliplit", "views", "encoded once, here and in every round; 0: new ones in every iteration, as in the code"
@@ -108,11 +110,11 @@ class Prompts:
 class Enhancement:
     """The enhancement network and its training (paper, section 3.1)."""
 
-    width: int = setting(32, "code", "channels")
-    downscale: int = setting(1, "code", "factor", "the illumination map is predicted at 1/downscale of the image")
+    width: int = count(32, "code", "channels")
+    downscale: int = count(1, "code", "factor", "the illumination map is predicted at 1/downscale of the image")
     init_std: float = setting(0.02, "code", "", "standard deviation of the first weights of every convolution")
     max_illumination: float = setting(INFINITE, "code", "", "smooth upper bound of the illumination map; inf: ReLU")
-    batch_size: int = setting(8, "code", "images")
+    batch_size: int = count(8, "code", "images")
     learning_rate: float = setting(2e-5, "code", "Adam")
     weight_decay: float = setting(1e-3, "code", "Adam")
     zoom: tuple[float, float] = setting((0.7, 1.3), "code", "factor", "range of random zoom")
@@ -122,20 +124,20 @@ class Enhancement:
     identity_weight: float = setting(22.5, "code", "", "of the identity loss: 0.9 x 25")
     identity_stages: tuple[float, ...] = setting((1.0, 1.0, 1.0, 1.0, 0.5), "code", "", "of stem and stages 1-4")
     view_scale: float = setting(1.0, "cliplit", "of the side", "smallest random square view that CLIP sees; 1: all")
-    views: int = setting(1, "cliplit", "views", "random views of each image that CLIP sees")
+    views: int = count(1, "cliplit", "views", "random views of each image that CLIP sees")
 
-    warmup_iterations: int = setting(1000, "code", "iterations", "identity loss only")
+    warmup_iterations: int = count(1000, "code", "iterations", "identity loss only")
     warmup_identity_weight: float = setting(25.0, "code")
     warmup_identity_stages: tuple[float, ...] = setting((1.0, 1.0, 1.0, 1.0, 1.0), "code")
     guard_psnr: float = setting(8.0, "code", "dB", "warm-up starts anew with another seed below this mean PSNR")
     guard_after: int = setting(100, "code", "iterations", "before the guard looks; also added at a new start")
     guard_attempts: int = setting(10, "cliplit", "new starts", "before giving up; unbounded in the code")
 
-    iterations: int = setting(2100, "code", "iterations", "of every round")
+    iterations: int = count(2100, "code", "iterations", "of every round")
     extend_above: float = setting(90.0, "code", "loss", "a round goes on while its last loss is above")
     extend_by: int = setting(60, "code", "iterations")
-    average: int = setting(30, "code", "iterations", "the best network has the best mean loss of so many")
-    look_every: int = setting(20, "code", "iterations", "between looks for the best network")
+    average: int = count(30, "code", "iterations", "the best network has the best mean loss of so many")
+    look_every: int = count(20, "code", "iterations", "between looks for the best network")
 
 
 @dataclass(frozen=True)
@@ -143,9 +145,11 @@ class Refinement:
     """Prompt refinement and enhancement tuning in rounds (paper, section 3.2)."""
 
     rounds: int = setting(14, "code", "rounds", "8K + 1K + 14 rounds of 3.1K exceed the advised 50K iterations")
-    iterations: int = setting(1000, "code", "iterations", "of prompt refinement in every round; 0: no refinement")
-    tuning_iterations: int = setting(2100, "code", "iterations", "of the enhancement network in every round")
-    batch_size: int = setting(16, "code", "tuples")
+    iterations: int = count(
+        1000, "code", "iterations", "of prompt refinement in every round; 0: no refinement", least=0
+    )
+    tuning_iterations: int = count(2100, "code", "iterations", "of the enhancement network in every round")
+    batch_size: int = count(16, "code", "tuples")
     weight: float = setting(200.0, "code", "", "of the margin ranking loss")
     far_margin: float = setting(0.9, "code", "probability", "backlit to first result, and to well-lit")
     near_margin_first: float = setting(0.2, "code", "probability", "result to well-lit, in round 1")
@@ -185,7 +189,7 @@ class Evaluation:
     control: bool = setting(True, "cliplit", about="also train with random CLIP weights: the row `random-clip`")
     checkpoints: tuple[str, ...] = setting((), "cliplit", "NAME=FILE", "further networks, ours or released ones")
     results: tuple[str, ...] = setting((), "cliplit", "NAME=FOLDER", "results of other methods, paired by file stem")
-    resamples: int = setting(10_000, "cliplit", "resamples", "of the test images, for confidence intervals")
+    resamples: int = count(10_000, "cliplit", "resamples", "of the test images, for confidence intervals")
     confidence: float = setting(0.95, "cliplit", "probability", "of the confidence intervals")
 
 
@@ -235,96 +239,6 @@ class Settings:
     studies: Studies = Studies()
 
 
-PAPER = Settings()
-
-# A few minutes on 2 cores; every change from the paper is there because `tiny` is a small stand-in for CLIP
-# and the images are small crops (README, "Deviations from the paper").
-DEMO = Settings(
-    profile="demo",
-    clip=Clip(similarity="tiny", identity="tiny", softmax_scale=11.0),  # tiny's own scale; 100 saturates it
-    data=Data(train_size=128, embedded_images=192, embedded_pairs=40),
-    prompts=Prompts(
-        initial=("a backlit photo", "a well lit photo"),  # from "X X ... X" the pair extrapolates: brighter is better
-        iterations=20,
-        learning_rate=1e-3,
-        weight_decay=0.0,
-        label_smoothing=0.1,
-        size=128,  # what CLIP sees when the network is trained
-        views_per_image=0,  # an image is drawn less than once
-        zoom=(0.7, 1.3),
-    ),
-    enhancement=Enhancement(
-        width=16,
-        init_std=0.06,  # with 0.02 the network is blind to its input at first; larger ones ripple
-        downscale=2,  # at full size the map of such small images ripples at borders
-        max_illumination=2.0,  # far above 1 it darkens highlights instead of lifting shadows
-        learning_rate=7e-4,
-        weight_decay=0.0,
-        identity_weight=12.0,
-        view_scale=0.6,  # random views keep the results free of patterns that please one view only
-        views=2,
-        warmup_iterations=15,
-        iterations=60,
-        extend_above=INFINITE,
-    ),
-    refinement=Refinement(
-        rounds=2,
-        iterations=4,  # more turns the pair from light to the scenes' other differences
-        tuning_iterations=10,
-        far_margin=0.5,  # with tiny's softmax scale probabilities are less extreme
-        extend_above=INFINITE,
-    ),
-    engine=Engine(precision="fp32"),
-    watch=Watch(panel_every=40),
-    evaluation=Evaluation(metrics=("psnr", "ssim", "entropy", "piqe")),
-    studies=Studies(
-        changes=(  # a quarter of a minute on one core for each variant and seed
-            *("data.train_size=96", "data.embedded_images=96", "data.embedded_pairs=16", "prompts.size=64"),
-            *("enhancement.warmup_iterations=10", "enhancement.iterations=50", "refinement.tuning_iterations=10"),
-        ),
-        backbones=("tiny",),
-    ),
-)
-
-# The enhancer that ships with the package (README, "The default enhancer"): any photos, any light, any size.
-PHOTOS = replace(
-    DEMO,
-    profile="photos",
-    data=replace(DEMO.data, train_size=256),
-    prompts=replace(DEMO.prompts, iterations=15, batch_size=32, size=96),  # more: brighter than well-lit
-    enhancement=replace(
-        DEMO.enhancement,
-        init_std=0.02,
-        crop=0.4,  # many scales: a photo of 12 megapixels shows a network of this reach little but smooth patches
-        sizes=(96, 128, 160),
-        warmup_iterations=30,
-        iterations=250,  # longer ones drift: brighter and brighter, and more contrast
-        average=100,
-    ),
-    refinement=replace(DEMO.refinement, rounds=0),  # with `tiny`, rounds made it worse on held-out pairs
-)
-
-# Seconds, for tests: too short to learn anything.
-SMOKE = replace(
-    DEMO,
-    profile="smoke",
-    data=replace(DEMO.data, train_size=64, embedded_images=8, embedded_pairs=3),
-    prompts=replace(DEMO.prompts, iterations=4, batch_size=4, size=64),
-    enhancement=replace(DEMO.enhancement, width=8, batch_size=2, warmup_iterations=4, iterations=4, look_every=2),
-    refinement=replace(DEMO.refinement, iterations=3, tuning_iterations=3, batch_size=2),
-    watch=replace(DEMO.watch, panel_every=2),
-    evaluation=replace(DEMO.evaluation, metrics=("psnr", "ssim", "entropy"), gammas=(0.5, 1.0)),
-    studies=replace(
-        DEMO.studies,
-        seeds=(0,),
-        changes=("data.train_size=32", "data.embedded_images=4", "data.embedded_pairs=2"),
-        rounds=1,
-        progress_rounds=2,
-    ),
-)
-
-PROFILES = {"demo": DEMO, "photos": PHOTOS, "smoke": SMOKE, "paper": PAPER}
-
 # Degrees of simulated backlight for controlled experiments (`cliplit data synthesize`).
 SEVERITIES = {
     "mild": Backlight(stops_min=1.0, stops_max=2.0),
@@ -332,22 +246,6 @@ SEVERITIES = {
     "severe": Backlight(stops_min=4.0, stops_max=5.0),
 }
 LEVELS = SEVERITIES | {"mixed": Backlight(stops_min=0.0, stops_max=4.5)}  # from well-lit to severe, to train on
-
-
-def profile(name: str, overrides: Mapping[str, Any] | None = None) -> Settings:
-    """Settings of a profile, with overrides by dotted name, e.g. ``{"enhancement.iterations": 100}``.
-
-    Values may be of the right type or strings that spell it; tuples are comma-separated.
-
-    Raises:
-        CliplitError: unknown profile or name, or a value of the wrong type; lists the valid ones.
-    """
-    if name not in PROFILES:
-        raise CliplitError(f"unknown profile '{name}'; valid: {', '.join(PROFILES)}")
-    settings = PROFILES[name]
-    for key, value in (overrides or {}).items():
-        settings = override(settings, key, value)
-    return settings
 
 
 def parse_overrides(text: str) -> dict[str, str]:
@@ -373,28 +271,21 @@ def flatten(settings: Any, prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def overrides(settings: Settings) -> dict[str, Any]:
-    """The overrides that make these settings of their profile, as plain values."""
-    default = flatten(PROFILES[settings.profile])
-    return {name: _plain(value) for name, value in flatten(settings).items() if value != default[name]}
-
-
 def describe(settings: Settings) -> list[dict[str, Any]]:
     """One row per setting: name, value, the paper's value, unit, source and a line about it."""
-    paper = flatten(PAPER)
+    paper = flatten(Settings())
     rows = []
     for name, value in flatten(settings).items():
         group, _, leaf = name.rpartition(".")
-        owner = getattr(Settings, group) if group else Settings
-        metadata = next(item.metadata for item in fields(owner) if item.name == leaf)
-        rows.append({"name": name, "value": value, "paper": paper[name]} | dict(metadata))
+        owner = getattr(settings, group) if group else settings
+        rows.append({"name": name, "value": value, "paper": paper[name]} | dict(_field(owner, leaf).metadata))
     return rows
 
 
 def to_json(settings: Any) -> dict[str, Any]:
     """Settings as nested plain values that survive JSON; infinity becomes "inf"."""
     return {
-        item.name: to_json(value) if is_dataclass(value := getattr(settings, item.name)) else _plain(value)
+        item.name: to_json(value) if is_dataclass(value := getattr(settings, item.name)) else plain(value)
         for item in fields(settings)
     }
 
@@ -413,9 +304,10 @@ def from_json(stored: Mapping[str, Any]) -> Settings:
     return settings
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """A value that survives JSON: lists for tuples, "inf" for infinity."""
     if isinstance(value, tuple):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     return "inf" if value == INFINITE else value
 
 
@@ -429,11 +321,15 @@ def override(settings: Settings, key: str, value: Any) -> Settings:
     group, _, leaf = key.rpartition(".")
     owner = getattr(settings, group) if group else settings
     converted = _convert(key, value, get_type_hints(type(owner))[leaf])
-    least = 0 if key in MAY_BE_ZERO else 1
-    if leaf in COUNTS and converted < least:
+    least = _field(owner, leaf).metadata.get("least")
+    if least is not None and converted < least:
         raise CliplitError(f"setting '{key}' is at least {least}, got {value!r}")
     changed = replace(owner, **{leaf: converted})
     return replace(settings, **{group: changed}) if group else changed
+
+
+def _field(owner: Any, name: str) -> Field:
+    return next(item for item in fields(owner) if item.name == name)
 
 
 def _convert(key: str, value: Any, kind: Any) -> Any:
@@ -452,15 +348,30 @@ def _parse(value: Any, kind: Any) -> Any:
             raise ValueError
         return tuple(_parse(item.strip() if isinstance(item, str) else item, kinds[0]) for item in items)
     if kind is bool:
-        if isinstance(value, str):
-            return {"true": True, "false": False}[value.lower()] if value.lower() in ("true", "false") else int("")
-        if not isinstance(value, bool):
-            raise ValueError
-        return value
-    if (
-        isinstance(value, bool)
-        or (kind is int and isinstance(value, float))
-        or (kind is str and not isinstance(value, str))
-    ):
+        return _parse_bool(value)
+    wrong = isinstance(value, bool) or (kind is int and isinstance(value, float))
+    if wrong or (kind is str and not isinstance(value, str)):
         raise ValueError
     return kind(value)
+
+
+def _parse_bool(value: Any) -> bool:
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, str) and value.lower() in ("true", "false"):
+        return value.lower() == "true"
+    raise ValueError
+
+
+def named_paths(pairs: tuple[str, ...]) -> dict[str, Path]:
+    """``("a=x", "b=y")`` as paths by name.
+
+    Raises:
+        CliplitError: one that is not NAME=PATH, or a name that is there twice.
+    """
+    found: dict[str, Path] = {}
+    for name, equals, path in (pair.partition("=") for pair in pairs):
+        if not name or not path or name in found:
+            raise CliplitError(f"'{name}{equals}{path}' is not of the form NAME=PATH with a name of its own")
+        found[name] = Path(path)
+    return found

@@ -15,8 +15,7 @@ from typing import IO
 
 from tqdm import tqdm
 
-from cliplit.checks import CliplitError, one_line
-from cliplit.data.manifest import is_inside
+from cliplit.errors import CliplitError, one_line
 
 
 class Refused(CliplitError):
@@ -163,3 +162,9 @@ def _write(opened: zipfile.ZipFile | tarfile.TarFile, member: Member, target: Pa
 
 def _refusal(archive: Path, reason: str) -> Refused:
     return Refused(f"{archive}: not unpacked: {reason}")
+
+
+def is_inside(path: str) -> bool:
+    """Whether a relative path stays where it starts, on every system."""
+    parts = PurePosixPath(path.replace("\\", "/")).parts
+    return bool(parts) and ".." not in parts and not path.startswith(("/", "\\")) and ":" not in parts[0]

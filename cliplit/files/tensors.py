@@ -8,8 +8,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from cliplit.checks import CliplitError
-from cliplit.files import decode, squared, writing
+from cliplit.errors import CliplitError
+from cliplit.files.atomic import writing
+from cliplit.files.images import decode, squared
 
 
 def read_image(path: str | Path, size: int | None = None) -> Tensor:

@@ -1,0 +1,13 @@
+"""Files of all kinds, in and out. Nothing here knows the method.
+
+atomic      written whole or not at all; JSON; digests
+images      found in folders, decoded to arrays, paired with references
+tensors     the same as tensors in [0, 1], and back
+archives    unpacked without surprises
+web         fetched, resumed and checked
+
+How is an image read? Three ways, for three ends:
+*  `tensors.read_image`: a tensor (3, H, W) in [0, 1], to compute with;
+*  `images.decode`: an array (H, W, 3) of 8 or 16 bits, where torch is not wanted, and for metrics;
+*  `cliplit.photos.formats.read_photo`: a photo with its metadata, depth and alpha, to be written again as faithfully.
+"""

@@ -134,8 +134,8 @@ def enhanced(network, pixels, **options):
 
 
 def load_network(checkpoint: Path | None):
-    from cliplit.checkpoints import load_enhancer
-    from cliplit.enhancer import Enhancer
+    from cliplit.method.checkpoints import load_enhancer
+    from cliplit.method.enhancer import Enhancer
 
     return load_enhancer(checkpoint) if checkpoint else Enhancer().initialize(0).eval()
 

@@ -13,14 +13,14 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from cliplit import losses, training
 from cliplit.analysis import separation
-from cliplit.data import prepare_data, training_images
 from cliplit.files.atomic import write_text
 from cliplit.layout import markdown
-from cliplit.runs import Run, start_run
+from cliplit.method import losses, training
+from cliplit.method.augmentation import ViewFeatures
+from cliplit.method.run import Run, start_run
+from cliplit.method.run_images import prepare_data, training_images
 from cliplit.tables import fill_in
-from cliplit.views import ViewFeatures
 
 BANKS = (0, 4, 16)  # views per image; 0: new ones in every iteration
 SETTINGS = {"data.embedded_images": 48, "prompts.iterations": 1000, "prompts.learning_rate": 4e-5}

@@ -30,15 +30,16 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from cliplit import loops, losses, training
-from cliplit.backbone import ClipBackbone, load_backbone
-from cliplit.data import prepare_data
-from cliplit.enhancer import Enhancer
+from cliplit.engine.loop import Loop
+from cliplit.engine.record import memory_mb
 from cliplit.files.atomic import write_text
 from cliplit.layout import markdown
+from cliplit.method import clip, losses, training
+from cliplit.method.clip import ClipBackbone, load_backbone
+from cliplit.method.enhancer import Enhancer
+from cliplit.method.run import Run
+from cliplit.method.run_images import prepare_data
 from cliplit.profiles import profile
-from cliplit.recording import memory_mb
-from cliplit.runs import Run
 from cliplit.settings import Settings
 from cliplit.tables import fill_in
 
@@ -168,20 +169,20 @@ def now() -> float:
 @contextlib.contextmanager
 def marked(marks: list[float]) -> Iterator[None]:
     """Note the time at the beginning of every iteration of a stage, and at its end."""
-    original = loops.Loop.__iter__
+    original = Loop.__iter__
 
-    def iterate(self: loops.Loop) -> Iterator[int]:
+    def iterate(self: Loop) -> Iterator[int]:
         marks.clear()
         for iteration in original(self):
             marks.append(now())
             yield iteration
         marks.append(now())
 
-    loops.Loop.__iter__ = iterate
+    Loop.__iter__ = iterate
     try:
         yield
     finally:
-        loops.Loop.__iter__ = original
+        Loop.__iter__ = original
 
 
 def ours(kind: str, stage: str, batch: int, folder: Path) -> None:
@@ -210,7 +211,7 @@ def ours(kind: str, stage: str, batch: int, folder: Path) -> None:
     else:
         changes |= {"prompts.iterations": steps if stage == "prompts0" else 1, "enhancement.batch_size": batch}
         changes |= {"enhancement.iterations": steps, "enhancement.warmup_iterations": 1}
-    training.load_backbone = functools.cache(load_backbone)  # random weights take seconds to draw
+    clip.load_backbone = functools.cache(load_backbone)  # random weights take seconds to draw
     run = Run.start(folder, profile("paper", changes))
     prepare_data(run)
     training.initialize_prompts(run)

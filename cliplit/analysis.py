@@ -5,19 +5,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cliplit.backbone import ClipBackbone
-from cliplit.checkpoints import load_enhancer
-from cliplit.data import TrainingImages, test_images, training_images
-from cliplit.engine import pick_device
-from cliplit.enhancer import Enhancer
+from cliplit.engine.compute import find_device
 from cliplit.errors import CliplitError
 from cliplit.files.atomic import read_json
-from cliplit.guidance import new_guidance
-from cliplit.guidance.base import Guidance, Seen
+from cliplit.method.clip import ClipBackbone
+from cliplit.method.enhancer import Enhancer
+from cliplit.method.guidance.base import Guidance, Seen
+from cliplit.method.guidance.registry import new_guidance
+from cliplit.method.run import Run
+from cliplit.method.run_images import TrainingImages, test_images, training_images
+from cliplit.method.training import guidance_of, load_similarity, network_of
 from cliplit.profiles import PROFILES
-from cliplit.runs import Run
 from cliplit.settings import describe, flatten
-from cliplit.training import guidance_of, load_similarity
 
 BACKLIT, WELL_LIT = "backlit", "well-lit"
 LOOKED_AT = 96  # training images per side, evenly spaced
@@ -121,8 +120,8 @@ def skipped_files(run: Run) -> list[str]:
 @torch.no_grad()
 def illumination_table(run: Run, k: int = 0) -> pd.DataFrame:
     """Lowest, mean and highest illumination that the network of round k predicts for each test image."""
-    device = pick_device(run.settings)
-    network = load_enhancer(run.folder(f"enhancer{k}") / "enhancer.safetensors").to(device)
+    device = find_device(run.settings.device)
+    network = network_of(run, f"enhancer{k}").to(device)
     rows = {}
     for test in test_images(run):
         light = network(test.backlit[None].to(device))
@@ -165,8 +164,8 @@ def _is_shortened(run: Run) -> bool:
 
 
 def _similarity(run: Run) -> tuple[ClipBackbone, torch.device]:
-    device = pick_device(run.settings)
-    return load_similarity(run.settings, device), device
+    device = find_device(run.settings.device)
+    return load_similarity(run.settings).to(device), device
 
 
 @torch.no_grad()
@@ -175,7 +174,7 @@ def _sides(run: Run, clip: ClipBackbone, device: torch.device, networks: list[in
     backlit, well_lit = training_images(run)
     sides: dict[str, tuple[TrainingImages, Enhancer | None]] = {BACKLIT: (backlit, None)}
     for k in networks:
-        sides[stage_name(k)] = (backlit, load_enhancer(run.folder(f"enhancer{k}") / "enhancer.safetensors").to(device))
+        sides[stage_name(k)] = (backlit, network_of(run, f"enhancer{k}").to(device))
     sides[WELL_LIT] = (well_lit, None)
     return {label: _side(clip, *side, run.settings.prompts.size, device) for label, side in sides.items()}
 

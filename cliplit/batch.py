@@ -15,13 +15,13 @@ from PIL import Image
 from tqdm import tqdm
 
 import cliplit
-from cliplit.enhancer import Enhancer
 from cliplit.errors import CliplitError, one_line
 from cliplit.files.atomic import writing
 from cliplit.files.images import image_size
 from cliplit.inference import Inference, enhance_pixels
 from cliplit.jobs import Job
 from cliplit.ledger import Ledger
+from cliplit.method.enhancer import Enhancer
 from cliplit.photos import MAX_PIXELS, Photo, read_photo, reduced, without_pillows_limit, write_photo
 
 AHEAD = 2  # photos that are decoded or encoded while others are computed

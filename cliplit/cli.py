@@ -12,17 +12,17 @@ from typing import Annotated, Any
 import typer
 
 import cliplit
-from cliplit import processes
 from cliplit.commands import data as data_commands
 from cliplit.commands import scoring
 from cliplit.commands.enhance import enhance
 from cliplit.commands.shared import flag, folder, named, pairs, print_columns, shown
 from cliplit.commands.watching import watch
+from cliplit.engine import processes
 from cliplit.errors import CliplitError
 from cliplit.files.atomic import read_json
+from cliplit.method.run import Run, default_run_path
 from cliplit.profiles import PROFILES, overrides
 from cliplit.profiles import profile as get_profile
-from cliplit.runs import Run, default_path
 from cliplit.settings import describe, flatten, from_json
 
 app = typer.Typer(
@@ -101,7 +101,7 @@ def _open_run(
     changed |= {"data.skip_bad": True} if skip_bad else {}
     changed |= {"engine.deterministic": True} if deterministic else {}
     changed |= _with_absolute_file(pairs(changes))
-    chosen = Run(run or default_path(profile), get_profile(profile, changed))
+    chosen = Run(run or default_run_path(profile), get_profile(profile, changed))
     made = (read_json(chosen.path / "manifest.json") or {}).get("profile", profile)
     if made != profile:
         raise CliplitError(
@@ -179,8 +179,8 @@ def train(chosen: Run) -> None:
 
     check_inputs(chosen)  # before the imports, which take a while
     from cliplit.evaluation import evaluate, train_control
+    from cliplit.method.training import train as train_all
     from cliplit.tables import write_tables
-    from cliplit.training import train as train_all
 
     Run.start(chosen.path, chosen.settings)
     train_all(chosen)
@@ -290,7 +290,7 @@ def export(
     prefix: Annotated[bool, flag("--prefix/--no-prefix", "`module.` before every name, as released.")] = True,
 ) -> None:
     """Write a checkpoint in the released format."""
-    from cliplit.checkpoints import RELEASED_PREFIX, export_released
+    from cliplit.method.checkpoints import RELEASED_PREFIX, export_released
 
     export_released(checkpoint, output, RELEASED_PREFIX if prefix else "")
     print(output)
@@ -299,7 +299,7 @@ def export(
 @app.command()
 def inspect(checkpoint: Checkpoint) -> None:
     """Print what a checkpoint says of itself."""
-    from cliplit.checkpoints import read_metadata
+    from cliplit.method.checkpoints import read_metadata
 
     notes = read_metadata(checkpoint)
     if "model_cfg" in notes:  # a CLIP of data_scripts/train_tiny_clip.py
@@ -316,7 +316,7 @@ def inspect(checkpoint: Checkpoint) -> None:
 def _clip_settings(clip: str, identity: str) -> dict[str, str]:
     """Names of both CLIPs; one with a ResNet serves both losses."""
     if clip and not identity:
-        from cliplit.backbone import has_resnet
+        from cliplit.method.clip_weights import has_resnet
 
         identity = clip if has_resnet(_absolute(clip)) else ""
     given = {"clip.similarity": _absolute(clip), "clip.identity": _absolute(identity)}
@@ -356,7 +356,7 @@ def _report(run: Run) -> None:
 
 
 def _released_kind(checkpoint: Path) -> str:
-    from cliplit.checkpoints import load_enhancer, load_prompts
+    from cliplit.method.checkpoints import load_enhancer, load_prompts
 
     try:
         return f"prompt pair {tuple(load_prompts(checkpoint).embedding.shape)}"

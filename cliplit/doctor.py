@@ -10,8 +10,8 @@ from packaging.requirements import Requirement
 
 from cliplit.errors import CliplitError, one_line
 from cliplit.files.web import reachable
+from cliplit.method.clip_weights import TINY
 from cliplit.metrics import GROUPS, HUB, catalogue, hub_folder, missing_files, weight_files, why_unavailable
-from cliplit.runs import TINY
 
 CLIPS = ("ViT-B-32-quickgelu/openai", "RN101-quickgelu/openai")  # of the profile paper
 LOOKED_FOR = tuple(dict.fromkeys((*GROUPS["paper"], *GROUPS["nr"])))
@@ -47,7 +47,7 @@ def download(say=print) -> None:
     Raises:
         CliplitError: the network cannot be reached, or what came is not what it should be.
     """
-    from cliplit.backbone import check_available
+    from cliplit.method.clip_weights import check_available
 
     for name in CLIPS:
         check_available(name)
@@ -111,7 +111,7 @@ def _devices() -> list[Finding]:
 
 
 def _clips(online: bool) -> list[Finding]:
-    from cliplit.backbone import cached_weights
+    from cliplit.method.clip_weights import cached_weights
 
     found = [Finding("CLIP", "tiny", TINY.is_file(), "embedded" if TINY.is_file() else f"{TINY} is missing")]
     for name in CLIPS:

@@ -10,20 +10,20 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from cliplit import processes
 from cliplit.baselines import BASELINES, check_baselines
-from cliplit.checkpoints import load_enhancer
-from cliplit.data import TestImage, test_images
-from cliplit.engine import pick_device
-from cliplit.enhancer import Enhancer
+from cliplit.engine import processes
+from cliplit.engine.compute import find_device
 from cliplit.errors import CliplitError
 from cliplit.files.atomic import write_json, write_text
 from cliplit.files.images import Found, find_images, pair
-from cliplit.files.tensors import read_image, to_tensor, to_uint8
+from cliplit.files.tensors import psnr, read_image, to_tensor, to_uint8
+from cliplit.method.checkpoints import load_enhancer
+from cliplit.method.enhancer import Enhancer
+from cliplit.method.run import Run
+from cliplit.method.run_images import TestImage, test_images
+from cliplit.method.training import network_of, train
 from cliplit.metrics import Meter, catalogue, choose, why_unavailable
-from cliplit.runs import Run
 from cliplit.settings import Evaluation, named_paths
-from cliplit.training import train
 
 
 def train_control(run: Run) -> Enhancer:
@@ -41,7 +41,8 @@ def train_control(run: Run) -> Enhancer:
         if processes.is_main():
             shutil.copy(last / "enhancer.safetensors", folder)
 
-    return load_enhancer(run.build("control", make, together=True) / "enhancer.safetensors")
+    run.build("control", make, together=True)
+    return network_of(run, "control")
 
 
 def networks(run: Run) -> dict[str, Enhancer]:
@@ -50,10 +51,9 @@ def networks(run: Run) -> dict[str, Enhancer]:
     stages |= {f"round{k}": f"enhancer{k}" for k in range(1, run.settings.refinement.rounds + 1)}
     if run.settings.evaluation.control:
         stages["random-clip"] = "control"
-    paths = {name: run.folder(stage) / "enhancer.safetensors" for name, stage in stages.items()}
-    return {
-        name: load_enhancer(path) for name, path in (paths | named_paths(run.settings.evaluation.checkpoints)).items()
-    }
+    ours = {name: network_of(run, stage) for name, stage in stages.items()}
+    others = named_paths(run.settings.evaluation.checkpoints)
+    return ours | {name: load_enhancer(path) for name, path in others.items()}
 
 
 def check_others(options: Evaluation) -> None:
@@ -85,7 +85,7 @@ def enhanced_tests(run: Run, images: Sequence[int] | None = None) -> dict[str, l
     Raises:
         CliplitError: a folder of results that lacks images, or has them in another size.
     """
-    tests, device = test_images(run), pick_device(run.settings)
+    tests, device = test_images(run), find_device(run.settings.device)
     gamma = best_gamma(tests, run.settings.evaluation.gammas)
     tests = tests if images is None else [tests[n] for n in images]
     results = {"input": [test.backlit for test in tests]}
@@ -127,11 +127,11 @@ def best_gamma(tests: list[TestImage], gammas: tuple[float, ...]) -> float | Non
     if not pairs:
         return None
 
-    def psnr(gamma: float) -> float:
-        errors = [(_rounded(image**gamma) - reference).square().mean() for image, reference in pairs]
-        return -10 * torch.stack(errors).log10().mean().item()
+    def mean_psnr(gamma: float) -> float:
+        scores = [psnr(_rounded(image**gamma)[None], reference[None]) for image, reference in pairs]
+        return torch.cat(scores).mean().item()
 
-    return max(gammas, key=psnr)
+    return max(gammas, key=mean_psnr)
 
 
 def evaluate(run: Run) -> pd.DataFrame:

@@ -24,17 +24,17 @@ from torch import Tensor
 
 from cliplit import analysis
 from cliplit.analysis import BACKLIT, WELL_LIT, stage_name, training_log
-from cliplit.checkpoints import load_enhancer
-from cliplit.data import TestImage, test_images, training_images
 from cliplit.data.synthesize import relight_photo
-from cliplit.engine import pick_device
-from cliplit.enhancer import divide
+from cliplit.engine.compute import find_device
 from cliplit.errors import CliplitError
 from cliplit.evaluation import enhance_rounded, enhanced_tests, evaluate
 from cliplit.files.tensors import to_uint8
-from cliplit.guidance import is_refined
+from cliplit.method.enhancer import divide
+from cliplit.method.guidance.registry import is_refined
+from cliplit.method.run import Run
+from cliplit.method.run_images import TestImage, test_images, training_images
+from cliplit.method.training import network_of
 from cliplit.metrics import catalogue
-from cliplit.runs import Run
 from cliplit.settings import SEVERITIES
 from cliplit.tables import differences_table
 
@@ -243,8 +243,8 @@ def illumination(run: Run, k: int = 0, images: Sequence[int] = range(6)) -> Pict
 
 @saved("02_illumination_{0}.jpg")
 def _illumination(run: Run, label: str, stage: str, images: Sequence[int]) -> Figure:
-    tests, device = some_tests(run, images), pick_device(run.settings)
-    network = load_enhancer(run.folder(stage) / "enhancer.safetensors").to(device)
+    tests, device = some_tests(run, images), find_device(run.settings.device)
+    network = network_of(run, stage).to(device)
     with torch.no_grad():
         maps = [network(test.backlit[None].to(device))[0].cpu() for test in tests]
     results = [divide(test.backlit, light) for test, light in zip(tests, maps)]
@@ -482,7 +482,7 @@ def some_tests(run: Run, images: Sequence[int]) -> list[TestImage]:
 
 
 def results_of(run: Run, stage: str, tests: list[TestImage]) -> list[Tensor]:
-    network = load_enhancer(run.folder(stage) / "enhancer.safetensors").to(pick_device(run.settings))
+    network = network_of(run, stage).to(find_device(run.settings.device))
     return [enhance_rounded(network, test.backlit) for test in tests]
 
 

@@ -11,10 +11,10 @@ from PIL import Image
 from torch import Tensor
 
 import cliplit
-from cliplit.checkpoints import load_enhancer
-from cliplit.devices import find_device
-from cliplit.enhancer import Enhancer, divide
+from cliplit.engine.compute import find_device
 from cliplit.errors import CliplitError
+from cliplit.method.checkpoints import load_enhancer
+from cliplit.method.enhancer import Enhancer, divide
 from cliplit.preview import predict_small
 from cliplit.settings import setting
 from cliplit.two_pass import predict, reach_of, to_tensor, white

@@ -4,17 +4,16 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from cliplit.backbone import ClipBackbone
-from cliplit.checkpoints import load_enhancer
-from cliplit.data import test_images
-from cliplit.engine import pick_device
-from cliplit.enhancer import divide
+from cliplit.engine.compute import find_device
 from cliplit.errors import CliplitError
-from cliplit.guidance.base import Guidance, Seen
+from cliplit.files.tensors import psnr
+from cliplit.method.clip import ClipBackbone, nearest_tokens
+from cliplit.method.enhancer import divide
+from cliplit.method.guidance.base import Guidance, Seen
+from cliplit.method.run import Run
+from cliplit.method.run_images import test_images
+from cliplit.method.training import guidance_of, load_similarity, network_of
 from cliplit.relight import expose
-from cliplit.runs import Run
-from cliplit.training import guidance_of, load_similarity
-from cliplit.vocabulary import nearest_tokens
 
 STOPS = tuple(range(-8, 5))  # half stops, EV: -4 ... +2
 STRENGTHS = tuple(n / 8 for n in range(13))  # 0 ... 1.5
@@ -68,16 +67,20 @@ def strength_scores(run: Run, k: int, count: int = 16) -> pd.DataFrame:
     """
     clip, device = _clip(run)
     guidance, tests = guidance_of(run, k, clip).to(device), test_images(run)[:count]
-    network = load_enhancer(run.folder(f"enhancer{k}") / "enhancer.safetensors").to(device)
+    network = network_of(run, f"enhancer{k}").to(device)
     images = [test.backlit[None].to(device) for test in tests]
     maps = [network(image) for image in images]
     rows = {}
     for strength in STRENGTHS:
         results = [divide(image, light**strength) for image, light in zip(images, maps)]
-        psnr = [_psnr(result, test.reference) for result, test in zip(results, tests) if test.reference is not None]
+        likeness = [
+            psnr(result.cpu(), test.reference[None]).item()
+            for result, test in zip(results, tests)
+            if test.reference is not None
+        ]
         rows[strength] = {
             "score": _mean_score(guidance, results),
-            "psnr": sum(psnr) / len(psnr) if psnr else float("nan"),
+            "psnr": sum(likeness) / len(likeness) if likeness else float("nan"),
         }
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("strength")
 
@@ -100,8 +103,8 @@ def reading(clip: ClipBackbone, guidance: Guidance, count: int = 8) -> pd.DataFr
 
 
 def _clip(run: Run) -> tuple[ClipBackbone, torch.device]:
-    device = pick_device(run.settings)
-    return load_similarity(run.settings, device), device
+    device = find_device(run.settings.device)
+    return load_similarity(run.settings).to(device), device
 
 
 def _device(guidance: Guidance) -> torch.device:
@@ -114,7 +117,3 @@ def _score(guidance: Guidance, images: Tensor) -> Tensor:
 
 def _mean_score(guidance: Guidance, images: list[Tensor]) -> float:
     return sum(_score(guidance, image).item() for image in images) / len(images)
-
-
-def _psnr(result: Tensor, reference: Tensor) -> float:
-    return -10 * (result[0].cpu() - reference).square().mean().clamp_min(1e-10).log10().item()

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cliplit.enhancer import Enhancer
+from cliplit.method.enhancer import Enhancer
 from cliplit.tiling import Region, interpolation, resize, tiles
 from cliplit.two_pass import in_parallel, predict, read, to_tensor
 

@@ -10,11 +10,11 @@ from typing import Any
 from tqdm import tqdm
 
 import cliplit
-from cliplit import processes
+from cliplit.engine import processes
 from cliplit.errors import CliplitError
 from cliplit.files.atomic import read_json, sha256, write_json
+from cliplit.method.run import Run
 from cliplit.profiles import overrides
-from cliplit.runs import Run
 
 RESULTS = ("figures", "tables")  # what notebooks write beside the stages
 STUDIES = 5  # notebooks from this number on are studies: many trainings, only on demand
@@ -111,10 +111,10 @@ def check_inputs(run: Run) -> None:
     Raises:
         CliplitError: they are not there, or cannot be had; or there is no such device.
     """
-    from cliplit.backbone import check_available
-    from cliplit.data import check_folders
-    from cliplit.engine import check_engine
+    from cliplit.engine.compute import check_engine
     from cliplit.evaluation import check_others
+    from cliplit.method.clip_weights import check_available
+    from cliplit.method.run_images import check_folders
 
     check_engine(run.settings)
     check_folders(run.settings.data)

@@ -227,7 +227,7 @@ def _compute(
     """Compute and keep what is pending; returns the metrics that cannot be built, with the reason."""
     if not items:
         return {}
-    from cliplit.devices import find_device
+    from cliplit.engine.compute import find_device
 
     place = find_device(device)
     meter = Meter(dict.fromkeys(name for item in items for name in item.pending), conventions, place)

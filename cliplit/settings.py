@@ -27,7 +27,7 @@ def count(default: int, source: str, unit: str = "", about: str = "", least: int
 
 @dataclass(frozen=True)
 class Clip:
-    """The frozen CLIP models (cliplit/backbone.py lists the names they can have)."""
+    """The frozen CLIP models (cliplit/method/clip.py lists the names they can have)."""
 
     similarity: str = setting("ViT-B-32-quickgelu/openai", "paper 4", about="CLIP of prompts and CLIP-Enhance loss")
     identity: str = setting("RN101-quickgelu/openai", "paper 4", about="CLIP of the identity loss; needs a ResNet")
@@ -161,7 +161,7 @@ class Refinement:
 
 @dataclass(frozen=True)
 class Engine:
-    """How training computes (cliplit/engine.py); changes results by rounding only."""
+    """How training computes (cliplit/engine/compute.py); changes results by rounding only."""
 
     precision: str = setting("auto", "cliplit", "", "of network and image encoders: fp32, bf16, auto (bf16 on a GPU)")
     compile: bool = setting(False, "cliplit", about="torch.compile of network and image encoders")

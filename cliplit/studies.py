@@ -22,7 +22,7 @@ import pandas as pd
 from cliplit.errors import CliplitError, one_line
 from cliplit.files.atomic import read_json
 from cliplit.layout import with_spread, write_table
-from cliplit.runs import Run
+from cliplit.method.run import Run
 from cliplit.settings import Settings, from_json, override, parse_overrides, to_json
 
 LAST = "last"
@@ -163,7 +163,7 @@ def findings(run: Run, study: Study) -> str:
 def reading(run: Run, study: Study, label: str, count: int = 8) -> pd.DataFrame:
     """The words nearest to where the last guidance of a variant leads, its first seed; see `interpretation.reading`."""
     from cliplit import interpretation
-    from cliplit.training import guidance_of, load_similarity
+    from cliplit.method.training import guidance_of, load_similarity
 
     cell = study_runs(run, study, label)[0]
     clip = load_similarity(cell.settings)
@@ -318,7 +318,7 @@ def _backbones(settings: Settings) -> Study:
 
 
 def _usual_jobs(settings: Settings) -> int:
-    from cliplit.devices import find_device
+    from cliplit.engine.compute import find_device
 
     return (os.cpu_count() or 1) if find_device(settings.device).type == "cpu" else 1
 
@@ -340,7 +340,7 @@ def _end_with_parent() -> None:
 def _train(path: str, settings: Mapping[str, Any]) -> None:
     """Train and evaluate one run of a study, with the stages of its siblings where they are the same."""
     from cliplit.evaluation import evaluate
-    from cliplit.training import train
+    from cliplit.method.training import train
 
     cell = Run.start(path, from_json(settings))
     _adopt(cell, cell.path.parent.iterdir())

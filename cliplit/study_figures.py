@@ -10,7 +10,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from cliplit.analysis import stage_name
-from cliplit.engine import pick_device
+from cliplit.engine.compute import find_device
 from cliplit.figures import (
     DARK,
     DPI,
@@ -32,10 +32,10 @@ from cliplit.figures import (
     some_tests,
 )
 from cliplit.interpretation import exposure_scores, score_map, strength_scores
-from cliplit.runs import Run
+from cliplit.method.run import Run
+from cliplit.method.training import guidance_of, load_similarity
 from cliplit.studies import Study, progress, study_runs, study_table
 from cliplit.tables import stages_table
-from cliplit.training import guidance_of, load_similarity
 
 LINES = (GREEN, LIGHT, DARK, OTHERS[1], NEUTRAL, OTHERS[0], WRONG)
 
@@ -97,8 +97,8 @@ def guidance_results(run: Run, study: Study, images: Sequence[int] = range(4)) -
 @saved("05_score_maps.jpg")
 def score_maps(run: Run, images: Sequence[int] = range(6)) -> Figure:
     """P(backlit) of crops over test images and their results, by the last prompts."""
-    last, device = run.settings.refinement.rounds, pick_device(run.settings)
-    guidance = guidance_of(run, last, load_similarity(run.settings, device)).to(device)
+    last, device = run.settings.refinement.rounds, find_device(run.settings.device)
+    guidance = guidance_of(run, last, load_similarity(run.settings).to(device)).to(device)
     tests = some_tests(run, images)
     pictures = {"input": [test.backlit for test in tests], "result": results_of(run, f"enhancer{last}", tests)}
     maps = {label: [score_map(guidance, image) for image in row] for label, row in pictures.items()}

@@ -9,7 +9,7 @@ from cliplit.errors import CliplitError
 from cliplit.evaluation import evaluate
 from cliplit.files.atomic import read_json, write_text
 from cliplit.layout import score_columns, summary, with_intervals, with_spread, write_table
-from cliplit.runs import Run
+from cliplit.method.run import Run
 from cliplit.settings import flatten
 from cliplit.statistics import differences
 

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cliplit.enhancer import Enhancer, ResidualBlock, working_size
+from cliplit.method.enhancer import Enhancer, ResidualBlock, working_size
 from cliplit.tiling import Region, averaging, interpolation, resize, tiles
 from cliplit.winograd import Winograd
 

@@ -10,10 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
+from cliplit.engine.record import watch_folder
+from cliplit.engine.stages import owner
 from cliplit.figures import DARK, DPI, GREEN, INK, LIGHT, QUIET, STYLE, WIDTH, WRONG, Picture
-from cliplit.locks import owner
-from cliplit.recording import watch_folder
-from cliplit.runs import Run
+from cliplit.method.run import Run
 
 COLOURS = (INK, GREEN, DARK, LIGHT, WRONG, QUIET)
 HIDDEN = ("iteration", "learning_rate", "gradient_norm")  # of a log, in the plot of terms

@@ -17,14 +17,14 @@ from torch import Tensor
 from tqdm import tqdm
 from train_enhancer import split
 
-from cliplit.checkpoints import load_enhancer
 from cliplit.data.synthesize import relight_photo
-from cliplit.enhancer import Enhancer
 from cliplit.figures import mosaic
 from cliplit.files.images import decode, list_images
 from cliplit.files.tensors import read_image, to_tensor, to_uint8
 from cliplit.inference import DEFAULT, Inference, enhance_pixels
 from cliplit.layout import write_table
+from cliplit.method.checkpoints import load_enhancer
+from cliplit.method.enhancer import Enhancer
 from cliplit.metrics import Meter
 from cliplit.settings import SEVERITIES, named_paths
 from cliplit.tables import fill_in

@@ -13,13 +13,13 @@ from pathlib import Path
 
 import torch
 
-from cliplit.checkpoints import load_enhancer, save_enhancer
-from cliplit.data import synthesize_data_set
 from cliplit.data.manifest import has_manifest
+from cliplit.data.synthesize import synthesize_data_set
 from cliplit.files.images import list_images
+from cliplit.method.checkpoints import load_enhancer, save_enhancer
+from cliplit.method.run import Run
+from cliplit.method.training import train
 from cliplit.profiles import profile
-from cliplit.runs import Run
-from cliplit.training import train
 
 HELD_OUT = 8  # one photo in so many
 

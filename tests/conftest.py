@@ -14,14 +14,14 @@ import nbformat
 import pytest
 import torch
 
-from cliplit.checkpoints import save_enhancer
 from cliplit.cli import main
-from cliplit.enhancer import Enhancer
 from cliplit.errors import CliplitError
 from cliplit.files.atomic import read_json
+from cliplit.method.checkpoints import save_enhancer
+from cliplit.method.enhancer import Enhancer
+from cliplit.method.run import Run, start_run
 from cliplit.profiles import SMOKE
 from cliplit.reproduce import list_notebooks, notebooks_folder, reproduce
-from cliplit.runs import Run, start_run
 
 PARAMETERS = 'profile = "demo"\nrun = ""\nseed = 0\noverrides = {}'
 

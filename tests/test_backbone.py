@@ -5,11 +5,13 @@ import json
 import pytest
 import torch
 from golden_models import TEXT, golden_numbers, vit_backbone
+from safetensors import safe_open
 from safetensors.torch import save_file
 
-from cliplit import backbone
-from cliplit.backbone import TINY, has_resnet, load_backbone
 from cliplit.errors import CliplitError
+from cliplit.method import clip_weights
+from cliplit.method.clip import TINY, load_backbone
+from cliplit.method.clip_weights import has_resnet
 
 EXACT_TOLERANCE = 1e-5  # other lengths take other kernels
 IMAGES = torch.rand(2, 3, 40, 52, generator=torch.Generator().manual_seed(0))
@@ -30,7 +32,7 @@ def test_tiny_serves_both_losses(tiny):
 
 def test_tiny_is_small_and_says_what_it_was_trained_on():
     assert TINY.stat().st_size < 5_000_000
-    with backbone.safe_open(TINY, "pt") as file:
+    with safe_open(TINY, "pt") as file:
         metadata = file.metadata()
     assert metadata["training_data"] and json.loads(metadata["settings"]) and json.loads(metadata["evaluation"])
 
@@ -80,7 +82,7 @@ def make_folder(folder):
 def test_a_folder_in_the_hubs_layout(tmp_path):
     clip = make_folder(tmp_path / "clip")
     loaded = load_backbone(str(tmp_path / "clip"))
-    assert torch.equal(loaded.mean.flatten(), torch.tensor([0.5] * 3)) and loaded.image_size == 64
+    assert torch.equal(loaded.mean.flatten(), torch.tensor([0.5] * 3)) and loaded.preprocessing.size == 64
     assert torch.equal(loaded.clip.visual.proj, clip.visual.proj)
     assert not has_resnet(str(tmp_path / "clip"))
     with pytest.raises(CliplitError, match="no ResNet tower"):
@@ -120,8 +122,8 @@ def test_unknown_names(name, words):
 
 
 def test_weights_that_cannot_be_had_end_in_one_line(monkeypatch, tmp_path):
-    monkeypatch.setattr(backbone, "reachable", lambda url: False)
-    monkeypatch.setattr(backbone, "_cached", lambda repository: None)
+    monkeypatch.setattr(clip_weights, "reachable", lambda url: False)
+    monkeypatch.setattr(clip_weights, "_cached", lambda repository: None)
     with pytest.raises(CliplitError) as error:
         load_backbone("ViT-B-32-quickgelu/openai")
     line = str(error.value)
@@ -131,4 +133,4 @@ def test_weights_that_cannot_be_had_end_in_one_line(monkeypatch, tmp_path):
 
 
 def test_an_unreachable_address_is_found_out_quickly():
-    assert not backbone.reachable("http://127.0.0.1:9")
+    assert not clip_weights.reachable("http://127.0.0.1:9")

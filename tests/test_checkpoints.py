@@ -8,7 +8,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import cliplit
-from cliplit.checkpoints import (
+from cliplit.errors import CliplitError
+from cliplit.method.checkpoints import (
     PromptPair,
     export_released,
     load_enhancer,
@@ -17,8 +18,7 @@ from cliplit.checkpoints import (
     save_enhancer,
     save_prompts,
 )
-from cliplit.enhancer import Enhancer
-from cliplit.errors import CliplitError
+from cliplit.method.enhancer import Enhancer
 from cliplit.profiles import SMOKE
 from cliplit.settings import from_json
 

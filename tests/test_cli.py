@@ -9,14 +9,14 @@ import torch
 from PIL import Image
 
 import cliplit
-from cliplit import backbone
-from cliplit.checkpoints import PromptPair, save_enhancer, save_prompts
 from cliplit.cli import _open_run
-from cliplit.enhancer import Enhancer
 from cliplit.files import web
 from cliplit.files.atomic import read_json
+from cliplit.method import clip_weights
+from cliplit.method.checkpoints import PromptPair, save_enhancer, save_prompts
+from cliplit.method.enhancer import Enhancer
+from cliplit.method.run import Run
 from cliplit.profiles import SMOKE
-from cliplit.runs import Run
 
 
 def write_images(folder, count=4, size=70, names="{:02}.jpg"):
@@ -85,7 +85,7 @@ def test_one_clip_serves_both_losses_if_it_has_a_resnet(tmp_path):
 
 def test_a_clip_file_is_found_from_anywhere(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    shutil.copy(backbone.TINY, tmp_path / "mine.safetensors")
+    shutil.copy(clip_weights.TINY, tmp_path / "mine.safetensors")
     assert _open_run(clip="mine.safetensors").settings.clip.similarity == str(tmp_path / "mine.safetensors")
     name = _open_run(clip="ViT-B-32/mine.safetensors").settings.clip.similarity
     assert name == f"ViT-B-32/{tmp_path}/mine.safetensors"
@@ -135,8 +135,8 @@ def test_bad_images_are_skipped_named_and_counted(cli, folders, tmp_path):
 
 
 def test_weights_that_cannot_be_had_end_before_anything_starts(refused, monkeypatch, tmp_path):
-    monkeypatch.setattr(backbone, "reachable", lambda url: False)
-    monkeypatch.setattr(backbone, "_cached", lambda repository: None)
+    monkeypatch.setattr(clip_weights, "reachable", lambda url: False)
+    monkeypatch.setattr(clip_weights, "_cached", lambda repository: None)
     line = refused("--clip", "ViT-B-32-quickgelu/openai")
     assert "ViT-B-32-quickgelu/openai" in line and "--clip tiny" in line and "--random-clip" in line
     assert not (tmp_path / "run").exists()

@@ -5,13 +5,14 @@ import pytest
 import torch
 from PIL import Image
 
-from cliplit import data, embedded
-from cliplit.data import prepare_data, training_images
+from cliplit import embedded
 from cliplit.errors import CliplitError
 from cliplit.files.images import list_images
 from cliplit.files.tensors import read_image, write_image
+from cliplit.method import run_images
+from cliplit.method.run import start_run
+from cliplit.method.run_images import prepare_data, training_images
 from cliplit.profiles import SMOKE
-from cliplit.runs import start_run
 from cliplit.settings import Data
 
 
@@ -102,7 +103,7 @@ def test_own_folders(folders, tmp_path):
     record = prepare_data(run)
     backlit, well_lit = training_images(run)
     assert len(backlit) == len(well_lit) == 3 and backlit[[0, 2]].shape == (2, 3, 64, 64)
-    assert [test.name for test in data.test_images(run)] == ["0", "1", "2"] and data.test_images(run)[
+    assert [test.name for test in run_images.test_images(run)] == ["0", "1", "2"] and run_images.test_images(run)[
         0
     ].reference.shape == (3, 20, 30)
     assert record["training"]["backlit"][0]["sha256"] and record["skipped"] == []
@@ -128,7 +129,7 @@ def test_truncated_test_image_is_named_and_left_out(folders, tmp_path):
     truncate(folders / "test" / "bad.jpg")
     truncate(folders / "reference" / "bad.jpg")
     run = start_run("smoke", tmp_path / "run", overrides=options(folders))
-    assert "bad.jpg" in prepare_data(run)["skipped"][0] and len(data.test_images(run)) == 3
+    assert "bad.jpg" in prepare_data(run)["skipped"][0] and len(run_images.test_images(run)) == 3
 
 
 @pytest.mark.parametrize("side", ["test", "reference"])
@@ -136,13 +137,13 @@ def test_an_unreadable_test_image_without_partner_is_named_and_left_out(folders,
     truncate(folders / side / "bad.jpg")
     run = start_run("smoke", tmp_path / "run", overrides=options(folders))
     skipped = prepare_data(run)["skipped"]
-    assert len(skipped) == 1 and str(folders / side / "bad.jpg") in skipped[0] and len(data.test_images(run)) == 3
+    assert len(skipped) == 1 and str(folders / side / "bad.jpg") in skipped[0] and len(run_images.test_images(run)) == 3
 
 
 def test_an_unreadable_test_image_and_no_references_at_all(folders, tmp_path):
     truncate(folders / "test" / "bad.jpg")
     run = start_run("smoke", tmp_path / "run", overrides=options(folders, **{"data.test_reference": ""}))
-    assert "bad.jpg" in prepare_data(run)["skipped"][0] and len(data.test_images(run)) == 3
+    assert "bad.jpg" in prepare_data(run)["skipped"][0] and len(run_images.test_images(run)) == 3
 
 
 def test_no_readable_test_image(folders, tmp_path):

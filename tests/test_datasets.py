@@ -14,10 +14,9 @@ from layouts import make_catalog_small, write_lol, write_photo, write_test_sets,
 from PIL import Image
 from standins import Fault, serving
 
-from cliplit import data
-from cliplit.data import prepare_data, read_manifest, training_images
 from cliplit.data.catalog import CATALOG, Location
 from cliplit.data.get import get_data_set
+from cliplit.data.manifest import read_manifest
 from cliplit.data.prepare import prepare_data_set, split_scenes
 from cliplit.data.roles import images_by_role
 from cliplit.data.synthesize import relight_photo, synthesize_data_set
@@ -26,7 +25,9 @@ from cliplit.errors import CliplitError
 from cliplit.files.atomic import read_json
 from cliplit.files.images import decode
 from cliplit.files.tensors import read_image
-from cliplit.runs import start_run
+from cliplit.method import run_images
+from cliplit.method.run import start_run
+from cliplit.method.run_images import prepare_data, training_images
 from cliplit.settings import SEVERITIES, Data
 
 
@@ -52,7 +53,7 @@ def root(tmp_path) -> Path:
 
 def counts(folder) -> dict[str, int]:
     manifest = read_manifest(folder)
-    return {role: len(manifest.of(role)) for role in data.ROLES if manifest.of(role)}
+    return {role: len(manifest.of(role)) for role in manifest.ROLES if manifest.of(role)}
 
 
 def refusal(function, *arguments, **options) -> str:
@@ -315,8 +316,8 @@ def test_pairs_are_taken_apart_by_a_seed(root, tmp_path):
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
         prepare_data_set(root / name, pairs, 24, unpair=True, test_share=1 / 3, seed=seed)
     manifest = read_manifest(root / "a")
-    stems = {role: {Path(image.path).stem for image in manifest.of(role)} for role in data.ROLES}
-    assert {role: len(found) for role, found in stems.items()} == dict.fromkeys(data.ROLES, 2)
+    stems = {role: {Path(image.path).stem for image in manifest.of(role)} for role in manifest.ROLES}
+    assert {role: len(found) for role, found in stems.items()} == dict.fromkeys(manifest.ROLES, 2)
     assert stems["test_backlit"] == stems["test_reference"]
     assert not stems["train_backlit"] & stems["train_well_lit"] | stems["test_backlit"] & stems["train_well_lit"]
     assert manifest.images == read_manifest(root / "b").images != read_manifest(root / "c").images
@@ -431,8 +432,8 @@ def test_a_run_takes_all_roles_from_data_sets(sets, tmp_path):
     run = run_with(tmp_path, sets=(sets["baid"], sets["div2k"]))
     record = prepare_data(run)
     assert [len(side) for side in training_images(run)] == [6, 4]
-    assert [test.name for test in data.test_images(run)] == [f"{n:04}" for n in range(5)]
-    assert all(test.reference is not None for test in data.test_images(run))
+    assert [test.name for test in run_images.test_images(run)] == [f"{n:04}" for n in range(5)]
+    assert all(test.reference is not None for test in run_images.test_images(run))
     assert (
         record["roles"]["train_well_lit"]["name"] == "div2k"
         and "academic" in record["roles"]["train_well_lit"]["licence"]
@@ -443,7 +444,7 @@ def test_a_data_set_may_stand_wherever_a_folder_does(sets, tmp_path):
     run = run_with(tmp_path, backlit=sets["baid"], well_lit=sets["div2k"], test_backlit=sets["backlit300"])
     prepare_data(run)
     assert [len(side) for side in training_images(run)] == [6, 4]
-    assert [test.reference for test in data.test_images(run)] == [None] * 3
+    assert [test.reference for test in run_images.test_images(run)] == [None] * 3
     assert "has no well-lit training images" in refusal(
         images_by_role, Data(backlit=sets["baid"], well_lit=sets["baid"])
     )

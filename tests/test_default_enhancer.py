@@ -7,9 +7,9 @@ from typer.testing import CliRunner
 
 import cliplit
 from cliplit import embedded
-from cliplit.checkpoints import load_enhancer, read_metadata
 from cliplit.cli import app
 from cliplit.inference import DEFAULT
+from cliplit.method.checkpoints import load_enhancer, read_metadata
 from cliplit.profiles import PROFILES
 from cliplit.settings import from_json
 

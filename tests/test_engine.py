@@ -15,17 +15,18 @@ import torch.nn.functional as F
 from golden_models import golden_numbers, random_enhancer, resnet_backbone, vit_backbone
 from safetensors.torch import load_file
 
-from cliplit import losses, training, views, watch
-from cliplit.backbone import load_backbone
-from cliplit.data import prepare_data
-from cliplit.engine import engine
-from cliplit.enhancer import PyramidPooling
+from cliplit import watch
+from cliplit.engine.compute import engine
+from cliplit.engine.stages import held, owner
 from cliplit.errors import CliplitError
 from cliplit.files.atomic import read_json
 from cliplit.files.tensors import to_tensor
-from cliplit.locks import held, owner
+from cliplit.method import augmentation, losses, training
+from cliplit.method.clip import load_backbone
+from cliplit.method.enhancer import PyramidPooling
+from cliplit.method.run import start_run
+from cliplit.method.run_images import prepare_data
 from cliplit.profiles import profile
-from cliplit.runs import start_run
 
 PROCESSES_TOLERANCE = 1e-5  # absolute: one process against two at the same global batch
 ROUNDING = 1e-5  # relative: sums of some thousand float32 numbers in another order
@@ -133,7 +134,7 @@ def test_two_processes_equal_one(start, tmp_path):
 
 
 def test_a_batch_that_cannot_be_shared_is_refused(monkeypatch):
-    from cliplit import processes
+    from cliplit.engine import processes
 
     monkeypatch.setenv("WORLD_SIZE", "3")
     with pytest.raises(CliplitError, match="a batch of 8 cannot be shared evenly by 3 processes"):
@@ -203,14 +204,16 @@ def test_bf16_is_near_and_losses_are_computed_in_float32():
 
 
 def test_a_bank_holds_views_as_they_are_drawn_on_the_fly(monkeypatch):
-    monkeypatch.setattr(views, "CHUNK", 3)
+    monkeypatch.setattr(augmentation, "CHUNK", 3)
     random_images = torch.Generator().manual_seed(0)
     groups = [torch.randint(256, (5, 64, 64, 3), generator=random_images, dtype=torch.uint8).numpy() for _ in range(3)]
     *inputs, well_lit = groups
     clip = load_backbone("tiny")
-    bank = views.ViewFeatures(clip, inputs, profile("smoke", {"prompts.views_per_image": 2}), "prompts2", well_lit)
+    bank = augmentation.ViewFeatures(
+        clip, inputs, profile("smoke", {"prompts.views_per_image": 2}), "prompts2", well_lit
+    )
     assert bank.bank.shape == (3, 5, 2, 128)
-    fly = views.ViewFeatures(clip, inputs, profile("smoke"), "prompts2 bank", well_lit)
+    fly = augmentation.ViewFeatures(clip, inputs, profile("smoke"), "prompts2 bank", well_lit)
     first = fly([0, 1, 2], 2)  # the second view begins with draw 2: chunks of 3 and 2 images
     torch.testing.assert_close(bank.bank[:, :3, 1], first, rtol=ROUNDING, atol=ROUNDING)
     batch = bank([4, 0], iteration=7)
@@ -220,10 +223,10 @@ def test_a_bank_holds_views_as_they_are_drawn_on_the_fly(monkeypatch):
 
 def test_an_untouched_view_is_the_image(monkeypatch):
     """The same features as CLIP's of the image itself, where the augmentation does nothing."""
-    monkeypatch.setattr(views, "augmentation", lambda count, *_: torch.eye(2, 3).repeat(count, 1, 1))
+    monkeypatch.setattr(augmentation, "augmentation", lambda count, *_: torch.eye(2, 3).repeat(count, 1, 1))
     pixels = torch.randint(256, (2, 64, 64, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(1)).numpy()
     clip = load_backbone("tiny")
-    seen = views.ViewFeatures(clip, [pixels], profile("smoke"), "prompts0")([0, 1], 0)[0]
+    seen = augmentation.ViewFeatures(clip, [pixels], profile("smoke"), "prompts0")([0, 1], 0)[0]
     torch.testing.assert_close(seen, clip.encode_image(to_tensor(pixels)), rtol=1e-3, atol=1e-3)
 
 
@@ -263,13 +266,6 @@ def test_watch_shows_a_run_at_work(watched, cli):
     assert out[-1] == str(watched.path / "watch" / "watch.png") and watch.picture(watched)._repr_png_()
     missing = cli("watch", "--run", watched.path / "none", "--once")
     assert missing[0] == 2 and "no run here" in missing[2][0]
-
-
-def test_missing_tensorboard_is_one_line_before_anything_starts(cli, tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "tensorboard", None)
-    code, _, err = cli("train", "--profile", "smoke", "--run", tmp_path / "run", "--set", "watch.tensorboard=true")
-    assert code == 2 and len(err) == 1 and "TensorBoard is not installed; pip install tensorboard" in err[0]
-    assert not (tmp_path / "run").exists()
 
 
 def test_an_unknown_precision_is_refused(cli, tmp_path):

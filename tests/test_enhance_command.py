@@ -16,12 +16,12 @@ from photo_files import contents, partial, picture
 from PIL import Image
 
 from cliplit import batch, report
-from cliplit.checkpoints import save_enhancer
 from cliplit.commands.enhance import parse_size
-from cliplit.enhancer import Enhancer
 from cliplit.errors import CliplitError
 from cliplit.inference import Inference, enhance_pixels
 from cliplit.jobs import plan
+from cliplit.method.checkpoints import save_enhancer
+from cliplit.method.enhancer import Enhancer
 from cliplit.profiles import SMOKE
 
 MOST_MEMORY = 1.5e9  # bytes, of a process with a photo of 100 megapixels

@@ -6,8 +6,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from cliplit.checkpoints import load_enhancer
-from cliplit.enhancer import Enhancer, divide
+from cliplit.method.checkpoints import load_enhancer
+from cliplit.method.enhancer import Enhancer, divide
 
 SHARED = Path(__file__).parents[2] / "shared"
 OFFICIAL = SHARED / "checkpoints" / "clip_lit_official.pth"

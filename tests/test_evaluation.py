@@ -8,15 +8,15 @@ import pytest
 import torch
 
 from cliplit import baselines, tables
-from cliplit.checkpoints import export_released, save_enhancer
-from cliplit.data import test_images as read_tests
-from cliplit.enhancer import Enhancer
 from cliplit.errors import CliplitError
 from cliplit.evaluation import check_others, enhanced_tests, evaluate
 from cliplit.files.tensors import write_image
 from cliplit.layout import summary, with_intervals
+from cliplit.method.checkpoints import export_released, save_enhancer
+from cliplit.method.enhancer import Enhancer
+from cliplit.method.run import Run
+from cliplit.method.run_images import test_images as read_tests
 from cliplit.profiles import SMOKE, profile
-from cliplit.runs import Run
 from cliplit.statistics import differences, paired_difference
 
 ROUNDING = 1e-4  # scores.csv has six digits

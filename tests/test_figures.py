@@ -9,8 +9,10 @@ import pytest
 import torch
 from PIL import Image
 
-from cliplit import analysis, evaluation, figures, profiles, runs, training
+from cliplit import analysis, evaluation, figures, profiles
 from cliplit.errors import CliplitError
+from cliplit.method import training
+from cliplit.method.run import Run, plan, start_run
 from cliplit.reproduce import STUDIES
 
 NOTEBOOKS = sorted((Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
@@ -33,7 +35,7 @@ DRAW = {
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """A finished smoke run."""
-    run = runs.start_run("smoke", tmp_path_factory.mktemp("figures") / "run")
+    run = start_run("smoke", tmp_path_factory.mktemp("figures") / "run")
     training.train(run)
     evaluation.train_control(run)
     evaluation.evaluate(run)
@@ -68,7 +70,7 @@ def test_figures_leave_no_global_state(trained):
 
 
 def test_figures_name_the_notebook_that_is_missing(tmp_path):
-    run = runs.start_run("smoke", tmp_path / "empty")
+    run = start_run("smoke", tmp_path / "empty")
     with pytest.raises(CliplitError, match="run 00_setup_and_data first"):
         figures.training_grid(run)
     with pytest.raises(CliplitError, match="run 02_enhancer_training first"):
@@ -132,7 +134,7 @@ def test_checks_can_fail(trained, capsys):
         analysis.require("one is two", torch.tensor(False))
     analysis.require_effect(trained, "smoke learns", False)
     assert capsys.readouterr().out.splitlines()[1].startswith("skipped  smoke learns")
-    demo = runs.Run(trained.path, profiles.profile("demo"))
+    demo = Run(trained.path, profiles.profile("demo"))
     with pytest.raises(CliplitError, match="check failed: demo learns"):
         analysis.require_effect(demo, "demo learns", False)
 
@@ -157,5 +159,5 @@ def test_notebook_sources(path):
 
 
 def test_there_is_a_notebook_for_every_stage():
-    wanted = {stage.notebook for stage in runs.plan(profiles.profile("demo")).values()}
+    wanted = {stage.notebook for stage in plan(profiles.profile("demo")).values()}
     assert wanted == {path.stem for path in NOTEBOOKS if int(path.stem[:2]) < STUDIES}

@@ -6,7 +6,7 @@ import pytest
 import torch
 from golden_models import golden_numbers, random_enhancer, resnet_backbone, vit_backbone
 
-from cliplit import losses
+from cliplit.method import losses
 
 ILLUMINATION_TOLERANCE = 1e-5  # absolute
 VALUE_TOLERANCE = 1e-6  # relative to the largest value: text features and losses

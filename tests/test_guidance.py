@@ -4,16 +4,16 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from cliplit import analysis, training
-from cliplit.backbone import load_backbone
-from cliplit.checkpoints import load_guidance, save_guidance
+from cliplit import analysis
 from cliplit.errors import CliplitError
-from cliplit.guidance import KINDS, is_refined, new_guidance
-from cliplit.guidance.base import Seen
-from cliplit.guidance.residual import residual_vector, shifted
+from cliplit.method import training
+from cliplit.method.checkpoints import load_guidance, save_guidance
+from cliplit.method.clip import load_backbone, nearest_tokens
+from cliplit.method.guidance.base import Seen
+from cliplit.method.guidance.rave import residual_vector, shifted
+from cliplit.method.guidance.registry import KINDS, is_refined, new_guidance
+from cliplit.method.run import plan, start_run
 from cliplit.profiles import profile
-from cliplit.runs import plan, start_run
-from cliplit.vocabulary import nearest_tokens
 
 FLOAT32 = 1e-6  # a few roundings of numbers around 1
 
@@ -137,7 +137,7 @@ def test_unknown_kinds_and_files_without_the_class_are_refused(tmp_path):
     with pytest.raises(CliplitError, match="own.py: no subclass of .* named 'Idea'"):
         is_refined(f"{tmp_path / 'own.py'}:Idea")
     (tmp_path / "half.py").write_text(
-        "from cliplit.guidance.base import Guidance\nclass Idea(Guidance):\n    score = len"
+        "from cliplit.method.guidance.base import Guidance\nclass Idea(Guidance):\n    score = len"
     )
     with pytest.raises(CliplitError, match="half.py: Idea has no loss; see"):
         is_refined(f"{tmp_path / 'half.py'}:Idea")

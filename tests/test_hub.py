@@ -15,8 +15,8 @@ from huggingface_hub import constants
 from safetensors.torch import load, save
 from standins import COMMIT, Fault, publish, serving
 
-from cliplit.backbone import load_backbone
 from cliplit.errors import CliplitError
+from cliplit.method.clip import load_backbone
 
 SMALL_TEXT = {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1}
 VIT = {"embed_dim": 16, "quick_gelu": True, "text_cfg": SMALL_TEXT}
@@ -116,7 +116,7 @@ def test_the_hub_itself_has_a_wrong_file(hub, files, kind):
     assert "not the weights of CLIP 'ViT-B-32-quickgelu'" in line
     os.remove(line.split("remove ")[1].split(" to download it again")[0])  # as the line says
     publish(hub, repository(NAME), FILE, files[NAME])
-    assert load_backbone(NAME).image_size == 32
+    assert load_backbone(NAME).preprocessing.size == 32
 
 
 def test_refusals_are_told_apart_from_no_network(hub, files):

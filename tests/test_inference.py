@@ -11,12 +11,12 @@ import torch.nn.functional as F
 from PIL import Image
 
 import cliplit
-from cliplit.checkpoints import load_enhancer
 from cliplit.embedded import photo
-from cliplit.enhancer import Enhancer, divide
 from cliplit.errors import CliplitError
 from cliplit.files.tensors import to_uint8
 from cliplit.inference import Inference, enhance, enhance_pixels
+from cliplit.method.checkpoints import load_enhancer
+from cliplit.method.enhancer import Enhancer, divide
 from cliplit.winograd import Winograd
 
 SHARED = Path(__file__).parents[2] / "shared"

@@ -7,7 +7,7 @@ import nbformat
 from layouts import make_catalog_small, write_test_sets, write_training_sets
 
 from cliplit.files.atomic import read_json
-from cliplit.runs import Run
+from cliplit.method.run import Run
 
 SMALL = {
     "data.train_size": 32,

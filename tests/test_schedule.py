@@ -2,11 +2,30 @@
 
 import pytest
 
+from cliplit.engine.parts import Best, Extension, Guard, Part, Position
 from cliplit.errors import CliplitError
+from cliplit.method.run import plan
+from cliplit.method.schedule import (
+    alternation,
+    initial_prompts,
+    margins,
+    network,
+    ranked_rounds,
+    refined_prompts,
+    warm_up,
+)
 from cliplit.profiles import profile
-from cliplit.schedule import Best, Extension, Guard, Part, Position, alternation, margins, ranked_rounds, warm_up
+from cliplit.settings import Settings
 
 PAPER = profile("paper")
+
+
+def parts(settings: Settings) -> list[Part]:
+    """The parts of the alternation in order."""
+    return [
+        *(initial_prompts(settings), warm_up(settings), network(settings, 0)),
+        *(part(settings, k) for k in range(1, settings.refinement.rounds + 1) for part in (refined_prompts, network)),
+    ]
 
 
 def walk(part: Part, rows) -> list[Position]:
@@ -19,26 +38,36 @@ def walk(part: Part, rows) -> list[Position]:
 
 
 def test_the_paper_alternates_pair_and_network():
-    parts = alternation(PAPER)
-    assert [part.name for part in parts[:7]] == [
-        *("prompts0", "warmup", "enhancer0", "prompts1", "enhancer1", "prompts2", "enhancer2")
-    ]
-    assert [part.iterations for part in parts[:5]] == [8000, 1000, 2100, 1000, 2100]
-    assert len(parts) == 3 + 2 * 14 and sum(part.iterations for part in parts) >= 50_000
+    names = [step.name for step in alternation(PAPER.refinement.rounds)]
+    assert names[:7] == ["prompts0", "warmup", "enhancer0", "prompts1", "enhancer1", "prompts2", "enhancer2"]
+    assert [part.iterations for part in parts(PAPER)[:5]] == [8000, 1000, 2100, 1000, 2100]
+    assert len(names) == 3 + 2 * 14 and sum(part.iterations for part in parts(PAPER)) >= 50_000
+
+
+def test_parts_stages_and_steps_are_the_same():
+    names = [step.name for step in alternation(PAPER.refinement.rounds)]
+    assert names == [part.name for part in parts(PAPER)]
+    assert names == [name for name in plan(PAPER) if name not in ("data", "control", "evaluation")]
+
+
+def test_a_guidance_that_is_not_refined_stays_the_initial_one():
+    steps = alternation(2, refined=False)
+    assert [step.name for step in steps] == ["prompts0", "warmup", "enhancer0", "enhancer1", "enhancer2"]
+    assert steps[-1].needs == ("prompts0", "enhancer1")
 
 
 def test_a_part_takes_its_iterations_and_no_more_while_its_loss_is_low():
-    for part in alternation(PAPER)[:5]:
+    for part in parts(PAPER)[:5]:
         assert walk(part, lambda at: {"loss": 1.0, "psnr": 40.0})[-1] == Position(part.iterations, part.iterations)
 
 
 def test_a_high_last_loss_adds_iterations_until_it_falls():
-    network, prompts = alternation(PAPER)[2:4]
+    enhancer, prompts = parts(PAPER)[2:4]
     falls = lambda after: lambda at: {"loss": 89.0 if at.done >= after else 91.0}
-    assert walk(network, falls(2100))[-1].done == 2160  # the last of 2,100 is number 2,099
-    assert walk(network, falls(2099))[-1].done == 2100
-    assert walk(network, falls(2159))[-1].done == 2160
-    assert walk(network, falls(2160))[-1].done == 2220
+    assert walk(enhancer, falls(2100))[-1].done == 2160  # the last of 2,100 is number 2,099
+    assert walk(enhancer, falls(2099))[-1].done == 2100
+    assert walk(enhancer, falls(2159))[-1].done == 2160
+    assert walk(enhancer, falls(2160))[-1].done == 2220
     assert walk(prompts, lambda at: {"loss": 61.0 if at.done < 1150 else 59.0})[-1].done == 1200
 
 

@@ -9,15 +9,16 @@ import pandas as pd
 import pytest
 import torch
 
-from cliplit import interpretation, studies, training
-from cliplit.backbone import load_backbone
+from cliplit import interpretation, studies
 from cliplit.errors import CliplitError
 from cliplit.files.atomic import read_json
-from cliplit.guidance import new_guidance
-from cliplit.guidance.base import Guidance
+from cliplit.method import training
+from cliplit.method.clip import load_backbone
+from cliplit.method.guidance.base import Guidance
+from cliplit.method.guidance.registry import new_guidance
+from cliplit.method.run import Run, start_run
 from cliplit.profiles import PAPER, SMOKE, profile
 from cliplit.reproduce import reproduce
-from cliplit.runs import Run, start_run
 from cliplit.settings import flatten
 from cliplit.studies import Study, Variant
 

@@ -2,20 +2,21 @@
 
 import csv
 import functools
-from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from cliplit import loops, training
-from cliplit.backbone import load_backbone
-from cliplit.data import prepare_data
-from cliplit.enhancer import Enhancer
+from cliplit.engine import loop as loops
+from cliplit.engine.parts import Best, Part
+from cliplit.engine.record import Recorder
 from cliplit.errors import CliplitError
 from cliplit.files.atomic import read_json
-from cliplit.runs import start_run
-from cliplit.schedule import Best, Part
+from cliplit.method import clip, training
+from cliplit.method.clip import load_backbone
+from cliplit.method.enhancer import Enhancer
+from cliplit.method.run import start_run
+from cliplit.method.run_images import prepare_data
 from cliplit.settings import Watch
 
 LEARNED = ("prompts.safetensors", "enhancer.safetensors")
@@ -167,7 +168,11 @@ def test_saving_takes_two_percent_of_the_time_at_most(tmp_path, monkeypatch):
     module, now, saves = torch.nn.Linear(1, 1), [0.0], []
     monkeypatch.setattr(loops.time, "monotonic", lambda: now[0])
     loop = loops.Loop(
-        tmp_path, Part("warmup", 1000), module, torch.optim.SGD(module.parameters(), lr=0.1), Watch(save_seconds=0)
+        tmp_path,
+        Part("warmup", 1000),
+        module,
+        torch.optim.SGD(module.parameters(), lr=0.1),
+        Recorder(tmp_path, Watch(save_seconds=0)),
     )
     monkeypatch.setattr(loop, "save", lambda: (saves.append(loop.at.done), now.__setitem__(0, now[0] + 3.0)))
     for _ in loop:
@@ -205,7 +210,7 @@ def test_a_missing_stage_names_the_notebook_to_run(tmp_path):
 @pytest.mark.slow
 def test_paper_architectures_with_random_weights(tmp_path, monkeypatch):
     """A few iterations of the paper profile: ViT-B/32 and RN101 without a download."""
-    monkeypatch.setattr(training, "load_backbone", functools.cache(load_backbone))  # they take seconds to draw
+    monkeypatch.setattr(clip, "load_backbone", functools.cache(load_backbone))  # they take seconds to draw
     overrides = {
         "clip.random": True,
         "data.embedded_images": 2,
@@ -225,11 +230,5 @@ def test_paper_architectures_with_random_weights(tmp_path, monkeypatch):
     }
     run = start_run("paper", tmp_path, overrides=overrides)
     training.train(run)
-    assert (
-        sum(
-            p.numel()
-            for p in training.load_enhancer(Path(run.path) / "enhancer1" / "enhancer.safetensors").parameters()
-        )
-        == 278_790
-    )
+    assert sum(p.numel() for p in training.network_of(run, "enhancer1").parameters()) == 278_790
     assert load_file(run.path / "prompts1" / "prompts.safetensors")["embedding_prompt"].shape == (2, 77, 512)

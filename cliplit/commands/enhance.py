@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cliplit.commands.shared import flag
+from cliplit.engine import processes
 from cliplit.errors import CliplitError
 from cliplit.files.atomic import sha256
-from cliplit.shards import Shard
 
 if TYPE_CHECKING:
     from cliplit.batch import Outcome
@@ -61,7 +61,7 @@ def enhance(
     """
     from cliplit.jobs import plan
 
-    memory, shard = parse_size(max_memory), Shard.here()
+    memory = parse_size(max_memory)
     planned, others = plan(inputs, out, recursive)
     folder = None if planned[0].target == out else out
     if report and not folder:
@@ -70,13 +70,13 @@ def enhance(
         raise CliplitError("--report: there is no before where photos are overwritten; choose another OUT")
 
     from cliplit.batch import Wanted, enhance_files, settings_of
-    from cliplit.checkpoints import load_enhancer
-    from cliplit.devices import find_device
+    from cliplit.engine.compute import find_device
     from cliplit.inference import DEFAULT, Inference, check_options
     from cliplit.ledger import Ledger
+    from cliplit.method.checkpoints import load_enhancer
     from cliplit.photos import MAX_PIXELS
 
-    place = find_device(shard.device(device))
+    place = find_device(device)
     at_a_time = max(1, jobs) if place.type == "cpu" else 1
     options = Inference(precision, memory, strength, preview_size if preview else 0)
     check_options(options)
@@ -85,15 +85,15 @@ def enhance(
     if not checkpoint and not file.is_file():
         raise CliplitError(f"{file}: the default enhancer is not there; give one with --checkpoint")
     network = load_enhancer(file)
-    if shard.rank == 0:
+    if processes.is_main():
         _say(f"enhancer {file}{'' if checkpoint else ' (the default; --checkpoint takes another)'}, on {place}")
-    ledger = Ledger(folder, settings_of(sha256(file), options, wanted), shard.rank)
+    ledger = Ledger(folder, settings_of(sha256(file), options, wanted), processes.index())
     with _interruptible():
         mine = enhance_files(
-            shard.share(planned), network.to(place), options, wanted, ledger, at_a_time, progress=shard.rank == 0
+            processes.mine(planned), network.to(place), options, wanted, ledger, at_a_time, progress=processes.is_main()
         )
-        outcome = sum_up(shard.gather(mine))
-        if shard.rank == 0:
+        outcome = sum_up(processes.gather(mine))
+        if processes.is_main():
             _tell(outcome, others)
             if report:
                 _write_report(folder / "report.html", planned, outcome, file, options)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from cliplit.commands.shared import flag, folder, print_columns
-from cliplit.runs import Run, default_path
+from cliplit.method.run import Run, default_run_path
 
 
 def watch(
@@ -20,7 +20,7 @@ def watch(
 
     Prints how far its stages are, and keeps curves and the latest panel of images in RUN/watch/watch.png.
     """
-    chosen = Run.open(Path(run or default_path("demo")))
+    chosen = Run.open(Path(run or default_run_path("demo")))
     from cliplit.watch import HEADER, is_finished, picture, progress
 
     while True:

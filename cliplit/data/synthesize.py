@@ -11,11 +11,11 @@ from tqdm import tqdm
 
 from cliplit.data.manifest import Entry, Manifest, describe_image, shortened, write_manifest
 from cliplit.data.prepare import FOLDERS, new_data_set, split_scenes
+from cliplit.engine.randomness import generator
 from cliplit.errors import CliplitError
 from cliplit.files.images import list_images
 from cliplit.files.tensors import read_image, write_image
 from cliplit.relight import simulate_backlight, uniform
-from cliplit.sampling import generator
 from cliplit.settings import LEVELS, Backlight
 
 

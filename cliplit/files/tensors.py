@@ -64,3 +64,8 @@ def to_tensor(array: np.ndarray, device: torch.device | str = "cpu") -> Tensor:
     """(..., H, W, C) of 8 or 16 bits to (..., C, H, W) in [0, 1], made on the device of the few bits."""
     pixels = torch.from_numpy(np.ascontiguousarray(array)).to(device)
     return pixels.movedim(-1, -3).float() / np.iinfo(array.dtype).max
+
+
+def psnr(images: Tensor, references: Tensor) -> Tensor:
+    """PSNR of images (N, C, H, W) in [0, 1], in dB, at most 100: (N,)."""
+    return -10 * (images - references).square().flatten(1).mean(1).clamp_min(1e-10).log10()

@@ -9,14 +9,17 @@ every batch; the first one writes. A single process imports nothing of Accelerat
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from datetime import timedelta
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from cliplit.errors import CliplitError
 
 if TYPE_CHECKING:
     import torch
+
+Item = TypeVar("Item")
 
 PATIENCE = timedelta(hours=6)  # that processes wait for one another, e.g. for the data to be prepared
 
@@ -29,6 +32,11 @@ def count() -> int:
 def is_main() -> bool:
     """Whether this is the process that writes."""
     return count() == 1 or _state().is_main_process
+
+
+def index() -> int:
+    """Number of this process among them, from 0."""
+    return _state().process_index if count() > 1 else 0
 
 
 def wait() -> None:
@@ -45,7 +53,22 @@ def share(size: int) -> slice:
     """
     if size % count():
         raise CliplitError(f"a batch of {size} cannot be shared evenly by {count()} processes; use another number")
-    return slice(_state().process_index if count() > 1 else 0, None, count())
+    return slice(index(), None, count())
+
+
+def mine(items: Sequence[Item]) -> Sequence[Item]:
+    """This process's part of some independent work, every n-th item; the parts need not be equal."""
+    return items[index() :: count()]
+
+
+def gather(item: Item) -> list[Item]:
+    """What every process has, in their order; waits for all, for a launcher ends the others with the first."""
+    if count() == 1:
+        return [item]
+    from accelerate.utils import gather_object
+
+    _state()
+    return gather_object([item])
 
 
 def average(values: torch.Tensor) -> torch.Tensor:
@@ -70,18 +93,17 @@ def average_gradients(module: torch.nn.Module) -> None:
         gradient.copy_(values.view_as(gradient))
 
 
-def own_device() -> torch.device | None:
-    """The device that Accelerate gives this process; None for a single process."""
-    return _state().device if count() > 1 else None
+def own_device() -> torch.device:
+    """The device that Accelerate gives this process, one of several."""
+    return _state().device
 
 
 @cache
 def _state() -> Any:
+    import torch
     from accelerate import PartialState
 
-    from cliplit.devices import find_device
-
-    state = PartialState(cpu=find_device("auto").type == "cpu", timeout=PATIENCE)
+    state = PartialState(cpu=not torch.cuda.is_available(), timeout=PATIENCE)
     if state.num_processes != count():
         raise CliplitError(
             f"{count()} processes were started, but Accelerate sees {state.num_processes}; start them by it"

@@ -13,13 +13,13 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 import cliplit
-from cliplit.backbone import ClipBackbone
-from cliplit.enhancer import Enhancer
 from cliplit.errors import CliplitError, one_line
 from cliplit.files.atomic import writing
-from cliplit.guidance import new_guidance
-from cliplit.guidance.base import Guidance
-from cliplit.guidance.prompts import PromptGuidance
+from cliplit.method.clip import ClipBackbone
+from cliplit.method.enhancer import Enhancer
+from cliplit.method.guidance.base import Guidance
+from cliplit.method.guidance.clip_lit import PromptGuidance
+from cliplit.method.guidance.registry import new_guidance
 from cliplit.settings import Settings, to_json
 
 RELEASED_PREFIX = "module."  # left by DataParallel

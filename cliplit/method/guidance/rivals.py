@@ -4,8 +4,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from cliplit.backbone import ClipBackbone
-from cliplit.guidance.base import Guidance, Seen
+from cliplit.method.clip import ClipBackbone
+from cliplit.method.guidance.base import Guidance, Seen
 from cliplit.settings import Settings
 
 
@@ -46,3 +46,13 @@ def patch_discriminator(width: int) -> nn.Sequential:
         channels = wider
     layers += [nn.Conv2d(channels, 4 * width, 4, padding=1), nn.LeakyReLU(0.2), nn.Conv2d(4 * width, 1, 4, padding=1)]
     return nn.Sequential(*layers)
+
+
+class NoGuidance(Guidance):
+    """Loss 0; every image scores 1/2."""
+
+    def loss(self, results: Seen) -> Tensor:
+        return results.images.new_zeros(())
+
+    def score(self, images: Seen) -> Tensor:
+        return images.images.new_full((len(images.images),), 0.5)

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cliplit.devices import reduced_precision
+from cliplit.engine.compute import reduced_precision
 from cliplit.errors import check_images
 
 EPSILON = 1e-9  # added to the illumination map before the division (released train.py; its test script drops it)

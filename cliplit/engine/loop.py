@@ -2,20 +2,19 @@
 
 import csv
 import io
-import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from cliplit import processes
+from cliplit.engine import processes
+from cliplit.engine.parts import Part, Position, mean
+from cliplit.engine.record import Recorder
 from cliplit.errors import CliplitError
-from cliplit.files.atomic import write_text
-from cliplit.recording import Recorder
-from cliplit.schedule import Part, Position, mean
+from cliplit.files.atomic import write_text, writing
 from cliplit.settings import Watch
 
 SAVING_SHARE = 0.02  # of the time at most goes into saving the progress
@@ -27,14 +26,13 @@ class Loop:
         for iteration in loop:      # goes on where an interrupted run stopped
             loop.step(loss, term=value, ...)
 
-    Randomness follows from the iteration (cliplit/sampling.py) or from PyTorch's generator; then an interrupted
+    Randomness follows from the iteration (cliplit/engine/randomness.py) or from PyTorch's generator; then an interrupted
     stage ends with the same bytes as an uninterrupted one.
 
     Args:
-        folder: of the stage; gets log.csv and, until `finish`, progress.pt.
-        watch: how often to save, and what is recorded for those who watch.
-        batch_size: images (or tuples) of an iteration, for images per second.
-        panel: rows of images (N, 3, H, W) by name, for those who watch.
+        folder: of the stage; gets log.csv and, until `forget`, progress.pt.
+        part: how long it goes on, and which weights are kept.
+        recorder: how often to save, and what is recorded for those who watch; by default as `Watch` has it.
     """
 
     def __init__(
@@ -43,16 +41,18 @@ class Loop:
         part: Part,
         module: nn.Module,
         optimizer: torch.optim.Optimizer,
-        watch: Watch = Watch(),
-        batch_size: int = 1,
-        panel: Callable[[], dict[str, Tensor]] | None = None,
+        recorder: Recorder | None = None,
     ):
-        self.folder, self.part, self.module, self.optimizer = folder, part, module, optimizer
+        self.folder = folder
+        self.part = part
+        self.module = module
+        self.optimizer = optimizer
         self.at = self.then = part.begin()
         self.rows: list[dict[str, float]] = []
         self.best: dict[str, Tensor] | None = None
-        self.best_iteration, self.best_loss = 0, float("inf")
-        self._watch, self._recorder = watch, Recorder(folder, watch, batch_size, panel)
+        self.best_iteration = 0
+        self.best_loss = float("inf")
+        self._recorder = recorder or Recorder(folder, Watch())
         if self._progress.exists():
             self._restore()
 
@@ -66,7 +66,9 @@ class Loop:
         return self.then.starts > self.at.starts
 
     def __iter__(self) -> Iterator[int]:
-        pause, saved = self._watch.save_seconds, time.monotonic()
+        least = self._recorder.watch.save_seconds
+        pause = least
+        saved = time.monotonic()
         hidden = not processes.is_main() or None  # None: tqdm decides
         bar = tqdm(total=self.at.planned, initial=self.at.done, desc=self.folder.name, leave=False, disable=hidden)
         with bar, self._recorder:
@@ -83,7 +85,7 @@ class Loop:
                     began = time.monotonic()
                     self.save()
                     saved = time.monotonic()
-                    pause = max(self._watch.save_seconds, (saved - began) / SAVING_SHARE)
+                    pause = max(least, (saved - began) / SAVING_SHARE)
             self.save()
 
     def step(self, loss: Tensor, companion: Tensor | None = None, **terms: Tensor | float) -> None:
@@ -132,9 +134,8 @@ class Loop:
             "random": torch.get_rng_state(),
             "random_cuda": torch.cuda.get_rng_state_all(),
         }
-        temporary = self._progress.with_suffix(".partial")
-        torch.save(state, temporary)
-        os.replace(temporary, self._progress)
+        with writing(self._progress) as temporary:
+            torch.save(state, temporary)
         self._recorder.saved(self.at)
 
     def _restore(self) -> None:

@@ -4,10 +4,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cliplit.backbone import ClipBackbone
-from cliplit.guidance.base import Guidance, Seen
+from cliplit.method.clip import ClipBackbone, nearest_tokens
+from cliplit.method.guidance.base import Guidance, Seen
 from cliplit.settings import Settings
-from cliplit.vocabulary import nearest_tokens
 
 
 class ResidualGuidance(Guidance):

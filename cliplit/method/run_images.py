@@ -16,7 +16,7 @@ from cliplit.data.roles import Images, images_by_role
 from cliplit.errors import CliplitError
 from cliplit.files.atomic import read_json, sha256, write_json
 from cliplit.files.tensors import read_image, read_readable, to_tensor, to_uint8, write_image
-from cliplit.runs import Run
+from cliplit.method.run import Run
 from cliplit.settings import Data
 
 SIDES = ("backlit", "well_lit")

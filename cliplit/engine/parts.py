@@ -1,17 +1,15 @@
-"""The paper's alternation as the released code schedules it. Nothing here computes or writes.
+"""How long a part of a training goes on, and which of its weights are kept. Nothing here computes or writes.
 
-    prompts0, warmup -> enhancer0 -> prompts1 -> enhancer1 -> prompts2 -> enhancer2 -> ...
-
-Each of these is a `Part`. A part takes its iterations; then more of them while its loss is too high (`Extension`); the
-warm-up starts anew while its results are nothing like the inputs (`Guard`). `Part.after` is the one place that
-decides what comes after an iteration, from where the part stands and from its log.
+A part takes its iterations; then more of them while its loss is too high (`Extension`); it starts anew while its
+results are nothing like the inputs (`Guard`). `Part.after` is the one place that decides what comes after an iteration,
+from where the part stands and from its log.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from cliplit.errors import CliplitError
-from cliplit.settings import INFINITE, Settings
+from cliplit.settings import INFINITE
 
 Log = Sequence[Mapping[str, float]]  # a row per iteration: loss and its terms
 
@@ -95,55 +93,6 @@ class Part:
         if at.last and log[-1]["loss"] > more.above and at.planned < self.iterations + more.by * more.most:
             return replace(then, planned=at.planned + more.by)
         return then
-
-
-def initial_prompts(settings: Settings) -> Part:
-    """Prompt initialization."""
-    return Part("prompts0", settings.prompts.iterations)
-
-
-def warm_up(settings: Settings) -> Part:
-    """Warm-up towards the identity, guarded."""
-    options = settings.enhancement
-    guard = Guard(options.guard_psnr, options.average, options.guard_after, options.guard_attempts)
-    return Part("warmup", options.warmup_iterations, guard=guard)
-
-
-def network(settings: Settings, k: int) -> Part:
-    """The enhancement network: initial training for k = 0, tuning in round k after that."""
-    options, rounds = settings.enhancement, settings.refinement
-    more = Extension(options.extend_above, options.extend_by, rounds.max_extensions)
-    iterations = rounds.tuning_iterations if k else options.iterations
-    return Part(f"enhancer{k}", iterations, more, best=Best(options.average, options.look_every))
-
-
-def refined_prompts(settings: Settings, k: int) -> Part:
-    """Prompt refinement of round k."""
-    options = settings.refinement
-    more = Extension(options.extend_above, options.extend_by, options.max_extensions)
-    return Part(f"prompts{k}", options.iterations, more)
-
-
-def alternation(settings: Settings) -> list[Part]:
-    """All parts in order: first pair and network, then rounds of prompt refinement and tuning."""
-    parts = [initial_prompts(settings), warm_up(settings), network(settings, 0)]
-    for k in range(1, settings.refinement.rounds + 1):
-        parts += [refined_prompts(settings, k), network(settings, k)]
-    return parts
-
-
-def ranked_rounds(k: int) -> list[int]:
-    """The rounds whose results are ranked in round k, older first.
-
-    The released code has two slots for results, written in turn, so that it ranks the newest two (one in round 1).
-    """
-    return list(range(max(0, k - 2), k))
-
-
-def margins(settings: Settings, k: int) -> tuple[float, float]:
-    """Far and near margin of the ranking in round k: the near one is wider while there is one result only."""
-    options = settings.refinement
-    return options.far_margin, options.near_margin_first if k == 1 else options.near_margin
 
 
 def mean(log: Log, term: str, count: int) -> float:

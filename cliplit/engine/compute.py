@@ -1,4 +1,4 @@
-"""How training computes: device, precision, memory layout, compiled or not, deterministic or not.
+"""Where and how is computed: device, precision, memory layout, compiled or not, deterministic or not.
 
 None of it changes the maths; settings of the group `engine` change results by rounding.
 """
@@ -8,22 +8,30 @@ import ctypes
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import torch
+from torch import nn
 
-from cliplit import processes
-from cliplit.backbone import ClipBackbone
-from cliplit.devices import find_device
-from cliplit.enhancer import Enhancer
+from cliplit.engine import processes
 from cliplit.errors import CliplitError
-from cliplit.recording import check_tensorboard
 from cliplit.settings import Settings
 
 PRECISIONS = ("auto", "fp32", "bf16")
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # of mallopt, malloc.h of glibc
 
-Module = TypeVar("Module", ClipBackbone, Enhancer)
+
+class Placeable(Protocol):
+    """A module that computes in bfloat16 if told so, and knows which of its parts are worth compiling."""
+
+    bf16: bool
+
+    def to(self, device: torch.device, *, memory_format: torch.memory_format) -> "Placeable": ...
+
+    def compiled_parts(self) -> list[nn.Module]: ...
+
+
+Module = TypeVar("Module", bound=Placeable)
 
 
 @dataclass(frozen=True)
@@ -36,7 +44,7 @@ class Engine:
 
     def place(self, module: Module) -> Module:
         """A network or encoder on the device, with convolutions in channels-last layout, in the wanted precision."""
-        module = module.to(self.device, memory_format=torch.channels_last)
+        module.to(self.device, memory_format=torch.channels_last)
         module.bf16 = self.bf16
         if self.compiled:
             for part in module.compiled_parts():
@@ -51,9 +59,10 @@ def engine(settings: Settings) -> Iterator[Engine]:
     Raises:
         CliplitError: no such device, or an unknown precision.
     """
-    options, device = settings.engine, check_engine(settings)
+    options = settings.engine
+    device = check_engine(settings)
     if device.type == "cpu":
-        _keep_memory()
+        keep_freed_memory(1 << 30)
     bf16 = options.precision == "bf16" or (options.precision == "auto" and device.type == "cuda")
     with torch.random.fork_rng([device] if device.type == "cuda" else []), _switches(options.deterministic):
         torch.manual_seed(settings.seed)  # for a guidance of one's own that draws from PyTorch's generator
@@ -64,27 +73,17 @@ def check_engine(settings: Settings) -> torch.device:
     """The device of a run, after a look at what else training needs here.
 
     Raises:
-        CliplitError: no such device, an unknown precision, or TensorBoard is asked for and missing.
+        CliplitError: no such device, or an unknown precision.
     """
     if settings.engine.precision not in PRECISIONS:
         raise CliplitError(f"engine.precision '{settings.engine.precision}'; valid: {', '.join(PRECISIONS)}")
-    check_tensorboard(settings.watch)
-    return pick_device(settings)
-
-
-def pick_device(settings: Settings) -> torch.device:
-    """The device of a run; among several processes, this one's.
-
-    Raises:
-        CliplitError: no such device here.
-    """
-    own = processes.own_device() if settings.device == "auto" else None
-    return own or find_device(settings.device)
+    return find_device(settings.device)
 
 
 @contextlib.contextmanager
 def _switches(deterministic: bool) -> Iterator[None]:
-    before = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
+    before = torch.are_deterministic_algorithms_enabled()
+    benchmark = torch.backends.cudnn.benchmark
     warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read by cuBLAS when it starts
@@ -93,16 +92,38 @@ def _switches(deterministic: bool) -> Iterator[None]:
     try:
         yield
     finally:
-        torch.use_deterministic_algorithms(before[0], warn_only=warn_only)
-        torch.backends.cudnn.benchmark = before[1]
+        torch.use_deterministic_algorithms(before, warn_only=warn_only)
+        torch.backends.cudnn.benchmark = benchmark
 
 
-def _keep_memory() -> None:
-    """Let glibc keep what is freed: else every large activation is asked of the system, and cleared, anew.
+def keep_freed_memory(largest: int) -> None:
+    """Let glibc keep freed blocks of up to so many bytes: else each is asked of the system, and cleared, anew.
 
-    Costs some memory: what is kept is in pieces.
+    Costs some memory: what is kept is in pieces. With another C library nothing changes.
     """
-    with contextlib.suppress(OSError, AttributeError):  # another libc
+    with contextlib.suppress(OSError, AttributeError):
         libc = ctypes.CDLL(None)
-        libc.mallopt(MMAP_THRESHOLD, 1 << 30)
-        libc.mallopt(TRIM_THRESHOLD, (1 << 31) - 1)
+        libc.mallopt(MMAP_THRESHOLD, largest)
+        libc.mallopt(TRIM_THRESHOLD, min(2 * largest, (1 << 31) - 1))
+
+
+def find_device(name: str = "auto") -> torch.device:
+    """A device by name; for "auto" the first GPU, if there is one; among several processes, this one's.
+
+    Raises:
+        CliplitError: no such device here.
+    """
+    if name == "auto" and processes.count() > 1:
+        return processes.own_device()
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as error:  # torch without CUDA asserts
+        reason = str(error).splitlines()[0]
+        raise CliplitError(f"device '{name}' cannot be used here ({reason}); try auto or cpu") from None
+
+
+def reduced_precision(device: torch.device, wanted: bool) -> torch.autocast:
+    """Context of a network's layers: bfloat16 where that is safe, if wanted. What comes out may be bfloat16."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=wanted)

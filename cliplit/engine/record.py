@@ -6,22 +6,21 @@ events.*              for TensorBoard, if the settings ask for it
 """
 
 import csv
-import os
 import sys
 import time
 from collections.abc import Callable, Mapping
-from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from cliplit import processes
-from cliplit.errors import CliplitError
+from cliplit.engine import processes
+from cliplit.engine.parts import Position
+from cliplit.files.atomic import writing
 from cliplit.files.tensors import to_uint8
-from cliplit.schedule import Position
 from cliplit.settings import Watch
 
 PANEL_SIDE, LABEL_HEIGHT, GAP = 160, 16, 4  # pixels
@@ -33,24 +32,27 @@ def watch_folder(stage: Path) -> Path:
     return stage.parent / "watch" / stage.name
 
 
-def check_tensorboard(watch: Watch) -> None:
-    """Raise CliplitError if TensorBoard is asked for and missing."""
-    if watch.tensorboard and find_spec("tensorboard") is None:
-        raise CliplitError("watch.tensorboard: TensorBoard is not installed; pip install tensorboard, or leave it out")
-
-
 class Recorder:
-    """Records one stage; only the main process does. A context, so that files are closed."""
+    """Records one stage; only the main process does. A context, so that files are closed.
+
+    Args:
+        batch_size: images (or tuples) of an iteration, for images per second.
+        panel: gives rows of images (N, 3 or 1, H, W) in [0, 1] by name, to be drawn now and then.
+    """
 
     def __init__(
-        self, stage: Path, watch: Watch, batch_size: int, panel: Callable[[], Mapping[str, Tensor]] | None = None
+        self, stage: Path, watch: Watch, batch_size: int = 1, panel: Callable[[], Mapping[str, Tensor]] | None = None
     ):
-        self.folder, self._every, self._panel = watch_folder(stage), watch.panel_every, panel
-        self._batch_size, self._tensorboard, self._events = batch_size, watch.tensorboard, None
-        self._began, self._since = time.monotonic(), 0
+        self.folder = watch_folder(stage)
+        self.watch = watch
+        self._batch_size = batch_size
+        self._panel = panel
+        self._events: Any = None
+        self._began = time.monotonic()
+        self._since = 0  # iterations
 
     def __enter__(self) -> "Recorder":
-        if self._tensorboard and processes.is_main():
+        if self.watch.tensorboard and processes.is_main():
             from torch.utils.tensorboard import SummaryWriter
 
             self._events = SummaryWriter(str(self.folder))
@@ -67,7 +69,7 @@ class Recorder:
             return
         for name, value in row.items() if self._events else ():
             self._events.add_scalar(name, value, at.done)
-        if self._panel and self._every and (at.done % self._every == 0 or at.done == at.planned):
+        if self._panel and self.watch.panel_every and (at.done % self.watch.panel_every == 0 or at.done == at.planned):
             panel = draw_panel(self._panel())
             save_panel(panel, self.folder / f"panel_{at.done:06}.jpg")
             if self._events:
@@ -82,7 +84,9 @@ class Recorder:
         new = not path.exists()
         with open(path, "a", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
-            writer.writerows([COLUMNS] * new + [values])
+            if new:
+                writer.writerow(COLUMNS)
+            writer.writerow(values)
 
 
 def memory_mb() -> int:
@@ -110,10 +114,8 @@ def draw_panel(rows: Mapping[str, Tensor]) -> np.ndarray:
 
 def save_panel(panel: np.ndarray, path: Path) -> None:
     """Write a panel as JPEG, atomically."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.partial")
-    Image.fromarray(panel).save(temporary, "JPEG", quality=90)
-    os.replace(temporary, path)
+    with writing(path) as temporary:
+        Image.fromarray(panel).save(temporary, "JPEG", quality=90)
 
 
 def _tile(image: Tensor) -> np.ndarray:

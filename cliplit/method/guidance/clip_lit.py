@@ -1,13 +1,17 @@
-"""A pair of vectors in CLIP's latent space, compared with images by cosine similarity."""
+"""The guidance of CLIP-LIT: a learned prompt pair (section 3.1), and its latent form (RAVE, ECCV 2024).
+
+Both are a pair of vectors in CLIP's latent space, compared with images by cosine similarity.
+"""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cliplit import losses
-from cliplit.backbone import ClipBackbone
-from cliplit.guidance.base import Guidance, Seen
-from cliplit.sampling import generator
+from cliplit.engine.randomness import generator
+from cliplit.errors import CliplitError
+from cliplit.method import losses
+from cliplit.method.clip import ClipBackbone
+from cliplit.method.guidance.base import Guidance, Seen
 from cliplit.settings import Settings
 
 
@@ -27,7 +31,8 @@ class PairGuidance(Guidance):
         return losses.clip_enhance_loss(results.features, self.pair(), self.settings.clip.softmax_scale)
 
     def learning_loss(self, features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        pair, scale = self.pair(), self.settings.clip.softmax_scale
+        pair = self.pair()
+        scale = self.settings.clip.softmax_scale
         smoothing = self.settings.prompts.label_smoothing
         loss = losses.prompt_initialization_loss(features, pair, labels, scale, smoothing)
         return loss, losses.backlit_scores(features, pair.detach(), scale)
@@ -39,6 +44,30 @@ class PairGuidance(Guidance):
 
     def frozen(self) -> Guidance:
         return LatentGuidance(self.settings, self.clip, self.pair().detach()).requires_grad_(False)
+
+
+class PromptGuidance(PairGuidance):
+    """Token embeddings (2, L, W) of both prompts, read at position `end` of CLIP's frozen text tower.
+
+    They start from "X X ... X" twice, or from the texts of the settings.
+
+    Raises:
+        CliplitError: texts of different numbers of tokens; the pair is read at one position.
+    """
+
+    def __init__(self, settings: Settings, clip: ClipBackbone):
+        super().__init__(settings, clip)
+        words = [text or " ".join(["X"] * settings.prompts.length) for text in settings.prompts.initial]
+        backlit, self.end = clip.embed(words[0])
+        well_lit, other = clip.embed(words[1])
+        if self.end != other:
+            raise CliplitError(
+                f"prompts.initial: '{words[0]}' has {self.end - 1} tokens, '{words[1]}' {other - 1}; make them equal"
+            )
+        self.embedding_prompt = nn.Parameter(torch.cat([backlit, well_lit]).clone())
+
+    def pair(self) -> Tensor:
+        return self.clip.encode_prompts(self.embedding_prompt, self.end)
 
 
 class LatentGuidance(PairGuidance):

@@ -1,0 +1,200 @@
+"""A directory with one folder per stage, built as `make` builds files: what is current stays, anything else is built again.
+
+A stage is current while its inputs and the builds of the stages it needs are those it was made from. A half-built
+stage keeps its progress and goes on. One process works in a directory at a time, or several that were started together.
+"""
+
+import os
+import platform
+import shutil
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from cliplit.engine import processes
+from cliplit.errors import CliplitError
+from cliplit.files.atomic import read_json, sha256, write_json
+
+OWNER = ".owner.json"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step: the stages it needs, the groups of settings it depends on, and the notebook that runs it."""
+
+    name: str
+    needs: tuple[str, ...]
+    settings: tuple[str, ...]
+    notebook: str
+
+
+class Stages:
+    """The folders of the stages of a plan, in which each comes after what it needs.
+
+    A subclass says what the stages depend on (`inputs_of`), and what is written about them (`write_manifest`).
+    """
+
+    def __init__(self, path: str | Path, plan: Mapping[str, Stage]):
+        self.path = Path(path)
+        self.plan = plan
+
+    def inputs_of(self, stage: str) -> dict[str, Any]:
+        """All that the stage is made from, beside the stages it needs, as plain values."""
+        raise NotImplementedError
+
+    def write_manifest(self) -> None:
+        """Write down which stages are finished; called after each."""
+        raise NotImplementedError
+
+    def folder(self, stage: str) -> Path:
+        """Folder of a finished stage.
+
+        Raises:
+            CliplitError: the stage has not been built, or is out of date.
+        """
+        if not self.is_current(stage):
+            notebook = self.plan[stage].notebook
+            raise CliplitError(f"{self.path}: stage '{stage}' is missing or out of date; run {notebook} first")
+        return self.path / stage
+
+    def is_current(self, stage: str) -> bool:
+        """Whether the stage's outputs are there, and made from these inputs and these builds of what it needs."""
+        return stage in self.current()
+
+    def current(self) -> list[str]:
+        """Names of the stages that are current, in the order of the plan."""
+        found: list[str] = []
+        for stage in self.plan.values():
+            if all(need in found for need in stage.needs) and self.fits(stage.name, self.path / stage.name):
+                found.append(stage.name)
+        return found
+
+    def fits(self, stage: str, folder: Path) -> bool:
+        """Whether a folder has the stage's outputs, made from these inputs and these builds of what it needs."""
+        record = read_json(folder / "stage.json")
+        return bool(
+            record
+            and record["settings"] == self.inputs_of(stage)
+            and record["needs"] == self._builds_needed(stage)
+            and all(_size(folder / name) == size for name, (size, _) in record["outputs"].items())
+        )
+
+    def record(self, stage: str) -> dict[str, Any]:
+        """What is known of a finished stage: seconds, processes, its build, sizes and digests of its outputs."""
+        return read_json(self.path / stage / "stage.json")
+
+    def build(self, stage: str, make: Callable[[Path], None], together: bool = False) -> Path:
+        """Folder of a stage, made by `make(folder)` unless it is current.
+
+        `make` may find the progress of an interrupted attempt with the same inputs in the folder.
+
+        Args:
+            together: all processes of `accelerate launch` call `make`, not only the main one.
+        Raises:
+            CliplitError: a stage that it needs is not current, or another process is at work here.
+        """
+        folder = self.path / stage
+        if self.is_current(stage):
+            return folder
+        for need in self.plan[stage].needs:
+            self.folder(need)
+        processes.wait()  # until all have looked
+        with self._alone():
+            if processes.is_main():
+                self._begin(stage)
+            processes.wait()
+            began = time.monotonic()
+            if together or processes.is_main():
+                make(folder)
+            processes.wait()
+            if processes.is_main():
+                self._end(stage, time.monotonic() - began)
+        processes.wait()
+        return folder
+
+    def _alone(self) -> AbstractContextManager[None]:
+        return held(self.path) if processes.is_main() else nullcontext()
+
+    def _begin(self, stage: str) -> None:
+        """An empty folder, unless a former attempt had the same inputs."""
+        folder = self.path / stage
+        inputs = {"settings": self.inputs_of(stage), "needs": self._builds_needed(stage)}
+        if read_json(folder / "building.json") != inputs:
+            for left in (folder, self.path / "watch" / stage):
+                shutil.rmtree(left, ignore_errors=True)
+            folder.mkdir(parents=True)
+            write_json(inputs, folder / "building.json")
+
+    def _end(self, stage: str, seconds: float) -> None:
+        """The record of a finished stage."""
+        folder = self.path / stage
+        inputs = read_json(folder / "building.json")
+        (folder / "building.json").unlink()
+        outputs = {
+            str(path.relative_to(folder)): (path.stat().st_size, sha256(path))
+            for path in sorted(folder.rglob("*"))
+            if path.is_file() and not _serves_watching(path.relative_to(folder))
+        }
+        record = {"build": uuid.uuid4().hex, "seconds": round(seconds, 1), "processes": processes.count()}
+        write_json(record | inputs | {"outputs": outputs}, folder / "stage.json")
+        self.write_manifest()
+
+    def _builds_needed(self, stage: str) -> dict[str, str | None]:
+        records = {need: self.record(need) for need in self.plan[stage].needs}
+        return {need: record and record["build"] for need, record in records.items()}
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Hold a directory for this process alone.
+
+    The operating system takes the lock back when the process ends, however it ends, so a dead process holds nothing.
+
+    Raises:
+        CliplitError: another process holds it; names the process.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        other = read_json(folder / OWNER) or {"pid": "unknown", "host": "?", "since": "?"}
+        raise CliplitError(
+            f"{folder}: process {other['pid']} on {other['host']} is at work here since {other['since']}; "
+            f"wait until it ends, or choose another directory with --run"
+        ) from None
+    try:
+        since = time.strftime("%Y-%m-%d %H:%M:%S")
+        write_json({"pid": os.getpid(), "host": platform.node(), "since": since}, folder / OWNER)
+        yield
+    finally:
+        (folder / OWNER).unlink(missing_ok=True)
+        lock.release()
+
+
+def owner(folder: Path) -> dict[str, Any] | None:
+    """The process that holds a directory; None if none does, as far as can be told from here."""
+    found = read_json(folder / OWNER)
+    if found and found["host"] == platform.node() and os.name == "posix":
+        try:
+            os.kill(found["pid"], 0)  # only asks whether it is there
+        except ProcessLookupError:
+            return None
+        except PermissionError:
+            return found
+    return found
+
+
+def _serves_watching(path: Path) -> bool:
+    """Whether a file within a stage may change or go without harm."""
+    return any(part == "watch" or part.startswith(".") for part in path.parts)
+
+
+def _size(path: Path) -> int | None:
+    return path.stat().st_size if path.is_file() else None

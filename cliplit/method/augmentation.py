@@ -1,0 +1,152 @@
+"""Augmentation as released, in batches for the network, and as CLIP features for the stages that learn prompts."""
+
+from collections.abc import Sequence
+from functools import cached_property
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor
+from tqdm import tqdm
+
+from cliplit.engine import processes
+from cliplit.engine.randomness import batch_indices, generator
+from cliplit.files.tensors import to_tensor
+from cliplit.method.clip import ClipBackbone
+from cliplit.method.run_images import TrainingImages
+from cliplit.settings import Settings
+
+CHUNK = 64  # images encoded at a time for the bank
+
+
+class AugmentedBatches:
+    """Batches of training images for the network, by iteration; of each, this process's share.
+
+    Args:
+        stage: its name is a key of all random draws.
+    """
+
+    def __init__(self, images: TrainingImages, settings: Settings, stage: str, device: torch.device):
+        self._images = images
+        self._options = settings.enhancement
+        self._seed = settings.seed
+        self._stage = stage
+        self._device = device
+
+    def __call__(self, iteration: int) -> Tensor:
+        """Images (n, 3, H, W) in [0, 1]."""
+        options = self._options
+        keys = (self._stage, iteration)
+        batch = batch_indices(len(self._images), options.batch_size, iteration, self._seed, self._stage)
+        matrices = augmentation(len(batch), options.zoom, generator(self._seed, "augment", *keys))
+        mine = processes.share(len(batch))
+        images = augment(self._images.batch(batch[mine], self._device), matrices[mine])
+        return random_scale(images, options.crop, options.sizes, generator(self._seed, "scale", *keys))
+
+
+class ViewFeatures:
+    """Features of views, in batches: encoded anew in every iteration as the authors do, or drawn from a bank.
+
+    The bank holds `prompts.views_per_image` views of every image, encoded once; 0 is no bank.
+
+    Args:
+        groups: images (N, S, S, 3) of 8 bits; those of the same number are augmented alike.
+        stage: its name is a key of all random draws.
+        partners: images of other scenes, of which each view of a group gets one, augmented like the group.
+    """
+
+    def __init__(
+        self,
+        clip: ClipBackbone,
+        groups: Sequence[np.ndarray],
+        settings: Settings,
+        stage: str,
+        partners: np.ndarray | None = None,
+    ):
+        self._clip = clip
+        self._groups = groups
+        self._settings = settings
+        self._stage = stage
+        self._partners = partners
+
+    def __call__(self, batch: list[int], iteration: int) -> Tensor:
+        """Features (G, n, D) of a batch by number, of every group and, last, the partners: this process's share."""
+        mine = processes.share(len(batch))
+        if not self._settings.prompts.views_per_image:
+            return self._encode(batch, iteration, self._stage, mine)
+        random = generator(self._settings.seed, "view", self._stage, iteration)
+        drawn = torch.randint(self.bank.shape[2], (len(batch),), generator=random)
+        return self.bank[:, batch[mine], drawn[mine]]
+
+    @cached_property
+    def bank(self) -> Tensor:
+        """Features (G, N, V, D) of V views of all images, encoded at the first use."""
+        views, count = self._settings.prompts.views_per_image, len(self._groups[0])
+        chunks = [list(range(start, min(start + CHUNK, count))) for start in range(0, count, CHUNK)]
+        draws = tqdm(range(views * len(chunks)), desc=f"{self._stage}: views", leave=False, disable=None)
+        parts = [self._encode(chunks[draw % len(chunks)], draw, f"{self._stage} bank") for draw in draws]
+        rows = [torch.cat(parts[view : view + len(chunks)], 1) for view in range(0, len(parts), len(chunks))]
+        return torch.stack(rows, 2)
+
+    @torch.no_grad()
+    def _encode(self, batch: list[int], draw: int, stage: str, mine: slice = slice(None)) -> Tensor:
+        seed, zoom = self._settings.seed, self._settings.prompts.zoom
+        matrices = augmentation(len(batch), zoom, generator(seed, "augment", stage, draw))[mine]
+        pixels = [group[batch[mine]] for group in self._groups]
+        if self._partners is not None:
+            others = batch_indices(len(self._partners), len(batch), draw, seed, stage, "well_lit")
+            pixels.append(self._partners[others[mine]])
+        views = [augment(to_tensor(side, self._clip.mean.device), matrices) for side in pixels]
+        return self._clip.encode_image(torch.cat(views)).unflatten(0, (len(views), -1))
+
+
+def augment(images: Tensor, matrices: Tensor) -> Tensor:
+    """Images (N, 3, H, W) moved by affine matrices (N, 2, 3) of `augmentation`; borders are reflected."""
+    grid = F.affine_grid(matrices.to(images), list(images.shape), align_corners=False)
+    return F.grid_sample(images, grid, "bilinear", "reflection", align_corners=False)
+
+
+def augmentation(count: int, zoom: tuple[float, float], random: Generator) -> Tensor:
+    """Affine matrices (N, 2, 3) of the released augmentation.
+
+    Flips and transposition (each with probability 1/2), zoom of both axes (0.3), rotation by up to 90 degrees
+    either way (0.3).
+
+    Args:
+        zoom: smallest and largest factor.
+    """
+    chance = torch.rand(count, 5, generator=random)
+    identity = torch.eye(2).repeat(count, 1, 1)
+    flip = torch.diag_embed(1 - 2 * (chance[:, :2] < 0.5).float())
+    swap = torch.where((chance[:, 2] < 0.5).view(-1, 1, 1), identity.flip(-1), identity)
+    factors = zoom[0] + (zoom[1] - zoom[0]) * torch.rand(count, 2, generator=random)
+    scale = torch.where((chance[:, 3] < 0.3).view(-1, 1, 1), torch.diag_embed(1 / factors), identity)
+    angle = torch.pi * (torch.rand(count, generator=random) - 0.5)
+    turn = torch.stack([angle.cos(), -angle.sin(), angle.sin(), angle.cos()], -1).view(-1, 2, 2)
+    turn = torch.where((chance[:, 4] < 0.3).view(-1, 1, 1), turn, identity)
+    return F.pad(flip @ swap @ scale @ turn, (0, 1))
+
+
+def random_view(groups: list[Tensor], smallest: float, random: Generator) -> list[Tensor]:
+    """One random square view of the images, mirrored or not, the same for all groups (N, 3, H, W).
+
+    Args:
+        smallest: smallest side of the view as a fraction of the shorter side; 1 keeps the images as they are.
+    """
+    if smallest >= 1:
+        return groups
+    height, width = groups[0].shape[-2:]
+    draw = torch.rand(4, generator=random).tolist()
+    side = max(8, round(min(height, width) * (smallest + (1 - smallest) * draw[0])))
+    top, left = (int(place * (length - side + 1)) for place, length in zip(draw[1:3], (height, width)))
+    views = [images[..., top : top + side, left : left + side] for images in groups]
+    return [view.flip(-1) for view in views] if draw[3] < 0.5 else views
+
+
+def random_scale(images: Tensor, smallest: float, sizes: tuple[int, ...], random: Generator) -> Tensor:
+    """A `random_view` of the images (N, 3, H, W), resized to the square of one of the sizes, or not if there are none."""
+    (view,) = random_view([images], smallest, random)
+    if not sizes:
+        return view
+    side = sizes[int(torch.randint(len(sizes), (), generator=random))]
+    return F.interpolate(view, (side, side), mode="bilinear", align_corners=False, antialias=True).clamp(0, 1)

@@ -1,0 +1,75 @@
+"""Guidances by kind: those of this package, or a class in a file of one's own."""
+
+import importlib.util
+import inspect
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cliplit.errors import CliplitError, one_line
+from cliplit.settings import Settings
+
+if TYPE_CHECKING:
+    from cliplit.method.clip import ClipBackbone
+    from cliplit.method.guidance.base import Guidance
+
+# Kind: module, class, and whether the rounds refine it; imported at first use, so that plans need no torch.
+KINDS = {
+    "clip-lit": ("clip_lit", "PromptGuidance", True),
+    "clip-lit-latent": ("clip_lit", "LatentGuidance", True),
+    "rave": ("rave", "ResidualGuidance", False),
+    "adversarial": ("rivals", "AdversarialGuidance", False),
+    "none": ("rivals", "NoGuidance", False),
+}
+
+
+def new_guidance(settings: Settings, clip: "ClipBackbone") -> "Guidance":
+    """The untrained guidance of these settings.
+
+    Raises:
+        CliplitError: an unknown kind, or a file that does not have the class.
+    """
+    return _class(settings.guidance.kind)(settings, clip)
+
+
+def is_refined(kind: str) -> bool:
+    """Whether the rounds of a run refine this kind of guidance.
+
+    Raises:
+        CliplitError: as `new_guidance`.
+    """
+    return KINDS[kind][2] if kind in KINDS else _class(kind).refined
+
+
+def guidance_file(kind: str) -> Path | None:
+    """The file of a guidance of one's own; None for those above."""
+    return None if kind in KINDS else Path(kind.rpartition(":")[0])
+
+
+def _class(kind: str) -> type["Guidance"]:
+    if kind in KINDS:
+        module, name, _ = KINDS[kind]
+        return getattr(import_module(f"cliplit.method.guidance.{module}"), name)
+    from cliplit.method.guidance.base import Guidance
+
+    file, _, name = kind.rpartition(":")
+    if not Path(file).is_file():
+        raise CliplitError(
+            f"guidance.kind '{kind}' is neither one of {', '.join(KINDS)} nor FILE.py:CLASS with a file that is there"
+        )
+    spec = importlib.util.spec_from_file_location(Path(file).stem, file)
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:  # whatever the user's file does
+        raise CliplitError(f"{file}: cannot be imported ({type(error).__name__}: {one_line(error)})") from None
+    found = getattr(module, name, None)
+    if not (inspect.isclass(found) and issubclass(found, Guidance)):
+        raise CliplitError(f"{file}: no subclass of cliplit.method.guidance.base.Guidance named '{name}'")
+    needed = ("loss", "score", "learning_loss") if found.refined else ("loss", "score")
+    missing = [method for method in needed if getattr(found, method) is getattr(Guidance, method)]
+    if missing:
+        raise CliplitError(
+            f"{file}: {name} has no {' and no '.join(missing)}; see cliplit.method.guidance.base.Guidance"
+        )
+    return found

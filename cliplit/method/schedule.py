@@ -1,0 +1,87 @@
+"""The paper's alternation and its numbers, as the released code schedules them. Nothing here computes or writes.
+
+    prompts0, warmup -> enhancer0 -> prompts1 -> enhancer1 -> prompts2 -> enhancer2 -> ...
+
+`alternation` is the one place that spells it out: the stages of a run (run.py) and the training (training.py) follow it.
+"""
+
+from dataclasses import dataclass
+
+from cliplit.engine.parts import Best, Extension, Guard, Part
+from cliplit.settings import Settings
+
+
+@dataclass(frozen=True)
+class Step:
+    """A step of the alternation: what is learned in which round, and the stages that it learns from."""
+
+    learns: str  # prompts, warmup or enhancer
+    round: int
+    needs: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """The name of its stage."""
+        return self.learns if self.learns == "warmup" else f"{self.learns}{self.round}"
+
+
+def alternation(rounds: int, refined: bool = True) -> list[Step]:
+    """All steps in order: first pair and network, then rounds of prompt refinement and tuning (paper, section 3).
+
+    Args:
+        refined: whether the rounds refine the guidance; one that is not refined stays prompts0.
+    """
+    steps = [
+        Step("prompts", 0, ("data",)),
+        Step("warmup", 0, ("data",)),
+        Step("enhancer", 0, ("prompts0", "warmup")),
+    ]
+    for k in range(1, rounds + 1):
+        guide = f"prompts{k}" if refined else "prompts0"
+        if refined:
+            ranked = [f"enhancer{j}" for j in ranked_rounds(k)]
+            steps.append(Step("prompts", k, (f"prompts{k - 1}", *ranked)))
+        steps.append(Step("enhancer", k, (guide, f"enhancer{k - 1}")))
+    return steps
+
+
+def initial_prompts(settings: Settings) -> Part:
+    """Prompt initialization."""
+    return Part("prompts0", settings.prompts.iterations)
+
+
+def warm_up(settings: Settings) -> Part:
+    """Warm-up towards the identity, guarded."""
+    options = settings.enhancement
+    guard = Guard(options.guard_psnr, options.average, options.guard_after, options.guard_attempts)
+    return Part("warmup", options.warmup_iterations, guard=guard)
+
+
+def network(settings: Settings, k: int) -> Part:
+    """The enhancement network: initial training for k = 0, tuning in round k after that."""
+    options = settings.enhancement
+    rounds = settings.refinement
+    more = Extension(options.extend_above, options.extend_by, rounds.max_extensions)
+    iterations = rounds.tuning_iterations if k else options.iterations
+    return Part(f"enhancer{k}", iterations, more, best=Best(options.average, options.look_every))
+
+
+def refined_prompts(settings: Settings, k: int) -> Part:
+    """Prompt refinement of round k."""
+    options = settings.refinement
+    more = Extension(options.extend_above, options.extend_by, options.max_extensions)
+    return Part(f"prompts{k}", options.iterations, more)
+
+
+def ranked_rounds(k: int) -> list[int]:
+    """The rounds whose results are ranked in round k, older first.
+
+    The released code has two slots for results, written in turn, so that it ranks the newest two (one in round 1).
+    """
+    return list(range(max(0, k - 2), k))
+
+
+def margins(settings: Settings, k: int) -> tuple[float, float]:
+    """Far and near margin of the ranking in round k: the near one is wider while there is one result only."""
+    options = settings.refinement
+    return options.far_margin, options.near_margin_first if k == 1 else options.near_margin

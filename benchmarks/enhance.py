@@ -76,7 +76,7 @@ def compare(given: argparse.Namespace) -> str:
                 print(" ".join(rows[-1]), file=sys.stderr)
     import pandas as pd
 
-    from cliplit.layout import markdown
+    from cliplit.scoring.summary import markdown
 
     columns = ["megapixels", "how", "seconds", "times as fast", "MB", "times less", "to plain: most / mean / PSNR"]
     weights = f"{given.checkpoint.stem}" if given.checkpoint else "random weights"
@@ -145,7 +145,7 @@ def load_pixels(photo: Path | None, megapixels: float):
     import numpy as np
     from PIL import Image
 
-    from cliplit.embedded import photo as embedded
+    from cliplit.data.demo_images import photo as embedded
     from cliplit.files.tensors import to_uint8
 
     image = Image.open(photo).convert("RGB") if photo else Image.fromarray(to_uint8(embedded("motorcycle") ** 1.8))

@@ -15,11 +15,11 @@ import torch
 
 from cliplit.analysis import separation
 from cliplit.files.atomic import write_text
-from cliplit.layout import markdown
 from cliplit.method import losses, training
 from cliplit.method.augmentation import ViewFeatures
 from cliplit.method.run import Run, start_run
 from cliplit.method.run_images import prepare_data, training_images
+from cliplit.scoring.summary import markdown
 from cliplit.tables import fill_in
 
 BANKS = (0, 4, 16)  # views per image; 0: new ones in every iteration

@@ -14,10 +14,10 @@ import tempfile
 import time
 from pathlib import Path
 
-from cliplit.embedded import PHOTOS, photo
+from cliplit.data.demo_images import PHOTOS, photo
 from cliplit.files.atomic import write_text
 from cliplit.files.tensors import write_image
-from cliplit.layout import markdown
+from cliplit.scoring.summary import markdown
 from cliplit.tables import fill_in
 
 METRICS = ("psnr", "ssim", "entropy", "piqe")

@@ -33,13 +33,13 @@ import torch
 from cliplit.engine.loop import Loop
 from cliplit.engine.record import memory_mb
 from cliplit.files.atomic import write_text
-from cliplit.layout import markdown
 from cliplit.method import clip, losses, training
 from cliplit.method.clip import ClipBackbone, load_backbone
 from cliplit.method.enhancer import Enhancer
 from cliplit.method.run import Run
 from cliplit.method.run_images import prepare_data
 from cliplit.profiles import profile
+from cliplit.scoring.summary import markdown
 from cliplit.settings import Settings
 from cliplit.tables import fill_in
 

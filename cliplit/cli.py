@@ -209,8 +209,8 @@ def study(
     Ends with their tables, and what they say; finished runs are kept.
     """
     from cliplit import studies
-    from cliplit.layout import markdown
     from cliplit.reproduce import check_inputs
+    from cliplit.scoring.summary import markdown
     from cliplit.tables import fill_in
 
     known = studies.every_study(chosen.settings)

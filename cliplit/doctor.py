@@ -11,7 +11,8 @@ from packaging.requirements import Requirement
 from cliplit.errors import CliplitError, one_line
 from cliplit.files.web import reachable
 from cliplit.method.clip_weights import TINY
-from cliplit.metrics import GROUPS, HUB, catalogue, hub_folder, missing_files, weight_files, why_unavailable
+from cliplit.scoring.metrics import GROUPS, catalogue
+from cliplit.scoring.weights import HUB, fetch_weights, missing_files, weight_files, why_unavailable
 
 CLIPS = ("ViT-B-32-quickgelu/openai", "RN101-quickgelu/openai")  # of the profile paper
 LOOKED_FOR = tuple(dict.fromkeys((*GROUPS["paper"], *GROUPS["nr"])))
@@ -56,26 +57,6 @@ def download(say=print) -> None:
         fetch_weights(name)
         rest = missing_files(name)
         say(f"{name}: {_to_come(rest)}")
-
-
-def fetch_weights(name: str) -> list[Path]:
-    """Download the files that a metric lacks; those that only their library can fetch come at first use.
-
-    Raises:
-        CliplitError: they cannot be had, or are not what they should be.
-    """
-    from cliplit.files.web import fetch
-
-    fetched = []
-    for address in (file for file in missing_files(name) if "://" in file):
-        place = hub_folder() / _folder(address) / address.split("/")[-1]
-        url = address.replace(HUB, os.environ.get("HF_ENDPOINT", HUB), 1)
-        digest = _published_digest(address, url)
-        try:
-            fetched.append(fetch(url, place, digest=digest))
-        except CliplitError as error:
-            raise CliplitError(f"metric '{name}': {error}") from None
-    return fetched
 
 
 def _packages() -> list[Finding]:
@@ -174,25 +155,3 @@ def _to_come(files: list[str]) -> str:
 
 def _by_download(online: bool) -> str:
     return "cliplit doctor --download" + ("" if online else " (needs a network)")
-
-
-def _folder(address: str) -> str:
-    """Folder of torch.hub that pyiqa, torchvision and OpenAI's CLIP look in."""
-    if "/clip/" in address:
-        return "clip"
-    return "pyiqa" if address.startswith(HUB) else "checkpoints"
-
-
-def _published_digest(address: str, url: str) -> str | None:
-    """SHA-256 of a file where its publisher states it: OpenAI in the address, the hub in its answer."""
-    if "/clip/" in address:
-        return address.split("/")[-2]
-    if not address.startswith(HUB):
-        return None
-    from huggingface_hub import get_hf_file_metadata
-
-    try:
-        stated = get_hf_file_metadata(url).etag or ""
-    except Exception as error:  # of the hub's library, of what it uses for HTTP, and of the system
-        raise CliplitError(f"{url}: cannot be had ({one_line(error)})") from None
-    return stated if len(stated) == 64 else None

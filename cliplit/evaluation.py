@@ -22,7 +22,8 @@ from cliplit.method.enhancer import Enhancer
 from cliplit.method.run import Run
 from cliplit.method.run_images import TestImage, test_images
 from cliplit.method.training import network_of, train
-from cliplit.metrics import Meter, catalogue, choose, why_unavailable
+from cliplit.scoring.metrics import Meter, catalogue, choose
+from cliplit.scoring.weights import why_unavailable
 from cliplit.settings import Evaluation, named_paths
 
 

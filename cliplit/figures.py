@@ -24,6 +24,7 @@ from torch import Tensor
 
 from cliplit import analysis
 from cliplit.analysis import BACKLIT, WELL_LIT, stage_name, training_log
+from cliplit.data.relight import SEVERITIES
 from cliplit.data.synthesize import relight_photo
 from cliplit.engine.compute import find_device
 from cliplit.errors import CliplitError
@@ -34,8 +35,7 @@ from cliplit.method.guidance.registry import is_refined
 from cliplit.method.run import Run
 from cliplit.method.run_images import TestImage, test_images, training_images
 from cliplit.method.training import network_of
-from cliplit.metrics import catalogue
-from cliplit.settings import SEVERITIES
+from cliplit.scoring.metrics import catalogue
 from cliplit.tables import differences_table
 
 WIDTH, DPI = 8.0, 150  # inches, and dots per inch: 1200 pixels wide

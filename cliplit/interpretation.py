@@ -4,6 +4,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from cliplit.data.relight import expose
 from cliplit.engine.compute import find_device
 from cliplit.errors import CliplitError
 from cliplit.files.tensors import psnr
@@ -13,7 +14,6 @@ from cliplit.method.guidance.base import Guidance, Seen
 from cliplit.method.run import Run
 from cliplit.method.run_images import test_images
 from cliplit.method.training import guidance_of, load_similarity, network_of
-from cliplit.relight import expose
 
 STOPS = tuple(range(-8, 5))  # half stops, EV: -4 ... +2
 STRENGTHS = tuple(n / 8 for n in range(13))  # 0 ... 1.5

@@ -59,7 +59,7 @@ class Data:
 
 @dataclass(frozen=True)
 class Backlight:
-    """The backlit capture that is simulated for the embedded images (cliplit/relight.py); drawn uniformly per image."""
+    """The backlit capture that is simulated for the embedded images (cliplit/data/relight.py); drawn uniformly per image."""
 
     stops_min: float = setting(2.0, "cliplit", "EV", "taken from the foreground, least")
     stops_max: float = setting(4.0, "cliplit", "EV", "taken from the foreground, most")
@@ -237,15 +237,6 @@ class Settings:
     watch: Watch = Watch()
     evaluation: Evaluation = Evaluation()
     studies: Studies = Studies()
-
-
-# Degrees of simulated backlight for controlled experiments (`cliplit data synthesize`).
-SEVERITIES = {
-    "mild": Backlight(stops_min=1.0, stops_max=2.0),
-    "medium": Backlight(stops_min=2.5, stops_max=3.5),
-    "severe": Backlight(stops_min=4.0, stops_max=5.0),
-}
-LEVELS = SEVERITIES | {"mixed": Backlight(stops_min=0.0, stops_max=4.5)}  # from well-lit to severe, to train on
 
 
 def parse_overrides(text: str) -> dict[str, str]:

@@ -21,8 +21,8 @@ import pandas as pd
 
 from cliplit.errors import CliplitError, one_line
 from cliplit.files.atomic import read_json
-from cliplit.layout import with_spread, write_table
 from cliplit.method.run import Run
+from cliplit.scoring.summary import with_spread, write_table
 from cliplit.settings import Settings, from_json, override, parse_overrides, to_json
 
 LAST = "last"

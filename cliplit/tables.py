@@ -8,10 +8,9 @@ import cliplit
 from cliplit.errors import CliplitError
 from cliplit.evaluation import evaluate
 from cliplit.files.atomic import read_json, write_text
-from cliplit.layout import score_columns, summary, with_intervals, with_spread, write_table
 from cliplit.method.run import Run
+from cliplit.scoring.summary import differences, score_columns, summary, with_intervals, with_spread, write_table
 from cliplit.settings import flatten
-from cliplit.statistics import differences
 
 PAPER_DATA = {  # name: (test images, with references, metrics of the paper's table)
     "BAID": (368, True, ("psnr", "ssim", "lpips", "musiq")),

@@ -17,16 +17,17 @@ from torch import Tensor
 from tqdm import tqdm
 from train_enhancer import split
 
+from cliplit.data.relight import SEVERITIES
 from cliplit.data.synthesize import relight_photo
 from cliplit.figures import mosaic
 from cliplit.files.images import decode, list_images
 from cliplit.files.tensors import read_image, to_tensor, to_uint8
 from cliplit.inference import DEFAULT, Inference, enhance_pixels
-from cliplit.layout import write_table
 from cliplit.method.checkpoints import load_enhancer
 from cliplit.method.enhancer import Enhancer
-from cliplit.metrics import Meter
-from cliplit.settings import SEVERITIES, named_paths
+from cliplit.scoring.metrics import Meter
+from cliplit.scoring.summary import write_table
+from cliplit.settings import named_paths
 from cliplit.tables import fill_in
 
 GAMMAS = (0.4, 0.5, 0.6, 0.7, 0.8, 0.9)  # the best one, by mean PSNR over all pairs, is the row `gamma`

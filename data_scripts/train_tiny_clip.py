@@ -32,6 +32,7 @@ from pathlib import Path
 import open_clip
 import torch
 import torch.nn.functional as F
+from faults import ARTEFACTS, LIGHTS, illumination, lifted
 from open_clip.model import CLIP
 from PIL import Image
 from safetensors.torch import save_file
@@ -39,7 +40,7 @@ from torch import Generator, Tensor
 from torchvision.transforms.functional import pil_to_tensor
 from tqdm import tqdm
 
-from cliplit.relight import ARTEFACTS, LIGHTS, Backlight, backlit, illumination, lifted, uniform
+from cliplit.data.relight import Backlight, backlit, uniform
 
 
 @dataclass(frozen=True)

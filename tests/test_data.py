@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from cliplit import embedded
+from cliplit.data import demo_images
 from cliplit.errors import CliplitError
 from cliplit.files.images import list_images
 from cliplit.files.tensors import read_image, write_image
@@ -179,12 +179,12 @@ def test_one_training_folder_alone(folders, tmp_path):
 
 
 def test_embedded_photos_for_training_and_test_differ():
-    assert not set(embedded.TEST) & {*embedded.BACKLIT, *Data().embedded_well_lit}
-    assert not set(embedded.BACKLIT) & set(Data().embedded_well_lit)
+    assert not set(demo_images.TEST) & {*demo_images.BACKLIT, *Data().embedded_well_lit}
+    assert not set(demo_images.BACKLIT) & set(Data().embedded_well_lit)
 
 
 def test_embedded_images_are_darker_where_backlit_and_the_same_every_time():
-    pairs, again = (embedded.test_pairs(SMOKE) for _ in range(2))
+    pairs, again = (demo_images.test_pairs(SMOKE) for _ in range(2))
     assert all(torch.equal(one, other) for one, other in zip(pairs, again))
     darker = pairs[0] < 0.6 * pairs[1]
     assert (darker.float().mean((1, 2, 3)) > 0.2).all() and darker.float().mean() < 0.9

@@ -16,9 +16,9 @@ from standins import Fault, serving
 
 from cliplit.data.catalog import CATALOG, Location
 from cliplit.data.get import get_data_set
-from cliplit.data.manifest import read_manifest
+from cliplit.data.manifest import images_by_role, read_manifest
 from cliplit.data.prepare import prepare_data_set, split_scenes
-from cliplit.data.roles import images_by_role
+from cliplit.data.relight import SEVERITIES
 from cliplit.data.synthesize import relight_photo, synthesize_data_set
 from cliplit.data.verify import verify_folder
 from cliplit.errors import CliplitError
@@ -28,7 +28,7 @@ from cliplit.files.tensors import read_image
 from cliplit.method import run_images
 from cliplit.method.run import start_run
 from cliplit.method.run_images import prepare_data, training_images
-from cliplit.settings import SEVERITIES, Data
+from cliplit.settings import Data
 
 
 @pytest.fixture(autouse=True)

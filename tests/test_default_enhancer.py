@@ -6,8 +6,8 @@ from torch import Tensor
 from typer.testing import CliRunner
 
 import cliplit
-from cliplit import embedded
 from cliplit.cli import app
+from cliplit.data import demo_images
 from cliplit.inference import DEFAULT
 from cliplit.method.checkpoints import load_enhancer, read_metadata
 from cliplit.profiles import PROFILES
@@ -21,7 +21,7 @@ WELL_LIT_SHIFT = 0.03  # of the image range, mean change of brightness of the re
 
 @pytest.fixture(scope="module")
 def pairs() -> tuple[Tensor, Tensor]:
-    return embedded.test_pairs(PROFILES["demo"])
+    return demo_images.test_pairs(PROFILES["demo"])
 
 
 @pytest.fixture(scope="module")

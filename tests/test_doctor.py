@@ -7,8 +7,9 @@ import time
 import pytest
 from standins import publish, serving
 
-from cliplit import doctor, metrics
+from cliplit import doctor
 from cliplit.errors import CliplitError
+from cliplit.scoring import metrics, weights
 
 LONGEST = 10.0  # seconds, from the issue; here without starting Python
 MAT = "niqe_modelparameters.mat"
@@ -62,10 +63,10 @@ def test_missing_weights_are_fetched_and_checked(tmp_path, monkeypatch):
         monkeypatch.setenv("HF_ENDPOINT", server.url)
         path = publish(server, REPOSITORY, MAT, content)
         server.headers[path]["X-Linked-Etag"] = f'"{hashlib.sha256(content).hexdigest()}"'
-        (fetched,) = doctor.fetch_weights("niqe")
-        assert fetched.read_bytes() == content and not metrics.missing_files("niqe")
+        (fetched,) = weights.fetch_weights("niqe")
+        assert fetched.read_bytes() == content and not weights.missing_files("niqe")
         fetched.unlink()
         server.headers[path]["X-Linked-Etag"] = f'"{"0" * 64}"'
         with pytest.raises(CliplitError, match="metric 'niqe'"):
-            doctor.fetch_weights("niqe")
-        assert metrics.missing_files("niqe") and not list(fetched.parent.glob(f"{MAT}*"))
+            weights.fetch_weights("niqe")
+        assert weights.missing_files("niqe") and not list(fetched.parent.glob(f"{MAT}*"))

@@ -9,7 +9,7 @@ import types
 import pytest
 from standins import Fault, later, serving
 
-from cliplit.data import drive
+from cliplit.data.get import fetch_from_drive, list_drive
 from cliplit.errors import CliplitError
 from cliplit.files.web import Patience, fetch
 
@@ -188,18 +188,18 @@ def gdown(monkeypatch):
 
 
 def test_drive_lists_and_fetches(gdown, tmp_path):
-    files = drive.list_folder("folder")
+    files = list_drive("folder")
     assert files == {path: f"id of {path}" for path in gdown.files}
-    assert drive.fetch_file("id of readme.txt", tmp_path / "deep" / "a.txt").read_bytes() == b"words"
+    assert fetch_from_drive("id of readme.txt", tmp_path / "deep" / "a.txt").read_bytes() == b"words"
     assert left(tmp_path / "deep") == ["a.txt"]
 
 
 def test_drive_pages_and_other_files_are_refused(gdown, tmp_path):
     gdown.files["readme.txt"] = PAGE
     with pytest.raises(CliplitError, match="a web page came in place of the file"):
-        drive.fetch_file("id of readme.txt", tmp_path / "a.txt")
+        fetch_from_drive("id of readme.txt", tmp_path / "a.txt")
     with pytest.raises(CliplitError, match="SHA-256 is"):
-        drive.fetch_file("id of BAID/test/input/1.png", tmp_path / "a.png", digest="0" * 64)
+        fetch_from_drive("id of BAID/test/input/1.png", tmp_path / "a.png", digest="0" * 64)
     assert left(tmp_path) == []
 
 
@@ -215,7 +215,7 @@ def test_drive_quota_and_network_errors(gdown, tmp_path, monkeypatch):
         with pytest.raises(
             CliplitError, match="Google Drive does not give it .*try again tomorrow, or fetch"
         ) as raised:
-            drive.fetch_file("id", tmp_path / "a.png", patience=HASTY)
+            fetch_from_drive("id", tmp_path / "a.png", patience=HASTY)
         assert "\n" not in str(raised.value)
         return len(attempts)
 
@@ -226,13 +226,13 @@ def test_drive_quota_and_network_errors(gdown, tmp_path, monkeypatch):
 def test_drive_names_that_lead_out(gdown):
     gdown.listed.append(types.SimpleNamespace(id="x", path="../../evil.zip", local_path=""))
     with pytest.raises(CliplitError, match="names that lead out of it"):
-        drive.list_folder("folder")
+        list_drive("folder")
 
 
 def test_drive_without_gdown(monkeypatch):
     monkeypatch.setitem(sys.modules, "gdown", None)
     with pytest.raises(CliplitError, match="pip install gdown; or fetch by hand"):
-        drive.list_folder("folder")
+        list_drive("folder")
 
 
 def test_gdown_takes_these_arguments():

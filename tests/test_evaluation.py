@@ -11,13 +11,12 @@ from cliplit import baselines, tables
 from cliplit.errors import CliplitError
 from cliplit.evaluation import check_others, enhanced_tests, evaluate
 from cliplit.files.tensors import write_image
-from cliplit.layout import summary, with_intervals
 from cliplit.method.checkpoints import export_released, save_enhancer
 from cliplit.method.enhancer import Enhancer
 from cliplit.method.run import Run
 from cliplit.method.run_images import test_images as read_tests
 from cliplit.profiles import SMOKE, profile
-from cliplit.statistics import differences, paired_difference
+from cliplit.scoring.summary import differences, paired_difference, summary, with_intervals
 
 ROUNDING = 1e-4  # scores.csv has six digits
 COVERAGE = 0.06  # allowed departure of the share of intervals that hold the truth from 0.95, of 200 draws

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from PIL import Image
 
 import cliplit
-from cliplit.embedded import photo
+from cliplit.data.demo_images import photo
 from cliplit.errors import CliplitError
 from cliplit.files.tensors import to_uint8
 from cliplit.inference import Inference, enhance, enhance_pixels

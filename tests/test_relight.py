@@ -1,12 +1,13 @@
 """Relighting: ranges, determinism, and what backlight does to foreground and background."""
 
+import faults
 import pytest
 import torch
 from torch import Generator
 
-from cliplit import relight
+from cliplit.data import relight
 
-KINDS = {**relight.LIGHTS, **relight.ARTEFACTS}
+KINDS = {**faults.LIGHTS, **faults.ARTEFACTS}
 
 
 @pytest.fixture
@@ -67,8 +68,8 @@ def test_kinds_stay_in_range_and_repeat(kind, scenes):
 
 
 def test_lifting_by_the_ideal_illumination_recovers_the_scene(scenes):
-    whole = relight.lifted(scenes, Generator().manual_seed(0), 1.0)
-    half = relight.lifted(scenes, Generator().manual_seed(0), 0.5)
+    whole = faults.lifted(scenes, Generator().manual_seed(0), 1.0)
+    half = faults.lifted(scenes, Generator().manual_seed(0), 0.5)
     assert (whole - scenes).abs().mean() < 0.5 * (half - scenes).abs().mean()
 
 

@@ -10,10 +10,10 @@ import torch
 from PIL import Image
 
 import cliplit
-from cliplit import metrics, scoring
 from cliplit.errors import CliplitError
 from cliplit.files.tensors import read_image
-from cliplit.metrics import PRESETS, Conventions
+from cliplit.scoring import files, metrics, weights
+from cliplit.scoring.metrics import PRESETS, Conventions
 
 EXACT = 1e-6  # to pyiqa called by hand on the same tensors
 METRICS = ["psnr", "ssim", "entropy", "piqe"]
@@ -111,7 +111,7 @@ def pairs(tmp_path):
 
 
 def test_copies_belong_to_their_original_and_count_once(pairs):
-    scores = scoring.score_files(pairs[0], "psnr", pairs[1], cache=None, progress=False)
+    scores = files.score_files(pairs[0], "psnr", pairs[1], cache=None, progress=False)
     assert list(scores.table["image"]) == ["0152.png", "0153(1).png", "view(3).png"]
     assert scores.duplicates == ["0152(2).png"] and not scores.unpaired
 
@@ -168,11 +168,11 @@ def test_lpips_is_resized_as_the_preset_says():
 
 def test_batches_and_single_images_agree(mixed):
     folder, _ = mixed
-    items = [scoring._Item(path.name, path, None) for path in sorted(folder.glob("*.bmp"))]
+    items = [files._Item(path.name, path, None) for path in sorted(folder.glob("*.bmp"))]
     for item in items:
-        scoring._inspect(item)
+        files._inspect(item)
         item.pending = {"piqe": item.name}
-    batches = scoring._batches(items)
+    batches = files._batches(items)
     assert len(batches) == len({item.size for item in items}) and sum(map(len, batches)) == len(items)
     meter = metrics.Meter(["piqe"])
     for batch in batches:
@@ -183,15 +183,15 @@ def test_batches_and_single_images_agree(mixed):
 
 def test_batches_of_an_accelerator_and_processes_give_the_same_scores(mixed):
     folder, _ = mixed
-    items = [scoring._Item(path.name, path, None) for path in sorted(folder.glob("*.??[gfp]"))]
+    items = [files._Item(path.name, path, None) for path in sorted(folder.glob("*.??[gfp]"))]
     for item in items:
-        scoring._inspect(item)
+        files._inspect(item)
         item.pending = {"entropy": item.name}
     meter = metrics.Meter(["entropy"])
     ways = (
-        scoring._by_batches(meter, scoring._batches(items), "cpu"),
-        scoring._by_processes(meter, items, 2),
-        scoring._one_by_one(meter, items),
+        files._by_batches(meter, files._batches(items), "cpu"),
+        files._by_processes(meter, items, 2),
+        files._one_by_one(meter, items),
     )
     first, *others = ({item.name: outcome for item, outcome in way} for way in ways)
     assert len(first) == len(items) and isinstance(first["broken.jpg"], tuple)
@@ -214,12 +214,12 @@ def test_an_interrupted_run_keeps_its_scores(mixed, tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         cliplit.score(folder, "entropy", cache=tmp_path / "cache", progress=False, jobs=1)
     monkeypatch.setattr(metrics.Meter, "measure", measure)
-    assert scoring.score_files(folder, "entropy", cache=tmp_path / "cache", progress=False).computed == 48 - 5
+    assert files.score_files(folder, "entropy", cache=tmp_path / "cache", progress=False).computed == 48 - 5
 
 
 def test_the_cache_goes_by_content_and_conventions(pairs, tmp_path):
     def computed(**options):
-        return scoring.score_files(
+        return files.score_files(
             pairs[0], "psnr,entropy", pairs[1], cache=tmp_path / "cache", progress=False, **options
         ).computed
 
@@ -282,7 +282,7 @@ def test_several_folders_are_compared_row_by_row(pairs, tmp_path, cli):
 
 
 def test_the_table_of_weights_covers_the_installed_pyiqa():
-    stored = json.loads(metrics.WEIGHTS.read_text())
+    stored = json.loads(weights.WEIGHTS.read_text())
     assert stored["pyiqa"] == pyiqa.__version__, "run data_scripts/list_metric_weights.py again"
     assert set(metrics.catalogue()) <= set(stored["files"])
     for name, metric in metrics.catalogue().items():

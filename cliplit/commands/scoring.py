@@ -9,7 +9,8 @@ import typer
 
 from cliplit.commands.shared import flag, folder, pairs, print_columns
 from cliplit.errors import CliplitError
-from cliplit.metrics import GROUPS, PRESETS, Conventions, catalogue, choose, why_unavailable
+from cliplit.scoring.metrics import GROUPS, PRESETS, Conventions, catalogue, choose
+from cliplit.scoring.weights import why_unavailable
 
 ROWS_SHOWN = 20
 CONVENTIONS = ", ".join(vars(Conventions()))
@@ -41,7 +42,7 @@ def score(
     Scores of every image and their mean ± standard deviation; several folders are compared, row by row.
     """
     from cliplit.files.atomic import write_text
-    from cliplit.scoring import score_files
+    from cliplit.scoring.files import score_files
 
     if format not in ("table", "csv", "json"):
         raise CliplitError(f"--format {format}: valid are table, csv, json")
@@ -131,7 +132,7 @@ def _conventions(preset: str, changes: list[str]) -> Conventions:
 
 
 def _print_tables(table: Any, paths: list[Path], every_image: bool) -> None:
-    from cliplit.layout import summary, with_spread
+    from cliplit.scoring.summary import summary, with_spread
 
     metrics = list(table.columns[1:])
     if not metrics:

@@ -2,18 +2,21 @@
 
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterable
 from pathlib import Path, PurePosixPath
+from typing import Any
 
-from cliplit.data import drive
 from cliplit.data.catalog import DataSet, Location, find
 from cliplit.data.manifest import Manifest, describe_image, has_manifest, shortened, write_manifest
 from cliplit.data.verify import Report, inspect_images, part_images
-from cliplit.errors import CliplitError
-from cliplit.files.archives import SUFFIXES, Refused, extract, is_archive
+from cliplit.errors import CliplitError, one_line
+from cliplit.files.archives import SUFFIXES, Refused, extract, is_archive, is_inside
 from cliplit.files.atomic import read_json, sha256, write_json
 from cliplit.files.images import EXTENSIONS, original
-from cliplit.files.web import Patience, fetch
+from cliplit.files.web import BY_HAND, Patience, check_file, fetch
+
+MISSING = "Google Drive needs gdown (the extra `drive`): pip install gdown; or fetch by hand and give it with --from"
 
 DOWNLOADS, CHECKSUMS = "downloads", "checksums.json"
 
@@ -103,13 +106,13 @@ def _from_web(location: Location, root: Path, patience: Patience) -> Path:
 
 
 def _from_drive(data_set: DataSet, location: Location, folder: Path, root: Path, patience: Patience) -> dict[str, Path]:
-    files, listed = {}, drive.list_folder(location.drive, patience)
+    files, listed = {}, list_drive(location.drive, patience)
     for path, file in listed.items():
         target, key = folder / path, f"drive:{location.drive}/{path}"
         if not _is_wanted(path, data_set):
             continue
         if not target.is_file():
-            drive.fetch_file(file, target, _known(root, key), patience)
+            fetch_from_drive(file, target, _known(root, key), patience)
         _compare(target, _known(root, key), root)
         files[key] = target
     if not files:
@@ -233,3 +236,60 @@ def _record(files: dict[str, Path], root: Path, say: Callable[[str], None]) -> N
 
 def _names(paths: Iterable[Path]) -> str:
     return shortened(map(str, paths))
+
+
+def list_drive(folder: str, patience: Patience = Patience()) -> dict[str, str]:
+    """Files of a shared folder and its folders: path and id.
+
+    Raises:
+        CliplitError: gdown is not installed, or the folder cannot be listed.
+    """
+    gdown = _gdown()
+    try:
+        listed = gdown.download_folder(
+            id=folder, output=".", quiet=True, skip_download=True, use_cookies=False, timeout=patience.silence
+        )
+    except Exception as error:  # requests, parsing and gdown's own
+        raise CliplitError(f"Google Drive folder {folder}: cannot be listed ({one_line(error)}); {BY_HAND}") from None
+    files = {file.path.replace(os.sep, "/"): file.id for file in listed}
+    if not files or not all(is_inside(path) for path in files):
+        raise CliplitError(f"Google Drive folder {folder}: empty, or with names that lead out of it; {BY_HAND}")
+    return files
+
+
+def fetch_from_drive(file: str, target: Path, digest: str | None = None, patience: Patience = Patience()) -> Path:
+    """Download a file by its id; an interrupted download goes on where it stopped.
+
+    Raises:
+        CliplitError: gdown is not installed, or the file cannot be had, is a web page or not the one expected.
+    """
+    gdown, whole = _gdown(), target.with_name(f"{target.name}.partial")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    for attempt in range(1, patience.attempts + 1):
+        try:
+            gdown.download(
+                id=file, output=str(whole), quiet=True, resume=True, use_cookies=False, timeout=patience.silence
+            )
+            break
+        except Exception as error:
+            if attempt == patience.attempts or isinstance(error, gdown.exceptions.FileURLRetrievalError):
+                raise CliplitError(
+                    f"{target.name}: Google Drive does not give it ({one_line(error)}); try again tomorrow, "
+                    f"or {BY_HAND}"
+                ) from None
+            time.sleep(patience.first_wait * 2 ** (attempt - 1))
+    try:
+        check_file(whole, f"Google Drive: {target.name}", None, digest)
+    except CliplitError:
+        whole.unlink()
+        raise
+    os.replace(whole, target)
+    return target
+
+
+def _gdown() -> Any:
+    try:
+        import gdown
+    except ImportError:
+        raise CliplitError(MISSING) from None
+    return gdown

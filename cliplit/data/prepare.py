@@ -10,8 +10,7 @@ from pathlib import Path
 from PIL import Image
 from tqdm import tqdm
 
-from cliplit.data.manifest import ROLES, Entry, Manifest, has_manifest, write_manifest
-from cliplit.data.roles import Images, gather_images
+from cliplit.data.manifest import ROLES, Entry, Images, Manifest, gather_images, has_manifest, write_manifest
 from cliplit.data.verify import Report, inspect_images, pair_by_stem
 from cliplit.errors import CliplitError
 from cliplit.files.images import decode, squared

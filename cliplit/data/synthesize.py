@@ -1,4 +1,4 @@
-"""Backlit and well-lit images from any folder of photos, by the linear-light model of cliplit/relight.py."""
+"""Backlit and well-lit images from any folder of photos, by the linear-light model of cliplit/data/relight.py."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -11,12 +11,12 @@ from tqdm import tqdm
 
 from cliplit.data.manifest import Entry, Manifest, describe_image, shortened, write_manifest
 from cliplit.data.prepare import FOLDERS, new_data_set, split_scenes
+from cliplit.data.relight import LEVELS, simulate_backlight, uniform
 from cliplit.engine.randomness import generator
 from cliplit.errors import CliplitError
 from cliplit.files.images import list_images
 from cliplit.files.tensors import read_image, write_image
-from cliplit.relight import simulate_backlight, uniform
-from cliplit.settings import LEVELS, Backlight
+from cliplit.settings import Backlight
 
 
 def synthesize_data_set(

@@ -1,6 +1,5 @@
 """A run of CLIP-LIT: a directory with settings and one folder per stage, and the plan that says which needs which."""
 
-import hashlib
 import platform
 import subprocess
 from collections.abc import Mapping
@@ -9,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import cliplit
+from cliplit.data.manifest import digest_of_folder
 from cliplit.engine import processes
 from cliplit.engine.stages import Stage, Stages
 from cliplit.errors import CliplitError
@@ -129,11 +129,11 @@ class Run(Stages):
         if stage == "data":
             data = self.settings.data
             folders = (data.backlit, data.well_lit, data.test_backlit, data.test_reference, *data.sets)
-            groups["files"] = {folder: _listing(Path(folder)) for folder in folders if folder}
+            groups["files"] = {folder: digest_of_folder(Path(folder)) for folder in folders if folder}
         if stage == "evaluation":
             others = named_paths(self.settings.evaluation.checkpoints + self.settings.evaluation.results)
             groups["files"] = {
-                name: _listing(path) if path.is_dir() else digest_of(path) for name, path in others.items()
+                name: digest_of_folder(path) if path.is_dir() else digest_of(path) for name, path in others.items()
             }
         if "guidance" in groups and (own := guidance_file(every["guidance"]["kind"])):
             groups["guidance file"] = digest_of(own)
@@ -164,17 +164,6 @@ def default_run_path(profile: str) -> Path:
     """runs/<profile> of the checkout that cliplit runs from, else of the working directory."""
     checkout = Path(cliplit.__file__).parent.parent
     return (checkout if (checkout / "pyproject.toml").is_file() else Path.cwd()) / "runs" / profile
-
-
-def _listing(folder: Path) -> str | None:
-    """A digest of names, sizes and times of change of the files in a folder, or of those that a data set lists."""
-    from cliplit.data.manifest import has_manifest, listed_files
-
-    if not folder.is_dir():
-        return None
-    paths = [path for path in listed_files(folder) if path.is_file()] if has_manifest(folder) else folder.iterdir()
-    files = sorted((str(path.relative_to(folder)), path.stat().st_size, path.stat().st_mtime_ns) for path in paths)
-    return hashlib.sha256(repr(files).encode()).hexdigest()
 
 
 def _version(package: str) -> str | None:

@@ -10,9 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cliplit import embedded
-from cliplit.data.manifest import shortened
-from cliplit.data.roles import Images, images_by_role
+from cliplit.data import demo_images
+from cliplit.data.manifest import Images, images_by_role, shortened
 from cliplit.errors import CliplitError
 from cliplit.files.atomic import read_json, sha256, write_json
 from cliplit.files.tensors import read_image, read_readable, to_tensor, to_uint8, write_image
@@ -118,21 +117,21 @@ def _from_files(source: Images, data: Data, target: Path, skipped: list[str]) ->
 
 def _from_embedded(run: Run, folder: Path) -> dict[str, Any]:
     data = run.settings.data
-    sides = embedded.training_images(run.settings)
-    names = {"backlit": embedded.BACKLIT, "well_lit": data.embedded_well_lit}
+    sides = demo_images.training_images(run.settings)
+    names = {"backlit": demo_images.BACKLIT, "well_lit": data.embedded_well_lit}
     training = {}
     for side, images in zip(SIDES, sides):
         _save_array(images, folder / f"{side}.npy")
         training[side] = [{"name": f"crop {n} of {names[side][n % len(names[side])]}"} for n in range(len(images))]
-    used = sorted({*embedded.BACKLIT, *data.embedded_well_lit, *embedded.TEST})
-    licences = {name: embedded.PHOTOS[name][2] for name in used}
+    used = sorted({*demo_images.BACKLIT, *data.embedded_well_lit, *demo_images.TEST})
+    licences = {name: demo_images.PHOTOS[name][2] for name in used}
     return {"source": "embedded", "training": training, "licences": licences, "skipped": []}
 
 
 def _test_from_embedded(run: Run, folder: Path) -> list[dict[str, str]]:
     records = []
-    for n, (dark, reference) in enumerate(zip(*embedded.test_pairs(run.settings))):
-        name = f"{n:03d}_{embedded.TEST[n % len(embedded.TEST)]}"
+    for n, (dark, reference) in enumerate(zip(*demo_images.test_pairs(run.settings))):
+        name = f"{n:03d}_{demo_images.TEST[n % len(demo_images.TEST)]}"
         record = {"name": name, "backlit": f"test/backlit/{name}.png", "reference": f"test/reference/{name}.png"}
         write_image(dark, folder / record["backlit"])
         write_image(reference, folder / record["reference"])

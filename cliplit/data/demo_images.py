@@ -11,10 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from cliplit.data.relight import backlit
 from cliplit.engine.randomness import generator
 from cliplit.errors import CliplitError
 from cliplit.files.tensors import read_image
-from cliplit.relight import backlit
 from cliplit.settings import Settings
 
 SKIMAGE, MATPLOTLIB = "skimage/data", "matplotlib/mpl-data/sample_data"

@@ -16,17 +16,9 @@ from tqdm import tqdm
 from cliplit.errors import CliplitError
 from cliplit.files.atomic import sha256
 from cliplit.files.images import Pairs, decode, find_images, image_size, pair
-from cliplit.metrics import (
-    PRESETS,
-    Conventions,
-    Meter,
-    catalogue,
-    check_conventions,
-    choose,
-    fingerprint,
-    why_unavailable,
-)
-from cliplit.score_cache import ScoreCache, default_path, key
+from cliplit.scoring.cache import ScoreCache, default_path, key
+from cliplit.scoring.metrics import PRESETS, Conventions, Meter, catalogue, check_conventions, choose, fingerprint
+from cliplit.scoring.weights import why_unavailable
 
 if TYPE_CHECKING:
     import pandas as pd

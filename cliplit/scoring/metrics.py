@@ -5,8 +5,6 @@ Only `Meter` imports pyiqa: what is to be known of a metric is read from its tab
 
 import contextlib
 import importlib.util
-import json
-import os
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -14,18 +12,14 @@ from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from cliplit.errors import CliplitError, one_line
-from cliplit.files.web import reachable
 from cliplit.settings import setting
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-WEIGHTS = Path(__file__).parent / "models" / "metric_weights.json"  # by data_scripts/list_metric_weights.py
-HUB = "https://huggingface.co"
 GROUPS = {
     "paper": ("psnr", "ssim", "lpips", "musiq"),
     "fr": ("psnr", "ssim", "ms_ssim", "lpips", "dists", "fsim", "vif"),
@@ -105,49 +99,6 @@ def choose(names: str | Iterable[str]) -> tuple[str, ...]:
                 f"metric '{name}' is not one of pyiqa's: {', '.join(catalogue())}; or {', '.join(GROUPS)}"
             )
     return tuple(dict.fromkeys(chosen))
-
-
-def weight_files(name: str) -> list[str]:
-    """What a metric downloads at first use: URLs, LIBRARY:NAME or package:NAME; nothing if it is not known."""
-    return json.loads(WEIGHTS.read_text(encoding="utf-8"))["files"].get(name, [])
-
-
-def why_unavailable(names: Iterable[str], look_online: bool = True) -> dict[str, str]:
-    """Metrics that cannot be computed on this machine, with the reason.
-
-    pyiqa downloads weights at first use; whether it can is found out once and quickly.
-
-    Args:
-        look_online: metrics whose weights can be downloaded count as available.
-    Raises:
-        CliplitError: a name that pyiqa does not know.
-    """
-    reasons, answers = {}, {}
-    for name in choose(names):
-        for wanted in missing_files(name):
-            kind, _, rest = wanted.partition(":")
-            if kind == "package":
-                reasons[name] = f"needs the Python package {rest}"
-                break
-            source = _origin(wanted)
-            if look_online and source not in answers:
-                answers[source] = reachable(source)
-            if not answers.get(source):
-                reason = f"its weights ({wanted.split('/')[-1]}) are not here"
-                reasons[name] = f"{reason} and {source} cannot be reached" if look_online else reason
-                break
-    return reasons
-
-
-def missing_files(name: str) -> list[str]:
-    """The entries of `weight_files` that are not on this machine."""
-    return [wanted for wanted in weight_files(name) if not _is_here(wanted)]
-
-
-def hub_folder() -> Path:
-    """Where torch.hub keeps downloads; pyiqa's are in its folder `pyiqa`."""
-    home = os.environ.get("TORCH_HOME") or Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")) / "torch"
-    return Path(home).expanduser() / "hub"
 
 
 class Meter:
@@ -235,24 +186,3 @@ def _prepared(name: str, images: "Tensor", conventions: Conventions) -> "Tensor"
         size = [round(side * factor) for side in images.shape[-2:]]
         images = F.interpolate(images, size, mode="bilinear", antialias=True).clamp(0, 1)
     return images
-
-
-def _is_here(wanted: str) -> bool:
-    kind, _, rest = wanted.partition(":")
-    if kind == "package":
-        return importlib.util.find_spec(rest) is not None
-    if kind in ("timm", "hub"):
-        from huggingface_hub.constants import HF_HUB_CACHE
-
-        pattern = f"models--timm--{rest}.*" if kind == "timm" else "models--" + "--".join(rest.split("/")[:2])
-        return any(Path(HF_HUB_CACHE).glob(pattern))
-    folders = [hub_folder() / name for name in ("pyiqa", "checkpoints", "clip")] + [Path.home() / ".cache" / "clip"]
-    return any((folder / wanted.split("/")[-1]).is_file() for folder in folders)
-
-
-def _origin(wanted: str) -> str:
-    """The address that must answer for a download."""
-    parts = urlsplit(wanted)
-    if parts.scheme in ("timm", "hub") or wanted.startswith(HUB):
-        return os.environ.get("HF_ENDPOINT", HUB)
-    return f"{parts.scheme}://{parts.netloc}"

@@ -8,13 +8,19 @@ Backlight is simulated with a soft mask that prefers the darker regions and foll
 that ignores the picture looks like a stain, not like a shadow side.
 """
 
-from collections.abc import Callable
-
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from cliplit.settings import Backlight
+
+# Degrees of simulated backlight for controlled experiments (`cliplit data synthesize`).
+SEVERITIES = {
+    "mild": Backlight(stops_min=1.0, stops_max=2.0),
+    "medium": Backlight(stops_min=2.5, stops_max=3.5),
+    "severe": Backlight(stops_min=4.0, stops_max=5.0),
+}
+LEVELS = SEVERITIES | {"mixed": Backlight(stops_min=0.0, stops_max=4.5)}  # from well-lit to severe, to train on
 
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 MASK_GRID = 32  # pixels; masks are drawn on this grid, so that they do not depend on the image's size
@@ -56,7 +62,7 @@ def uniform(n: int, low: float, high: float, generator: Generator) -> Tensor:
 def smooth_noise(n: int, size: tuple[int, int], generator: Generator, cells: int = 4) -> Tensor:
     """Smooth random fields ``(n, 1, *size)``, about -1 … 1, with `cells` independent values a side."""
     field = 2 * torch.rand(n, 1, cells, cells, generator=generator) - 1
-    return _resize(field, size)
+    return resized(field, size)
 
 
 def foreground_mask(images: Tensor, generator: Generator, settings: Backlight = Backlight()) -> Tensor:
@@ -111,123 +117,7 @@ def simulate_backlight(
     return dark, {"stops": stops.flatten(), "background_stops": lift.flatten(), "coverage": mask.mean((1, 2, 3))}
 
 
-def lifted(images: Tensor, generator: Generator, share: Tensor) -> Tensor:
-    """Backlit images with a share of the missing light given back, divided as the enhancer does it."""
-    dark = backlit(images, generator)
-    return (dark / illumination(dark, images) ** share).clamp(0, 1)
-
-
-def illumination(dark: Tensor, images: Tensor, grid: int = 16) -> Tensor:
-    """The smooth map ``(N, 1, H, W)`` for which ``dark / map`` comes closest to `images`, in [0.02, 1.5]."""
-    size = (grid, grid)
-    moments = [F.interpolate(m, size, mode="bilinear", antialias=True) for m in (luma(dark), luma(images))]
-    ratio = (moments[0] + 1e-3) / (moments[1] + 1e-3)
-    return _resize(ratio.clamp(0.02, 1.5), images.shape[-2:], mode="bilinear")
-
-
 # Other light and other faults: (images, generator, strength) -> images, strength (N, 1, 1, 1) in [0, 1].
-
-
-def well_lit(images: Tensor, generator: Generator, strength: Tensor) -> Tensor:
-    """As taken, with up to 0.2 EV either way and a little noise."""
-    return capture(expose(images, 0.4 * (strength - 0.5)), generator)
-
-
-def underexposed(images: Tensor, generator: Generator, strength: Tensor) -> Tensor:
-    """Too little light everywhere: 1 to 4 EV."""
-    return capture(expose(images, -1 - 3 * strength), generator)
-
-
-def overexposed(images: Tensor, generator: Generator, strength: Tensor) -> Tensor:
-    """Too much light everywhere, clipped: 0.7 to 2.7 EV."""
-    return capture(expose(images, 0.7 + 2 * strength), generator)
-
-
-def washed_out(images: Tensor, generator: Generator, strength: Tensor) -> Tensor:
-    """A bright veil over 20 to 70 % of the contrast."""
-    veil = uniform(len(images), 0.5, 0.95, generator)
-    return torch.lerp(images, veil.expand_as(images), 0.2 + 0.5 * strength)
-
-
-def tinted(images: Tensor, generator: Generator, strength: Tensor) -> Tensor:
-    """A colour cast of 0.4 to 1.6 EV between channels, everywhere or in the foreground only."""
-    cast = torch.randn(len(images), 3, 1, 1, generator=generator)
-    cast = F.normalize(cast - cast.mean(1, keepdim=True), dim=1) * (0.4 + 1.2 * strength)
-    everywhere = (uniform(len(images), 0, 1, generator) < 0.5).float()
-    return expose(images, cast * torch.maximum(everywhere, foreground_mask(images, generator)))
-
-
-def half_lifted(images: Tensor, generator: Generator, strength: Tensor) -> Tensor:
-    """Backlit, and 25 to 75 % of the missing stops given back; higher strength leaves more missing."""
-    return lifted(images, generator, 0.75 - 0.5 * strength)
-
-
-def over_lifted(images: Tensor, generator: Generator, strength: Tensor) -> Tensor:
-    """Backlit, and 140 to 220 % of the missing stops given back: grey, flat shadows."""
-    return lifted(images, generator, 1.4 + 0.8 * strength)
-
-
-def blown_out(images: Tensor, generator: Generator, strength: Tensor) -> Tensor:
-    """Backlit, then exposed for the foreground with one gain for all: the background clips."""
-    dark = backlit(images, generator)
-    return expose(dark, 1 + 2 * strength)
-
-
-def greyed(images: Tensor, generator: Generator, strength: Tensor) -> Tensor:
-    """Divided by 50 to 100 % of its own smooth brightness: no light and shade left, as in naive retinex."""
-    smooth = _resize(F.interpolate(luma(images), (8, 8), mode="bilinear", antialias=True), images.shape[-2:])
-    flat = 0.6 * images / smooth.clamp(0.05, 1)
-    return torch.lerp(images, flat, 0.5 + 0.5 * strength).clamp(0, 1)
-
-
-def halo(images: Tensor, generator: Generator, strength: Tensor) -> Tensor:
-    """A shadow lifted through a mask too soft for its edges: 1 to 3 EV of bright and dark rims."""
-    mask = foreground_mask(images, generator)
-    soft = _resize(F.interpolate(mask, (10, 10), mode="bilinear", antialias=True), mask.shape[-2:])
-    return expose(images, (1 + 2 * strength) * (soft - mask))
-
-
-def rippled(images: Tensor, generator: Generator, strength: Tensor) -> Tensor:
-    """Stripes or a chequered pattern of 0.2 to 1 EV with 2 to 16 periods across."""
-    n, (height, width) = len(images), images.shape[-2:]
-    angle, phase = (uniform(n, 0, 2 * torch.pi, generator) for _ in range(2))
-    frequency = torch.pi * 2 ** uniform(n, 2, 5, generator)
-    y, x = torch.linspace(0, 1, height).view(-1, 1), torch.linspace(0, 1, width)
-    stripes = torch.sin(frequency * (x * angle.cos() + y * angle.sin()) + phase)
-    across = torch.sin(frequency * (y * angle.cos() - x * angle.sin()) + phase)
-    chequered = uniform(n, 0, 1, generator) < 0.5
-    return expose(images, (0.2 + 0.8 * strength) * torch.where(chequered, stripes * across, stripes))
-
-
-def patchy(images: Tensor, generator: Generator, strength: Tensor) -> Tensor:
-    """Smooth patches of light and dark that follow nothing in the picture: 0.7 to 2.5 EV."""
-    return expose(images, (0.7 + 1.8 * strength) * smooth_noise(len(images), images.shape[-2:], generator, 5))
-
-
-def noisy(images: Tensor, generator: Generator, strength: Tensor) -> Tensor:
-    """Shot noise of a sensor that saw 20 to 320 electrons at white."""
-    return capture(images, generator, 20 * 2 ** (4 - 4 * strength))
-
-
-Relight = Callable[[Tensor, Generator, Tensor], Tensor]
-LIGHTS: dict[str, Relight] = {
-    "well_lit": well_lit,
-    "backlit": lambda images, generator, strength: backlit(images, generator, strength=strength),
-    "underexposed": underexposed,
-    "overexposed": overexposed,
-    "washed_out": washed_out,
-    "tinted": tinted,
-}
-ARTEFACTS: dict[str, Relight] = {
-    "half_lifted": half_lifted,
-    "over_lifted": over_lifted,
-    "blown_out": blown_out,
-    "greyed": greyed,
-    "halo": halo,
-    "rippled": rippled,
-    "patchy": patchy,
-    "noisy": noisy,
-}
 
 
 def _check(images: Tensor) -> None:
@@ -235,7 +125,7 @@ def _check(images: Tensor) -> None:
         raise ValueError(f"images must have the shape (N, 3, H, W), not {tuple(images.shape)}")
 
 
-def _resize(x: Tensor, size: tuple[int, int], mode: str = "bicubic") -> Tensor:
+def resized(x: Tensor, size: tuple[int, int], mode: str = "bicubic") -> Tensor:
     return F.interpolate(x, size, mode=mode, align_corners=False)
 
 
@@ -262,5 +152,5 @@ def _guided(mask: Tensor, coarse: Tensor, guide: Tensor, epsilon: float = 1e-2) 
     mean, mean_mask = _box(coarse), _box(mask)
     slope = (_box(coarse * mask) - mean * mean_mask) / (_box(coarse * coarse) - mean * mean + epsilon)
     offset = _box(mean_mask - slope * mean)
-    slope, offset = (_resize(x, guide.shape[-2:], mode="bilinear") for x in (_box(slope), offset))
+    slope, offset = (resized(x, guide.shape[-2:], mode="bilinear") for x in (_box(slope), offset))
     return slope * guide + offset

@@ -49,8 +49,8 @@ def main() -> None:
     table = compare(given)
     print(table)
     if given.output or given.fill:
+        from cliplit.experiments.tables import fill_in
         from cliplit.files.atomic import write_text
-        from cliplit.tables import fill_in
 
         if given.output:
             write_text(table, given.output)
@@ -128,7 +128,7 @@ def plain(network, pixels):
 
 
 def enhanced(network, pixels, **options):
-    from cliplit.inference import Inference, enhance_pixels
+    from cliplit.photos.inference import Inference, enhance_pixels
 
     return enhance_pixels(network, pixels, Inference(**options))
 
@@ -175,7 +175,7 @@ def check(folder: Path, checkpoint: Path | None) -> None:
     from PIL import Image
 
     from cliplit.files.tensors import to_tensor
-    from cliplit.inference import Inference, enhance_pixels
+    from cliplit.photos.inference import Inference, enhance_pixels
 
     network = load_network(checkpoint)
     for path in sorted(folder.iterdir()):

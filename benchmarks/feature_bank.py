@@ -13,14 +13,14 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from cliplit.analysis import separation
+from cliplit.experiments.analysis import separation
+from cliplit.experiments.tables import fill_in
 from cliplit.files.atomic import write_text
 from cliplit.method import losses, training
 from cliplit.method.augmentation import ViewFeatures
 from cliplit.method.run import Run, start_run
 from cliplit.method.run_images import prepare_data, training_images
 from cliplit.scoring.summary import markdown
-from cliplit.tables import fill_in
 
 BANKS = (0, 4, 16)  # views per image; 0: new ones in every iteration
 SETTINGS = {"data.embedded_images": 48, "prompts.iterations": 1000, "prompts.learning_rate": 4e-5}

@@ -15,10 +15,10 @@ import time
 from pathlib import Path
 
 from cliplit.data.demo_images import PHOTOS, photo
+from cliplit.experiments.tables import fill_in
 from cliplit.files.atomic import write_text
 from cliplit.files.tensors import write_image
 from cliplit.scoring.summary import markdown
-from cliplit.tables import fill_in
 
 METRICS = ("psnr", "ssim", "entropy", "piqe")
 SIZES = ((240, 320), (300, 300), (256, 384))

@@ -32,6 +32,7 @@ import torch
 
 from cliplit.engine.loop import Loop
 from cliplit.engine.record import memory_mb
+from cliplit.experiments.tables import fill_in
 from cliplit.files.atomic import write_text
 from cliplit.method import clip, losses, training
 from cliplit.method.clip import ClipBackbone, load_backbone
@@ -41,7 +42,6 @@ from cliplit.method.run_images import prepare_data
 from cliplit.profiles import profile
 from cliplit.scoring.summary import markdown
 from cliplit.settings import Settings
-from cliplit.tables import fill_in
 
 STAGES = {"prompts0": "prompt initialization", "enhancer0": "network", "prompts2": "prompt refinement"}
 ON_GPU = torch.cuda.is_available()

@@ -160,7 +160,7 @@ def reproduce(
 
     Ends with the table of the run and where to look.
     """
-    from cliplit.reproduce import reproduce as execute
+    from cliplit.experiments.notebooks import reproduce as execute
 
     done = execute(chosen, force=force, studies=every)
     if not done:
@@ -175,12 +175,12 @@ def train(chosen: Run) -> None:
 
     `accelerate launch --multi_gpu --num_processes N -m cliplit train ...` shares every batch among them.
     """
-    from cliplit.reproduce import check_inputs
+    from cliplit.experiments.notebooks import check_inputs
 
     check_inputs(chosen)  # before the imports, which take a while
-    from cliplit.evaluation import evaluate, train_control
+    from cliplit.experiments.evaluation import evaluate, train_control
+    from cliplit.experiments.tables import write_tables
     from cliplit.method.training import train as train_all
-    from cliplit.tables import write_tables
 
     Run.start(chosen.path, chosen.settings)
     train_all(chosen)
@@ -208,10 +208,10 @@ def study(
 
     Ends with their tables, and what they say; finished runs are kept.
     """
-    from cliplit import studies
-    from cliplit.reproduce import check_inputs
+    from cliplit.experiments import studies
+    from cliplit.experiments.notebooks import check_inputs
+    from cliplit.experiments.tables import fill_in
     from cliplit.scoring.summary import markdown
-    from cliplit.tables import fill_in
 
     known = studies.every_study(chosen.settings)
     unknown = [name for name in names if name not in known]
@@ -240,7 +240,7 @@ def tables(
 
     As CSV, Markdown and LaTeX; several runs are seeds of one experiment.
     """
-    from cliplit.tables import fill_in, write_tables
+    from cliplit.experiments.tables import fill_in, write_tables
 
     target = Path(output or runs[0] / "tables")
     written = write_tables([Run.open(path) for path in runs], target)
@@ -255,7 +255,7 @@ def publish(
     output: Annotated[Path, folder("Where to.")],
 ) -> None:
     """Copy figures, notebooks and manifest of a run."""
-    from cliplit.reproduce import publish as copy
+    from cliplit.experiments.notebooks import publish as copy
 
     copies = copy(Run.open(run), output)
     print(f"{len(copies)} files, {sum(path.stat().st_size for path in copies) / 1e6:.1f} MB in {output}")

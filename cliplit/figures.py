@@ -22,13 +22,14 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
-from cliplit import analysis
-from cliplit.analysis import BACKLIT, WELL_LIT, stage_name, training_log
 from cliplit.data.relight import SEVERITIES
 from cliplit.data.synthesize import relight_photo
 from cliplit.engine.compute import find_device
 from cliplit.errors import CliplitError
-from cliplit.evaluation import enhance_rounded, enhanced_tests, evaluate
+from cliplit.experiments import analysis
+from cliplit.experiments.analysis import BACKLIT, WELL_LIT, stage_name, training_log
+from cliplit.experiments.evaluation import enhance_rounded, enhanced_tests, evaluate
+from cliplit.experiments.tables import differences_table
 from cliplit.files.tensors import to_uint8
 from cliplit.method.enhancer import divide
 from cliplit.method.guidance.registry import is_refined
@@ -36,7 +37,6 @@ from cliplit.method.run import Run
 from cliplit.method.run_images import TestImage, test_images, training_images
 from cliplit.method.training import network_of
 from cliplit.scoring.metrics import catalogue
-from cliplit.tables import differences_table
 
 WIDTH, DPI = 8.0, 150  # inches, and dots per inch: 1200 pixels wide
 HIGH = 16  # points: pad of titles above a line of notes

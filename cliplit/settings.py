@@ -195,7 +195,7 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Studies:
-    """Ablations and guidance variants (cliplit/studies.py): every variant is a run of its own, for every seed."""
+    """Ablations and guidance variants (cliplit/experiments/studies.py): every variant is a run of its own, for every seed."""
 
     seeds: tuple[int, ...] = setting((0, 1, 2), "cliplit", "seeds", "of every variant")
     metrics: tuple[str, ...] = setting(("psnr", "ssim"), "cliplit", "pyiqa names", "in the tables; the first one ranks")

@@ -9,8 +9,10 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from cliplit.analysis import stage_name
 from cliplit.engine.compute import find_device
+from cliplit.experiments.analysis import exposure_scores, score_map, stage_name, strength_scores
+from cliplit.experiments.studies import Study, progress, study_runs, study_table
+from cliplit.experiments.tables import stages_table
 from cliplit.figures import (
     DARK,
     DPI,
@@ -31,11 +33,8 @@ from cliplit.figures import (
     saved,
     some_tests,
 )
-from cliplit.interpretation import exposure_scores, score_map, strength_scores
 from cliplit.method.run import Run
 from cliplit.method.training import guidance_of, load_similarity
-from cliplit.studies import Study, progress, study_runs, study_table
-from cliplit.tables import stages_table
 
 LINES = (GREEN, LIGHT, DARK, OTHERS[1], NEUTRAL, OTHERS[0], WRONG)
 

@@ -19,16 +19,16 @@ from train_enhancer import split
 
 from cliplit.data.relight import SEVERITIES
 from cliplit.data.synthesize import relight_photo
+from cliplit.experiments.tables import fill_in
 from cliplit.figures import mosaic
 from cliplit.files.images import decode, list_images
 from cliplit.files.tensors import read_image, to_tensor, to_uint8
-from cliplit.inference import DEFAULT, Inference, enhance_pixels
 from cliplit.method.checkpoints import load_enhancer
 from cliplit.method.enhancer import Enhancer
+from cliplit.photos.inference import DEFAULT, Inference, enhance_pixels
 from cliplit.scoring.metrics import Meter
 from cliplit.scoring.summary import write_table
 from cliplit.settings import named_paths
-from cliplit.tables import fill_in
 
 GAMMAS = (0.4, 0.5, 0.6, 0.7, 0.8, 0.9)  # the best one, by mean PSNR over all pairs, is the row `gamma`
 SEED = 0  # of the simulated backlight

@@ -16,12 +16,12 @@ import torch
 
 from cliplit.cli import main
 from cliplit.errors import CliplitError
+from cliplit.experiments.notebooks import list_notebooks, notebooks_folder, reproduce
 from cliplit.files.atomic import read_json
 from cliplit.method.checkpoints import save_enhancer
 from cliplit.method.enhancer import Enhancer
 from cliplit.method.run import Run, start_run
 from cliplit.profiles import SMOKE
-from cliplit.reproduce import list_notebooks, notebooks_folder, reproduce
 
 PARAMETERS = 'profile = "demo"\nrun = ""\nseed = 0\noverrides = {}'
 

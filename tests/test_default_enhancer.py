@@ -8,8 +8,8 @@ from typer.testing import CliRunner
 import cliplit
 from cliplit.cli import app
 from cliplit.data import demo_images
-from cliplit.inference import DEFAULT
 from cliplit.method.checkpoints import load_enhancer, read_metadata
+from cliplit.photos.inference import DEFAULT
 from cliplit.profiles import PROFILES
 from cliplit.settings import from_json
 

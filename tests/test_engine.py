@@ -57,7 +57,7 @@ def command(*arguments: str) -> None:
 def start():
     """Start `cliplit` with arguments as a process; imports are shared, so a start is quick."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["cliplit.evaluation", "cliplit.tables", "pyiqa"])
+    context.set_forkserver_preload(["cliplit.experiments.evaluation", "cliplit.experiments.tables", "pyiqa"])
 
     def call(*arguments) -> multiprocessing.Process:
         process = context.Process(target=command, args=[str(argument) for argument in arguments])

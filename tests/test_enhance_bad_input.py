@@ -13,7 +13,7 @@ import torch
 from photo_files import contents, partial, picture
 from PIL import Image
 
-from cliplit import batch
+from cliplit.photos import batch
 
 
 @pytest.fixture

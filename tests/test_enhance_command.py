@@ -15,13 +15,13 @@ import tifffile
 from photo_files import contents, partial, picture
 from PIL import Image
 
-from cliplit import batch, report
 from cliplit.commands.enhance import parse_size
 from cliplit.errors import CliplitError
-from cliplit.inference import Inference, enhance_pixels
-from cliplit.jobs import plan
 from cliplit.method.checkpoints import save_enhancer
 from cliplit.method.enhancer import Enhancer
+from cliplit.photos import batch, page
+from cliplit.photos.inference import Inference, enhance_pixels
+from cliplit.photos.jobs import plan_jobs
 from cliplit.profiles import SMOKE
 
 MOST_MEMORY = 1.5e9  # bytes, of a process with a photo of 100 megapixels
@@ -99,7 +99,7 @@ def test_names_never_collide(tmp_path):
     def names(*inputs, **options):
         return [
             job.target.relative_to(out).as_posix()
-            for job in plan([tmp_path / path for path in inputs], out, **options)[0]
+            for job in plan_jobs([tmp_path / path for path in inputs], out, **options)[0]
         ]
 
     assert names("x/a.jpg", "y/a.jpg") == ["x/a.jpg", "y/a.jpg"]
@@ -110,7 +110,7 @@ def test_names_never_collide(tmp_path):
     with pytest.raises(CliplitError, match="would both become"):
         names("y")
     with pytest.raises(CliplitError, match="need a folder"):
-        plan([tmp_path / "x"], tmp_path / "out.jpg")
+        plan_jobs([tmp_path / "x"], tmp_path / "out.jpg")
 
 
 def test_results_below_the_photos_are_no_photos(enhance, photos):
@@ -196,7 +196,7 @@ def test_a_report_needs_a_folder_and_a_before(enhance, photos):
 
 
 def test_the_shipped_enhancer_is_the_default(cli, photos, tmp_path, checkpoint, monkeypatch):
-    from cliplit import inference
+    from cliplit.photos import inference
 
     monkeypatch.setattr(inference, "DEFAULT", checkpoint)
     code, _, err = cli("enhance", photos / "a.png", "-o", tmp_path / "out")
@@ -321,6 +321,6 @@ def test_a_hundred_megapixels_in_bounded_memory(tmp_path):
 
 
 def test_a_card_of_a_photo_that_is_gone_says_so(tmp_path):
-    job = plan([picture(tmp_path / "a.png")], tmp_path / "out")[0]
-    report.write_report(tmp_path / "report.html", job, [], {})
+    job = plan_jobs([picture(tmp_path / "a.png")], tmp_path / "out")[0]
+    page.write_report(tmp_path / "report.html", job, [], {})
     assert "out/a.png: no such file" in (tmp_path / "report.html").read_text()

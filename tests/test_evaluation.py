@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 import torch
 
-from cliplit import baselines, tables
 from cliplit.errors import CliplitError
-from cliplit.evaluation import check_others, enhanced_tests, evaluate
+from cliplit.experiments import evaluation, tables
+from cliplit.experiments.evaluation import check_others, enhanced_tests, evaluate
 from cliplit.files.tensors import write_image
 from cliplit.method.checkpoints import export_released, save_enhancer
 from cliplit.method.enhancer import Enhancer
@@ -84,13 +84,13 @@ def test_bad_rivals_end_in_one_line(tmp_path, cli, options, words):
 def test_baselines_keep_hue_and_range():
     ramp = torch.linspace(0, 0.3, 64).expand(64, 64)
     image = torch.stack([ramp, ramp / 2, ramp / 4])
-    for equalise in baselines.BASELINES.values():
+    for equalise in evaluation.BASELINES.values():
         result = equalise(image)
         assert result.shape == image.shape and 0 <= result.min() and result.max() <= 1
         assert result.mean() > image.mean()
         lit = image[0] > 0.05
         assert torch.allclose(result[1][lit] / result[0][lit], torch.tensor(0.5), atol=0.02)
-    equal = baselines.equalised(image)[0]
+    equal = evaluation.equalised(image)[0]
     assert torch.allclose(equal.mean(), torch.tensor(0.5), atol=0.02)
 
 

@@ -9,11 +9,12 @@ import pytest
 import torch
 from PIL import Image
 
-from cliplit import analysis, evaluation, figures, profiles
+from cliplit import figures, profiles
 from cliplit.errors import CliplitError
+from cliplit.experiments import analysis, evaluation
+from cliplit.experiments.notebooks import STUDIES
 from cliplit.method import training
 from cliplit.method.run import Run, plan, start_run
-from cliplit.reproduce import STUDIES
 
 NOTEBOOKS = sorted((Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
 PARAMETERS = {"profile": "demo", "run": "", "seed": 0, "overrides": {}}

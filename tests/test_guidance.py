@@ -4,8 +4,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from cliplit import analysis
 from cliplit.errors import CliplitError
+from cliplit.experiments import analysis
 from cliplit.method import training
 from cliplit.method.checkpoints import load_guidance, save_guidance
 from cliplit.method.clip import load_backbone, nearest_tokens

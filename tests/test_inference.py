@@ -14,16 +14,14 @@ import cliplit
 from cliplit.data.demo_images import photo
 from cliplit.errors import CliplitError
 from cliplit.files.tensors import to_uint8
-from cliplit.inference import Inference, enhance, enhance_pixels
 from cliplit.method.checkpoints import load_enhancer
 from cliplit.method.enhancer import Enhancer, divide
-from cliplit.winograd import Winograd
+from cliplit.photos.inference import Inference, enhance, enhance_pixels
 
 SHARED = Path(__file__).parents[2] / "shared"
 OFFICIAL = SHARED / "checkpoints" / "clip_lit_official.pth"
 PHOTOS = sorted((SHARED / "photos" / "lime").glob("*")) + sorted((SHARED / "photos" / "real_backlit").glob("*"))
 ILLUMINATION_TOLERANCE = 1e-5  # absolute, of maps of up to about 2
-WINOGRAD_TOLERANCE = 1e-5  # of the largest output
 EIGHT_BIT_STEP = 1
 BF16_MEAN_STEPS = 1.0  # of 8 bits, mean over pixels
 PREVIEW_PSNR = 30.0  # dB to the exact result, with the network at half the size
@@ -118,17 +116,6 @@ print((kilobytes("VmHWM:") - before) * 1024)
 """
     used = int(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
     assert 1_000_000 < used < (64 << 20) + 1200 * 1200 * 3 + (48 << 20)  # tiles, result, what malloc keeps for threads
-
-
-def test_winograd_is_the_convolution():
-    torch.manual_seed(0)
-    for channels, rows, bias in ((16, 3, True), (16, 6, False), (24, 16, True), (64, 23, False)):
-        layer = torch.nn.Conv2d(channels, 20, 3, bias=bias)
-        x = torch.randn(1, channels, rows, 31).to(memory_format=torch.channels_last)
-        with torch.no_grad():
-            expected, ours = layer(x), Winograd(layer)(x)
-        close = WINOGRAD_TOLERANCE * expected.abs().max().item()
-        torch.testing.assert_close(ours, expected, rtol=0, atol=close)
 
 
 def test_bf16_is_near(network):
@@ -254,7 +241,6 @@ def test_the_network_is_left_as_it_was(narrow):
     before = {name: value.clone() for name, value in narrow.state_dict().items()}
     enhance_pixels(narrow, random_pixels(9, 9), Inference())
     assert all(torch.equal(value, before[name]) for name, value in narrow.state_dict().items())
-    assert not any(isinstance(layer, Winograd) for layer in narrow.modules())
 
 
 @pytest.mark.skipif(

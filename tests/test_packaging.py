@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from cliplit.experiments.notebooks import list_notebooks, notebooks_folder
 from cliplit.profiles import PROFILES
-from cliplit.reproduce import list_notebooks, notebooks_folder
 from cliplit.settings import describe
 
 ROOT = Path(__file__).parent.parent

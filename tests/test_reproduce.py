@@ -14,10 +14,10 @@ import pytest
 from conftest import builds, write_notebook
 
 from cliplit.errors import CliplitError
+from cliplit.experiments.notebooks import STUDIES, list_notebooks, notebooks_folder, parameters, publish, reproduce
 from cliplit.files.atomic import read_json
 from cliplit.method.run import Run
 from cliplit.profiles import SMOKE, profile
-from cliplit.reproduce import STUDIES, list_notebooks, notebooks_folder, parameters, publish, reproduce
 
 # A cell that leaves a trace of being executed, and one of what it was given.
 TRACE = "from pathlib import Path\nwith open(Path(run) / 'trace', 'a') as file:\n    print({0!r}, profile, seed, overrides, file=file)"

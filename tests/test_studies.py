@@ -9,8 +9,10 @@ import pandas as pd
 import pytest
 import torch
 
-from cliplit import interpretation, studies
 from cliplit.errors import CliplitError
+from cliplit.experiments import analysis, studies
+from cliplit.experiments.notebooks import reproduce
+from cliplit.experiments.studies import Study, Variant
 from cliplit.files.atomic import read_json
 from cliplit.method import training
 from cliplit.method.clip import load_backbone
@@ -18,9 +20,7 @@ from cliplit.method.guidance.base import Guidance
 from cliplit.method.guidance.registry import new_guidance
 from cliplit.method.run import Run, start_run
 from cliplit.profiles import PAPER, SMOKE, profile
-from cliplit.reproduce import reproduce
 from cliplit.settings import flatten
-from cliplit.studies import Study, Variant
 
 README = Path(__file__).parent.parent / "README.md"
 TWO = Study("two", "?", {"pair": Variant(), "none": Variant({"guidance.kind": "none"})})
@@ -125,7 +125,7 @@ class Brightness(Guidance):
 def test_score_maps_are_the_scores_of_their_crops():
     guidance = Brightness(SMOKE, load_backbone("tiny"))
     image = torch.linspace(0, 1, 60).expand(3, 40, 60)
-    scores = interpretation.score_map(guidance, image, window=0.5, steps=3)
+    scores = analysis.score_map(guidance, image, window=0.5, steps=3)
     expected = torch.tensor([image[..., left : left + 20].mean() for left in (0, 20, 40)])
     assert scores.shape == (3, 3) and torch.allclose(scores, expected.expand(3, 3), atol=1e-6)
 

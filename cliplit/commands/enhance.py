@@ -17,7 +17,7 @@ from cliplit.errors import CliplitError
 from cliplit.files.atomic import sha256
 
 if TYPE_CHECKING:
-    from cliplit.batch import Outcome
+    from cliplit.photos.batch import Outcome
 
 UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 NAMES_SHOWN = 3  # of the photos that a note is about
@@ -59,22 +59,22 @@ def enhance(
     of another. Files that exist are left alone. An interrupted command goes on when it is given again; bad photos are
     listed at the end (exit code 2). `torchrun` and `accelerate launch` share the photos among their processes.
     """
-    from cliplit.jobs import plan
+    from cliplit.photos.jobs import plan_jobs
 
     memory = parse_size(max_memory)
-    planned, others = plan(inputs, out, recursive)
+    planned, others = plan_jobs(inputs, out, recursive)
     folder = None if planned[0].target == out else out
     if report and not folder:
         raise CliplitError("--report: needs a folder as OUT")
     if report and any(job.is_in_place for job in planned):
         raise CliplitError("--report: there is no before where photos are overwritten; choose another OUT")
 
-    from cliplit.batch import Wanted, enhance_files, settings_of
     from cliplit.engine.compute import find_device
-    from cliplit.inference import DEFAULT, Inference, check_options
-    from cliplit.ledger import Ledger
     from cliplit.method.checkpoints import load_enhancer
-    from cliplit.photos import MAX_PIXELS
+    from cliplit.photos.batch import Wanted, enhance_files, settings_of
+    from cliplit.photos.formats import MAX_PIXELS
+    from cliplit.photos.inference import DEFAULT, Inference, check_options
+    from cliplit.photos.jobs import Ledger
 
     place = find_device(device)
     at_a_time = max(1, jobs) if place.type == "cpu" else 1
@@ -127,7 +127,7 @@ def sum_up(outcomes: list["Outcome"]) -> "Outcome":
 
 
 def _write_report(path: Path, planned: list[Any], outcome: "Outcome", checkpoint: Path, options: Any) -> None:
-    from cliplit.report import write_report
+    from cliplit.photos.page import write_report
 
     done = {*outcome.made, *outcome.before}
     settings = {"checkpoint": checkpoint.name, "strength": options.strength, "precision": options.precision}

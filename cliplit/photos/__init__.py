@@ -1,11 +1,11 @@
-"""Photo files read and written faithfully: depth, transparency, EXIF and colour profile kept. Does not import torch.
+"""Photos enhanced: of any size, exactly, in bounded memory, file by file, with everything that belongs to them.
 
-Pillow reads and writes what has 8 bits; it cannot do 16-bit colour, so OpenCV does deep PNG and PPM, tifffile reads
-deep TIFF. Pixels are decoded in strips into one array that is upright from the start, for the sake of memory.
+formats/    photo files read and written faithfully
+inference   `cliplit.enhance`: arrays, tensors, PIL images
+tiles       the network over tiles, equal to the full frame
+regions     rectangles of an image, and its resizing part by part
+preview     the map of a small copy, upsampled along edges
+jobs        which photo goes where, and which are done
+batch       many photos: decoding, computing and encoding overlap
+page        a page with a slider between before and after
 """
-
-from cliplit.photos.photo import FORMATS, MAX_PIXELS, READ, Photo, reduced
-from cliplit.photos.reading import read_photo, without_pillows_limit
-from cliplit.photos.writing import write_photo
-
-__all__ = ["FORMATS", "MAX_PIXELS", "READ", "Photo", "read_photo", "reduced", "without_pillows_limit", "write_photo"]

@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 from PIL import Image, PngImagePlugin
 
-from cliplit.photos.photo import Photo, opencv, rounded
-from cliplit.photos.tags import exif_block
-from cliplit.photos.tiff import write_tiff
+from cliplit.photos.formats.photo import Photo, exif_block, opencv, rounded
+from cliplit.photos.formats.tiff import write_tiff
 
 QUALITY = 95  # of JPEG and WebP
 DEPTHS = {"PNG": np.uint16, "PPM": np.uint16, "TIFF": np.float32}  # the deepest that a format holds; others 8 bits

@@ -6,7 +6,7 @@ import pandas as pd
 
 import cliplit
 from cliplit.errors import CliplitError
-from cliplit.evaluation import evaluate
+from cliplit.experiments.evaluation import evaluate
 from cliplit.files.atomic import read_json, write_text
 from cliplit.method.run import Run
 from cliplit.scoring.summary import differences, score_columns, summary, with_intervals, with_spread, write_table

@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cliplit.method.enhancer import Enhancer
-from cliplit.tiling import Region, interpolation, resize, tiles
-from cliplit.two_pass import in_parallel, predict, read, to_tensor
+from cliplit.photos.regions import Region, interpolation, resize, tiles
+from cliplit.photos.tiles import in_parallel, predict, read, to_tensor
 
 RADIUS = 1  # pixels of the small copy: windows of the guided filter
 SMOOTHING = 1e-4  # variance of brightness, below which a window counts as flat

@@ -123,7 +123,7 @@ def study_table(run: Run, study: Study) -> pd.DataFrame:
     For every metric m: `m`, the mean; `m_std`, the standard deviation over images; `m_seed_std`, that of the seeds'
     means; and `seeds`, how many there are.
     """
-    from cliplit.tables import stages_table
+    from cliplit.experiments.tables import stages_table
 
     rows = []
     for label, variant in study.variants.items():
@@ -162,12 +162,12 @@ def findings(run: Run, study: Study) -> str:
 
 def reading(run: Run, study: Study, label: str, count: int = 8) -> pd.DataFrame:
     """The words nearest to where the last guidance of a variant leads, its first seed; see `interpretation.reading`."""
-    from cliplit import interpretation
+    from cliplit.experiments import analysis
     from cliplit.method.training import guidance_of, load_similarity
 
     cell = study_runs(run, study, label)[0]
     clip = load_similarity(cell.settings)
-    return interpretation.reading(clip, guidance_of(cell, cell.settings.refinement.rounds, clip), count)
+    return analysis.reading(clip, guidance_of(cell, cell.settings.refinement.rounds, clip), count)
 
 
 def study_runs(run: Run, study: Study, label: str) -> list[Run]:
@@ -191,7 +191,7 @@ def progress(run: Run, study: Study) -> pd.DataFrame:
     Columns: variant, stage, iterations of the network after the warm-up, the metric's mean over images and seeds, and
     `std`, the standard deviation of the seeds' means.
     """
-    from cliplit.tables import stages_table
+    from cliplit.experiments.tables import stages_table
 
     metric, rows = run.settings.studies.metrics[0], []
     for label in study.variants:
@@ -339,7 +339,7 @@ def _end_with_parent() -> None:
 
 def _train(path: str, settings: Mapping[str, Any]) -> None:
     """Train and evaluate one run of a study, with the stages of its siblings where they are the same."""
-    from cliplit.evaluation import evaluate
+    from cliplit.experiments.evaluation import evaluate
     from cliplit.method.training import train
 
     cell = Run.start(path, from_json(settings))

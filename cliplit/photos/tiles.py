@@ -17,8 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cliplit.method.enhancer import Enhancer, ResidualBlock, working_size
-from cliplit.tiling import Region, averaging, interpolation, resize, tiles
-from cliplit.winograd import Winograd
+from cliplit.photos.regions import Region, averaging, interpolation, resize, tiles
 
 HEAD = 5  # convolutions before the pyramid pooling
 TAIL = 12  # convolutions from there on
@@ -26,7 +25,6 @@ LIVE = 16  # features of the network's width that are alive at a time, at most
 CPU_TILE = 192  # pixels: larger tiles fall out of the cache, smaller ones are mostly halo
 RECYCLED = (32 << 20) - (1 << 16)  # bytes: once glibc saw a block of this size freed, it keeps such blocks for later
 READ_ROWS = 16  # of a smaller copy of the image, that are read at a time: its original may be large
-WORTH_IT = 32  # channels, from which on Winograd's sums cost less than the multiplications they save
 
 
 def predict(
@@ -193,13 +191,10 @@ def without_padding(network: Enhancer, dtype: torch.dtype) -> Enhancer:
     fuse = valid.PPM1.fuse[0]
     fuse.weight = nn.Parameter(fuse.weight[:, : len(fuse.weight)], requires_grad=False)
     valid = valid.to(dtype=dtype, memory_format=torch.channels_last)
-    for block in list(valid.modules()):
-        for name, layer in block.named_children():
-            if isinstance(layer, nn.Conv2d):
-                quick = dtype == torch.float32 and layer.weight.device.type == "cpu"
-                layer.padding, layer.padding_mode = (0, 0), "zeros"
-                if quick and layer.kernel_size == (3, 3) and min(layer.weight.shape[:2]) >= WORTH_IT:
-                    setattr(block, name, Winograd(layer))
+    for layer in valid.modules():
+        if isinstance(layer, nn.Conv2d):
+            layer.padding = (0, 0)
+            layer.padding_mode = "zeros"
     return valid
 
 

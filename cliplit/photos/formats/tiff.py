@@ -11,8 +11,19 @@ from PIL import TiffImagePlugin as Tiff
 
 from cliplit.errors import CliplitError
 from cliplit.files.images import ORIENTATION
-from cliplit.photos.photo import ROWS, Photo, check_size, opencv, split, upright
-from cliplit.photos.tags import TIFF_KEPT, XMP, directory_of, kept, upright_xmp
+from cliplit.photos.formats.photo import (
+    ROWS,
+    TIFF_KEPT,
+    XMP,
+    Photo,
+    check_size,
+    directory_of,
+    kept,
+    opencv,
+    split,
+    upright,
+    upright_xmp,
+)
 
 TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 

@@ -58,7 +58,7 @@ def publish(run: Run, target: Path) -> list[Path]:
     Raises:
         CliplitError: the run is not finished.
     """
-    from cliplit.studies import every_study
+    from cliplit.experiments.studies import every_study
 
     stale = [stage for stage in run.plan if not run.is_current(stage)]
     if stale:
@@ -112,7 +112,7 @@ def check_inputs(run: Run) -> None:
         CliplitError: they are not there, or cannot be had; or there is no such device.
     """
     from cliplit.engine.compute import check_engine
-    from cliplit.evaluation import check_others
+    from cliplit.experiments.evaluation import check_others
     from cliplit.method.clip_weights import check_available
     from cliplit.method.run_images import check_folders
 

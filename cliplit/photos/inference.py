@@ -15,9 +15,9 @@ from cliplit.engine.compute import find_device
 from cliplit.errors import CliplitError
 from cliplit.method.checkpoints import load_enhancer
 from cliplit.method.enhancer import Enhancer, divide
-from cliplit.preview import predict_small
+from cliplit.photos.preview import predict_small
+from cliplit.photos.tiles import predict, reach_of, to_tensor, white
 from cliplit.settings import setting
-from cliplit.two_pass import predict, reach_of, to_tensor, white
 
 DEFAULT = Path(cliplit.__file__).parent / "models" / "enhancer.safetensors"  # the shipped checkpoint
 MODES = ("L", "LA", "RGB", "RGBA", "I;16")  # of PIL images

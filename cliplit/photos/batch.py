@@ -18,11 +18,10 @@ import cliplit
 from cliplit.errors import CliplitError, one_line
 from cliplit.files.atomic import writing
 from cliplit.files.images import image_size
-from cliplit.inference import Inference, enhance_pixels
-from cliplit.jobs import Job
-from cliplit.ledger import Ledger
 from cliplit.method.enhancer import Enhancer
-from cliplit.photos import MAX_PIXELS, Photo, read_photo, reduced, without_pillows_limit, write_photo
+from cliplit.photos.formats import MAX_PIXELS, Photo, read_photo, reduced, without_pillows_limit, write_photo
+from cliplit.photos.inference import Inference, enhance_pixels
+from cliplit.photos.jobs import Job, Ledger
 
 AHEAD = 2  # photos that are decoded or encoded while others are computed
 BYTES_PER_PIXEL = 12  # of a photo under way, with Pillow's own copy

@@ -5,12 +5,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import torch
+from skimage import color, exposure
 from torch import Tensor
 from tqdm import tqdm
 
-from cliplit.baselines import BASELINES, check_baselines
 from cliplit.engine import processes
 from cliplit.engine.compute import find_device
 from cliplit.errors import CliplitError
@@ -25,6 +26,7 @@ from cliplit.method.training import network_of, train
 from cliplit.scoring.metrics import Meter, catalogue, choose
 from cliplit.scoring.weights import why_unavailable
 from cliplit.settings import Evaluation, named_paths
+
 
 
 def train_control(run: Run) -> Enhancer:
@@ -172,3 +174,29 @@ def _measured(meter: Meter, names: list[str], image: Tensor, reference: Tensor |
 
 def _rounded(image: Tensor) -> Tensor:
     return to_tensor(to_uint8(image))
+
+
+def equalised(image: Tensor) -> Tensor:
+    """Histogram equalisation of HSV's value, so that hues stay: (3, H, W) in [0, 1] to the same."""
+    return _on_value(image, exposure.equalize_hist)
+
+
+def clahe(image: Tensor) -> Tensor:
+    """Contrast-limited adaptive histogram equalisation of HSV's value, with scikit-image's defaults."""
+    return _on_value(image, exposure.equalize_adapthist)
+
+
+BASELINES = {"histeq": equalised, "clahe": clahe}
+
+
+def check_baselines(names: tuple[str, ...]) -> None:
+    """Raise CliplitError for a name that is none of a baseline."""
+    unknown = [name for name in names if name not in BASELINES]
+    if unknown:
+        raise CliplitError(f"unknown baseline '{unknown[0]}'; valid: {', '.join(BASELINES)}")
+
+
+def _on_value(image: Tensor, equalise) -> Tensor:
+    hsv = color.rgb2hsv(image.movedim(0, -1).numpy())
+    hsv[..., 2] = equalise(hsv[..., 2])
+    return torch.from_numpy(color.hsv2rgb(hsv).astype(np.float32)).movedim(-1, 0).clamp(0, 1).contiguous()

@@ -11,9 +11,21 @@ from PIL import Image, ImageCms, JpegImagePlugin
 
 from cliplit.errors import CliplitError, one_line
 from cliplit.files.images import ORIENTATION, readable
-from cliplit.photos.photo import MAX_PIXELS, ROWS, Photo, check_size, opencv, split, turned, upright, upright_canvas
-from cliplit.photos.tags import TIFF_KEPT, kept, upright_xmp
-from cliplit.photos.tiff import TIFF_STARTS, read_deep_tiff
+from cliplit.photos.formats.photo import (
+    MAX_PIXELS,
+    ROWS,
+    TIFF_KEPT,
+    Photo,
+    check_size,
+    kept,
+    opencv,
+    split,
+    turned,
+    upright,
+    upright_canvas,
+    upright_xmp,
+)
+from cliplit.photos.formats.tiff import TIFF_STARTS, read_deep_tiff
 
 
 def read_photo(path: str | Path, max_pixels: int = MAX_PIXELS) -> Photo:

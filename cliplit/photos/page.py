@@ -13,8 +13,8 @@ from tqdm import tqdm
 
 from cliplit.errors import CliplitError
 from cliplit.files.atomic import writing
-from cliplit.jobs import Job
-from cliplit.photos import read_photo, reduced, without_pillows_limit
+from cliplit.photos.formats import read_photo, reduced, without_pillows_limit
+from cliplit.photos.jobs import Job
 
 SIDE, QUALITY = 800, 82  # of the pictures in the page
 READERS = 2  # threads

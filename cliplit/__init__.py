@@ -1,7 +1,22 @@
 """cliplit: a reproducibility kit for CLIP-LIT (ICCV 2023). Importing it loads no weights and touches no device."""
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # so that editors and type checkers see them
+    from cliplit.errors import CliplitError
+    from cliplit.experiments.evaluation import evaluate
+    from cliplit.files.tensors import read_image, write_image
+    from cliplit.method.checkpoints import load_enhancer, load_prompts
+    from cliplit.method.clip import load_backbone
+    from cliplit.method.enhancer import Enhancer
+    from cliplit.method.run import Run, start_run
+    from cliplit.method.training import train
+    from cliplit.photos.inference import Inference, enhance
+    from cliplit.profiles import profile
+    from cliplit.scoring.files import score
+    from cliplit.scoring.metrics import Conventions
+    from cliplit.settings import Settings
 
 __version__ = "0.1.0"
 
@@ -13,11 +28,11 @@ _EXPORTS = {
     "Run": "method.run",
     "start_run": "method.run",
     "train": "method.training",
-    "evaluate": "evaluation",
-    "score": "scoring",
-    "enhance": "inference",
-    "Inference": "inference",
-    "Conventions": "metrics",
+    "evaluate": "experiments.evaluation",
+    "score": "scoring.files",
+    "enhance": "photos.inference",
+    "Inference": "photos.inference",
+    "Conventions": "scoring.metrics",
     "Enhancer": "method.enhancer",
     "load_backbone": "method.clip",
     "load_enhancer": "method.checkpoints",
@@ -25,7 +40,26 @@ _EXPORTS = {
     "read_image": "files.tensors",
     "write_image": "files.tensors",
 }
-__all__ = ["__version__", *_EXPORTS]
+__all__ = [
+    "CliplitError",
+    "Conventions",
+    "Enhancer",
+    "Inference",
+    "Run",
+    "Settings",
+    "__version__",
+    "enhance",
+    "evaluate",
+    "load_backbone",
+    "load_enhancer",
+    "load_prompts",
+    "profile",
+    "read_image",
+    "score",
+    "start_run",
+    "train",
+    "write_image",
+]
 
 
 def __getattr__(name: str) -> Any:

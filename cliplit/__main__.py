@@ -1,6 +1,6 @@
 """`python -m cliplit`."""
 
-from cliplit.cli import main
+from cliplit.cli.app import main
 
 if __name__ == "__main__":
     main()

@@ -2,7 +2,7 @@
 
 import sys
 
-from cliplit.cli import main
+from cliplit.cli.app import main
 
 sys.argv[1:1] = ["data", "verify"]
 main()

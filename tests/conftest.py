@@ -14,7 +14,7 @@ import nbformat
 import pytest
 import torch
 
-from cliplit.cli import main
+from cliplit.cli.app import main
 from cliplit.errors import CliplitError
 from cliplit.experiments.notebooks import list_notebooks, notebooks_folder, reproduce
 from cliplit.files.atomic import read_json

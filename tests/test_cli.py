@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 import cliplit
-from cliplit.cli import _open_run
+from cliplit.cli.runs import open_run
 from cliplit.files import web
 from cliplit.files.atomic import read_json
 from cliplit.method import clip_weights
@@ -65,7 +65,7 @@ def test_help_version_and_usage_errors(cli):
 def test_options_become_settings(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     changes = ["enhancement.iterations=7", "data.skip_bad=false"]
-    run = _open_run("smoke", "here", 5, "cpu", "tiny", random_clip=True, backlit="dark", skip_bad=True, changes=changes)
+    run = open_run("smoke", "here", 5, "cpu", "tiny", random_clip=True, backlit="dark", skip_bad=True, changes=changes)
     settings = run.settings
     assert (settings.seed, settings.device, settings.clip.random, settings.enhancement.iterations) == (
         5,
@@ -78,16 +78,16 @@ def test_options_become_settings(tmp_path, monkeypatch):
 
 
 def test_one_clip_serves_both_losses_if_it_has_a_resnet(tmp_path):
-    assert _open_run("paper", clip="tiny").settings.clip.identity == "tiny"
-    assert _open_run("paper", clip="tiny", identity_clip="RN50/openai").settings.clip.identity == "RN50/openai"
-    assert _open_run("paper", clip="ViT-B-32/openai").settings.clip.identity == "RN101-quickgelu/openai"
+    assert open_run("paper", clip="tiny").settings.clip.identity == "tiny"
+    assert open_run("paper", clip="tiny", identity_clip="RN50/openai").settings.clip.identity == "RN50/openai"
+    assert open_run("paper", clip="ViT-B-32/openai").settings.clip.identity == "RN101-quickgelu/openai"
 
 
 def test_a_clip_file_is_found_from_anywhere(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     shutil.copy(clip_weights.TINY, tmp_path / "mine.safetensors")
-    assert _open_run(clip="mine.safetensors").settings.clip.similarity == str(tmp_path / "mine.safetensors")
-    name = _open_run(clip="ViT-B-32/mine.safetensors").settings.clip.similarity
+    assert open_run(clip="mine.safetensors").settings.clip.similarity == str(tmp_path / "mine.safetensors")
+    name = open_run(clip="ViT-B-32/mine.safetensors").settings.clip.similarity
     assert name == f"ViT-B-32/{tmp_path}/mine.safetensors"
 
 

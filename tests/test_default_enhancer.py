@@ -6,7 +6,7 @@ from torch import Tensor
 from typer.testing import CliRunner
 
 import cliplit
-from cliplit.cli import app
+from cliplit.cli.app import app
 from cliplit.data import demo_images
 from cliplit.method.checkpoints import load_enhancer, read_metadata
 from cliplit.photos.inference import DEFAULT

@@ -7,7 +7,7 @@ import time
 import pytest
 from standins import publish, serving
 
-from cliplit import doctor
+from cliplit.cli import doctor
 from cliplit.errors import CliplitError
 from cliplit.scoring import metrics, weights
 
@@ -23,7 +23,7 @@ def offline(monkeypatch, tmp_path):
     return tmp_path
 
 
-def findings(**options) -> dict[str, doctor.Finding]:
+def findings(**options) -> dict[str, doctor.Check]:
     return {found.name: found for found in doctor.examine(**options)}
 
 

@@ -15,10 +15,10 @@ import torch.nn.functional as F
 from golden_models import golden_numbers, random_enhancer, resnet_backbone, vit_backbone
 from safetensors.torch import load_file
 
-from cliplit import watch
 from cliplit.engine.compute import engine
 from cliplit.engine.stages import held, owner
 from cliplit.errors import CliplitError
+from cliplit.figures import watch
 from cliplit.files.atomic import read_json
 from cliplit.files.tensors import to_tensor
 from cliplit.method import augmentation, losses, training
@@ -46,7 +46,7 @@ def command(*arguments: str) -> None:
     os.environ["OMP_NUM_THREADS"] = "1"
     sys.argv = ["cliplit", *arguments]
     torch.set_num_threads(1)
-    from cliplit.cli import main
+    from cliplit.cli.app import main
 
     with open(os.devnull, "w") as nowhere:
         sys.stdout = sys.stderr = nowhere

@@ -15,7 +15,7 @@ import tifffile
 from photo_files import contents, partial, picture
 from PIL import Image
 
-from cliplit.commands.enhance import parse_size
+from cliplit.cli.enhance import parse_size
 from cliplit.errors import CliplitError
 from cliplit.method.checkpoints import save_enhancer
 from cliplit.method.enhancer import Enhancer

@@ -9,27 +9,29 @@ import pytest
 import torch
 from PIL import Image
 
-from cliplit import figures, profiles
+from cliplit import profiles
 from cliplit.errors import CliplitError
 from cliplit.experiments import analysis, evaluation
 from cliplit.experiments.notebooks import STUDIES
+from cliplit.figures import evaluation as scores
+from cliplit.figures import runs, style
 from cliplit.method import training
 from cliplit.method.run import Run, plan, start_run
 
 NOTEBOOKS = sorted((Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
 PARAMETERS = {"profile": "demo", "run": "", "seed": 0, "overrides": {}}
 DRAW = {
-    "00_training_images.jpg": figures.training_grid,
-    "00_test_pairs.jpg": figures.test_grid,
-    "00_severity_levels.jpg": figures.severity_levels,
-    "01_prompt_separation.png": figures.prompt_separation,
-    "02_training_curves.png": figures.enhancer_curves,
-    "02_illumination_initial.jpg": figures.illumination,
-    "03_scores.png": figures.score_rounds,
-    "03_rounds.jpg": figures.rounds_strip,
-    "04_quality.png": figures.quality,
-    "04_comparison.jpg": figures.comparison_strip,
-    "hero.jpg": figures.hero,
+    "00_training_images.jpg": runs.training_grid,
+    "00_test_pairs.jpg": runs.test_grid,
+    "00_severity_levels.jpg": runs.severity_levels,
+    "01_prompt_separation.png": runs.prompt_separation,
+    "02_training_curves.png": runs.enhancer_curves,
+    "02_illumination_initial.jpg": runs.illumination,
+    "03_scores.png": runs.score_rounds,
+    "03_rounds.jpg": runs.rounds_strip,
+    "04_quality.png": scores.quality,
+    "04_comparison.jpg": scores.comparison_strip,
+    "hero.jpg": scores.hero,
 }
 
 
@@ -52,12 +54,12 @@ def test_a_figure_is_saved_small_and_the_same_every_time(trained, name):
     assert len(content) < 500_000
     with Image.open(first.path) as image:
         image.load()
-        assert image.width <= figures.WIDTH * figures.DPI
+        assert image.width <= style.WIDTH * style.DPI
         assert not {"Software", "Creation Time", "date:create"} & set(image.info)
 
 
 def test_a_picture_shows_its_own_file(trained):
-    chart, photos = figures.enhancer_curves(trained), figures.test_grid(trained)
+    chart, photos = runs.enhancer_curves(trained), runs.test_grid(trained)
     assert chart._repr_png_()[0] == chart.path.read_bytes() and chart._repr_jpeg_() is None
     assert photos._repr_jpeg_()[0] == photos.path.read_bytes() and photos._repr_png_() is None
 
@@ -66,33 +68,33 @@ def test_figures_leave_no_global_state(trained):
     import matplotlib as mpl
 
     before = dict(mpl.rcParams)
-    figures.quality(trained)
+    scores.quality(trained)
     assert dict(mpl.rcParams) == before
 
 
 def test_figures_name_the_notebook_that_is_missing(tmp_path):
     run = start_run("smoke", tmp_path / "empty")
     with pytest.raises(CliplitError, match="run 00_setup_and_data first"):
-        figures.training_grid(run)
+        runs.training_grid(run)
     with pytest.raises(CliplitError, match="run 02_enhancer_training first"):
-        figures.enhancer_curves(run)
+        runs.enhancer_curves(run)
 
 
 def test_grids_show_as_many_images_as_there_are(trained):
-    assert len(figures.rounds_strip(trained, images=range(99)).figure.axes) == 3 * 6  # 3 test images, 6 columns
-    assert len(figures.hero(trained, images=[1]).figure.axes) == 3
+    assert len(runs.rounds_strip(trained, images=range(99)).figure.axes) == 3 * 6  # 3 test images, 6 columns
+    assert len(scores.hero(trained, images=[1]).figure.axes) == 3
 
 
 def test_images_of_any_shape_fit_their_cells():
     wide, tall = torch.rand(3, 20, 200), torch.rand(3, 200, 20)
-    assert figures._resized(wide, 100, 80).shape == (10, 100, 3)
-    assert figures._resized(tall, 100, 80).shape == (80, 8, 3)
-    assert len(figures.mosaic([[wide, tall], [tall]], ["a", "b"]).axes) == 3
+    assert style.resized(wide, 100, 80).shape == (10, 100, 3)
+    assert style.resized(tall, 100, 80).shape == (80, 8, 3)
+    assert len(style.mosaic([[wide, tall], [tall]], ["a", "b"]).axes) == 3
 
 
 def test_long_runs_show_first_and_last_round():
-    assert figures.evenly(list(range(15)), 4) == [0, 5, 9, 14]
-    assert figures.evenly([1, 2], 4) == [1, 2]
+    assert style.evenly(list(range(15)), 4) == [0, 5, 9, 14]
+    assert style.evenly([1, 2], 4) == [1, 2]
 
 
 def test_prompt_scores(trained):

@@ -137,10 +137,10 @@ def test_no_network_says_where_the_weights_may_be_put(hub, monkeypatch, tmp_path
 
 
 COMMAND = """
-import json, sys, open_clip, cliplit.cli
+import json, sys, open_clip, cliplit.cli.app
 for name, config in json.loads(sys.argv.pop()).items():
     open_clip.factory._MODEL_CONFIGS[name.split("/")[0]] = config
-cliplit.cli.main()
+cliplit.cli.app.main()
 """
 
 

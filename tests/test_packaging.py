@@ -38,7 +38,7 @@ def test_constraints_pin_every_requirement():
     assert {re.match(r"[\w-]+", need)[0].lower().replace("_", "-") for need in requirements()} <= pinned
 
 
-@pytest.mark.parametrize("modules", ["cliplit", "cliplit.cli, cliplit.reproduce"])
+@pytest.mark.parametrize("modules", ["cliplit", "cliplit.cli.app, cliplit.experiments.notebooks"])
 def test_imports_are_light_and_quick(modules):
     code = f"import sys, time, {modules}; print(*sys.modules, time.process_time())"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()

@@ -176,11 +176,11 @@ def test_the_kernel_is_this_interpreter_whatever_is_registered(run, tmp_path, mo
 INTERRUPTED = """
 import signal, sys
 from pathlib import Path
-import cliplit.cli, cliplit.reproduce
+import cliplit.cli.app, cliplit.experiments.notebooks
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job may have been told to ignore it
 notebooks = Path(sys.argv.pop())
-cliplit.reproduce.notebooks_folder = lambda: notebooks
-cliplit.cli.main()
+cliplit.experiments.notebooks.notebooks_folder = lambda: notebooks
+cliplit.cli.app.main()
 """
 
 

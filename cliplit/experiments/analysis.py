@@ -269,7 +269,7 @@ def strength_scores(run: Run, k: int, count: int = 16) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("strength")
 
 
-def reading(clip: ClipBackbone, guidance: Guidance, count: int = 8) -> pd.DataFrame:
+def nearest_words(clip: ClipBackbone, guidance: Guidance, count: int = 8) -> pd.DataFrame:
     """The tokens nearest to where a guidance leads, and farthest from it, with their cosine similarity (RAVE).
 
     Raises:

@@ -28,7 +28,6 @@ from cliplit.scoring.weights import why_unavailable
 from cliplit.settings import Evaluation, named_paths
 
 
-
 def train_control(run: Run) -> Enhancer:
     """Stage `control`: the same run, rounds included, with random CLIP weights for both losses."""
 

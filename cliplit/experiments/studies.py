@@ -160,14 +160,14 @@ def findings(run: Run, study: Study) -> str:
     return f"By mean {metric.upper()} over {table['seeds'].min()} seeds, **{first}** is {'; '.join(parts)}."
 
 
-def reading(run: Run, study: Study, label: str, count: int = 8) -> pd.DataFrame:
-    """The words nearest to where the last guidance of a variant leads, its first seed; see `interpretation.reading`."""
+def nearest_words(run: Run, study: Study, label: str, count: int = 8) -> pd.DataFrame:
+    """The words nearest to where the last guidance of a variant leads, its first seed; see `analysis.nearest_words`."""
     from cliplit.experiments import analysis
     from cliplit.method.training import guidance_of, load_similarity
 
     cell = study_runs(run, study, label)[0]
     clip = load_similarity(cell.settings)
-    return analysis.reading(clip, guidance_of(cell, cell.settings.refinement.rounds, clip), count)
+    return analysis.nearest_words(clip, guidance_of(cell, cell.settings.refinement.rounds, clip), count)
 
 
 def study_runs(run: Run, study: Study, label: str) -> list[Run]:

@@ -13,7 +13,7 @@ from torch import Tensor
 from cliplit.data import demo_images
 from cliplit.data.manifest import Images, images_by_role, shortened
 from cliplit.errors import CliplitError
-from cliplit.files.atomic import read_json, sha256, write_json
+from cliplit.files.atomic import read_json, sha256, write_json, writing
 from cliplit.files.tensors import read_image, read_readable, to_tensor, to_uint8, write_image
 from cliplit.method.run import Run
 from cliplit.settings import Data
@@ -217,6 +217,5 @@ def _by_stem(images: Images) -> dict[str, Path]:
 
 
 def _save_array(images: Tensor, path: Path) -> None:
-    temporary = path.with_suffix(".partial.npy")
-    np.save(temporary, to_uint8(images))
-    os.replace(temporary, path)
+    with writing(path) as temporary, open(temporary, "wb") as file:
+        np.save(file, to_uint8(images))

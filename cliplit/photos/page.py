@@ -18,8 +18,8 @@ from cliplit.photos.jobs import Job
 
 SIDE, QUALITY = 800, 82  # of the pictures in the page
 READERS = 2  # threads
-TEMPLATE = Path(__file__).parent / "report.html"
-CARD = Template(TEMPLATE.with_name("report_card.html").read_text(encoding="utf-8"))
+TEMPLATE = Path(__file__).parent / "page.html"
+CARD = Template(TEMPLATE.with_name("page_card.html").read_text(encoding="utf-8"))
 
 
 def write_report(path: Path, jobs: Sequence[Job], problems: Iterable[str], settings: Mapping[str, Any]) -> None:

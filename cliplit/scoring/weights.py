@@ -5,17 +5,14 @@ import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+import cliplit
 from cliplit.errors import CliplitError, one_line
 from cliplit.files.web import reachable
-
-if TYPE_CHECKING:
-    pass
 from cliplit.scoring.metrics import choose
 
-WEIGHTS = Path(__file__).parent / "models" / "metric_weights.json"  # by data_scripts/list_metric_weights.py
+WEIGHTS = Path(cliplit.__file__).parent / "models" / "metric_weights.json"  # by data_scripts/list_metric_weights.py
 HUB = "https://huggingface.co"
 
 

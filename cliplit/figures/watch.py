@@ -12,7 +12,7 @@ from PIL import Image
 
 from cliplit.engine.record import watch_folder
 from cliplit.engine.stages import owner
-from cliplit.figures import DARK, DPI, GREEN, INK, LIGHT, QUIET, STYLE, WIDTH, WRONG, Picture
+from cliplit.figures.style import DARK, DPI, GREEN, INK, LIGHT, QUIET, STYLE, WIDTH, WRONG, Picture, save
 from cliplit.method.run import Run
 
 COLOURS = (INK, GREEN, DARK, LIGHT, WRONG, QUIET)
@@ -78,12 +78,9 @@ def is_finished(run: Run) -> bool:
 def picture(run: Run) -> Picture:
     """Curves and latest panel of a run at work, as <run>/watch/watch.png; a notebook shows it."""
     path = run.path / "watch" / "watch.png"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(".watch.partial.png")
     with mpl.rc_context(STYLE):
         figure = _draw(run)
-        figure.savefig(temporary, dpi=DPI, facecolor="white", metadata={"Software": None})
-    temporary.replace(path)
+        save(figure, path)
     return Picture(path, figure)
 
 

@@ -1,9 +1,9 @@
-"""The command line. Everything heavy is imported by the command that needs it, so that help and refusals are quick."""
+"""`cliplit reproduce`, `train`, `study`, `tables`, `publish`, `settings` and `watch`: runs, and what becomes of them."""
 
 import inspect as signatures
-import json
 import os
 import sys
+import time
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
@@ -11,62 +11,29 @@ from typing import Annotated, Any
 
 import typer
 
-import cliplit
-from cliplit.commands import data as data_commands
-from cliplit.commands import scoring
-from cliplit.commands.enhance import enhance
-from cliplit.commands.shared import flag, folder, named, pairs, print_columns, shown
-from cliplit.commands.watching import watch
+from cliplit.cli.shared import flag, folder, named, pairs, print_columns, shown
 from cliplit.engine import processes
 from cliplit.errors import CliplitError
 from cliplit.files.atomic import read_json
 from cliplit.method.run import Run, default_run_path
-from cliplit.profiles import PROFILES, overrides
+from cliplit.profiles import PROFILES
 from cliplit.profiles import profile as get_profile
 from cliplit.settings import describe, flatten, from_json
-
-app = typer.Typer(
-    help="Reproduce CLIP-LIT (ICCV 2023): unsupervised backlit image enhancement.",
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-)
-
-app.add_typer(data_commands.app, name="data", help="Get, verify, prepare and synthesize data sets.")
-
-INTERRUPTED = 130
 
 ProfileName = Annotated[str, typer.Option(help=f"Settings to start from: {', '.join(PROFILES)}.")]
 Changes = Annotated[
     list[str],
     typer.Option("--set", metavar="NAME=VALUE", help="Change a setting (`cliplit settings` lists them); repeatable."),
 ]
+Runs = Annotated[list[Path], typer.Option("--run", metavar="DIR", help="A run; several are seeds of one experiment.")]
+Fill = Annotated[str, typer.Option(metavar="FILE", help="Also put tables between their marks, e.g. <!-- stages -->.")]
 
 
 def NamedPaths(name: str, kind: str, about: str) -> Any:
     return Annotated[list[str], typer.Option(name, metavar=f"NAME={kind}", help=about)]
 
 
-Runs = Annotated[list[Path], typer.Option("--run", metavar="DIR", help="A run; several are seeds of one experiment.")]
-Fill = Annotated[str, typer.Option(metavar="FILE", help="Also put tables between their marks, e.g. <!-- stages -->.")]
-Checkpoint = Annotated[Path, typer.Argument(help="A checkpoint: .safetensors of ours, or a released .pth.")]
-
-
-def main() -> None:
-    """Run the command line; an error of ours ends in one line and exit code 2, Ctrl-C in 130."""
-    try:
-        app()
-    except (CliplitError, OSError) as error:
-        print(f"cliplit: error: {error}", file=sys.stderr)
-        sys.exit(2)
-    except SystemExit as ended:
-        if ended.code == INTERRUPTED:  # typer's answer to Ctrl-C
-            print("cliplit: interrupted; the same command goes on from here", file=sys.stderr)
-        raise
-
-
-def _open_run(
+def open_run(
     profile: ProfileName = "demo",
     run: Annotated[str, folder("Directory of the run; by default runs/PROFILE.")] = "",
     seed: Annotated[int, typer.Option(help="Seed of every random draw.")] = 0,
@@ -127,30 +94,21 @@ def _note_changes(chosen: Run) -> None:
             print(f"{chosen.path}: made anew where it depends on {', '.join(changes[:3])}{more}", file=sys.stderr)
 
 
-def _with_run(command: Callable[..., None]) -> Callable[..., None]:
-    """Put the options of `_open_run` before those of a command, whose first argument is the run."""
-    shared = signatures.signature(_open_run).parameters
+def with_run_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Put the options of `open_run` before those of a command, whose first argument is the run."""
+    shared = signatures.signature(open_run).parameters
     own = list(signatures.signature(command).parameters.values())[1:]
 
     @wraps(command)
     def with_run(**options: Any) -> None:
-        run = _open_run(**{name: options.pop(name) for name in shared})
+        run = open_run(**{name: options.pop(name) for name in shared})
         command(run, **options)
 
     with_run.__signature__ = signatures.Signature([*shared.values(), *own])
     return with_run
 
 
-@app.callback()
-def _options(
-    version: Annotated[
-        bool, typer.Option("--version", is_eager=True, callback=lambda wanted: _print_version(wanted))
-    ] = False,
-) -> None: ...
-
-
-@app.command()
-@_with_run
+@with_run_options
 def reproduce(
     chosen: Run,
     force: Annotated[bool, flag("--force", "Build everything anew.")] = False,
@@ -168,8 +126,7 @@ def reproduce(
     _report(chosen)
 
 
-@app.command()
-@_with_run
+@with_run_options
 def train(chosen: Run) -> None:
     """The same without notebooks; also by several processes.
 
@@ -193,11 +150,7 @@ def train(chosen: Run) -> None:
     _report(chosen)
 
 
-app.command()(watch)
-
-
-@app.command()
-@_with_run
+@with_run_options
 def study(
     chosen: Run,
     names: Annotated[list[str], typer.Argument(metavar="[NAME]...", help="Studies; by default all.")] = (),
@@ -230,7 +183,6 @@ def study(
         fill_in(fill, tables | {"findings": said})
 
 
-@app.command()
 def tables(
     runs: Runs,
     output: Annotated[str, folder("By default tables/ of the first run.")] = "",
@@ -249,7 +201,6 @@ def tables(
     print("\n".join(map(str, written)))
 
 
-@app.command()
 def publish(
     run: Annotated[Path, folder("A finished run.")],
     output: Annotated[Path, folder("Where to.")],
@@ -261,7 +212,6 @@ def publish(
     print(f"{len(copies)} files, {sum(path.stat().st_size for path in copies) / 1e6:.1f} MB in {output}")
 
 
-@app.command()
 def settings(profile: ProfileName = "demo", changes: Changes = ()) -> None:
     """List the settings of a profile.
 
@@ -275,42 +225,6 @@ def settings(profile: ProfileName = "demo", changes: Changes = ()) -> None:
             [row["name"], shown(row["value"]), paper, row.get("unit", ""), row.get("source", ""), row.get("about", "")]
         )
     print_columns(table)
-
-
-app.command()(enhance)
-app.command()(scoring.score)
-app.command("metrics")(scoring.list_metrics)
-app.command()(scoring.doctor)
-
-
-@app.command()
-def export(
-    checkpoint: Checkpoint,
-    output: Annotated[Path, typer.Argument(metavar="OUT.pth", help="The file to write.")],
-    prefix: Annotated[bool, flag("--prefix/--no-prefix", "`module.` before every name, as released.")] = True,
-) -> None:
-    """Write a checkpoint in the released format."""
-    from cliplit.method.checkpoints import RELEASED_PREFIX, export_released
-
-    export_released(checkpoint, output, RELEASED_PREFIX if prefix else "")
-    print(output)
-
-
-@app.command()
-def inspect(checkpoint: Checkpoint) -> None:
-    """Print what a checkpoint says of itself."""
-    from cliplit.method.checkpoints import read_metadata
-
-    notes = read_metadata(checkpoint)
-    if "model_cfg" in notes:  # a CLIP of data_scripts/train_tiny_clip.py
-        print(json.dumps(notes, indent=1, sort_keys=True))
-        return
-    if "settings" not in notes:
-        print(f"released format, without notes: {_released_kind(checkpoint)}")
-        return
-    stored = from_json(notes.pop("settings"))
-    changes = {"profile": stored.profile, "seed": stored.seed} | overrides(stored)
-    print_columns([[name, shown(value)] for name, value in (notes | changes).items()])
 
 
 def _clip_settings(clip: str, identity: str) -> dict[str, str]:
@@ -355,17 +269,23 @@ def _report(run: Run) -> None:
             print(f"{name:10} {run.path / name}")
 
 
-def _released_kind(checkpoint: Path) -> str:
-    from cliplit.method.checkpoints import load_enhancer, load_prompts
+def watch(
+    run: Annotated[str, folder("The run; by default runs/demo.")] = "",
+    once: Annotated[bool, flag("--once", "Look once, instead of until the run is finished or Ctrl-C.")] = False,
+    every: Annotated[float, typer.Option(metavar="SECONDS", help="Between looks.")] = 15.0,
+) -> None:
+    """Watch a run at work.
 
-    try:
-        return f"prompt pair {tuple(load_prompts(checkpoint).embedding.shape)}"
-    except CliplitError:
-        load_enhancer(checkpoint)  # its refusal says what an enhancer has
-        return "enhancer"
+    Prints how far its stages are, and keeps curves and the latest panel of images in RUN/watch/watch.png.
+    """
+    chosen = Run.open(Path(run or default_run_path("demo")))
+    from cliplit.figures.watch import HEADER, is_finished, picture, progress
 
-
-def _print_version(wanted: bool) -> None:
-    if wanted:
-        print(f"cliplit {cliplit.__version__}")
-        raise typer.Exit
+    while True:
+        if sys.stdout.isatty() and not once:
+            print("\033[2J\033[H", end="")
+        print_columns([HEADER, *(stage.row() for stage in progress(chosen))])
+        print(picture(chosen).path, flush=True)
+        if once or is_finished(chosen):
+            return
+        time.sleep(every)

@@ -1,13 +1,19 @@
 """What works on this machine, what does not, and the command that mends it."""
 
+import json
 import os
 import platform
+import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
+from typing import Annotated, Any
 
+import typer
 from packaging.requirements import Requirement
 
+from cliplit.cli.shared import flag, print_columns
 from cliplit.errors import CliplitError, one_line
 from cliplit.files.web import reachable
 from cliplit.method.clip_weights import TINY
@@ -19,7 +25,7 @@ LOOKED_FOR = tuple(dict.fromkeys((*GROUPS["paper"], *GROUPS["nr"])))
 
 
 @dataclass(frozen=True)
-class Finding:
+class Check:
     """One line: is it ready, what was found, and the command that mends it, if there is one."""
 
     group: str
@@ -29,18 +35,18 @@ class Finding:
     fix: str = ""
 
 
-def examine(root: Path = Path("data")) -> list[Finding]:
+def examine(root: Path = Path("data")) -> list[Check]:
     """Look at packages, devices, CLIP weights, data sets below `root`, metrics and network; downloads nothing."""
     online = reachable(os.environ.get("HF_ENDPOINT", HUB))
     return [*_packages(), *_devices(), *_clips(online), *_data_sets(root), *_metrics(online), _network(online)]
 
 
-def demo_can_run(findings: list[Finding]) -> bool:
+def demo_can_run(checks: list[Check]) -> bool:
     """Whether the demo has all it needs: packages, a device, and the embedded CLIP."""
-    return all(found.ready for found in findings if found.group == "package" or found.name in ("cpu", "tiny"))
+    return all(found.ready for found in checks if found.group == "package" or found.name in ("cpu", "tiny"))
 
 
-def download(say=print) -> None:
+def fetch_all(say: Callable[[str], None] = print) -> None:
     """Fetch the CLIP weights of the paper and the weights of its metrics and of the usual ones without reference.
 
     Files that can be resumed are, and all that have a published SHA-256 are compared with it.
@@ -59,94 +65,92 @@ def download(say=print) -> None:
         say(f"{name}: {_to_come(rest)}")
 
 
-def _packages() -> list[Finding]:
+def _packages() -> list[Check]:
     """What pyproject.toml asks for, and what is installed."""
-    found = [Finding("package", "python", True, platform.python_version())]
+    found = [Check("package", "python", True, platform.python_version())]
     for wanted in map(Requirement, requires("cliplit") or ()):
         if wanted.marker and not wanted.marker.evaluate({"extra": ""}):
             continue
         try:
             there = version(wanted.name)
         except PackageNotFoundError:
-            found.append(Finding("package", wanted.name, False, "not installed", "make env"))
+            found.append(Check("package", wanted.name, False, "not installed", "make env"))
             continue
         fits = wanted.specifier.contains(there, prereleases=True)
         detail = there if fits else f"{there}, wanted is {wanted.specifier}"
-        found.append(Finding("package", wanted.name, fits, detail, "" if fits else "make env"))
+        found.append(Check("package", wanted.name, fits, detail, "" if fits else "make env"))
     return found
 
 
-def _devices() -> list[Finding]:
+def _devices() -> list[Check]:
     try:
         import torch
     except ImportError as error:
-        return [Finding("device", "cpu", False, f"torch cannot be imported ({one_line(error)})", "make env")]
+        return [Check("device", "cpu", False, f"torch cannot be imported ({one_line(error)})", "make env")]
     threads = f"{torch.get_num_threads()} threads"
-    found = [Finding("device", "cpu", True, f"{platform.processor() or platform.machine()}, {threads}")]
+    found = [Check("device", "cpu", True, f"{platform.processor() or platform.machine()}, {threads}")]
     for n in range(torch.cuda.device_count()):
         properties = torch.cuda.get_device_properties(n)
-        found.append(Finding("device", f"cuda:{n}", True, f"{properties.name}, {properties.total_memory >> 30} GiB"))
+        found.append(Check("device", f"cuda:{n}", True, f"{properties.name}, {properties.total_memory >> 30} GiB"))
     if not torch.cuda.device_count():
-        found.append(Finding("device", "cuda", False, "no GPU that this PyTorch can use; everything runs on the CPU"))
+        found.append(Check("device", "cuda", False, "no GPU that this PyTorch can use; everything runs on the CPU"))
     return found
 
 
-def _clips(online: bool) -> list[Finding]:
+def _clips(online: bool) -> list[Check]:
     from cliplit.method.clip_weights import cached_weights
 
-    found = [Finding("CLIP", "tiny", TINY.is_file(), "embedded" if TINY.is_file() else f"{TINY} is missing")]
+    found = [Check("CLIP", "tiny", TINY.is_file(), "embedded" if TINY.is_file() else f"{TINY} is missing")]
     for name in CLIPS:
         path = cached_weights(name)
         detail = "downloaded" if path else "not on this machine, wanted by the profile paper"
-        found.append(Finding("CLIP", name, bool(path), detail, "" if path else _by_download(online)))
+        found.append(Check("CLIP", name, bool(path), detail, "" if path else _by_download(online)))
     return found
 
 
-def _data_sets(root: Path) -> list[Finding]:
+def _data_sets(root: Path) -> list[Check]:
     from cliplit.data.catalog import CATALOG
     from cliplit.data.manifest import has_manifest, read_manifest
 
-    found = [Finding("data", "embedded", True, "photos of scikit-image and matplotlib, for the demo")]
+    found = [Check("data", "embedded", True, "photos of scikit-image and matplotlib, for the demo")]
     for name, known in CATALOG.items():
         there, wanted = has_manifest(root / name), sum(part.count for part in known.parts)
         if not there:
             fix = f"cliplit data get {name} --root {root}"
-            found.append(Finding("data", name, False, f"not in {root}", fix))
+            found.append(Check("data", name, False, f"not in {root}", fix))
             continue
         try:
             count = len(read_manifest(root / name).images)
         except CliplitError as error:
-            found.append(Finding("data", name, False, str(error), f"cliplit data verify {name} --root {root}"))
+            found.append(Check("data", name, False, str(error), f"cliplit data verify {name} --root {root}"))
             continue
         detail = f"{count} of {wanted} images in {root / name}"
         found.append(
-            Finding(
-                "data", name, count >= wanted, detail, "" if count >= wanted else f"cliplit data get {name} --force"
-            )
+            Check("data", name, count >= wanted, detail, "" if count >= wanted else f"cliplit data get {name} --force")
         )
     return found
 
 
-def _metrics(online: bool) -> list[Finding]:
+def _metrics(online: bool) -> list[Check]:
     reasons, found = why_unavailable(LOOKED_FOR, look_online=False), []
     for name in LOOKED_FOR:
         files = len(weight_files(name))
         detail = reasons.get(name) or ("its weights are here" if files else "needs no weights")
         found.append(
-            Finding("metric", name, name not in reasons, detail, _by_download(online) if name in reasons else "")
+            Check("metric", name, name not in reasons, detail, _by_download(online) if name in reasons else "")
         )
     others = [name for name in catalogue() if name not in LOOKED_FOR]
     lacking = why_unavailable(others, look_online=False)
     ready = [name for name in others if name not in lacking]
     found.append(
-        Finding("metric", "others", True, f"{len(ready)} of {len(others)} ready: {', '.join(ready)}", "cliplit metrics")
+        Check("metric", "others", True, f"{len(ready)} of {len(others)} ready: {', '.join(ready)}", "cliplit metrics")
     )
     return found
 
 
-def _network(online: bool) -> Finding:
+def _network(online: bool) -> Check:
     address = os.environ.get("HF_ENDPOINT", HUB)
-    return Finding("network", address, online, "answers" if online else "does not answer; nothing can be downloaded")
+    return Check("network", address, online, "answers" if online else "does not answer; nothing can be downloaded")
 
 
 def _to_come(files: list[str]) -> str:
@@ -155,3 +159,33 @@ def _to_come(files: list[str]) -> str:
 
 def _by_download(online: bool) -> str:
     return "cliplit doctor --download" + ("" if online else " (needs a network)")
+
+
+def doctor(
+    root: Annotated[Path, typer.Option("--root", metavar="DIR", help="Folder of all data sets.")] = Path("data"),
+    download: Annotated[
+        bool, flag("--download", "First fetch the missing weights of CLIPs and usual metrics.")
+    ] = False,
+    as_json: Annotated[bool, flag("--json", "Print JSON.")] = False,
+) -> None:
+    """Show what works on this machine.
+
+    And, where something does not, the command that mends it. Exit code 0 if the demo can run.
+    """
+    from dataclasses import asdict
+
+    if download:
+        fetch_all(say=lambda line: print(line, file=sys.stderr))
+    checks = examine(root)
+    able = demo_can_run(checks)
+    if as_json:
+        print(json.dumps({"demo": able, "findings": [asdict(check) for check in checks]}, indent=1))
+    else:
+        print_columns([[found.group, found.name, "ok" if found.ready else "-", *_said(found)] for found in checks])
+        print(f"\nthe demo {'can run: make demo' if able else 'cannot run'}")
+    if not able:
+        raise typer.Exit(2)
+
+
+def _said(found: Any) -> list[str]:
+    return [found.detail, f"-> {found.fix}" if found.fix else ""]

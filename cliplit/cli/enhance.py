@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cliplit.commands.shared import flag
+from cliplit.cli.shared import flag
 from cliplit.engine import processes
 from cliplit.errors import CliplitError
 from cliplit.files.atomic import sha256

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from cliplit.commands.shared import flag, folder, print_columns
+from cliplit.cli.shared import flag, folder, print_columns
 
 app = typer.Typer(no_args_is_help=True)
 

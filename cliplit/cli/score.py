@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cliplit.commands.shared import flag, folder, pairs, print_columns
+from cliplit.cli.shared import flag, folder, pairs, print_columns
 from cliplit.errors import CliplitError
 from cliplit.scoring.metrics import GROUPS, PRESETS, Conventions, catalogue, choose
 from cliplit.scoring.weights import why_unavailable
@@ -80,39 +80,6 @@ def list_metrics(
             for name in chosen
         ]
     )
-
-
-def doctor(
-    root: Annotated[Path, typer.Option("--root", metavar="DIR", help="Folder of all data sets.")] = Path("data"),
-    download: Annotated[
-        bool, flag("--download", "First fetch the missing weights of CLIPs and usual metrics.")
-    ] = False,
-    as_json: Annotated[bool, flag("--json", "Print JSON.")] = False,
-) -> None:
-    """Show what works on this machine.
-
-    And, where something does not, the command that mends it. Exit code 0 if the demo can run.
-    """
-    from dataclasses import asdict
-
-    from cliplit.doctor import demo_can_run, examine
-    from cliplit.doctor import download as fetch
-
-    if download:
-        fetch(say=lambda line: print(line, file=sys.stderr))
-    findings = examine(root)
-    able = demo_can_run(findings)
-    if as_json:
-        print(json.dumps({"demo": able, "findings": [asdict(found) for found in findings]}, indent=1))
-    else:
-        print_columns([[found.group, found.name, "ok" if found.ready else "-", *_said(found)] for found in findings])
-        print(f"\nthe demo {'can run: make demo' if able else 'cannot run'}")
-    if not able:
-        raise typer.Exit(2)
-
-
-def _said(found: Any) -> list[str]:
-    return [found.detail, f"-> {found.fix}" if found.fix else ""]
 
 
 def _conventions(preset: str, changes: list[str]) -> Conventions:

@@ -13,7 +13,8 @@ from cliplit.engine.compute import find_device
 from cliplit.experiments.analysis import exposure_scores, score_map, stage_name, strength_scores
 from cliplit.experiments.studies import Study, progress, study_runs, study_table
 from cliplit.experiments.tables import stages_table
-from cliplit.figures import (
+from cliplit.figures.runs import results_of, some_tests
+from cliplit.figures.style import (
     DARK,
     DPI,
     GREEN,
@@ -29,9 +30,7 @@ from cliplit.figures import (
     evenly,
     metric_name,
     mosaic,
-    results_of,
     saved,
-    some_tests,
 )
 from cliplit.method.run import Run
 from cliplit.method.training import guidance_of, load_similarity

@@ -1,0 +1,104 @@
+"""The command line. Everything heavy is imported by the command that needs it, so that help and refusals are quick."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import cliplit
+from cliplit.cli import data, runs, score
+from cliplit.cli.doctor import doctor
+from cliplit.cli.enhance import enhance
+from cliplit.cli.shared import flag, print_columns, shown
+from cliplit.errors import CliplitError
+from cliplit.profiles import overrides
+from cliplit.settings import from_json
+
+app = typer.Typer(
+    help="Reproduce CLIP-LIT (ICCV 2023): unsupervised backlit image enhancement.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+app.add_typer(data.app, name="data", help="Get, verify, prepare and synthesize data sets.")
+for command in (runs.reproduce, runs.train, runs.watch, runs.study, runs.tables, runs.publish, runs.settings):
+    app.command()(command)
+app.command()(enhance)
+app.command()(score.score)
+app.command("metrics")(score.list_metrics)
+app.command()(doctor)
+
+INTERRUPTED = 130
+
+Checkpoint = Annotated[Path, typer.Argument(help="A checkpoint: .safetensors of ours, or a released .pth.")]
+
+
+def main() -> None:
+    """Run the command line; an error of ours ends in one line and exit code 2, Ctrl-C in 130."""
+    try:
+        app()
+    except (CliplitError, OSError) as error:
+        print(f"cliplit: error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except SystemExit as ended:
+        if ended.code == INTERRUPTED:  # typer's answer to Ctrl-C
+            print("cliplit: interrupted; the same command goes on from here", file=sys.stderr)
+        raise
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=lambda wanted: _print_version(wanted))
+    ] = False,
+) -> None: ...
+
+
+@app.command()
+def export(
+    checkpoint: Checkpoint,
+    output: Annotated[Path, typer.Argument(metavar="OUT.pth", help="The file to write.")],
+    prefix: Annotated[bool, flag("--prefix/--no-prefix", "`module.` before every name, as released.")] = True,
+) -> None:
+    """Write a checkpoint in the released format."""
+    from cliplit.method.checkpoints import RELEASED_PREFIX, export_released
+
+    export_released(checkpoint, output, RELEASED_PREFIX if prefix else "")
+    print(output)
+
+
+@app.command()
+def inspect(checkpoint: Checkpoint) -> None:
+    """Print what a checkpoint says of itself."""
+    from cliplit.method.checkpoints import read_metadata
+
+    notes = read_metadata(checkpoint)
+    if "model_cfg" in notes:  # a CLIP of data_scripts/train_tiny_clip.py
+        print(json.dumps(notes, indent=1, sort_keys=True))
+        return
+    if "settings" not in notes:
+        print(f"released format, without notes: {_released_kind(checkpoint)}")
+        return
+    stored = from_json(notes.pop("settings"))
+    changes = {"profile": stored.profile, "seed": stored.seed} | overrides(stored)
+    print_columns([[name, shown(value)] for name, value in (notes | changes).items()])
+
+
+def _released_kind(checkpoint: Path) -> str:
+    from cliplit.method.checkpoints import load_enhancer, load_prompts
+
+    try:
+        return f"prompt pair {tuple(load_prompts(checkpoint).embedding.shape)}"
+    except CliplitError:
+        load_enhancer(checkpoint)  # its refusal says what an enhancer has
+        return "enhancer"
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"cliplit {cliplit.__version__}")
+        raise typer.Exit

@@ -1,0 +1,144 @@
+"""Figures of notebook 04: how all stages and methods score on the test images."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from cliplit.errors import CliplitError
+from cliplit.experiments.analysis import stage_name
+from cliplit.experiments.evaluation import enhanced_tests, evaluate
+from cliplit.experiments.tables import differences_table
+from cliplit.figures.runs import results_of, some_tests, strip, valid_positions, with_references
+from cliplit.figures.style import (
+    DARK,
+    DPI,
+    INK,
+    MOST,
+    WIDTH,
+    WRONG,
+    _darker,
+    colour_of,
+    evenly,
+    metric_name,
+    mosaic,
+    saved,
+)
+from cliplit.method.run import Run
+from cliplit.method.run_images import test_images
+from cliplit.scoring.metrics import catalogue
+
+
+@saved("04_comparison.jpg")
+def comparison_strip(run: Run, images: Sequence[int] = range(3)) -> Figure:
+    """The same test images: input, simple baselines, networks, control, other methods, reference."""
+    tests = test_images(run)
+    images = valid_positions(images, tests)
+    columns, rounds = enhanced_tests(run, images), range(run.settings.refinement.rounds + 1)
+    left_out = {"warmup"} | {stage_name(k) for k in set(rounds) - set(evenly(list(rounds), 3))}
+    return strip({label: row for label, row in columns.items() if label not in left_out}, [tests[n] for n in images])
+
+
+@saved("04_quality.png")
+def quality(run: Run) -> Figure:
+    """Two scores of every test image in every stage, and what the last network changes for each image."""
+    scores = evaluate(run)
+    metrics = [name for name in scores.columns if name not in ("stage", "image") and scores[name].notna().any()][:2]
+    if not metrics:
+        raise CliplitError(f"{run.path}: no metric could be computed on the test images")
+    last = stage_name(run.settings.refinement.rounds)
+    figure = Figure(figsize=(WIDTH, 2.9), dpi=DPI, layout="constrained")
+    panels = figure.subplots(1, len(metrics) + 1)
+    for axes, metric in zip(panels, metrics):
+        _stage_points(axes, scores, metric)
+    wide = scores.pivot(index="image", columns="stage", values=metrics[0])
+    gain = (wide[last] - wide["input"]).dropna().sort_values(ascending=False)
+    better = (gain > 0).sum()
+    panels[-1].bar(
+        range(len(gain)), gain, width=0.85, color=[colour_of(last) if value > 0 else WRONG for value in gain]
+    )
+    panels[-1].axhline(0, color=INK, linewidth=0.8)
+    panels[-1].set(title=f"{metric_name(metrics[0])}: {last} minus input", xticks=[])
+    panels[-1].set_xlabel(f"test images, sorted: higher in {better} of {len(gain)}")
+    panels[-1].grid(False, axis="x")
+    return figure
+
+
+def _stage_points(axes: Axes, scores: pd.DataFrame, metric: str) -> None:
+    stages = list(scores["stage"].unique())
+    rounds = [stage for stage in stages if stage.startswith("round")]
+    shown = [stage for stage in stages if stage not in rounds or stage in evenly(rounds, MOST)]
+    for place, stage in enumerate(shown):
+        values = scores.loc[scores["stage"] == stage, metric].dropna().to_numpy()
+        jitter = (np.arange(len(values)) * 0.618 % 1 - 0.5) * 0.55
+        axes.plot(place + jitter, values, "o", color=colour_of(stage), markersize=2.6, markeredgewidth=0, alpha=0.45)
+        axes.hlines(values.mean(), place - 0.36, place + 0.36, color=_darker(colour_of(stage)), linewidth=2.2, zorder=3)
+    start = scores.loc[scores["stage"] == "input", metric].mean()
+    axes.axhline(start, color=DARK, linewidth=0.8, linestyle=(0, (3, 2)), zorder=1)
+    axes.set_xticks(range(len(shown)), shown, rotation=35, ha="right", rotation_mode="anchor")
+    axes.set_title(metric_name(metric))
+    axes.grid(False, axis="x")
+
+
+@saved("04_differences.png")
+def differences(run: Run) -> Figure:
+    """Paired differences to the inputs with confidence intervals over the test images, one panel per metric.
+
+    Without the control, whose scores lie so far away that nothing else could be told apart.
+    """
+    table = differences_table([run]).query("stage != 'random-clip'")
+    metrics = list(table["metric"].unique())[:3]
+    if not metrics:
+        raise CliplitError(f"{run.path}: no metric could be computed on the test images")
+    figure = Figure(figsize=(WIDTH, 0.75 + 0.24 * table["stage"].nunique()), dpi=DPI, layout="constrained")
+    for n, (axes, metric) in enumerate(zip(figure.subplots(1, len(metrics), squeeze=False)[0], metrics)):
+        rows = table[table["metric"] == metric]
+        for place, (_, row) in enumerate(rows.iterrows()):
+            axes.hlines(place, row["low"], row["high"], color=_darker(colour_of(row["stage"])), linewidth=2)
+            axes.plot(row["difference"], place, "o", color=colour_of(row["stage"]), markersize=5)
+        axes.axvline(0, color=INK, linewidth=0.8)
+        axes.set_yticks(range(len(rows)), rows["stage"] if n == 0 else [])
+        axes.invert_yaxis()
+        axes.set_title(f"{metric_name(metric)}: minus input")
+        axes.grid(False, axis="y")
+    return figure
+
+
+@saved("04_metrics.png")
+def metric_against_metric(run: Run, pairs: Sequence[tuple[str, str]] = ()) -> Figure:
+    """Do metrics agree? Every test image in every stage but the control by two metrics, with their rank correlation.
+
+    Args:
+        pairs: names of metrics, for x and y; by default the first one against all others.
+    """
+    scores = evaluate(run).query("stage != 'random-clip'")
+    metrics = [name for name in scores.columns if name not in ("stage", "image") and scores[name].notna().any()]
+    pairs = list(pairs) or [(metrics[0], other) for other in metrics[1:4]]
+    figure = Figure(figsize=(WIDTH, 2.9), dpi=DPI, layout="constrained")
+    panels = figure.subplots(1, max(1, len(pairs)), squeeze=False)[0]
+    for axes, (x, y) in zip(panels, pairs):
+        for stage, rows in scores.groupby("stage", sort=False):
+            axes.plot(rows[x], rows[y], "o", color=colour_of(stage), markersize=2.6, markeredgewidth=0, alpha=0.5)
+            mark = {"color": colour_of(stage), "markersize": 7, "markeredgecolor": "white", "markeredgewidth": 0.8}
+            axes.plot(rows[x].mean(), rows[y].mean(), "o", label=stage, zorder=3, **mark)
+        agreement = scores[x].rank().corr(scores[y].rank())
+        axes.set(xlabel=_directed(x), ylabel=_directed(y), title=f"rank correlation {agreement:.2f}")
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 9), handletextpad=0.2)
+    return figure
+
+
+def _directed(metric: str) -> str:
+    """Name of a metric with an arrow to where better is."""
+    return f"{metric_name(metric)} {'←' if catalogue()[metric].lower_better else '→'} better"
+
+
+@saved("hero.jpg")
+def hero(run: Run, images: Sequence[int] = range(5)) -> Figure:
+    """Before and after, for the README: test images, their results by the last network, and references."""
+    tests = some_tests(run, images)
+    results = results_of(run, f"enhancer{run.settings.refinement.rounds}", tests)
+    rows, labels = with_references([[test.backlit for test in tests], results], ["backlit input", "result"], tests)
+    return mosaic(rows, row_labels=labels)

@@ -1,0 +1,305 @@
+"""Figures of notebooks 00 to 03: data, prompt initialization, enhancer training, rounds."""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from cliplit.data.relight import SEVERITIES
+from cliplit.data.synthesize import relight_photo
+from cliplit.engine.compute import find_device
+from cliplit.experiments import analysis
+from cliplit.experiments.analysis import BACKLIT, WELL_LIT, stage_name, training_log
+from cliplit.experiments.evaluation import enhance_rounded
+from cliplit.figures.style import (
+    DARK,
+    DPI,
+    GREEN,
+    HIGH,
+    INK,
+    LIGHT,
+    MOST,
+    QUIET,
+    RESULTS,
+    SCORE,
+    UNIT,
+    WIDTH,
+    WRONG,
+    Picture,
+    centre,
+    colour_of,
+    curve,
+    evenly,
+    mosaic,
+    note,
+    saved,
+)
+from cliplit.method.enhancer import divide
+from cliplit.method.guidance.registry import is_refined
+from cliplit.method.run import Run
+from cliplit.method.run_images import TestImage, test_images, training_images
+from cliplit.method.training import network_of
+
+# ---- 00: data ----
+
+
+@saved("00_training_images.jpg")
+def training_grid(run: Run, count: int = 8) -> Figure:
+    """Backlit and well-lit training images: unpaired, of different scenes."""
+    backlit, well_lit = training_images(run)
+    rows = [list(side[valid_positions(range(count), side)]) for side in (backlit, well_lit)]
+    return mosaic(rows, row_labels=["backlit", "well-lit"])
+
+
+@saved("00_test_pairs.jpg")
+def test_grid(run: Run, count: int = 8) -> Figure:
+    """Test images and, where there are any, their references."""
+    tests = test_images(run)[:count]
+    rows, labels = with_references([[test.backlit for test in tests]], ["input"], tests)
+    return mosaic(rows, row_labels=labels)
+
+
+@saved("00_severity_levels.jpg")
+def severity_levels(run: Run, count: int = 6) -> Figure:
+    """Well-lit images of the run and the degrees of backlight that `cliplit data synthesize` simulates on them."""
+    tests = test_images(run)
+    photos = [test.reference for test in tests if test.reference is not None][:count]
+    if not photos:
+        well_lit = training_images(run)[1]
+        photos = list(well_lit[valid_positions(range(count), well_lit)])
+    photos = [centre(photo) for photo in photos]
+    rows = {"as taken": photos}
+    for level in SEVERITIES:
+        rows[level] = [relight_photo(photo, str(n), level, run.settings.seed)[0] for n, photo in enumerate(photos)]
+    return mosaic(list(rows.values()), row_labels=list(rows))
+
+
+# ---- 01: prompt initialization ----
+
+
+@saved("01_prompt_separation.png")
+def prompt_separation(run: Run) -> Figure:
+    """P(backlit) of training images with the pair before and after learning, and the training curves."""
+    figure = Figure(figsize=(WIDTH, 2.5), dpi=DPI, layout="constrained")
+    untrained, learned, curves = figure.subplots(1, 3)
+    _score_histogram(untrained, analysis.untrained_scores(run), "Before: untrained prompts")
+    _score_histogram(learned, analysis.prompt_scores(run, [0], results=False)[0], "After: learned prompts")
+    learned.sharey(untrained)
+    learned.legend(loc="upper center")
+    log = training_log(run, "prompts0")
+    if log.empty:
+        curves.set(title="Training: none needed", xticks=[], yticks=[])
+        return figure
+    curve(curves, log["iteration"], log["loss"], DARK, "cross-entropy")
+    curve(curves, log["iteration"], log["accuracy"], GREEN, "accuracy of the batch")
+    curves.axhline(np.log(2), color=QUIET, linewidth=0.8, linestyle=(0, (1, 2)))
+    note(curves, "chance: ln 2", (1, np.log(2)), QUIET, ("axes fraction", "data"), "right", "bottom")
+    curves.set_title("Training", pad=HIGH)
+    curves.set(xlabel="iteration", ylim=(0, 1.05 * max(1.0, log["loss"].max())))
+    curves.legend(loc="lower left")
+    return figure
+
+
+def _score_histogram(axes: Axes, scores: dict[str, Tensor], title: str) -> None:
+    low, high = _score_range(scores.values())
+    edges = np.linspace(low, high, 21)
+    for label, colour in ((BACKLIT, DARK), (WELL_LIT, LIGHT)):
+        values = scores[label].numpy()
+        axes.hist(values, edges, weights=np.full(len(values), 100 / len(values)), color=colour, alpha=0.75, label=label)
+    quality = analysis.separation(scores)
+    axes.set(xlim=(low, high), xlabel=SCORE, ylabel="images, %")
+    axes.set_title(title, pad=HIGH)
+    text = f"accuracy {quality['accuracy']:.2f}, AUC {quality['auc']:.2f}"
+    note(axes, text, (0, 1), QUIET, "axes fraction", "left", "bottom")
+
+
+def _score_range(scores: Iterable[Tensor]) -> tuple[float, float]:
+    """0 to 1 if all scores are probabilities, else what they span."""
+    every = torch.cat(list(scores))
+    low, high = every.min().item(), every.max().item()
+    return (0, 1) if low >= 0 and high <= 1 else (low, high)
+
+
+def _score_axis(scores: dict[int, dict[str, Tensor]]) -> dict[str, object]:
+    low, high = _score_range(values for groups in scores.values() for values in groups.values())
+    return UNIT if (low, high) == (0, 1) else {"ylim": (low - 0.03 * (high - low), high + 0.03 * (high - low))}
+
+
+# ---- 02: enhancer training ----
+
+
+@saved("02_training_curves.png")
+def enhancer_curves(run: Run) -> Figure:
+    """Warm-up (identity loss, and how near the results are to the inputs) and the terms of the initial training."""
+    options, warmup, initial = run.settings.enhancement, training_log(run, "warmup"), training_log(run, "enhancer0")
+    figure = Figure(figsize=(WIDTH, 2.4), dpi=DPI, layout="constrained")
+    identity, near, terms = figure.subplots(1, 3)
+    curve(identity, warmup["iteration"], options.warmup_identity_weight * warmup["identity"], DARK)
+    identity.set(title="Warm-up: identity loss", xlabel="iteration", yscale="log")
+    curve(near, warmup["iteration"], warmup["psnr"], DARK)
+    near.axhline(options.guard_psnr, color=WRONG, linewidth=1, linestyle=(0, (3, 2)))
+    note(near, "guard", (1, options.guard_psnr), WRONG, ("axes fraction", "data"), "right", "bottom")
+    near.set(title="Warm-up: likeness to input", xlabel="iteration", ylabel="PSNR, dB")
+    held, kind = options.identity_weight * initial["identity"], run.settings.guidance.kind
+    guide = f"{options.clip_weight:g} × CLIP-Enhance" if is_refined(kind) else f"guidance ({kind}), weighted"
+    curve(terms, initial["iteration"], initial["loss"], INK, "sum")
+    curve(terms, initial["iteration"], initial["loss"] - held, GREEN, guide)
+    curve(terms, initial["iteration"], held, DARK, f"{options.identity_weight:g} × identity")
+    terms.set(title="Initial training: loss", xlabel="iteration", ylim=(0, None))
+    terms.legend()
+    return figure
+
+
+def illumination(run: Run, k: int = 0, images: Sequence[int] = range(6)) -> Picture:
+    """Test images, the illumination maps that the network of round k divides them by, and the results."""
+    return _illumination(run, stage_name(k), f"enhancer{k}", images)
+
+
+@saved("02_illumination_{0}.jpg")
+def _illumination(run: Run, label: str, stage: str, images: Sequence[int]) -> Figure:
+    tests, device = some_tests(run, images), find_device(run.settings.device)
+    network = network_of(run, stage).to(device)
+    with torch.no_grad():
+        maps = [network(test.backlit[None].to(device))[0].cpu() for test in tests]
+    results = [divide(test.backlit, light) for test, light in zip(tests, maps)]
+    top = max(1.0, max(light.max().item() for light in maps))
+    scale = ScalarMappable(Normalize(0, top), "viridis")
+    coloured = [torch.from_numpy(scale.to_rgba(light[0].numpy())[..., :3]).movedim(-1, 0) for light in maps]
+    figure = mosaic(
+        [[test.backlit for test in tests], coloured, results],
+        row_labels=["input", "÷ illumination", f"= result, {label}"],
+        right=0.55,
+    )
+    middle = figure.axes[len(tests)].get_position()
+    width = figure.get_figwidth()
+    bar = figure.add_axes((1 - 0.47 / width, middle.y0, 0.11 / width, middle.height))
+    figure.colorbar(scale, cax=bar).outline.set_visible(False)
+    bar.tick_params(labelsize=7)
+    return figure
+
+
+# ---- 03: rounds ----
+
+
+@saved("03_scores.png")
+def score_rounds(run: Run) -> Figure:
+    """How P(backlit) of backlit images, results and well-lit images moves over the rounds."""
+    rounds = list(range(run.settings.refinement.rounds + 1))
+    scores = analysis.prompt_scores(run, rounds)
+    shown = evenly(rounds, 4)
+    figure = Figure(figsize=(WIDTH, 4.7), dpi=DPI, layout="constrained")
+    upper, lower = figure.add_gridspec(2, 1, height_ratios=(1.12, 1), hspace=0.1)
+    panels = upper.subgridspec(1, len(shown)).subplots(sharey=True, squeeze=False)[0]
+    for axes, k in zip(panels, shown):
+        networks = [stage_name(j) for j in range(max(0, k - 2), k + 1)]
+        _violins(axes, {label: scores[k][label] for label in [BACKLIT, *networks, WELL_LIT]})
+        axes.set_title("Initial prompts" if k == 0 else f"Prompts of round {k}")
+    panels[0].set(ylabel=SCORE, **_score_axis(scores))
+    means, refinement, tuning = lower.subgridspec(1, 3).subplots()
+    _score_means(means, scores)
+    _refinement_curves(refinement, run, rounds[1:])
+    _tuning_curves(tuning, run, rounds)
+    return figure
+
+
+def _violins(axes: Axes, groups: dict[str, Tensor]) -> None:
+    for place, (label, values) in enumerate(groups.items()):
+        body = axes.violinplot(values.numpy(), [place], widths=0.85, showextrema=False, points=200)["bodies"][0]
+        body.set(facecolor=colour_of(label), edgecolor=colour_of(label), alpha=0.55, linewidth=0.8)
+        axes.plot(place, values.mean(), "o", color="white", markeredgecolor=INK, markeredgewidth=0.9, markersize=4)
+    axes.set_xticks(range(len(groups)), groups, rotation=30, ha="right", rotation_mode="anchor")
+    axes.grid(False, axis="x")
+
+
+def _score_means(axes: Axes, scores: dict[int, dict[str, Tensor]]) -> None:
+    mean = {k: {label: values.mean().item() for label, values in groups.items()} for k, groups in scores.items()}
+    lines = {
+        BACKLIT: (DARK, {k: mean[k][BACKLIT] for k in mean}),
+        "before tuning": (RESULTS[0], {k: mean[k][stage_name(k - 1)] for k in mean if k}),
+        "after tuning": (RESULTS[1], {k: mean[k][stage_name(k)] for k in mean}),
+        WELL_LIT: (LIGHT, {k: mean[k][WELL_LIT] for k in mean}),
+    }
+    for label, (colour, values) in lines.items():
+        axes.plot(list(values), list(values.values()), "o-", color=colour, markersize=3.5, label=label)
+    axes.set_title("Mean in each round", pad=HIGH)
+    axes.set(xlabel="prompts of round", ylabel=SCORE, **_score_axis(scores))
+    axes.set_xticks(evenly(list(scores), 8))
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.22), ncol=2, fontsize=7, columnspacing=1, handletextpad=0.5)
+
+
+def _refinement_curves(axes: Axes, run: Run, rounds: Iterable[int]) -> None:
+    start = 0
+    for k in rounds:
+        log = training_log(run, f"prompts{k}")
+        if log.empty:
+            axes.set(title="Refining: none", xticks=[], yticks=[])
+            return
+        labels = {"score_backlit": BACKLIT, "score_well_lit": WELL_LIT}
+        labels |= {f"score_enhancer{j}": stage_name(j) for j in range(max(0, k - 2), k)}
+        for column, label in labels.items():
+            curve(axes, start + log["iteration"], log[column], colour_of(label), raw=False)
+        start = _round_end(axes, start + len(log), f"round {k}", len(log))
+    axes.set_title("Refining the prompts", pad=HIGH)
+    axes.set(xlabel="iteration", **UNIT)
+
+
+def _tuning_curves(axes: Axes, run: Run, rounds: Iterable[int]) -> None:
+    start = 0
+    for k in rounds:
+        log = training_log(run, f"enhancer{k}")
+        curve(axes, start + log["iteration"], log["clip_enhance"], colour_of(stage_name(k)))
+        start = _round_end(axes, start + len(log), str(k) if k else "initial", len(log))
+    axes.set_title("Training the network, by round", pad=HIGH)
+    axes.set(xlabel="iteration", **(UNIT if is_refined(run.settings.guidance.kind) else {"ylabel": "guidance loss"}))
+
+
+def _round_end(axes: Axes, end: int, label: str, length: int) -> int:
+    """Mark the end of a round; name it if the rounds are few."""
+    axes.axvline(end, color="#c8c8c8", linewidth=0.8)
+    if end <= MOST * length:
+        note(axes, label, (end - length / 2, 1), QUIET, ("data", "axes fraction"), "center", "bottom")
+    return end
+
+
+@saved("03_rounds.jpg")
+def rounds_strip(run: Run, images: Sequence[int] = range(3)) -> Figure:
+    """The same test images after every round."""
+    tests = some_tests(run, images)
+    stages = {"warmup": "warmup"} | {stage_name(k): f"enhancer{k}" for k in range(run.settings.refinement.rounds + 1)}
+    columns = {"input": [test.backlit for test in tests]}
+    columns |= {label: results_of(run, stages[label], tests) for label in evenly(list(stages), MOST)}
+    return strip(columns, tests)
+
+
+# ---- helpers ----
+
+
+def some_tests(run: Run, images: Sequence[int]) -> list[TestImage]:
+    tests = test_images(run)
+    return [tests[n] for n in valid_positions(images, tests)]
+
+
+def results_of(run: Run, stage: str, tests: list[TestImage]) -> list[Tensor]:
+    network = network_of(run, stage).to(find_device(run.settings.device))
+    return [enhance_rounded(network, test.backlit) for test in tests]
+
+
+def valid_positions(images: Sequence[int], items: Sequence) -> list[int]:
+    return [n for n in images if n < len(items)]
+
+
+def with_references(lists: list[list[Tensor]], labels: list[str], tests: list[TestImage]):
+    """Lists of images and their labels, with the references behind them if every test image has one."""
+    if any(test.reference is None for test in tests):
+        return lists, labels
+    return [*lists, [test.reference for test in tests]], [*labels, "reference"]
+
+
+def strip(columns: dict[str, list[Tensor]], tests: list[TestImage]) -> Figure:
+    lists, labels = with_references(list(columns.values()), list(columns), tests)
+    return mosaic([list(row) for row in zip(*lists)], column_labels=labels)

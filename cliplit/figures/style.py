@@ -1,0 +1,205 @@
+"""How all figures look and are saved: sizes, colours, grids of images, notes."""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import wraps
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from PIL import Image
+from torch import Tensor
+
+from cliplit.experiments.analysis import BACKLIT, WELL_LIT
+from cliplit.files.atomic import writing
+from cliplit.files.tensors import to_uint8
+from cliplit.method.run import Run
+
+WIDTH = 8.0  # inches
+DPI = 150  # so pictures are 1200 pixels wide
+HIGH = 16  # points: pad of titles above a line of notes
+LARGEST = 1.6  # inches: side of an image in a grid
+SCORE = "P(backlit)"  # name of a score on axes
+UNIT = {"ylim": (-0.03, 1.03), "yticks": (0, 0.25, 0.5, 0.75, 1)}  # axis of a probability
+JPEG = {"quality": 90, "subsampling": 0}  # whole colours, for labels and fine detail
+MOST = 6  # rounds that a figure shows; longer runs show evenly spaced ones, the last one included
+
+# Okabe and Ito's palette, which colour-blind readers can tell apart: blue is backlit, orange well-lit, green a result.
+INK = "#222222"
+QUIET = "#6f6f6f"
+GRID = "#e8e8e8"
+DARK = "#0072B2"
+LIGHT = "#E69F00"
+GREEN = "#00795a"
+WRONG = "#D55E00"
+NEUTRAL = "#707070"
+RESULTS = ("#7fd1b9", "#00503a")  # first and last network
+FIXED = {
+    "input": DARK,
+    BACKLIT: DARK,
+    WELL_LIT: LIGHT,
+    "gamma": NEUTRAL,
+    "histeq": "#8c7aa9",
+    "clahe": "#b39c4d",
+    "warmup": "#a9a9a9",
+    "random-clip": WRONG,
+}
+OTHERS = ("#56B4E9", "#CC79A7", "#F0E442", "#333333")  # networks and results given by path
+STYLE = {
+    "font.family": "DejaVu Sans",
+    "font.size": 8,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": "#b0b0b0",
+    "axes.linewidth": 0.6,
+    "axes.titlesize": 8.5,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.titlepad": 7,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": GRID,
+    "grid.linewidth": 0.6,
+    "xtick.color": QUIET,
+    "ytick.color": QUIET,
+    "xtick.major.size": 0,
+    "ytick.major.size": 0,
+    "ytick.minor.size": 0,
+    "legend.frameon": False,
+    "legend.fontsize": 7.5,
+    "legend.handlelength": 1.2,
+    "lines.linewidth": 1.5,
+}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure and its file; a notebook shows the very bytes of the file, at 3/4 of its pixels."""
+
+    path: Path
+    figure: Figure
+
+    def __repr__(self) -> str:
+        return f"Picture({self.path.name})"
+
+    def _repr_png_(self) -> tuple[bytes, dict[str, int]] | None:
+        return self._shown() if self.path.suffix == ".png" else None
+
+    def _repr_jpeg_(self) -> tuple[bytes, dict[str, int]] | None:
+        return self._shown() if self.path.suffix == ".jpg" else None
+
+    def _shown(self) -> tuple[bytes, dict[str, int]]:
+        with Image.open(self.path) as image:
+            size = {"width": image.width * 3 // 4, "height": image.height * 3 // 4}
+        return self.path.read_bytes(), size
+
+
+def saved(name: str) -> Callable:
+    """Decorator: draw in this file's style and save as <run>/figures/<name>; `{0}` is the argument after the run."""
+
+    def decorate(draw: Callable[..., Figure]) -> Callable[..., Picture]:
+        @wraps(draw)
+        def draw_and_save(run: Run, *args, **options) -> Picture:
+            path = run.path / "figures" / name.format(*args)
+            with mpl.rc_context(STYLE):
+                figure = draw(run, *args, **options)
+                save(figure, path)
+            return Picture(path, figure)
+
+        return draw_and_save
+
+    return decorate
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure as PNG or JPEG, atomically, without dates and versions."""
+    extra = {"pil_kwargs": JPEG} if path.suffix == ".jpg" else {"metadata": {"Software": None}}
+    with writing(path) as temporary:
+        figure.savefig(temporary, format=path.suffix[1:], dpi=DPI, facecolor="white", **extra)
+
+
+def mosaic(
+    rows: list[list[Tensor]], row_labels: Sequence[str] = (), column_labels: Sequence[str] = (), right: float = 0.0
+) -> Figure:
+    """Images (3, H, W) in rows and columns, all in cells of the first one's shape.
+
+    Args:
+        right: inches left free at the right.
+    """
+    gap, left, head, right = 8, 30 if row_labels else 0, 30 if column_labels else 0, round(right * DPI)  # pixels
+    count, aspect = max(map(len, rows)), rows[0][0].shape[-2] / rows[0][0].shape[-1]
+    cell = min((WIDTH * DPI - left - right - gap * (count - 1)) // count, LARGEST * DPI)
+    tall = round(cell * min(max(aspect, 0.5), 1.5))
+    width, height = left + count * (cell + gap) - gap + right, head + len(rows) * (tall + gap) - gap
+    figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI)
+    for r, row in enumerate(rows):
+        y = height - head - r * (tall + gap) - tall
+        for c, image in enumerate(row):
+            axes = figure.add_axes(((left + c * (cell + gap)) / width, y / height, cell / width, tall / height))
+            axes.imshow(resized(image, cell, tall), interpolation="nearest")
+            axes.axis("off")
+        if row_labels:
+            figure.text(8 / width, (y + tall / 2) / height, row_labels[r], rotation=90, va="center", ha="left")
+    for c, label in enumerate(column_labels):
+        figure.text((left + c * (cell + gap) + cell / 2) / width, 1 - 4 / height, label, ha="center", va="top")
+    return figure
+
+
+def centre(image: Tensor) -> Tensor:
+    """The largest square in the middle of an image (3, H, W)."""
+    height, width = image.shape[-2:]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    return image[:, top : top + side, left : left + side]
+
+
+def resized(image: Tensor, width: float, height: float) -> np.ndarray:
+    """The image (3, H, W) as it fits into width x height, 8 bits."""
+    scale = min(width / image.shape[-1], height / image.shape[-2])
+    size = round(image.shape[-1] * scale), round(image.shape[-2] * scale)
+    return np.asarray(Image.fromarray(to_uint8(image)).resize(size, Image.Resampling.LANCZOS))
+
+
+def note(axes: Axes, text: str, at: tuple[float, float], colour: str, coordinates, ha: str, va: str = "top") -> None:
+    """A small text two points away from a place."""
+    shift = {"left": 2, "center": 0, "right": -2}[ha], {"top": -2, "bottom": 2}[va]
+    axes.annotate(text, at, shift, coordinates, "offset points", fontsize=7, color=colour, ha=ha, va=va)
+
+
+def curve(axes: Axes, x: pd.Series, y: pd.Series, colour: str, label: str | None = None, raw: bool = True) -> None:
+    """A running mean over a twentieth of the iterations, the raw values faint behind it."""
+    if raw:
+        axes.plot(x, y, color=colour, linewidth=0.6, alpha=0.3)
+    axes.plot(x, y.rolling(max(1, len(y) // 20), min_periods=1).mean(), color=colour, label=label)
+
+
+def colour_of(label: str) -> str | tuple[float, ...]:
+    """Colour of a kind of image or stage; results darken with the rounds."""
+    if label in FIXED:
+        return FIXED[label]
+    if label != "initial" and not re.fullmatch(r"round\d+", label):
+        return OTHERS[sum(label.encode()) % len(OTHERS)]
+    k = 0 if label == "initial" else int(label.removeprefix("round"))
+    first, last = (np.array(mpl.colors.to_rgb(colour)) for colour in RESULTS)
+    return tuple(last + (first - last) * 0.6**k)
+
+
+def _darker(colour) -> tuple[float, ...]:
+    return tuple(0.7 * value for value in mpl.colors.to_rgb(colour))
+
+
+def metric_name(name: str) -> str:
+    return {"psnr": "PSNR, dB", "ssim": "SSIM"}.get(name, name.upper())
+
+
+def evenly(items: list, most: int) -> list:
+    """Up to `most` items in order, evenly spaced, the first and the last among them."""
+    if len(items) <= most:
+        return items
+    return [items[round(n * (len(items) - 1) / (most - 1))] for n in range(most)]

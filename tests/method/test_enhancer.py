@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from cliplit.method.checkpoints import load_enhancer
 from cliplit.method.enhancer import Enhancer, divide
 
-SHARED = Path(__file__).parents[2] / "shared"
+SHARED = Path(__file__).parents[3] / "shared"
 OFFICIAL = SHARED / "checkpoints" / "clip_lit_official.pth"
 ILLUMINATION_TOLERANCE = 1e-5
 EIGHT_BIT_STEP = 1 / 255
@@ -53,7 +53,7 @@ def test_other_shapes_and_types_are_refused(images):
 @pytest.mark.parametrize("padding", ["reflect", "zeros"])
 def test_authors_checkpoint(padding):
     numbers = load_file(SHARED / "golden" / "official.safetensors")
-    images = load_file(Path(__file__).parent / "golden" / "golden.safetensors")["unet.input"]
+    images = load_file(Path(__file__).parents[1] / "golden" / "golden.safetensors")["unet.input"]
     network = load_enhancer(OFFICIAL)
     with torch.no_grad():
         illumination = network(images, padding)

@@ -18,7 +18,7 @@ from cliplit.method.checkpoints import load_enhancer
 from cliplit.method.enhancer import Enhancer, divide
 from cliplit.photos.inference import Inference, enhance, enhance_pixels
 
-SHARED = Path(__file__).parents[2] / "shared"
+SHARED = Path(__file__).parents[3] / "shared"
 OFFICIAL = SHARED / "checkpoints" / "clip_lit_official.pth"
 PHOTOS = sorted((SHARED / "photos" / "lime").glob("*")) + sorted((SHARED / "photos" / "real_backlit").glob("*"))
 ILLUMINATION_TOLERANCE = 1e-5  # absolute, of maps of up to about 2

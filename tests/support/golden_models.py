@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from cliplit.method.clip import ClipBackbone, Preprocessing
 from cliplit.method.enhancer import Enhancer
 
-GOLDEN = Path(__file__).parent / "golden"
+GOLDEN = Path(__file__).parents[1] / "golden"
 TEXT = {"context_length": 77, "vocab_size": 49408, "width": 64, "heads": 1, "layers": 2}
 
 

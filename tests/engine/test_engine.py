@@ -112,7 +112,7 @@ def test_two_processes_equal_one(start, tmp_path):
         "-m",
         "cliplit",
     ]
-    quiet = os.environ | {"OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1", "PYTHONPATH": str(Path(__file__).parent.parent)}
+    quiet = os.environ | {"OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
     done = subprocess.run(
         [*launch, "train", "--run", tmp_path / "two", *SHARED], env=quiet, capture_output=True, text=True
     )

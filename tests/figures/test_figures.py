@@ -18,7 +18,7 @@ from cliplit.figures import runs, style
 from cliplit.method import training
 from cliplit.method.run import Run, plan, start_run
 
-NOTEBOOKS = sorted((Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
+NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
 PARAMETERS = {"profile": "demo", "run": "", "seed": 0, "overrides": {}}
 DRAW = {
     "00_training_images.jpg": runs.training_grid,

@@ -24,7 +24,7 @@ def flag(name: str, about: str) -> Any:
 def pairs(changes: Sequence[str]) -> dict[str, str]:
     """Values of `--set` options by name."""
     split = [change.partition("=") for change in changes]
-    for change, (name, equals, _) in zip(changes, split):
+    for change, (name, equals, _) in zip(changes, split, strict=True):
         if not name or not equals:
             raise CliplitError(f"--set {change} is not of the form NAME=VALUE")
     return {name: value for name, _, value in split}
@@ -36,7 +36,18 @@ def shown(value: Any) -> str:
     return json.dumps(value) if isinstance(value, dict) else str(value)
 
 
+def counted(number: int, noun: str) -> str:
+    """A number of things: "1 photo", "3 photos"."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def joined(*parts: str | None) -> str:
+    """The parts that are there, as one line."""
+    return "; ".join(part for part in parts if part)
+
+
 def print_columns(rows: list[list[str]]) -> None:
-    widths = [max(map(len, column)) for column in zip(*rows)]
+    """Print rows of equally many cells, aligned."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip())
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

@@ -315,8 +315,9 @@ def override(settings: Settings, key: str, value: Any) -> Settings:
     least = _field(owner, leaf).metadata.get("least")
     if least is not None and converted < least:
         raise CliplitError(f"setting '{key}' is at least {least}, got {value!r}")
-    changed = replace(owner, **{leaf: converted})
-    return replace(settings, **{group: changed}) if group else changed
+    changed: Any = replace(owner, **{leaf: converted})
+    groups: dict[str, Any] = {group: changed}
+    return replace(settings, **groups) if group else changed
 
 
 def _field(owner: Any, name: str) -> Field:

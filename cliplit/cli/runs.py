@@ -26,7 +26,10 @@ Changes = Annotated[
     typer.Option("--set", metavar="NAME=VALUE", help="Change a setting (`cliplit settings` lists them); repeatable."),
 ]
 Runs = Annotated[list[Path], typer.Option("--run", metavar="DIR", help="A run; several are seeds of one experiment.")]
-Fill = Annotated[str, typer.Option(metavar="FILE", help="Also put tables between their marks, e.g. <!-- stages -->.")]
+Fill = Annotated[
+    list[str],
+    typer.Option(metavar="FILE", help="Also put tables between their marks, e.g. <!-- stages -->; repeatable."),
+]
 
 
 def NamedPaths(name: str, kind: str, about: str) -> Any:
@@ -83,7 +86,8 @@ def _note_changes(chosen: Run) -> None:
     """Say which settings differ from those that the run directory was made with."""
     manifest = read_json(chosen.path / "manifest.json")
     if manifest and "settings" in manifest:
-        before, after = flatten(from_json(manifest["settings"])), flatten(chosen.settings)
+        before = flatten(from_json(manifest["settings"]))
+        after = flatten(chosen.settings)
         changes = [
             f"{name} {shown(before[name])} -> {shown(after[name])}"
             for name in after
@@ -155,7 +159,7 @@ def study(
     chosen: Run,
     names: Annotated[list[str], typer.Argument(metavar="[NAME]...", help="Studies; by default all.")] = (),
     jobs: Annotated[int, typer.Option(help="Runs trained at a time; 0: one per core, or one on a GPU.")] = 0,
-    fill: Fill = "",
+    fill: Fill = (),
 ) -> None:
     """Train the variants of ablations and guidances that are missing.
 
@@ -178,15 +182,15 @@ def study(
     findings = {each.name: studies.findings(chosen, each) for each in picked}
     for each in picked:
         print(f"\n{each.name}: {each.question}\n\n{tables[each.name]}\n{findings[each.name]}")
-    if fill:
-        said = "".join(f"* {each.question} {findings[each.name]}\n" for each in picked)
-        fill_in(fill, tables | {"findings": said})
+    said = "".join(f"* {each.question} {findings[each.name]}\n" for each in picked)
+    for file in fill:
+        fill_in(file, tables | {"findings": said})
 
 
 def tables(
     runs: Runs,
     output: Annotated[str, folder("By default tables/ of the first run.")] = "",
-    fill: Fill = "",
+    fill: Fill = (),
 ) -> None:
     """Write tables of one or several runs.
 
@@ -196,8 +200,9 @@ def tables(
 
     target = Path(output or runs[0] / "tables")
     written = write_tables([Run.open(path) for path in runs], target)
-    if fill:
-        fill_in(fill, {path.stem: path.read_text(encoding="utf-8") for path in written if path.suffix == ".md"})
+    texts = {path.stem: path.read_text(encoding="utf-8") for path in written if path.suffix == ".md"}
+    for file in fill:
+        fill_in(file, texts)
     print("\n".join(map(str, written)))
 
 

@@ -8,7 +8,7 @@ import ctypes
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import nn
@@ -18,7 +18,9 @@ from cliplit.errors import CliplitError
 from cliplit.settings import Settings
 
 PRECISIONS = ("auto", "fp32", "bf16")
-TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # of mallopt, malloc.h of glibc
+# Parameters of mallopt, from malloc.h of glibc.
+TRIM_THRESHOLD = -1
+MMAP_THRESHOLD = -3
 
 
 class Placeable(Protocol):
@@ -26,7 +28,7 @@ class Placeable(Protocol):
 
     bf16: bool
 
-    def to(self, device: torch.device, *, memory_format: torch.memory_format) -> "Placeable": ...
+    def to(self, *args: Any, **kwargs: Any) -> Any: ...
 
     def compiled_parts(self) -> list[nn.Module]: ...
 
@@ -44,7 +46,7 @@ class Engine:
 
     def place(self, module: Module) -> Module:
         """A network or encoder on the device, with convolutions in channels-last layout, in the wanted precision."""
-        module.to(self.device, memory_format=torch.channels_last)
+        module = module.to(self.device, memory_format=torch.channels_last)
         module.bf16 = self.bf16
         if self.compiled:
             for part in module.compiled_parts():

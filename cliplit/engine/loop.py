@@ -103,7 +103,11 @@ class Loop:
         values = torch.stack([torch.as_tensor(value).detach().to(loss).reshape(()) for value in terms.values()])
         numbers = torch.cat([processes.average(values), self._gradient_norm().to(loss).reshape(1)]).tolist()
         rate = self.optimizer.param_groups[0]["lr"]
-        row = {"iteration": self.at.done} | dict(zip([*terms, "gradient_norm"], numbers)) | {"learning_rate": rate}
+        row = (
+            {"iteration": self.at.done}
+            | dict(zip([*terms, "gradient_norm"], numbers, strict=True))
+            | {"learning_rate": rate}
+        )
         self._check(row)
         self.optimizer.step()
         self.rows.append(row)
@@ -167,7 +171,8 @@ class Loop:
             return
         loss = mean(self.rows, "loss", self.part.best.average)
         if loss < self.best_loss:
-            self.best_loss, self.best_iteration = loss, self.at.done
+            self.best_loss = loss
+            self.best_iteration = self.at.done
             self.best = {key: value.detach().clone() for key, value in self.module.state_dict().items()}
 
     def _write_log(self) -> None:

@@ -89,7 +89,8 @@ def average_gradients(module: torch.nn.Module) -> None:
 
     gradients = [parameter.grad for parameter in module.parameters() if parameter.grad is not None]
     averaged = average(torch.cat([gradient.flatten() for gradient in gradients]))
-    for gradient, values in zip(gradients, averaged.split([gradient.numel() for gradient in gradients])):
+    parts = averaged.split([gradient.numel() for gradient in gradients])
+    for gradient, values in zip(gradients, parts, strict=True):
         gradient.copy_(values.view_as(gradient))
 
 

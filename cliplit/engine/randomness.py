@@ -14,7 +14,7 @@ def generator(*keys: object) -> Generator:
 
 def batch_indices(count: int, batch_size: int, iteration: int, *keys: object) -> list[int]:
     """Indices of the `iteration`-th batch of an endless walk over `count` items, shuffled anew in every epoch."""
-    picked = []
+    picked: list[int] = []
     for position in range(iteration * batch_size, (iteration + 1) * batch_size):
         epoch, place = divmod(position, count)
         if place == 0 or not picked:

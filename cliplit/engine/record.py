@@ -23,7 +23,9 @@ from cliplit.files.atomic import writing
 from cliplit.files.tensors import to_uint8
 from cliplit.settings import Watch
 
-PANEL_SIDE, LABEL_HEIGHT, GAP = 160, 16, 4  # pixels
+PANEL_SIDE = 160  # pixels
+LABEL_HEIGHT = 16
+GAP = 4
 COLUMNS = ("done", "planned", "seconds", "images_per_second", "memory_mb")
 
 

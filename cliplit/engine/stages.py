@@ -86,7 +86,7 @@ class Stages:
         )
 
     def record(self, stage: str) -> dict[str, Any]:
-        """What is known of a finished stage: seconds, processes, its build, sizes and digests of its outputs."""
+        """What is known of a finished stage: its build, seconds, processes, sizes and digests of its outputs; else None."""
         return read_json(self.path / stage / "stage.json")
 
     def build(self, stage: str, make: Callable[[Path], None], together: bool = False) -> Path:
@@ -146,8 +146,7 @@ class Stages:
         self.write_manifest()
 
     def _builds_needed(self, stage: str) -> dict[str, str | None]:
-        records = {need: self.record(need) for need in self.plan[stage].needs}
-        return {need: record and record["build"] for need, record in records.items()}
+        return {need: (self.record(need) or {}).get("build") for need in self.plan[stage].needs}
 
 
 @contextmanager

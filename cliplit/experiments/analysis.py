@@ -24,7 +24,8 @@ STOPS = tuple(range(-8, 5))  # half stops, EV: -4 ... +2
 STRENGTHS = tuple(n / 8 for n in range(13))  # 0 ... 1.5
 BATCH = 64  # crops
 
-BACKLIT, WELL_LIT = "backlit", "well-lit"
+BACKLIT = "backlit"
+WELL_LIT = "well-lit"
 LOOKED_AT = 96  # training images per side, evenly spaced
 BATCH = 16
 
@@ -64,7 +65,8 @@ def prompt_scores(run: Run, rounds: list[int], results: bool = True) -> dict[int
 
 def separation(scores: dict[str, Tensor]) -> dict[str, float]:
     """How well P(backlit) tells backlit from well-lit images: accuracy at 1/2, area under the ROC curve."""
-    backlit, well_lit = scores[BACKLIT], scores[WELL_LIT]
+    backlit = scores[BACKLIT]
+    well_lit = scores[WELL_LIT]
     accuracy = ((backlit > 0.5).float().mean() + (well_lit < 0.5).float().mean()) / 2
     above = (backlit[:, None] > well_lit).float() + 0.5 * (backlit[:, None] == well_lit).float()
     return {"accuracy": accuracy.item(), "auc": above.mean().item()}
@@ -89,7 +91,8 @@ def settings_table(run: Run, *groups: str) -> pd.DataFrame:
 
 def data_table(run: Run) -> pd.DataFrame:
     """How many images there are for each role, their size, and where they come from."""
-    record, data = read_json(run.folder("data") / "data.json"), run.settings.data
+    record = read_json(run.folder("data") / "data.json")
+    data = run.settings.data
     roles = record["roles"]
     paired = sum(bool(test["reference"]) for test in record["test"])
     size = f"{data.train_size} x {data.train_size}"
@@ -165,7 +168,8 @@ def require_effect(run: Run, claim: str, holds: bool | Tensor) -> None:
 
 
 def _is_shortened(run: Run) -> bool:
-    usual, chosen = flatten(PROFILES[run.settings.profile]), flatten(run.settings)
+    usual = flatten(PROFILES[run.settings.profile])
+    chosen = flatten(run.settings)
     return any(chosen[name] < usual[name] for name in usual if name.endswith(("iterations", "rounds")))
 
 
@@ -190,7 +194,8 @@ def _side(
 ) -> Seen:
     count = min(LOOKED_AT, len(images))
     picked = [n * len(images) // count for n in range(count)]
-    pixels, features = [], []
+    pixels = []
+    features = []
     for start in range(0, count, BATCH):
         batch = images[picked[start : start + BATCH]].to(device)
         batch = F.interpolate(batch, (size, size), mode="bilinear", antialias=True).clamp(0, 1)
@@ -250,16 +255,17 @@ def strength_scores(run: Run, k: int, count: int = 16) -> pd.DataFrame:
         are any, means over test images.
     """
     clip, device = _clip(run)
-    guidance, tests = guidance_of(run, k, clip).to(device), test_images(run)[:count]
+    guidance = guidance_of(run, k, clip).to(device)
+    tests = test_images(run)[:count]
     network = network_of(run, f"enhancer{k}").to(device)
     images = [test.backlit[None].to(device) for test in tests]
     maps = [network(image) for image in images]
     rows = {}
     for strength in STRENGTHS:
-        results = [divide(image, light**strength) for image, light in zip(images, maps)]
+        results = [divide(image, light**strength) for image, light in zip(images, maps, strict=True)]
         likeness = [
             psnr(result.cpu(), test.reference[None]).item()
-            for result, test in zip(results, tests)
+            for result, test in zip(results, tests, strict=True)
             if test.reference is not None
         ]
         rows[strength] = {

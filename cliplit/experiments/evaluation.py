@@ -66,7 +66,8 @@ def check_others(options: Evaluation) -> None:
     """
     choose(options.metrics)
     check_baselines(options.baselines)
-    checkpoints, results = named_paths(options.checkpoints), named_paths(options.results)
+    checkpoints = named_paths(options.checkpoints)
+    results = named_paths(options.results)
     taken = {"input", "gamma", "warmup", "initial", "random-clip", *BASELINES}
     for name in (*checkpoints, *results):
         if name in taken or name.startswith("round") or (name in checkpoints and name in results):
@@ -87,7 +88,8 @@ def enhanced_tests(run: Run, images: Sequence[int] | None = None) -> dict[str, l
     Raises:
         CliplitError: a folder of results that lacks images, or has them in another size.
     """
-    tests, device = test_images(run), find_device(run.settings.device)
+    tests = test_images(run)
+    device = find_device(run.settings.device)
     gamma = best_gamma(tests, run.settings.evaluation.gammas)
     tests = tests if images is None else [tests[n] for n in images]
     results = {"input": [test.backlit for test in tests]}
@@ -105,7 +107,8 @@ def enhanced_tests(run: Run, images: Sequence[int] | None = None) -> dict[str, l
 def _from_elsewhere(folder: Path, tests: list[TestImage]) -> list[Tensor]:
     """Results of the test images in a folder, by exact stem."""
     found = pair(Found({test.name: Path(f"{test.name}.png") for test in tests}, 0, folders=False), folder)
-    problems, images = list(found.problems), []
+    problems = list(found.problems)
+    images = []
     for test in (test for test in tests if test.name in found.references):
         images.append(read_image(found.references[test.name]))
         if images[-1].shape != test.backlit.shape:
@@ -143,13 +146,14 @@ def evaluate(run: Run) -> pd.DataFrame:
     """
 
     def make(folder: Path) -> None:
-        wanted, tests = run.settings.evaluation.metrics, test_images(run)
+        wanted = run.settings.evaluation.metrics
+        tests = test_images(run)
         missing = why_unavailable(wanted)
         names = [name for name in choose(wanted) if name not in missing]
         meter = Meter(names)
         rows = []
         for stage, images in tqdm(enhanced_tests(run).items(), desc="evaluation", leave=False):
-            for test, image in zip(tests, images):
+            for test, image in zip(tests, images, strict=True):
                 rows.append({"stage": stage, "image": test.name} | _measured(meter, names, image, test.reference))
         write_text(
             pd.DataFrame(rows).to_csv(index=False, float_format="%.6f", lineterminator="\n"), folder / "scores.csv"

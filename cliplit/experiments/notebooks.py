@@ -68,7 +68,7 @@ def publish(run: Run, target: Path) -> list[Path]:
     files = [run.path / "manifest.json", *run.path.glob("figures/[!.]*"), *run.path.glob("notebooks/*.ipynb")]
     files += [table for study in every_study(run.settings) for table in run.path.glob(f"tables/{study}.*")]
     copies = [target / file.relative_to(run.path) for file in sorted(files)]
-    for file, copy in zip(sorted(files), copies):
+    for file, copy in zip(sorted(files), copies, strict=True):
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(file, copy)
         if copy.suffix == ".ipynb":
@@ -188,7 +188,9 @@ def _execute(source: Path, run: Run, bar: tqdm) -> None:
     import papermill
     from nbclient.exceptions import DeadKernelError
 
-    target, inputs, before = _executed(source, run), _inputs(source, run), _results(run)
+    target = _executed(source, run)
+    inputs = _inputs(source, run)
+    before = _results(run)
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         papermill.execute_notebook(

@@ -68,14 +68,15 @@ def guidance_variants(settings: Settings) -> Study:
 
     Half of the iterations are the initial training, the others are divided into rounds, so that progress shows.
     """
-    common, steps = _study_settings(settings), settings.studies.progress_rounds
+    common = _study_settings(settings)
+    steps = settings.studies.progress_rounds
     total = common.enhancement.iterations + settings.studies.rounds * common.refinement.tuning_iterations
     rounds = {
         "enhancement.iterations": total - total // 2 // steps * steps,
         "refinement.tuning_iterations": total // 2 // steps,
         "refinement.rounds": steps,
     }
-    kinds = {
+    kinds: dict[str, dict[str, Any]] = {
         "CLIP-LIT": {},
         "CLIP-LIT-Latent": {"guidance.kind": "clip-lit-latent"},
         "RAVE": {"guidance.kind": "rave"},
@@ -125,7 +126,7 @@ def study_table(run: Run, study: Study) -> pd.DataFrame:
     """
     from cliplit.experiments.tables import stages_table
 
-    rows = []
+    rows: list[dict[str, Any]] = []
     for label, variant in study.variants.items():
         done = [cell for cell in study_runs(run, study, label) if cell.is_current("evaluation")]
         if not done:
@@ -185,7 +186,7 @@ def study_runs(run: Run, study: Study, label: str) -> list[Run]:
     return cells
 
 
-def progress(run: Run, study: Study) -> pd.DataFrame:
+def metric_course(run: Run, study: Study) -> pd.DataFrame:
     """The first metric after every stage of the network, from the runs that are finished.
 
     Columns: variant, stage, iterations of the network after the warm-up, the metric's mean over images and seeds, and
@@ -193,12 +194,15 @@ def progress(run: Run, study: Study) -> pd.DataFrame:
     """
     from cliplit.experiments.tables import stages_table
 
-    metric, rows = run.settings.studies.metrics[0], []
+    metric = run.settings.studies.metrics[0]
+    rows = []
     for label in study.variants:
         done = [cell for cell in study_runs(run, study, label) if cell.is_current("evaluation")]
         if not done:
             continue
-        table, options, iterations = stages_table(done).set_index("stage"), done[0].settings, 0
+        table = stages_table(done).set_index("stage")
+        options = done[0].settings
+        iterations = 0
         stages = {"warmup": 0, "initial": options.enhancement.iterations}
         stages |= {f"round{k}": options.refinement.tuning_iterations for k in range(1, options.refinement.rounds + 1)}
         for stage, more in stages.items():
@@ -214,7 +218,9 @@ def comparison(run: Run, study: Study) -> pd.DataFrame:
 
     That is the lowest of the last scores that are above the input's; variants that never reach it have no number.
     """
-    table, course, metric = study_table(run, study), progress(run, study), run.settings.studies.metrics[0]
+    table = study_table(run, study)
+    course = metric_course(run, study)
+    metric = run.settings.studies.metrics[0]
     last = course.groupby("variant", sort=False)[metric].last().drop("none", errors="ignore")
     goal = last[last > table.set_index("variant").loc["input", metric]].min()
     reached = course[(course[metric] >= goal) & (course["iterations"] > 0)].groupby("variant")["iterations"].min()
@@ -254,10 +260,16 @@ def _study_settings(settings: Settings) -> Settings:
     base = replace(settings, studies=type(settings.studies)(seeds=(), changes=()))
     for name, value in parse_overrides(" ".join(settings.studies.changes)).items():
         base = override(base, name, value)
-    evaluation = {"metrics": settings.studies.metrics, "control": False, "baselines": (), "gammas": (1.0,)}
-    evaluation |= {"checkpoints": (), "results": ()}
-    base = replace(base, evaluation=replace(base.evaluation, **evaluation))
-    return replace(base, refinement=replace(base.refinement, rounds=0))
+    evaluation = replace(
+        base.evaluation,
+        metrics=settings.studies.metrics,
+        control=False,
+        baselines=(),
+        gammas=(1.0,),
+        checkpoints=(),
+        results=(),
+    )
+    return replace(base, evaluation=evaluation, refinement=replace(base.refinement, rounds=0))
 
 
 def _iterations(settings: Settings) -> Study:
@@ -333,7 +345,8 @@ def _prepare_worker() -> None:
 
 def _end_with_parent() -> None:
     """A killed parent takes no leave of its workers, and they would train on."""
-    multiprocessing.parent_process().join()
+    if parent := multiprocessing.parent_process():
+        parent.join()
     os._exit(1)
 
 

@@ -38,7 +38,8 @@ def stages_table(runs: list[Run]) -> pd.DataFrame:
                 f"{metric}_seed_std",
                 pd.concat([seed[metric] for seed in seeds], axis=1).std(axis=1),
             )
-    table["images"], table["seeds"] = table["images"].round().astype(int), len(runs)
+    table["images"] = table["images"].round().astype(int)
+    table["seeds"] = len(runs)
     return table.reset_index()
 
 
@@ -54,7 +55,8 @@ def differences_table(runs: list[Run], against: str = "input") -> pd.DataFrame:
 
 def paper_tables(runs: list[Run]) -> dict[str, pd.DataFrame]:
     """For each data set of the paper: metric, reported, reproduced, and where from or why not."""
-    reported, tables = reported_numbers(), {}
+    reported = reported_numbers()
+    tables = {}
     for data, (count, paired, metrics) in PAPER_DATA.items():
         rows = []
         for metric in metrics:
@@ -90,10 +92,12 @@ def fill_in(path: str | Path, texts: dict[str, str]) -> None:
     Raises:
         CliplitError: the file has no place for any of them, or one that does not end.
     """
-    path, filled = Path(path), []
+    path = Path(path)
+    filled = []
     content = path.read_text(encoding="utf-8")
     for name, text in texts.items():
-        start, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
+        start = f"<!-- {name} -->\n"
+        end = f"<!-- /{name} -->"
         before, opened, rest = content.partition(start)
         _, closed, after = rest.partition(end)
         if opened and not closed:
@@ -120,7 +124,7 @@ SHOWN = {"stages": with_spread, "differences": with_intervals}
 
 def _check_seeds(runs: list[Run]) -> None:
     first, *others = (flatten(run.settings) for run in runs)
-    for run, settings in zip(runs[1:], others):
+    for run, settings in zip(runs[1:], others, strict=True):
         differing = [name for name in first if name != "seed" and settings[name] != first[name]]
         if differing:
             raise CliplitError(

@@ -36,7 +36,8 @@ def comparison_strip(run: Run, images: Sequence[int] = range(3)) -> Figure:
     """The same test images: input, simple baselines, networks, control, other methods, reference."""
     tests = test_images(run)
     images = valid_positions(images, tests)
-    columns, rounds = enhanced_tests(run, images), range(run.settings.refinement.rounds + 1)
+    columns = enhanced_tests(run, images)
+    rounds = range(run.settings.refinement.rounds + 1)
     left_out = {"warmup"} | {stage_name(k) for k in set(rounds) - set(evenly(list(rounds), 3))}
     return strip({label: row for label, row in columns.items() if label not in left_out}, [tests[n] for n in images])
 
@@ -51,7 +52,7 @@ def quality(run: Run) -> Figure:
     last = stage_name(run.settings.refinement.rounds)
     figure = Figure(figsize=(WIDTH, 2.9), dpi=DPI, layout="constrained")
     panels = figure.subplots(1, len(metrics) + 1)
-    for axes, metric in zip(panels, metrics):
+    for axes, metric in zip(panels, metrics, strict=False):
         _stage_points(axes, scores, metric)
     wide = scores.pivot(index="image", columns="stage", values=metrics[0])
     gain = (wide[last] - wide["input"]).dropna().sort_values(ascending=False)
@@ -93,7 +94,7 @@ def differences(run: Run) -> Figure:
     if not metrics:
         raise CliplitError(f"{run.path}: no metric could be computed on the test images")
     figure = Figure(figsize=(WIDTH, 0.75 + 0.24 * table["stage"].nunique()), dpi=DPI, layout="constrained")
-    for n, (axes, metric) in enumerate(zip(figure.subplots(1, len(metrics), squeeze=False)[0], metrics)):
+    for n, (axes, metric) in enumerate(zip(figure.subplots(1, len(metrics), squeeze=False)[0], metrics, strict=True)):
         rows = table[table["metric"] == metric]
         for place, (_, row) in enumerate(rows.iterrows()):
             axes.hlines(place, row["low"], row["high"], color=_darker(colour_of(row["stage"])), linewidth=2)
@@ -118,7 +119,7 @@ def metric_against_metric(run: Run, pairs: Sequence[tuple[str, str]] = ()) -> Fi
     pairs = list(pairs) or [(metrics[0], other) for other in metrics[1:4]]
     figure = Figure(figsize=(WIDTH, 2.9), dpi=DPI, layout="constrained")
     panels = figure.subplots(1, max(1, len(pairs)), squeeze=False)[0]
-    for axes, (x, y) in zip(panels, pairs):
+    for axes, (x, y) in zip(panels, pairs, strict=False):
         for stage, rows in scores.groupby("stage", sort=False):
             axes.plot(rows[x], rows[y], "o", color=colour_of(stage), markersize=2.6, markeredgewidth=0, alpha=0.5)
             mark = {"color": colour_of(stage), "markersize": 7, "markeredgecolor": "white", "markeredgewidth": 0.8}

@@ -37,6 +37,7 @@ from cliplit.figures.style import (
     evenly,
     mosaic,
     note,
+    running_mean,
     saved,
 )
 from cliplit.method.enhancer import divide
@@ -98,7 +99,7 @@ def prompt_separation(run: Run) -> Figure:
     curve(curves, log["iteration"], log["loss"], DARK, "cross-entropy")
     curve(curves, log["iteration"], log["accuracy"], GREEN, "accuracy of the batch")
     curves.axhline(np.log(2), color=QUIET, linewidth=0.8, linestyle=(0, (1, 2)))
-    note(curves, "chance: ln 2", (1, np.log(2)), QUIET, ("axes fraction", "data"), "right", "bottom")
+    note(curves, "chance: ln 2", (1, np.log(2)), ("axes fraction", "data"), "right")
     curves.set_title("Training", pad=HIGH)
     curves.set(xlabel="iteration", ylim=(0, 1.05 * max(1.0, log["loss"].max())))
     curves.legend(loc="lower left")
@@ -115,13 +116,14 @@ def _score_histogram(axes: Axes, scores: dict[str, Tensor], title: str) -> None:
     axes.set(xlim=(low, high), xlabel=SCORE, ylabel="images, %")
     axes.set_title(title, pad=HIGH)
     text = f"accuracy {quality['accuracy']:.2f}, AUC {quality['auc']:.2f}"
-    note(axes, text, (0, 1), QUIET, "axes fraction", "left", "bottom")
+    note(axes, text, (0, 1), "axes fraction", "left")
 
 
 def _score_range(scores: Iterable[Tensor]) -> tuple[float, float]:
     """0 to 1 if all scores are probabilities, else what they span."""
     every = torch.cat(list(scores))
-    low, high = every.min().item(), every.max().item()
+    low = every.min().item()
+    high = every.max().item()
     return (0, 1) if low >= 0 and high <= 1 else (low, high)
 
 
@@ -136,16 +138,19 @@ def _score_axis(scores: dict[int, dict[str, Tensor]]) -> dict[str, object]:
 @saved("02_training_curves.png")
 def enhancer_curves(run: Run) -> Figure:
     """Warm-up (identity loss, and how near the results are to the inputs) and the terms of the initial training."""
-    options, warmup, initial = run.settings.enhancement, training_log(run, "warmup"), training_log(run, "enhancer0")
+    options = run.settings.enhancement
+    warmup = training_log(run, "warmup")
+    initial = training_log(run, "enhancer0")
     figure = Figure(figsize=(WIDTH, 2.4), dpi=DPI, layout="constrained")
     identity, near, terms = figure.subplots(1, 3)
     curve(identity, warmup["iteration"], options.warmup_identity_weight * warmup["identity"], DARK)
     identity.set(title="Warm-up: identity loss", xlabel="iteration", yscale="log")
     curve(near, warmup["iteration"], warmup["psnr"], DARK)
     near.axhline(options.guard_psnr, color=WRONG, linewidth=1, linestyle=(0, (3, 2)))
-    note(near, "guard", (1, options.guard_psnr), WRONG, ("axes fraction", "data"), "right", "bottom")
+    note(near, "guard", (1, options.guard_psnr), ("axes fraction", "data"), "right").set_color(WRONG)
     near.set(title="Warm-up: likeness to input", xlabel="iteration", ylabel="PSNR, dB")
-    held, kind = options.identity_weight * initial["identity"], run.settings.guidance.kind
+    held = options.identity_weight * initial["identity"]
+    kind = run.settings.guidance.kind
     guide = f"{options.clip_weight:g} × CLIP-Enhance" if is_refined(kind) else f"guidance ({kind}), weighted"
     curve(terms, initial["iteration"], initial["loss"], INK, "sum")
     curve(terms, initial["iteration"], initial["loss"] - held, GREEN, guide)
@@ -162,11 +167,12 @@ def illumination(run: Run, k: int = 0, images: Sequence[int] = range(6)) -> Pict
 
 @saved("02_illumination_{0}.jpg")
 def _illumination(run: Run, label: str, stage: str, images: Sequence[int]) -> Figure:
-    tests, device = some_tests(run, images), find_device(run.settings.device)
+    tests = some_tests(run, images)
+    device = find_device(run.settings.device)
     network = network_of(run, stage).to(device)
     with torch.no_grad():
         maps = [network(test.backlit[None].to(device))[0].cpu() for test in tests]
-    results = [divide(test.backlit, light) for test, light in zip(tests, maps)]
+    results = [divide(test.backlit, light) for test, light in zip(tests, maps, strict=True)]
     top = max(1.0, max(light.max().item() for light in maps))
     scale = ScalarMappable(Normalize(0, top), "viridis")
     coloured = [torch.from_numpy(scale.to_rgba(light[0].numpy())[..., :3]).movedim(-1, 0) for light in maps]
@@ -195,7 +201,7 @@ def score_rounds(run: Run) -> Figure:
     figure = Figure(figsize=(WIDTH, 4.7), dpi=DPI, layout="constrained")
     upper, lower = figure.add_gridspec(2, 1, height_ratios=(1.12, 1), hspace=0.1)
     panels = upper.subgridspec(1, len(shown)).subplots(sharey=True, squeeze=False)[0]
-    for axes, k in zip(panels, shown):
+    for axes, k in zip(panels, shown, strict=True):
         networks = [stage_name(j) for j in range(max(0, k - 2), k + 1)]
         _violins(axes, {label: scores[k][label] for label in [BACKLIT, *networks, WELL_LIT]})
         axes.set_title("Initial prompts" if k == 0 else f"Prompts of round {k}")
@@ -242,7 +248,7 @@ def _refinement_curves(axes: Axes, run: Run, rounds: Iterable[int]) -> None:
         labels = {"score_backlit": BACKLIT, "score_well_lit": WELL_LIT}
         labels |= {f"score_enhancer{j}": stage_name(j) for j in range(max(0, k - 2), k)}
         for column, label in labels.items():
-            curve(axes, start + log["iteration"], log[column], colour_of(label), raw=False)
+            axes.plot(start + log["iteration"], running_mean(log[column]), color=colour_of(label))
         start = _round_end(axes, start + len(log), f"round {k}", len(log))
     axes.set_title("Refining the prompts", pad=HIGH)
     axes.set(xlabel="iteration", **UNIT)
@@ -262,7 +268,7 @@ def _round_end(axes: Axes, end: int, label: str, length: int) -> int:
     """Mark the end of a round; name it if the rounds are few."""
     axes.axvline(end, color="#c8c8c8", linewidth=0.8)
     if end <= MOST * length:
-        note(axes, label, (end - length / 2, 1), QUIET, ("data", "axes fraction"), "center", "bottom")
+        note(axes, label, (end - length / 2, 1), ("data", "axes fraction"), "center")
     return end
 
 
@@ -302,4 +308,4 @@ def with_references(lists: list[list[Tensor]], labels: list[str], tests: list[Te
 
 def strip(columns: dict[str, list[Tensor]], tests: list[TestImage]) -> Figure:
     lists, labels = with_references(list(columns.values()), list(columns), tests)
-    return mosaic([list(row) for row in zip(*lists)], column_labels=labels)
+    return mosaic([list(row) for row in zip(*lists, strict=True)], column_labels=labels)

@@ -1,4 +1,4 @@
-"""The pictures of the studies: what variants score, how guidances progress, and what they see."""
+"""The pictures of the studies: what variants score, how guidances metric_course, and what they see."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from cliplit.engine.compute import find_device
 from cliplit.experiments.analysis import exposure_scores, score_map, stage_name, strength_scores
-from cliplit.experiments.studies import Study, progress, study_runs, study_table
+from cliplit.experiments.studies import Study, metric_course, study_runs, study_table
 from cliplit.experiments.tables import stages_table
 from cliplit.figures.runs import results_of, some_tests
 from cliplit.figures.style import (
@@ -45,12 +45,14 @@ def variants(run: Run, study: Study) -> Picture:
 
 @saved("{0}.png")
 def _variants(run: Run, name: str, study: Study) -> Figure:
-    table, metrics = study_table(run, study).set_index("variant"), run.settings.studies.metrics[:2]
+    table = study_table(run, study).set_index("variant")
+    metrics = run.settings.studies.metrics[:2]
     labels = [label for label in table.index if label != "input"]
     figure = Figure(figsize=(WIDTH, 0.8 + 0.27 * len(labels)), dpi=DPI, layout="constrained")
-    for n, (axes, metric) in enumerate(zip(figure.subplots(1, len(metrics), squeeze=False)[0], metrics)):
+    for n, (axes, metric) in enumerate(zip(figure.subplots(1, len(metrics), squeeze=False)[0], metrics, strict=True)):
         for place, label in enumerate(labels):
-            mean, colour = table.loc[label, metric], GREEN if place == 0 else DARK
+            mean = table.loc[label, metric]
+            colour = GREEN if place == 0 else DARK
             axes.hlines(place, *_spread(table.loc[label], metric), color=colour, linewidth=2, alpha=0.5)
             seeds = _seed_means(run, study, label, metric)
             axes.plot(seeds, [place] * len(seeds), "|", color=colour, markersize=8, markeredgewidth=1.2)
@@ -65,11 +67,14 @@ def _variants(run: Run, name: str, study: Study) -> Figure:
 @saved("06_progress.png")
 def guidance_progress(run: Run, study: Study) -> Figure:
     """The first metric over the iterations of the network; band: standard deviation over seeds."""
-    course, metric = progress(run, study), run.settings.studies.metrics[0]
+    course = metric_course(run, study)
+    metric = run.settings.studies.metrics[0]
     figure = Figure(figsize=(WIDTH, 3.0), dpi=DPI, layout="constrained")
     axes = figure.subplots()
-    for (label, rows), colour in zip(course.groupby("variant", sort=False), LINES):
-        x, y, spread = rows["iterations"], rows[metric], rows["std"].fillna(0)
+    for (label, rows), colour in zip(course.groupby("variant", sort=False), LINES, strict=False):
+        x = rows["iterations"]
+        y = rows[metric]
+        spread = rows["std"].fillna(0)
         axes.fill_between(x, y - spread, y + spread, color=colour, alpha=0.12, linewidth=0)
         axes.plot(x, y, "o-", color=colour, markersize=4, label=label)
     axes.set(xlabel="iterations of the network, after the warm-up", title=f"{metric_name(metric)} on the test images")
@@ -89,13 +94,14 @@ def guidance_results(run: Run, study: Study, images: Sequence[int] = range(4)) -
         columns[label] = results_of(cell, stage, tests)
     if all(test.reference is not None for test in tests):
         columns["reference"] = [test.reference for test in tests]
-    return mosaic([list(row) for row in zip(*columns.values())], column_labels=list(columns))
+    return mosaic([list(row) for row in zip(*columns.values(), strict=True)], column_labels=list(columns))
 
 
 @saved("05_score_maps.jpg")
 def score_maps(run: Run, images: Sequence[int] = range(6)) -> Figure:
     """P(backlit) of crops over test images and their results, by the last prompts."""
-    last, device = run.settings.refinement.rounds, find_device(run.settings.device)
+    last = run.settings.refinement.rounds
+    device = find_device(run.settings.device)
     guidance = guidance_of(run, last, load_similarity(run.settings).to(device)).to(device)
     tests = some_tests(run, images)
     pictures = {"input": [test.backlit for test in tests], "result": results_of(run, f"enhancer{last}", tests)}
@@ -103,12 +109,14 @@ def score_maps(run: Run, images: Sequence[int] = range(6)) -> Figure:
     every = torch.cat([values.flatten() for row in maps.values() for values in row])
     low, high = (0.0, 1.0) if every.min() >= 0 and every.max() <= 1 else (every.min().item(), every.max().item())
     scale = ScalarMappable(Normalize(low, high), "cividis_r")
-    rows, labels = [], []
+    rows = []
+    labels = []
     for label, row in pictures.items():
-        rows += [row, [_painted(scale, values, image) for values, image in zip(maps[label], row)]]
+        rows += [row, [_painted(scale, values, image) for values, image in zip(maps[label], row, strict=True)]]
         labels += [label, SCORE]
     figure = mosaic(rows, row_labels=labels, right=0.55)
-    top, width = figure.axes[len(tests)].get_position(), figure.get_figwidth()
+    top = figure.axes[len(tests)].get_position()
+    width = figure.get_figwidth()
     bar = figure.add_axes((1 - 0.47 / width, top.y0, 0.11 / width, top.height))
     figure.colorbar(scale, cax=bar).outline.set_visible(False)
     bar.tick_params(labelsize=7)

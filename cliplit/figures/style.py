@@ -5,12 +5,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Annotation
 from PIL import Image
 from torch import Tensor
 
@@ -18,6 +20,8 @@ from cliplit.experiments.analysis import BACKLIT, WELL_LIT
 from cliplit.files.atomic import writing
 from cliplit.files.tensors import to_uint8
 from cliplit.method.run import Run
+
+Colour = str | tuple[float, ...]  # as matplotlib takes it
 
 WIDTH = 8.0  # inches
 DPI = 150  # so pictures are 1200 pixels wide
@@ -49,7 +53,7 @@ FIXED = {
     "random-clip": WRONG,
 }
 OTHERS = ("#56B4E9", "#CC79A7", "#F0E442", "#333333")  # networks and results given by path
-STYLE = {
+STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 8,
     "text.color": INK,
@@ -132,11 +136,16 @@ def mosaic(
     Args:
         right: inches left free at the right.
     """
-    gap, left, head, right = 8, 30 if row_labels else 0, 30 if column_labels else 0, round(right * DPI)  # pixels
-    count, aspect = max(map(len, rows)), rows[0][0].shape[-2] / rows[0][0].shape[-1]
+    gap = 8  # pixels
+    left = 30 if row_labels else 0
+    head = 30 if column_labels else 0
+    right = round(right * DPI)
+    count = max(map(len, rows))
+    aspect = rows[0][0].shape[-2] / rows[0][0].shape[-1]
     cell = min((WIDTH * DPI - left - right - gap * (count - 1)) // count, LARGEST * DPI)
     tall = round(cell * min(max(aspect, 0.5), 1.5))
-    width, height = left + count * (cell + gap) - gap + right, head + len(rows) * (tall + gap) - gap
+    width = left + count * (cell + gap) - gap + right
+    height = head + len(rows) * (tall + gap) - gap
     figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI)
     for r, row in enumerate(rows):
         y = height - head - r * (tall + gap) - tall
@@ -155,7 +164,8 @@ def centre(image: Tensor) -> Tensor:
     """The largest square in the middle of an image (3, H, W)."""
     height, width = image.shape[-2:]
     side = min(height, width)
-    top, left = (height - side) // 2, (width - side) // 2
+    top = (height - side) // 2
+    left = (width - side) // 2
     return image[:, top : top + side, left : left + side]
 
 
@@ -166,20 +176,29 @@ def resized(image: Tensor, width: float, height: float) -> np.ndarray:
     return np.asarray(Image.fromarray(to_uint8(image)).resize(size, Image.Resampling.LANCZOS))
 
 
-def note(axes: Axes, text: str, at: tuple[float, float], colour: str, coordinates, ha: str, va: str = "top") -> None:
-    """A small text two points away from a place."""
-    shift = {"left": 2, "center": 0, "right": -2}[ha], {"top": -2, "bottom": 2}[va]
-    axes.annotate(text, at, shift, coordinates, "offset points", fontsize=7, color=colour, ha=ha, va=va)
+def note(axes: Axes, text: str, at: tuple[float, float], coordinates: str | tuple[str, str], side: str) -> Annotation:
+    """A small text above a place, two points away.
+
+    Args:
+        coordinates: of the place, as `Axes.annotate` has them.
+        side: of the text that is at the place: left, center or right.
+    """
+    shift = ({"left": 2, "center": 0, "right": -2}[side], 2)
+    return axes.annotate(text, at, shift, coordinates, "offset points", fontsize=7, color=QUIET, ha=side, va="bottom")
 
 
-def curve(axes: Axes, x: pd.Series, y: pd.Series, colour: str, label: str | None = None, raw: bool = True) -> None:
-    """A running mean over a twentieth of the iterations, the raw values faint behind it."""
-    if raw:
-        axes.plot(x, y, color=colour, linewidth=0.6, alpha=0.3)
-    axes.plot(x, y.rolling(max(1, len(y) // 20), min_periods=1).mean(), color=colour, label=label)
+def curve(axes: Axes, x: pd.Series, y: pd.Series, colour: Colour, label: str | None = None) -> None:
+    """A running mean, the raw values faint behind it."""
+    axes.plot(x, y, color=colour, linewidth=0.6, alpha=0.3)
+    axes.plot(x, running_mean(y), color=colour, label=label)
 
 
-def colour_of(label: str) -> str | tuple[float, ...]:
+def running_mean(y: pd.Series) -> pd.Series:
+    """Mean of every value and those before it, over a twentieth of all."""
+    return y.rolling(max(1, len(y) // 20), min_periods=1).mean()
+
+
+def colour_of(label: str) -> Colour:
     """Colour of a kind of image or stage; results darken with the rounds."""
     if label in FIXED:
         return FIXED[label]

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -33,7 +34,8 @@ class StageProgress:
         """Until its end, at its speed so far."""
         if self.state != "at work" or len(self.speed) < 2:
             return None
-        first, last = self.speed.iloc[-2], self.speed.iloc[-1]
+        first = self.speed.iloc[-2]
+        last = self.speed.iloc[-1]
         pace = (last["done"] - first["done"]) / (last["seconds"] - first["seconds"])
         return (last["planned"] - last["done"]) / pace if pace > 0 else None
 
@@ -54,7 +56,9 @@ HEADER = ["stage", "", "iterations", "loss", "images/s", "MB", "left"]
 
 def progress(run: Run) -> list[StageProgress]:
     """Every stage of a run; within `control`, that of the run with random CLIP weights which is at work."""
-    current, busy, stages = run.current(), owner(run.path) is not None, []
+    current = run.current()
+    busy = owner(run.path) is not None
+    stages = []
     for name in run.plan:
         folder = run.path / name
         begun = (folder / "building.json").is_file()
@@ -112,13 +116,14 @@ def _draw(run: Run) -> Figure:
 
 def _losses(axes: Axes, stages: list[StageProgress], title: str) -> None:
     """One after the other, a thin line between them."""
-    start, total = 0, sum(len(stage.log) for stage in stages)
+    start = 0
+    total = sum(len(stage.log) for stage in stages)
     for n, stage in enumerate(stages):
         if n:
             axes.axvline(start, color=QUIET, linewidth=0.5)
         axes.plot(start + stage.log["iteration"], stage.log["loss"], color=DARK if n % 2 else GREEN)
         if len(stage.log) > total / 5:  # else the name does not fit
-            place = {"xycoords": ("data", "axes fraction"), "va": "bottom", "fontsize": 6, "color": QUIET}
+            place: dict[str, Any] = {"xycoords": ("data", "axes fraction"), "va": "bottom", "fontsize": 6, "color": QUIET}
             axes.annotate(stage.name, (start, 1), **place)
         start += len(stage.log)
     axes.set_title(title, pad=14)
@@ -126,7 +131,7 @@ def _losses(axes: Axes, stages: list[StageProgress], title: str) -> None:
 
 
 def _terms(axes: Axes, stage: StageProgress) -> None:
-    for name, colour in zip((name for name in stage.log if name not in (*HIDDEN, "loss")), COLOURS):
+    for name, colour in zip((name for name in stage.log if name not in (*HIDDEN, "loss")), COLOURS, strict=False):
         axes.plot(stage.log["iteration"], stage.log[name], color=colour, label=name)
     axes.set_title(f"{stage.name}: terms", pad=14)
     axes.set(xlabel="iteration", yscale="log")

@@ -81,7 +81,8 @@ class ViewFeatures:
     @cached_property
     def bank(self) -> Tensor:
         """Features (G, N, V, D) of V views of all images, encoded at the first use."""
-        views, count = self._settings.prompts.views_per_image, len(self._groups[0])
+        views = self._settings.prompts.views_per_image
+        count = len(self._groups[0])
         chunks = [list(range(start, min(start + CHUNK, count))) for start in range(0, count, CHUNK)]
         draws = tqdm(range(views * len(chunks)), desc=f"{self._stage}: views", leave=False, disable=None)
         parts = [self._encode(chunks[draw % len(chunks)], draw, f"{self._stage} bank") for draw in draws]
@@ -90,7 +91,8 @@ class ViewFeatures:
 
     @torch.no_grad()
     def _encode(self, batch: list[int], draw: int, stage: str, mine: slice = slice(None)) -> Tensor:
-        seed, zoom = self._settings.seed, self._settings.prompts.zoom
+        seed = self._settings.seed
+        zoom = self._settings.prompts.zoom
         matrices = augmentation(len(batch), zoom, generator(seed, "augment", stage, draw))[mine]
         pixels = [group[batch[mine]] for group in self._groups]
         if self._partners is not None:
@@ -138,7 +140,8 @@ def random_view(groups: list[Tensor], smallest: float, random: Generator) -> lis
     height, width = groups[0].shape[-2:]
     draw = torch.rand(4, generator=random).tolist()
     side = max(8, round(min(height, width) * (smallest + (1 - smallest) * draw[0])))
-    top, left = (int(place * (length - side + 1)) for place, length in zip(draw[1:3], (height, width)))
+    top = int(draw[1] * (height - side + 1))
+    left = int(draw[2] * (width - side + 1))
     views = [images[..., top : top + side, left : left + side] for images in groups]
     return [view.flip(-1) for view in views] if draw[3] < 0.5 else views
 

@@ -3,6 +3,7 @@
 import json
 import pickle
 from collections import OrderedDict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from cliplit.method.enhancer import Enhancer
 from cliplit.method.guidance.base import Guidance
 from cliplit.method.guidance.clip_lit import PromptGuidance
 from cliplit.method.guidance.registry import new_guidance
-from cliplit.settings import Settings, to_json
+from cliplit.settings import INFINITE, Settings, plain, to_json
 
 RELEASED_PREFIX = "module."  # left by DataParallel
 PROMPT_KEY = "embedding_prompt"
@@ -37,8 +38,9 @@ class PromptPair:
 
 def save_enhancer(enhancer: Enhancer, path: str | Path, settings: Settings, stage: str, iteration: int) -> None:
     """Write an enhancer with its architecture, settings, stage and iteration, atomically."""
-    extra = {"architecture": json.dumps(_finite(enhancer.architecture))}
-    _save(enhancer.state_dict(), path, "enhancer", settings, stage, iteration, extra)
+    architecture = {name: plain(value) for name, value in enhancer.architecture.items()}
+    notes = _notes("enhancer", settings, stage, iteration) | {"architecture": json.dumps(architecture)}
+    _save(enhancer.state_dict(), path, notes)
 
 
 def save_guidance(guidance: Guidance, path: str | Path, settings: Settings, stage: str, iteration: int) -> None:
@@ -46,7 +48,7 @@ def save_guidance(guidance: Guidance, path: str | Path, settings: Settings, stag
     if isinstance(guidance, PromptGuidance):
         save_prompts(PromptPair(guidance.embedding_prompt, guidance.end), path, settings, stage, iteration)
     else:
-        _save(guidance.state_dict(), path, settings.guidance.kind, settings, stage, iteration, {})
+        _save(guidance.state_dict(), path, _notes(settings.guidance.kind, settings, stage, iteration))
 
 
 def load_guidance(path: str | Path, settings: Settings, clip: ClipBackbone) -> Guidance:
@@ -55,7 +57,8 @@ def load_guidance(path: str | Path, settings: Settings, clip: ClipBackbone) -> G
     Raises:
         CliplitError: no such file, or one of another guidance or CLIP.
     """
-    guidance, (state, _) = new_guidance(settings, clip), _load(path)
+    guidance = new_guidance(settings, clip)
+    state, _ = _load(path)
     learned = dict(guidance.named_parameters())
     for name, value in state.items():
         if name not in learned:  # buffers come from `fit`, also their shapes
@@ -69,8 +72,8 @@ def load_guidance(path: str | Path, settings: Settings, clip: ClipBackbone) -> G
 
 def save_prompts(prompts: PromptPair, path: str | Path, settings: Settings, stage: str, iteration: int) -> None:
     """Write a prompt pair with its end position, settings, stage and iteration, atomically."""
-    extra = {"end": str(prompts.end)}
-    _save({PROMPT_KEY: prompts.embedding}, path, "prompts", settings, stage, iteration, extra)
+    notes = _notes("prompts", settings, stage, iteration) | {"end": str(prompts.end)}
+    _save({PROMPT_KEY: prompts.embedding}, path, notes)
 
 
 def load_enhancer(path: str | Path) -> Enhancer:
@@ -81,8 +84,9 @@ def load_enhancer(path: str | Path) -> Enhancer:
     """
     state, metadata = _load(path)
     try:
-        architecture = json.loads(metadata.get("architecture", "{}"))
-        enhancer = Enhancer(**{key: float(value) if value == "inf" else value for key, value in architecture.items()})
+        stored: dict[str, Any] = json.loads(metadata.get("architecture", "{}"))
+        arguments: dict[str, Any] = {key: INFINITE if value == "inf" else value for key, value in stored.items()}
+        enhancer = Enhancer(**arguments)
     except (ValueError, TypeError, AttributeError, RuntimeError) as error:
         raise CliplitError(f"{path}: notes of an architecture that is not known ({one_line(error)})") from None
     _check_fit(path, state, enhancer.state_dict())
@@ -127,21 +131,23 @@ def export_released(source: str | Path, target: str | Path, prefix: str = RELEAS
         torch.save(renamed, temporary)
 
 
-def _save(
-    tensors: dict[str, Tensor], path: str | Path, kind: str, settings: Settings, stage: str, iteration: int, extra
-):
-    metadata = {
+def _notes(kind: str, settings: Settings, stage: str, iteration: int) -> dict[str, str]:
+    """What every checkpoint of ours says of itself."""
+    return {
         "kind": kind,
         "settings": json.dumps(to_json(settings)),
         "stage": stage,
         "iteration": str(iteration),
         "version": cliplit.__version__,
     }
-    plain = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
+
+
+def _save(tensors: dict[str, Tensor], path: str | Path, notes: dict[str, str]) -> None:
+    stored = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
     # One entry: safetensors writes several in random order, and the same run shall give the same bytes.
-    notes = {NOTES: json.dumps(metadata | extra, sort_keys=True)}
+    metadata = {NOTES: json.dumps(notes, sort_keys=True)}
     with writing(path) as temporary:
-        save_file(plain, temporary, notes)
+        save_file(stored, temporary, metadata)
 
 
 def _load(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -152,7 +158,7 @@ def _load(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         try:
             with safe_open(path, "pt") as file:
                 notes = file.metadata() or {}
-                state = {key: file.get_tensor(key) for key in file.keys()}
+                state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (it is no dictionary)
                 return state, json.loads(notes[NOTES]) if NOTES in notes else notes
         except Exception as error:  # safetensors has no public error class for a bad header
             raise CliplitError(f"{path}: not a safetensors file ({error})") from None
@@ -175,15 +181,15 @@ def _check_fit(path: str | Path, state: dict[str, Tensor], expected: dict[str, T
     unknown = [key for key in state if key not in expected]
     shapes = [key for key in expected if key in state and state[key].shape != expected[key].shape]
     if missing or unknown or shapes:
-        parts = [f"missing {_some(missing)}"] * bool(missing) + [f"unknown {_some(unknown)}"] * bool(unknown)
+        parts = []
+        if missing:
+            parts.append(f"missing {_some(missing)}")
+        if unknown:
+            parts.append(f"unknown {_some(unknown)}")
         parts += [f"{key} is {tuple(state[key].shape)}, not {tuple(expected[key].shape)}" for key in shapes[:2]]
         raise CliplitError(f"{path}: not an enhancer of CLIP-LIT: {'; '.join(parts)}")
 
 
-def _some(names) -> str:
-    names = list(names)
+def _some(keys: Iterable[str]) -> str:
+    names = list(keys)
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "") or "nothing"
-
-
-def _finite(values: dict[str, Any]) -> dict[str, Any]:
-    return {key: "inf" if value == float("inf") else value for key, value in values.items()}

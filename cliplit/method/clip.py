@@ -12,6 +12,7 @@ import os
 import pickle
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -47,6 +48,11 @@ class ClipBackbone(nn.Module):
     Args:
         vocabulary: ids of the tokens that it knows; None: all but start and end.
     """
+
+    clip: Any  # open_clip's classes have no common type
+    text: Any
+    mean: Tensor
+    std: Tensor
 
     bf16 = False  # encode images in bfloat16 where that is safe; what comes out has the type of the images
 
@@ -138,7 +144,8 @@ class ClipBackbone(nn.Module):
 
         Attention is causal, so only the positions up to `end` are computed: exact, and 4 times cheaper.
         """
-        text, length = self.text, end + 1
+        text = self.text
+        length = end + 1
         x = embeddings[:, :length] + text.positional_embedding[:length]
         x = text.ln_final(text.transformer(x, attn_mask=text.attn_mask[:length, :length]))[:, end]
         projection = text.text_projection
@@ -227,7 +234,7 @@ def _load_file(path: Path, name: str, random: bool, antialias: bool) -> ClipBack
     clip = CLIP(**file_config(path))
     with safe_open(path, "pt") as file:
         preprocess = json.loads(file.metadata()["preprocess"])
-        state = {key: file.get_tensor(key).float() for key in file.keys()}
+        state = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118 (it is no dictionary)
     rows = state.pop("token_embedding.rows")
     ids = state.pop("token_embedding.ids").long()
     if not random:
@@ -264,7 +271,7 @@ def _load_open_clip(name: str, random: bool, antialias: bool) -> ClipBackbone:
     return _from_open_clip(clip, name, config, antialias)
 
 
-def _from_open_clip(clip: nn.Module, name: str, preprocess: dict, antialias: bool) -> ClipBackbone:
+def _from_open_clip(clip: Any, name: str, preprocess: dict, antialias: bool) -> ClipBackbone:
     size = clip.visual.image_size
     side = size[0] if isinstance(size, tuple) else size
     mean, std = (preprocess.get(key, usual) for key, usual in (("mean", OPENAI_MEAN), ("std", OPENAI_STD)))

@@ -21,7 +21,7 @@ def digest_of_weights(clip: str) -> str | None:
     """A digest of the weights of a CLIP that is a local file: of its content, if it is small."""
     files = (TINY if clip == "tiny" else Path(clip), Path(clip.partition("/")[2]))
     path = next((file for file in files if file.is_file()), None)
-    return path and digest_of(path)
+    return digest_of(path) if path else None
 
 
 def check_available(name: str, random: bool = False) -> None:

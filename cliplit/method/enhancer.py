@@ -1,5 +1,7 @@
 """The enhancement network of CLIP-LIT: image -> illumination map; result = image / illumination map."""
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -58,7 +60,7 @@ class PyramidPooling(nn.Module):
         strips = _times(rows, x.permute(0, 2, 3, 1)).split(self.bins, 1)  # for each b: (N, b, W, C)
         pooled = [
             branch((_averages(cells, width, x) @ strip).permute(0, 3, 1, 2))
-            for branch, cells, strip in zip(self.features, self.bins, strips)
+            for branch, cells, strip in zip(self.features, self.bins, strips, strict=True)
         ]
         return self.fuse(torch.cat([x, *(_upsample(cells, height, width) for cells in pooled)], 1))
 
@@ -100,7 +102,11 @@ class Enhancer(nn.Module):
 
     def __init__(self, width: int = 32, downscale: int = 1, max_illumination: float = float("inf")):
         super().__init__()
-        self.architecture = {"width": width, "downscale": downscale, "max_illumination": max_illumination}
+        self.architecture: dict[str, Any] = {
+            "width": width,
+            "downscale": downscale,
+            "max_illumination": max_illumination,
+        }
         self.cond1 = nn.Conv2d(3, width, 3)
         self.ResidualBlock1 = ResidualBlock(width)
         self.ResidualBlock2 = ResidualBlock(width)
@@ -163,9 +169,10 @@ class Enhancer(nn.Module):
         return divide(images, self(images, padding))
 
 
-def working_size(size: tuple[int, int], downscale: int) -> tuple[int, int]:
+def working_size(size: tuple[int, ...], downscale: int) -> tuple[int, int]:
     """Size at which the illumination map of an image is predicted: at least 2 pixels, which the padding needs."""
-    return tuple(max(2, side // downscale) for side in size)
+    height, width = size
+    return max(2, height // downscale), max(2, width // downscale)
 
 
 def _convolve(layer: nn.Conv2d, x: Tensor, padding: str) -> Tensor:

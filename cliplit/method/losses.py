@@ -5,6 +5,7 @@ Scores are P(backlit), the probability of the backlit prompt, in [0, 1].
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -52,7 +53,7 @@ def identity_loss(predicted: Sequence[Tensor], target: Sequence[Tensor], weights
     if not len(predicted) == len(target) == len(weights):
         raise ValueError(f"{len(predicted)} and {len(target)} activations, but {len(weights)} weights")
     total = predicted[0].new_zeros(())
-    for weight, ours, theirs in zip(weights, predicted, target):
+    for weight, ours, theirs in zip(weights, predicted, target, strict=True):
         check_same_shape(ours, theirs)
         total = total + weight * (ours - theirs).square().flatten(1).mean(1).sum()
     return total
@@ -75,7 +76,7 @@ def margin_ranking_loss(scores: Sequence[Tensor], far: float = 0.9, near: float 
     chain = [*results, well_lit] if results else []
     if results:
         loss = loss + _hinge(backlit, results[0], far)
-    for higher, lower in zip(chain, chain[1:]):
+    for higher, lower in pairwise(chain):
         loss = loss + _hinge(higher, lower, near)
     return loss
 

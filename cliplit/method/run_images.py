@@ -42,7 +42,7 @@ class TrainingImages:
     def __getitem__(self, indices: list[int]) -> Tensor:
         return to_tensor(self._array[indices])
 
-    def batch(self, indices: Sequence[int], device: torch.device) -> Tensor:
+    def batch(self, indices: Sequence[int], device: torch.device | str) -> Tensor:
         """The same, on a device."""
         return to_tensor(self._array[list(indices)], device)
 
@@ -71,7 +71,8 @@ def check_folders(data: Data) -> None:
 def training_images(run: Run) -> tuple[TrainingImages, TrainingImages]:
     """Backlit and well-lit training images of a run whose data are prepared."""
     folder = run.folder("data")
-    return tuple(TrainingImages(folder / f"{side}.npy") for side in SIDES)
+    backlit, well_lit = (TrainingImages(folder / f"{side}.npy") for side in SIDES)
+    return backlit, well_lit
 
 
 def test_images(run: Run) -> list[TestImage]:
@@ -89,9 +90,10 @@ def _prepare(run: Run, folder: Path) -> None:
     data = run.settings.data
     chosen = images_by_role(data)
     if "train_backlit" in chosen:
-        record = {"source": "folders", "training": {}, "licences": {}, "skipped": []}
+        record: dict[str, Any] = {"source": "folders", "training": {}, "licences": {}, "skipped": []}
         for side in SIDES:
-            images, target = chosen[f"train_{side}"], folder / f"{side}.npy"
+            images = chosen[f"train_{side}"]
+            target = folder / f"{side}.npy"
             if side == "well_lit" and data.well_lit_images:
                 images = replace(images, files=images.files[: data.well_lit_images])
             record["training"][side] = _from_files(images, data, target, record["skipped"])
@@ -120,7 +122,7 @@ def _from_embedded(run: Run, folder: Path) -> dict[str, Any]:
     sides = demo_images.training_images(run.settings)
     names = {"backlit": demo_images.BACKLIT, "well_lit": data.embedded_well_lit}
     training = {}
-    for side, images in zip(SIDES, sides):
+    for side, images in zip(SIDES, sides, strict=True):
         _save_array(images, folder / f"{side}.npy")
         training[side] = [{"name": f"crop {n} of {names[side][n % len(names[side])]}"} for n in range(len(images))]
     used = sorted({*demo_images.BACKLIT, *data.embedded_well_lit, *demo_images.TEST})
@@ -130,7 +132,7 @@ def _from_embedded(run: Run, folder: Path) -> dict[str, Any]:
 
 def _test_from_embedded(run: Run, folder: Path) -> list[dict[str, str]]:
     records = []
-    for n, (dark, reference) in enumerate(zip(*demo_images.test_pairs(run.settings))):
+    for n, (dark, reference) in enumerate(zip(*demo_images.test_pairs(run.settings), strict=True)):
         name = f"{n:03d}_{demo_images.TEST[n % len(demo_images.TEST)]}"
         record = {"name": name, "backlit": f"test/backlit/{name}.png", "reference": f"test/reference/{name}.png"}
         write_image(dark, folder / record["backlit"])

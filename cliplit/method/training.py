@@ -142,7 +142,7 @@ def train_enhancer(run: Run, k: int) -> Enhancer:
         for iteration in loop:
             images = batches(iteration)
             results = enhancer.enhance(images, padding="zeros")
-            enhance = identity = 0.0
+            enhance = identity = results.new_zeros(())
             for n in range(options.views):
                 view = generator(settings.seed, "view", n, part.name, iteration)
                 seen = random_view([results, images], options.view_scale, view)

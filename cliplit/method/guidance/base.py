@@ -1,4 +1,4 @@
-"""The interface of all guidances. A new idea is one file with one class; the README has a recipe."""
+"""The interface of all guidances. A new idea is one file with one class; docs/guidance.md has a recipe."""
 
 from collections.abc import Callable
 from functools import cached_property
@@ -18,11 +18,24 @@ class Seen:
     """
 
     def __init__(self, images: Tensor | None, features: Tensor | Callable[[], Tensor]):
-        self.images, self._features = images, features
+        self._images = images
+        self._features = features
+
+    @property
+    def images(self) -> Tensor:
+        """(N, 3, H, W) in [0, 1].
+
+        Raises:
+            ValueError: only features are at hand.
+        """
+        if self._images is None:
+            raise ValueError("only features are at hand here, no images")
+        return self._images
 
     @cached_property
     def features(self) -> Tensor:
-        return self._features() if callable(self._features) else self._features
+        """Image features (N, D), not normalised."""
+        return self._features if isinstance(self._features, Tensor) else self._features()
 
 
 class Guidance(nn.Module):
@@ -43,7 +56,8 @@ class Guidance(nn.Module):
 
     def __init__(self, settings: Settings, clip: ClipBackbone):
         super().__init__()
-        self.settings, self._clip = settings, (clip,)  # in a tuple: not a submodule
+        self.settings = settings
+        self._clip = (clip,)  # in a tuple: not a submodule
 
     @property
     def clip(self) -> ClipBackbone:

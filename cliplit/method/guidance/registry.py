@@ -1,9 +1,10 @@
 """Guidances by kind: those of this package, or a class in a file of one's own."""
 
-import importlib.util
 import inspect
 from importlib import import_module
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 from cliplit.errors import CliplitError, one_line
@@ -50,6 +51,10 @@ def _class(kind: str) -> type["Guidance"]:
     if kind in KINDS:
         module, name, _ = KINDS[kind]
         return getattr(import_module(f"cliplit.method.guidance.{module}"), name)
+    return _class_in_file(kind)
+
+
+def _class_in_file(kind: str) -> type["Guidance"]:
     from cliplit.method.guidance.base import Guidance
 
     file, _, name = kind.rpartition(":")
@@ -57,10 +62,11 @@ def _class(kind: str) -> type["Guidance"]:
         raise CliplitError(
             f"guidance.kind '{kind}' is neither one of {', '.join(KINDS)} nor FILE.py:CLASS with a file that is there"
         )
-    spec = importlib.util.spec_from_file_location(Path(file).stem, file)
-    module = importlib.util.module_from_spec(spec)
+    loader = SourceFileLoader(Path(file).stem, file)
+    module = ModuleType(loader.name)
+    module.__file__ = file
     try:
-        spec.loader.exec_module(module)
+        loader.exec_module(module)
     except Exception as error:  # whatever the user's file does
         raise CliplitError(f"{file}: cannot be imported ({type(error).__name__}: {one_line(error)})") from None
     found = getattr(module, name, None)

@@ -1,4 +1,4 @@
-"""An adversarial loss in place of CLIP's guidance: the rival in CLIP-LIT's ablations."""
+"""What stands in for CLIP's guidance in CLIP-LIT's ablations: an adversarial loss, or none."""
 
 import torch
 from torch import Tensor, nn
@@ -34,18 +34,22 @@ class AdversarialGuidance(Guidance):
         return 1 - self.discriminator(images.images).flatten(1).mean(1).clamp(0, 1)
 
     def companion_loss(self, results: Seen, well_lit: Seen) -> Tensor:
-        real, fake = self.discriminator(well_lit.images), self.discriminator(results.images)
+        real = self.discriminator(well_lit.images)
+        fake = self.discriminator(results.images)
         return ((real - 1).square().mean() + fake.square().mean()) / 2
 
 
 def patch_discriminator(width: int) -> nn.Sequential:
     """Images (N, 3, H, W) in [0, 1] to one number per overlapping patch of 34 x 34 pixels."""
-    layers, channels = [], 3
-    for wider in (width, 2 * width):
-        layers += [nn.Conv2d(channels, wider, 4, stride=2, padding=1), nn.LeakyReLU(0.2)]
-        channels = wider
-    layers += [nn.Conv2d(channels, 4 * width, 4, padding=1), nn.LeakyReLU(0.2), nn.Conv2d(4 * width, 1, 4, padding=1)]
-    return nn.Sequential(*layers)
+    return nn.Sequential(
+        nn.Conv2d(3, width, 4, stride=2, padding=1),
+        nn.LeakyReLU(0.2),
+        nn.Conv2d(width, 2 * width, 4, stride=2, padding=1),
+        nn.LeakyReLU(0.2),
+        nn.Conv2d(2 * width, 4 * width, 4, padding=1),
+        nn.LeakyReLU(0.2),
+        nn.Conv2d(4 * width, 1, 4, padding=1),
+    )
 
 
 class NoGuidance(Guidance):

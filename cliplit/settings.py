@@ -269,7 +269,9 @@ def describe(settings: Settings) -> list[dict[str, Any]]:
     for name, value in flatten(settings).items():
         group, _, leaf = name.rpartition(".")
         owner = getattr(settings, group) if group else settings
-        rows.append({"name": name, "value": value, "paper": paper[name]} | dict(_field(owner, leaf).metadata))
+        about = _field(owner, leaf).metadata
+        told = {key: about[key] for key in ("source", "unit", "about") if key in about}
+        rows.append({"name": name, "value": value, "paper": paper[name]} | told)
     return rows
 
 

@@ -17,6 +17,7 @@ from cliplit.figures import evaluation as scores
 from cliplit.figures import runs, style
 from cliplit.method import training
 from cliplit.method.run import Run, plan, start_run
+from cliplit.settings import flatten
 
 NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
 PARAMETERS = {"profile": "demo", "run": "", "seed": 0, "overrides": {}}
@@ -119,7 +120,7 @@ def test_tables_of_the_notebooks(trained):
     data = analysis.data_table(trained)
     assert data.loc["training, backlit", "images"] == 8 and data.loc["test, references", "images"] == 3
     settings = analysis.settings_table(trained, "prompts")
-    assert list(settings.index) == [name for name in settings.flatten(trained.settings) if name.startswith("prompts.")]
+    assert list(settings.index) == [name for name in flatten(trained.settings) if name.startswith("prompts.")]
     light = analysis.illumination_table(trained, 0)
     assert len(light) == 3 and (light["lowest"] <= light["highest"]).all()
     assert set(trained.plan) | {"sum"} == set(analysis.stage_seconds(trained).columns)

@@ -47,7 +47,8 @@ def make_images(root: Path, count: int = 50) -> tuple[Path, Path]:
     for n in range(count):
         height, width = SIZES[n % len(SIZES)]
         whole = photos[n % len(photos)]
-        top, left = (37 * n) % max(1, whole.shape[1] - height), (53 * n) % max(1, whole.shape[2] - width)
+        top = (37 * n) % max(1, whole.shape[1] - height)
+        left = (53 * n) % max(1, whole.shape[2] - width)
         crop = whole[:, top : top + height, left : left + width]
         write_image(crop, root / "references" / f"{n:02d}.png")
         write_image(crop**1.8, root / "images" / f"{n:02d}.png")
@@ -58,7 +59,8 @@ def compare(images: Path, references: Path, cache: Path) -> str:
     """The table, in Markdown."""
     ours = ["score", images, "--reference", references, "--metrics", ",".join(METRICS)]
     theirs = sum(seconds("pyiqa", [name, "-t", images, "-r", references, "--device", "cpu"]) for name in METRICS)
-    first, again = (seconds("cliplit", ours, CLIPLIT_CACHE=str(cache)) for _ in range(2))
+    first = seconds("cliplit", ours, CLIPLIT_CACHE=str(cache))
+    again = seconds("cliplit", ours, CLIPLIT_CACHE=str(cache))
     import pandas as pd
 
     rows = [

@@ -1,14 +1,13 @@
-"""What works on this machine, what does not, and the command that mends it."""
+"""`cliplit doctor`: what works on this machine, what does not, and the command that mends it."""
 
 import json
-import os
 import platform
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from packaging.requirements import Requirement
@@ -18,7 +17,7 @@ from cliplit.errors import CliplitError, one_line
 from cliplit.files.web import reachable
 from cliplit.method.clip_weights import TINY
 from cliplit.scoring.metrics import GROUPS, catalogue
-from cliplit.scoring.weights import HUB, fetch_weights, missing_files, weight_files, why_unavailable
+from cliplit.scoring.weights import fetch_weights, hub_address, missing_files, weight_files, why_unavailable
 
 CLIPS = ("ViT-B-32-quickgelu/openai", "RN101-quickgelu/openai")  # of the profile paper
 LOOKED_FOR = tuple(dict.fromkeys((*GROUPS["paper"], *GROUPS["nr"])))
@@ -37,7 +36,7 @@ class Check:
 
 def examine(root: Path = Path("data")) -> list[Check]:
     """Look at packages, devices, CLIP weights, data sets below `root`, metrics and network; downloads nothing."""
-    online = reachable(os.environ.get("HF_ENDPOINT", HUB))
+    online = reachable(hub_address())
     return [*_packages(), *_devices(), *_clips(online), *_data_sets(root), *_metrics(online), _network(online)]
 
 
@@ -114,8 +113,7 @@ def _data_sets(root: Path) -> list[Check]:
 
     found = [Check("data", "embedded", True, "photos of scikit-image and matplotlib, for the demo")]
     for name, known in CATALOG.items():
-        there, wanted = has_manifest(root / name), sum(part.count for part in known.parts)
-        if not there:
+        if not has_manifest(root / name):
             fix = f"cliplit data get {name} --root {root}"
             found.append(Check("data", name, False, f"not in {root}", fix))
             continue
@@ -124,21 +122,22 @@ def _data_sets(root: Path) -> list[Check]:
         except CliplitError as error:
             found.append(Check("data", name, False, str(error), f"cliplit data verify {name} --root {root}"))
             continue
+        wanted = sum(part.count for part in known.parts)
+        complete = count >= wanted
         detail = f"{count} of {wanted} images in {root / name}"
-        found.append(
-            Check("data", name, count >= wanted, detail, "" if count >= wanted else f"cliplit data get {name} --force")
-        )
+        found.append(Check("data", name, complete, detail, "" if complete else f"cliplit data get {name} --force"))
     return found
 
 
 def _metrics(online: bool) -> list[Check]:
-    reasons, found = why_unavailable(LOOKED_FOR, look_online=False), []
+    reasons = why_unavailable(LOOKED_FOR, look_online=False)
+    found = []
     for name in LOOKED_FOR:
-        files = len(weight_files(name))
-        detail = reasons.get(name) or ("its weights are here" if files else "needs no weights")
-        found.append(
-            Check("metric", name, name not in reasons, detail, _by_download(online) if name in reasons else "")
-        )
+        if name in reasons:
+            found.append(Check("metric", name, False, reasons[name], _by_download(online)))
+        else:
+            detail = "its weights are here" if weight_files(name) else "needs no weights"
+            found.append(Check("metric", name, True, detail))
     others = [name for name in catalogue() if name not in LOOKED_FOR]
     lacking = why_unavailable(others, look_online=False)
     ready = [name for name in others if name not in lacking]
@@ -149,8 +148,8 @@ def _metrics(online: bool) -> list[Check]:
 
 
 def _network(online: bool) -> Check:
-    address = os.environ.get("HF_ENDPOINT", HUB)
-    return Check("network", address, online, "answers" if online else "does not answer; nothing can be downloaded")
+    detail = "answers" if online else "does not answer; nothing can be downloaded"
+    return Check("network", hub_address(), online, detail)
 
 
 def _to_come(files: list[str]) -> str:
@@ -158,7 +157,7 @@ def _to_come(files: list[str]) -> str:
 
 
 def _by_download(online: bool) -> str:
-    return "cliplit doctor --download" + ("" if online else " (needs a network)")
+    return "cliplit doctor --download" if online else "cliplit doctor --download (needs a network)"
 
 
 def doctor(
@@ -181,11 +180,12 @@ def doctor(
     if as_json:
         print(json.dumps({"demo": able, "findings": [asdict(check) for check in checks]}, indent=1))
     else:
-        print_columns([[found.group, found.name, "ok" if found.ready else "-", *_said(found)] for found in checks])
+        print_columns([_row(check) for check in checks])
         print(f"\nthe demo {'can run: make demo' if able else 'cannot run'}")
     if not able:
         raise typer.Exit(2)
 
 
-def _said(found: Any) -> list[str]:
-    return [found.detail, f"-> {found.fix}" if found.fix else ""]
+def _row(check: Check) -> list[str]:
+    fix = f"-> {check.fix}" if check.fix else ""
+    return [check.group, check.name, "ok" if check.ready else "-", check.detail, fix]

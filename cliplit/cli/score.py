@@ -1,16 +1,21 @@
-"""`cliplit score`, `cliplit metrics` and `cliplit doctor`."""
+"""`cliplit score` and `cliplit metrics`."""
 
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cliplit.cli.shared import flag, folder, pairs, print_columns
+from cliplit.cli.shared import flag, folder, joined, pairs, print_columns
 from cliplit.errors import CliplitError
 from cliplit.scoring.metrics import GROUPS, PRESETS, Conventions, catalogue, choose
 from cliplit.scoring.weights import why_unavailable
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from cliplit.scoring.files import Scores
 
 ROWS_SHOWN = 20
 CONVENTIONS = ", ".join(vars(Conventions()))
@@ -42,22 +47,22 @@ def score(
     Scores of every image and their mean ± standard deviation; several folders are compared, row by row.
     """
     from cliplit.files.atomic import write_text
-    from cliplit.scoring.files import score_files
+    from cliplit.scoring.files import Scoring, score_files
 
     if format not in ("table", "csv", "json"):
         raise CliplitError(f"--format {format}: valid are table, csv, json")
-    options = {"recursive": recursive, "allow_missing": allow_missing, "device": device, "jobs": jobs}
-    scores = score_files(
-        paths, metrics, reference or None, _conventions(preset, changes), cache="default" if cache else None, **options
-    )
+    how = Scoring(recursive, allow_missing, device, jobs, cache="default" if cache else None)
+    scores = score_files(paths, metrics, reference or None, _conventions(preset, changes), how)
     text = scores.table.to_csv(index=False, lineterminator="\n")
     if csv:
         write_text(text, Path(csv))
     if format == "json":
         print(json.dumps(_as_json(scores), indent=1))
+    elif format == "csv":
+        print(text, end="")
     else:
-        print(text, end="") if format == "csv" else _print_tables(scores.table, paths, every_image=not csv)
-    complete = _notes(scores, missing=allow_missing)
+        _print_tables(scores.table, paths, every_image=not csv)
+    complete = _notes(scores)
     if csv:
         print(f"scores of every image: {csv}", file=sys.stderr)
     if strict and not complete:
@@ -98,7 +103,7 @@ def _conventions(preset: str, changes: list[str]) -> Conventions:
     return chosen
 
 
-def _print_tables(table: Any, paths: list[Path], every_image: bool) -> None:
+def _print_tables(table: "pd.DataFrame", paths: list[Path], every_image: bool) -> None:
     from cliplit.scoring.summary import summary, with_spread
 
     metrics = list(table.columns[1:])
@@ -127,7 +132,7 @@ def _given(image: str, paths: list[Path]) -> str:
     return next(str(path) for path in paths if f"{image}/".startswith(f"{path.as_posix()}/"))
 
 
-def _notes(scores: Any, missing: bool) -> bool:
+def _notes(scores: "Scores") -> bool:
     """Say on stderr what is not in the table; returns whether it is complete."""
     for name, reason in scores.unavailable.items():
         print(f"{name} left out: {reason}", file=sys.stderr)
@@ -137,15 +142,17 @@ def _notes(scores: Any, missing: bool) -> bool:
         print(line, file=sys.stderr)
     if scores.duplicates:
         print(f"copies, counted once: {', '.join(scores.duplicates)}", file=sys.stderr)
-    parts = [f"{len(scores.table)} images scored ({scores.computed} scores computed, the others known)"]
-    parts += [f"{len(scores.problems)} problems"] * bool(scores.problems)
-    parts += [f"{len(scores.unpaired)} without reference"] * bool(scores.unpaired)
-    parts += [f"{scores.others} other files ignored"] * bool(scores.others)
-    print("; ".join(parts), file=sys.stderr)
+    line = joined(
+        f"{len(scores.table)} images scored ({scores.computed} scores computed, the others known)",
+        f"{len(scores.problems)} problems" if scores.problems else None,
+        f"{len(scores.unpaired)} without reference" if scores.unpaired else None,
+        f"{scores.others} other files ignored" if scores.others else None,
+    )
+    print(line, file=sys.stderr)
     return not (scores.problems or scores.unpaired or scores.unavailable)
 
 
-def _as_json(scores: Any) -> dict[str, Any]:
+def _as_json(scores: "Scores") -> dict[str, Any]:
     rows = json.loads(scores.table.to_json(orient="records", double_precision=15))
     metrics = [catalogue()[name] for name in scores.table.columns[1:]]
     return {

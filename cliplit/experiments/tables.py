@@ -9,7 +9,15 @@ from cliplit.errors import CliplitError
 from cliplit.experiments.evaluation import evaluate
 from cliplit.files.atomic import read_json, write_text
 from cliplit.method.run import Run
-from cliplit.scoring.summary import differences, score_columns, summary, with_intervals, with_spread, write_table
+from cliplit.scoring.summary import (
+    Bootstrap,
+    differences,
+    score_columns,
+    summary,
+    with_intervals,
+    with_spread,
+    write_table,
+)
 from cliplit.settings import flatten
 
 PAPER_DATA = {  # name: (test images, with references, metrics of the paper's table)
@@ -50,7 +58,8 @@ def differences_table(runs: list[Run], against: str = "input") -> pd.DataFrame:
     """
     options = runs[0].settings.evaluation
     scores = pd.concat([evaluate(run).assign(run=n) for n, run in enumerate(runs)])
-    return differences(scores, "stage", against, options.resamples, options.confidence, runs[0].settings.seed)
+    how = Bootstrap(options.resamples, options.confidence, runs[0].settings.seed)
+    return differences(scores, "stage", against, how)
 
 
 def paper_tables(runs: list[Run]) -> dict[str, pd.DataFrame]:

@@ -11,7 +11,7 @@ from typing import Any
 from cliplit.errors import CliplitError
 
 
-def default_path() -> Path:
+def default_cache() -> Path:
     """$CLIPLIT_CACHE/scores.sqlite, by default below ~/.cache (or $XDG_CACHE_HOME)."""
     base = os.environ.get("CLIPLIT_CACHE") or Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")) / "cliplit"
     return Path(base).expanduser() / "scores.sqlite"
@@ -27,15 +27,15 @@ class ScoreCache:
     """Scores by key, or the reason why there is none; what is `put` is on disk, so an interrupted run keeps it.
 
     Args:
-        path: the file; None keeps nothing.
+        path: the file; None keeps nothing. What other versions kept in it stays there and does no harm.
     Raises:
         CliplitError: a file that is there and is no such cache.
     """
 
-    def __init__(self, path: Path | None):
+    def __init__(self, path: str | Path | None):
         try:
             if path:
-                path.parent.mkdir(parents=True, exist_ok=True)
+                Path(path).parent.mkdir(parents=True, exist_ok=True)
             self._database = sqlite3.connect(path or ":memory:", timeout=60)
             with self._database:
                 self._database.execute("CREATE TABLE IF NOT EXISTS scores (key TEXT PRIMARY KEY, score)")

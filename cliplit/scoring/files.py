@@ -7,26 +7,49 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tqdm import tqdm
 
 from cliplit.errors import CliplitError
 from cliplit.files.atomic import sha256
 from cliplit.files.images import Pairs, decode, find_images, image_size, pair
-from cliplit.scoring.cache import ScoreCache, default_path, key
+from cliplit.scoring.cache import ScoreCache, default_cache, key
 from cliplit.scoring.metrics import PRESETS, Conventions, Meter, catalogue, check_conventions, choose, fingerprint
 from cliplit.scoring.weights import why_unavailable
 
 if TYPE_CHECKING:
     import pandas as pd
+    import torch
     from numpy import ndarray
 
 BATCH_PIXELS = 1 << 24  # on accelerators; on a CPU batches gain nothing, several processes do
 READERS = 4  # threads that decode ahead
-MOST_JOBS, IMAGES_PER_JOB = 8, 4  # processes on a CPU: no more of them, and not for fewer images
+MOST_JOBS = 8  # processes on a CPU
+IMAGES_PER_JOB = 4  # no process for fewer
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """How files are scored.
+
+    Attributes:
+        recursive: also images in folders below.
+        allow_missing: images without reference, or with one of another size, get NaN instead of an error.
+        device: auto, cpu, cuda, cuda:1 ...
+        jobs: images at a time on a CPU, each by one thread; 0: as many as there are cores, up to 8.
+        cache: file that keeps scores by content; None keeps none; by default one in the user's cache folder.
+        progress: a progress bar, on a terminal.
+    """
+
+    recursive: bool = False
+    allow_missing: bool = False
+    device: str = "auto"
+    jobs: int = 0
+    cache: Path | str | None = "default"
+    progress: bool = True
 
 
 @dataclass(frozen=True)
@@ -67,11 +90,15 @@ def score(
         metrics: names that pyiqa knows, or the groups paper, fr, nr.
         reference: folder with a reference of the same stem and size for every image; wanted by metrics that compare.
         conventions: a preset (cliplit, clip-lit, rave) or conventions of your own.
-        options: as of `score_files`.
+        options: fields of `Scoring`.
     Raises:
-        CliplitError: see `score_files`.
+        CliplitError: unknown options, and see `score_files`.
     """
-    return score_files(paths, metrics, reference, conventions, **options).table
+    valid = [item.name for item in fields(Scoring)]
+    unknown = [name for name in options if name not in valid]
+    if unknown:
+        raise CliplitError(f"unknown option '{unknown[0]}'; valid: {', '.join(valid)}")
+    return score_files(paths, metrics, reference, conventions, Scoring(**options)).table
 
 
 def score_files(
@@ -79,31 +106,19 @@ def score_files(
     metrics: str | Iterable[str] = "nr",
     reference: str | Path | None = None,
     conventions: str | Conventions = "cliplit",
-    *,
-    recursive: bool = False,
-    allow_missing: bool = False,
-    device: str = "auto",
-    jobs: int = 0,
-    cache: Path | str | None = "default",
-    progress: bool = True,
+    how: Scoring = Scoring(),
 ) -> Scores:
     """As `score`, with everything that is to be said beside the table.
 
-    Args:
-        recursive: also images in folders below.
-        allow_missing: images without reference, or with one of another size, get NaN instead of an error.
-        device: auto, cpu, cuda, cuda:1 ...
-        jobs: images at a time on a CPU, each by one thread; 0: as many as there are cores, up to 8.
-        cache: file that keeps scores by content; None keeps none; by default one in the user's cache folder.
-        progress: a progress bar, on a terminal.
     Raises:
         CliplitError: no such path, no readable images, unknown metric or preset, missing partners (lists them), no metric
             that can be computed on this machine.
     """
-    conventions, wanted = _conventions(conventions), choose(metrics)
-    found = find_images([paths] if isinstance(paths, (str, Path)) else paths, recursive)
+    agreed = _conventions(conventions)
+    wanted = choose(metrics)
+    found = find_images([paths] if isinstance(paths, (str, Path)) else paths, how.recursive)
     comparing = [name for name in wanted if catalogue()[name].compares]
-    if comparing and not reference and not allow_missing:
+    if comparing and not reference and not how.allow_missing:
         raise CliplitError(
             f"{', '.join(comparing)}: to be compared with references; give their folder with --reference"
         )
@@ -111,9 +126,9 @@ def score_files(
     names = [name for name in found.images if name not in pairs.duplicates]
     items = [_Item(name, found.images[name], pairs.references.get(name)) for name in names]
     with ThreadPoolExecutor(READERS) as pool:
-        list(tqdm(pool.map(_inspect, items), "reading", len(items), leave=False, disable=None if progress else True))
+        list(tqdm(pool.map(_inspect, items), "reading", len(items), leave=False, disable=_no_bar(how)))
     unpaired = pairs.problems + [line for item in items for line in item.unpaired]
-    if unpaired and not allow_missing:
+    if unpaired and not how.allow_missing:
         raise CliplitError(f"images and references do not match (or --allow-missing): {'; '.join(unpaired)}")
 
     unavailable = why_unavailable(wanted)
@@ -121,9 +136,9 @@ def score_files(
     if not able:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in unavailable.items())
         raise CliplitError(f"none of these metrics can be computed here ({reasons})")
-    known = ScoreCache(default_path() if cache == "default" else cache)
-    _look_up(items, able, conventions, known)
-    failed = _compute([item for item in items if item.pending], conventions, known, device, jobs, progress)
+    known = ScoreCache(default_cache() if how.cache == "default" else how.cache)
+    _look_up(items, able, agreed, known)
+    failed = _compute(items, agreed, known, how)
     readable = [item for item in items if item.readable]
     if not readable:
         raise CliplitError(f"none of {len(items)} images can be read; the first: {items[0].problems[0]}")
@@ -158,7 +173,8 @@ class _Item:
         return [self.path, self.reference] if self.reference else [self.path]
 
     def give_up(self, reason: str) -> None:
-        self.readable, self.pending = False, {}
+        self.readable = False
+        self.pending = {}
         self.problems.append(reason)
 
     def take(self, metric: str, outcome: float | str) -> None:
@@ -169,9 +185,18 @@ class _Item:
             self.scores[metric] = outcome
 
 
-_Outcome = (
-    dict[str, float | str] | tuple[Path, str]
-)  # scores or reasons by metric; or the file that cannot be read, and why
+class _Unreadable(NamedTuple):
+    """An image that cannot be read, or whose reference cannot; the reason names the file."""
+
+    reason: str
+
+
+_Outcome = dict[str, float | str] | _Unreadable  # scores, or reasons why there are none, by metric
+
+
+def _no_bar(how: Scoring) -> bool | None:
+    """tqdm's `disable`; None: a bar on a terminal only."""
+    return None if how.progress else True
 
 
 def _conventions(given: str | Conventions) -> Conventions:
@@ -186,12 +211,13 @@ def _conventions(given: str | Conventions) -> Conventions:
 def _inspect(item: _Item) -> None:
     """Fill in sizes, from the headers, and digests."""
     try:
-        sizes = [image_size(file) for file in item.files]
-        if len(set(sizes)) > 1:
-            shown = " and ".join(f"{width}x{height}" for width, height in sizes)
-            item.unpaired.append(f"{item.name} and its reference {item.reference.name} differ in size ({shown})")
-            item.reference = None
-        item.size = sizes[0]
+        item.size = image_size(item.path)
+        if item.reference:
+            sizes = (item.size, image_size(item.reference))
+            if sizes[0] != sizes[1]:
+                shown = " and ".join(f"{width}x{height}" for width, height in sizes)
+                item.unpaired.append(f"{item.name} and its reference {item.reference.name} differ in size ({shown})")
+                item.reference = None
         item.digests = (sha256(item.path), sha256(item.reference) if item.reference else None)
     except (CliplitError, OSError) as error:
         item.give_up(str(error))
@@ -201,10 +227,6 @@ def _look_up(items: list[_Item], names: list[str], conventions: Conventions, kno
     """Fill in what is known, and note the keys of what is not."""
     fingerprints = {name: fingerprint(name, conventions) for name in names}
     for item in (item for item in items if item.readable):
-        unreadable = known.get(map(_unreadable, filter(None, item.digests)))
-        if unreadable:
-            item.give_up(f"{item.path}: {next(iter(unreadable.values()))}")
-            continue
         fitting = [name for name in names if item.reference or not catalogue()[name].compares]
         keys = {name: key(*item.digests, fingerprints[name]) for name in fitting}
         outcomes = known.get(keys.values())
@@ -213,38 +235,40 @@ def _look_up(items: list[_Item], names: list[str], conventions: Conventions, kno
             item.take(name, outcomes[keys[name]])
 
 
-def _compute(
-    items: list[_Item], conventions: Conventions, known: ScoreCache, device: str, jobs: int, progress: bool
-) -> dict[str, str]:
+def _compute(items: list[_Item], conventions: Conventions, known: ScoreCache, how: Scoring) -> dict[str, str]:
     """Compute and keep what is pending; returns the metrics that cannot be built, with the reason."""
-    if not items:
+    pending = _from_first_readable([item for item in items if item.pending])
+    if not pending:
         return {}
     from cliplit.engine.compute import find_device
 
-    place = find_device(device)
-    meter = Meter(dict.fromkeys(name for item in items for name in item.pending), conventions, place)
+    place = find_device(how.device)
+    meter = Meter(dict.fromkeys(name for item in pending for name in item.pending), conventions, place)
     if place.type == "cpu":
-        count = jobs or min(os.cpu_count() or 1, MOST_JOBS, len(items) // IMAGES_PER_JOB)
-        outcomes = _by_processes(meter, items, count) if count > 1 else _one_by_one(meter, items)
+        count = how.jobs or min(os.cpu_count() or 1, MOST_JOBS, len(pending) // IMAGES_PER_JOB)
+        outcomes = _by_processes(meter, pending, count) if count > 1 else _one_by_one(meter, pending)
     else:
-        outcomes = _by_batches(meter, _batches(items), place)
-    with tqdm(total=len(items), desc="scoring", unit="image", leave=False, disable=None if progress else True) as bar:
+        outcomes = _by_batches(meter, _batches(pending), place)
+    with tqdm(total=len(pending), desc="scoring", unit="image", leave=False, disable=_no_bar(how)) as bar:
         for item, outcome in outcomes:
-            known.put(_taken(item, outcome))
+            if isinstance(outcome, _Unreadable):
+                item.give_up(outcome.reason)
+            else:
+                known.put({item.pending[metric]: score for metric, score in outcome.items()})
+                for metric, score in outcome.items():
+                    item.take(metric, score)
             bar.update()
     return meter.failed
 
 
-def _taken(item: _Item, outcome: _Outcome) -> dict[str, float | str]:
-    """Hand an outcome to its item; returns what to keep of it."""
-    if isinstance(outcome, tuple):
-        file, reason = outcome
-        item.give_up(f"{file}: {reason}")
-        return {_unreadable(item.digests[item.files.index(file)]): reason}
-    kept = {item.pending[metric]: score for metric, score in outcome.items()}
-    for metric, score in outcome.items():
-        item.take(metric, score)
-    return kept
+def _from_first_readable(items: list[_Item]) -> list[_Item]:
+    """Without the unreadable images before it: if there are no others, no metric has to be loaded."""
+    for n, item in enumerate(items):
+        arrays = _decode(item)
+        if not isinstance(arrays, _Unreadable):
+            return items[n:]
+        item.give_up(arrays.reason)
+    return []
 
 
 def _one_by_one(meter: Meter, items: list[_Item]) -> Iterator[tuple[_Item, _Outcome]]:
@@ -264,7 +288,7 @@ def _by_processes(meter: Meter, items: list[_Item], count: int) -> Iterator[tupl
     context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
     pool = ProcessPoolExecutor(count, context, initializer=_become_worker, initargs=(meter,))
     try:
-        yield from zip(items, pool.map(_work, items))
+        yield from zip(items, pool.map(_work, items), strict=True)
     except BrokenProcessPool:
         raise CliplitError(
             "a process that scores images was ended from outside, perhaps for memory; use --jobs 1"
@@ -273,55 +297,67 @@ def _by_processes(meter: Meter, items: list[_Item], count: int) -> Iterator[tupl
         pool.shutdown(cancel_futures=True)
 
 
+_meter: Meter  # of a worker process, by `_become_worker`: sent once, not with every image
+
+
 def _become_worker(meter: Meter) -> None:
     import torch
 
+    global _meter
+    _meter = meter
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends the pool
     torch.set_num_threads(1)
-    _work.meter = meter
 
 
 def _work(item: _Item) -> _Outcome:
-    return _outcome(_work.meter, item)
+    return _outcome(_meter, item)
 
 
 def _outcome(meter: Meter, item: _Item) -> _Outcome:
     """Read and score an image on the CPU."""
     arrays = _decode(item)
-    return arrays if isinstance(arrays, tuple) else _measured(meter, [item], [arrays], "cpu")[0]
+    return arrays if isinstance(arrays, _Unreadable) else _measured(meter, [item], [arrays], "cpu")[0]
 
 
-def _by_batches(meter: Meter, batches: list[list[_Item]], place: Any) -> Iterator[tuple[_Item, _Outcome]]:
+def _by_batches(
+    meter: Meter, batches: list[list[_Item]], place: "torch.device | str"
+) -> Iterator[tuple[_Item, _Outcome]]:
     """Images of the same size and with the same pending metrics together; the next ones are read meanwhile."""
     with ThreadPoolExecutor(READERS) as pool:
-        ahead: list[list[Future]] = []
+        ahead: list[list[Future[list[ndarray] | _Unreadable]]] = []
         for n, batch in enumerate(batches):
             while len(ahead) < min(READERS, len(batches) - n):
                 ahead.append([pool.submit(_decode, item) for item in batches[n + len(ahead)]])
-            decoded = [job.result() for job in ahead.pop(0)]
-            yield from ((item, broken) for item, broken in zip(batch, decoded) if isinstance(broken, tuple))
-            good = [(item, arrays) for item, arrays in zip(batch, decoded) if not isinstance(arrays, tuple)]
+            good = []
+            decoded = []
+            for item, job in zip(batch, ahead.pop(0), strict=True):
+                arrays = job.result()
+                if isinstance(arrays, _Unreadable):
+                    yield item, arrays
+                else:
+                    good.append(item)
+                    decoded.append(arrays)
             if good:
-                items, arrays = zip(*good)
-                yield from zip(items, _measured(meter, items, arrays, place))
+                yield from zip(good, _measured(meter, good, decoded, place), strict=True)
 
 
 def _measured(
-    meter: Meter, batch: Sequence[_Item], arrays: Sequence[list["ndarray"]], place: Any
+    meter: Meter, batch: list[_Item], arrays: list[list["ndarray"]], place: "torch.device | str"
 ) -> list[dict[str, float | str]]:
     """Pending scores, or the reasons why there are none, of images of one size."""
     import torch
 
     from cliplit.files.tensors import to_tensor
 
-    sides = [torch.stack([to_tensor(array) for array in side]).to(place) for side in zip(*arrays)]
+    sides = [torch.stack([to_tensor(array) for array in side]).to(place) for side in zip(*arrays, strict=True)]
     outcomes: list[dict[str, float | str]] = [{} for _ in batch]
     for metric in (metric for metric in batch[0].pending if metric not in meter.failed):
+        scores: Sequence[float | str]
         try:
             scores = meter.measure(metric, *sides)
         except CliplitError as error:
             scores = [str(error)] * len(batch)
-        for outcome, score in zip(outcomes, scores):
+        for outcome, score in zip(outcomes, scores, strict=True):
             outcome[metric] = score
     return outcomes
 
@@ -337,20 +373,12 @@ def _batches(items: list[_Item]) -> list[list[_Item]]:
     return batches
 
 
-def _decode(item: _Item) -> "list[ndarray] | tuple[Path, str]":
-    """Arrays of an image and its reference, or the file that cannot be read, and why."""
-    arrays = []
-    for file in item.files:
-        try:
-            arrays.append(decode(file))
-        except CliplitError as error:
-            return file, str(error).removeprefix(f"{file}: ")
-    return arrays
-
-
-def _unreadable(digest: str) -> str:
-    """Key of the note that a content cannot be read."""
-    return key(digest, None, {"unreadable": True})
+def _decode(item: _Item) -> "list[ndarray] | _Unreadable":
+    """Arrays (H, W, 3) of an image and its reference, if it has one."""
+    try:
+        return [decode(file) for file in item.files]
+    except CliplitError as error:
+        return _Unreadable(str(error))
 
 
 def _table(items: list[_Item], names: list[str]) -> "pd.DataFrame":

@@ -5,6 +5,7 @@ Only `Meter` imports pyiqa: what is to be known of a metric is read from its tab
 
 import contextlib
 import importlib.util
+import runpy
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -62,7 +63,7 @@ PRESETS = {
     # by exact stem (it looked for substrings), and a constant data range in SSIM.
     "rave": Conventions(psnr_colour="luma", ssim_colour="luma", lpips_short_side=1024),
 }
-COLOURS = {
+COLOURS: dict[str, dict[str, Any]] = {
     "rgb": {"test_y_channel": False},
     "luma": {"test_y_channel": True, "color_space": "yiq"},
     "ycbcr": {"test_y_channel": True, "color_space": "ycbcr"},
@@ -71,14 +72,18 @@ COLOURS = {
 
 @cache
 def catalogue() -> dict[str, Metric]:
-    """All metrics of pyiqa that score single images, by name."""
-    package = Path(importlib.util.find_spec("pyiqa").origin).parent
-    spec = importlib.util.spec_from_file_location("_pyiqa_configs", package / "default_model_configs.py")
-    table = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(table)  # this file alone: pyiqa itself takes seconds
+    """All metrics of pyiqa that score single images, by name.
+
+    Raises:
+        CliplitError: pyiqa is not installed.
+    """
+    pyiqa = importlib.util.find_spec("pyiqa")
+    if pyiqa is None or pyiqa.origin is None:
+        raise CliplitError("the Python package pyiqa is not installed")
+    table = runpy.run_path(str(Path(pyiqa.origin).with_name("default_model_configs.py")))  # pyiqa itself takes seconds
     return {
         name: Metric(name, entry["metric_mode"] == "FR", bool(entry.get("lower_better")), entry["score_range"])
-        for name, entry in table.DEFAULT_CONFIGS.items()
+        for name, entry in table["DEFAULT_CONFIGS"].items()
         if name not in OF_SETS
     }
 
@@ -116,7 +121,9 @@ class Meter:
     ):
         import pyiqa
 
-        self.conventions, self.failed, self._models = conventions, {}, {}
+        self.conventions = conventions
+        self.failed: dict[str, str] = {}
+        self._models: dict[str, torch.nn.Module] = {}
         for name in names:
             try:
                 with contextlib.redirect_stdout(sys.stderr):  # pyiqa reports there, where tables go
@@ -130,13 +137,15 @@ class Meter:
         Random draws inside a metric are the same at every call.
 
         Raises:
-            CliplitError: the metric refuses such images (most have a smallest size).
+            CliplitError: the metric refuses such images (most have a smallest size), or wants references.
         """
         import numpy as np
         import torch
 
         inputs = [images]
         if catalogue()[name].compares:
+            if references is None:
+                raise CliplitError(f"{name} compares images with references, and there are none")
             inputs = [_prepared(name, group, self.conventions) for group in (images, references)]
         state = np.random.get_state()
         try:
@@ -163,10 +172,10 @@ def check_conventions(conventions: Conventions) -> None:
 
 def fingerprint(name: str, conventions: Conventions) -> dict[str, Any]:
     """All that a score depends on beside the images: metric, versions, conventions that concern it."""
-    used = {"border": conventions.border} if catalogue()[name].compares else {}
+    used: dict[str, Any] = {"border": conventions.border} if catalogue()[name].compares else {}
     used |= {key: getattr(conventions, key) for key in vars(conventions) if key.split("_")[0] == name.split("-")[0]}
     versions = {package: version(package) for package in ("pyiqa", "torch")}
-    return {"metric": name, "cliplit": 1} | versions | used
+    return {"metric": name, "cliplit": 1, **versions, **used}
 
 
 def _options(name: str, conventions: Conventions) -> dict[str, Any]:

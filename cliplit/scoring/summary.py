@@ -19,7 +19,7 @@ def summary(scores: pd.DataFrame, by: str) -> pd.DataFrame:
         Groups in order of appearance; `images` is their number of images.
     """
     groups = scores.groupby(by, sort=False)
-    columns = {}
+    columns: dict[str, pd.Series] = {}
     for metric in (name for name in scores.columns if name not in (by, "image")):
         columns |= {metric: groups[metric].mean(), f"{metric}_std": groups[metric].std()}
     return pd.DataFrame(columns | {"images": groups["image"].nunique()}).reset_index()
@@ -37,17 +37,17 @@ def with_spread(table: pd.DataFrame, missing: str = "no references") -> pd.DataF
         digits = 2 if table[metric].abs().max() > 2 else 3
         shown[metric] = [
             missing if pd.isna(mean) else " ± ".join(f"{part:.{digits}f}" for part in (mean, spread) if pd.notna(part))
-            for mean, spread in zip(table[metric], table[f"{metric}_std"])
+            for mean, spread in zip(table[metric], table[f"{metric}_std"], strict=True)
         ]
         if f"{metric}_seed_std" in table.columns:
-            seeds = [f" (seeds ± {spread:.{digits}f})" for spread in table[f"{metric}_seed_std"]]
-            shown[metric] = [cell + seed.replace(" (seeds ± nan)", "") for cell, seed in zip(shown[metric], seeds)]
+            seeds = ["" if pd.isna(std) else f" (seeds ± {std:.{digits}f})" for std in table[f"{metric}_seed_std"]]
+            shown[metric] = [cell + seed for cell, seed in zip(shown[metric], seeds, strict=True)]
     return shown
 
 
 def with_intervals(table: pd.DataFrame) -> pd.DataFrame:
     """Paired differences for readers: "difference [low, high]" in one cell per metric."""
-    shown = {}
+    shown: dict[str, dict[str, str]] = {}
     for _, row in table.iterrows():
         digits = 2 if table.loc[table["metric"] == row["metric"], "difference"].abs().max() > 1 else 3
         cell = f"{row['difference']:+.{digits}f} [{row['low']:+.{digits}f}, {row['high']:+.{digits}f}]"
@@ -63,19 +63,9 @@ def markdown(table: pd.DataFrame) -> str:
 
 def latex(table: pd.DataFrame) -> str:
     """A table in LaTeX, for the package booktabs."""
-    rows = [" & ".join(_escape(cell) for cell in row) + r" \\" for row in table.astype(str).values.tolist()]
-    head = " & ".join(_escape(name) for name in table.columns) + r" \\"
-    columns = "l" * len(table.columns)
-    lines = [
-        rf"\begin{{tabular}}{{{columns}}}",
-        r"\toprule",
-        head,
-        r"\midrule",
-        *rows,
-        r"\bottomrule",
-        r"\end{tabular}",
-    ]
-    return "\n".join(lines) + "\n"
+    shown = table.astype(str).style.hide(axis="index").format(escape="latex")
+    shown = shown.format_index(escape="latex", axis="columns")
+    return shown.to_latex(hrules=True, column_format="l" * len(table.columns)).replace("±", r"$\pm$")
 
 
 def write_table(table: pd.DataFrame, shown: pd.DataFrame, folder: Path, name: str) -> list[Path]:
@@ -85,19 +75,6 @@ def write_table(table: pd.DataFrame, shown: pd.DataFrame, folder: Path, name: st
     for suffix, text in texts.items():
         write_text(text, folder / f"{name}.{suffix}")
     return [folder / f"{name}.{suffix}" for suffix in texts]
-
-
-def _escape(text: str) -> str:
-    for plain, escaped in (
-        ("\\", r"\textbackslash "),
-        ("&", r"\&"),
-        ("%", r"\%"),
-        ("_", r"\_"),
-        ("#", r"\#"),
-        ("±", r"$\pm$"),
-    ):
-        text = text.replace(plain, escaped)
-    return text
 
 
 @dataclass(frozen=True)
@@ -111,32 +88,52 @@ class Difference:
     images: int
 
 
-def paired_difference(
-    scores: np.ndarray, others: np.ndarray, samples: int = 10_000, confidence: float = 0.95, seed: int = 0
-) -> Difference:
-    """Mean of ``scores - others`` with a percentile bootstrap interval over the images (Efron, 1979).
+@dataclass(frozen=True)
+class Bootstrap:
+    """How confidence intervals are found: by percentiles of resampled means (Efron, 1979).
+
+    Attributes:
+        samples: resamples of the images.
+        confidence: of the interval, e.g. 0.95.
+        seed: of the resampling.
+    """
+
+    samples: int = 10_000
+    confidence: float = 0.95
+    seed: int = 0
+
+
+def paired_difference(scores: np.ndarray, others: np.ndarray, how: Bootstrap = Bootstrap()) -> Difference:
+    """Mean of ``scores - others`` with its bootstrap interval over the images.
 
     Args:
         scores: (N,) of one method; pairs with a NaN are left out.
         others: (N,) of the other, of the same images in the same order.
-        samples: resamples of the images.
-        confidence: of the interval, e.g. 0.95.
+    Returns:
+        All NaN without a pair; of a single pair, its difference is both ends of the interval.
     Raises:
         ValueError: not as many scores as others.
     """
     differences = np.asarray(scores, float) - np.asarray(others, float)
     differences = differences[~np.isnan(differences)]
-    if not len(differences):
-        return Difference(float("nan"), float("nan"), float("nan"), 0, 0)
-    draws = np.random.default_rng(seed).integers(len(differences), size=(samples, len(differences)))
-    tail = 50 * (1 - confidence)
-    low, high = np.percentile(differences[draws].mean(1), [tail, 100 - tail])
-    return Difference(differences.mean(), low, high, int((differences > 0).sum()), len(differences))
+    count = len(differences)
+    mean = float(differences.mean()) if count else float("nan")
+    if count < 2:
+        return Difference(mean, mean, mean, int((differences > 0).sum()), count)
+    from scipy import stats
+
+    found = stats.bootstrap(
+        (differences,),
+        np.mean,
+        n_resamples=how.samples,
+        confidence_level=how.confidence,
+        method="percentile",
+        rng=np.random.default_rng(how.seed),
+    ).confidence_interval
+    return Difference(mean, float(found.low), float(found.high), int((differences > 0).sum()), count)
 
 
-def differences(
-    scores: pd.DataFrame, by: str, against: str, samples: int = 10_000, confidence: float = 0.95, seed: int = 0
-) -> pd.DataFrame:
+def differences(scores: pd.DataFrame, by: str, against: str, how: Bootstrap = Bootstrap()) -> pd.DataFrame:
     """Every group of per-image scores minus one of them, metric by metric.
 
     Args:
@@ -150,7 +147,7 @@ def differences(
     for metric in (name for name in scores.columns if name not in (by, "image", "run")):
         wide = scores.groupby(["image", by], sort=False)[metric].mean().unstack()
         for method in (name for name in scores[by].drop_duplicates() if name != against):
-            found = paired_difference(wide[method], wide[against], samples, confidence, seed)
+            found = paired_difference(wide[method], wide[against], how)
             if found.images:
                 row = {by: method, "metric": metric, "difference": found.mean, "low": found.low, "high": found.high}
                 rows.append(row | {"higher": found.higher, "images": found.images})

@@ -1,19 +1,51 @@
-"""Weights of metrics: which files, where they lie, fetched and checked."""
+"""The files that metrics need: which, where they lie, what is missing, fetched and checked."""
 
 import importlib.util
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import cache
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import cliplit
 from cliplit.errors import CliplitError, one_line
-from cliplit.files.web import reachable
+from cliplit.files.web import fetch, reachable
 from cliplit.scoring.metrics import choose
 
 WEIGHTS = Path(cliplit.__file__).parent / "models" / "metric_weights.json"  # by data_scripts/list_metric_weights.py
 HUB = "https://huggingface.co"
+
+
+def weight_files(name: str) -> list[str]:
+    """What a metric downloads at first use: URLs, LIBRARY:NAME or package:NAME; nothing if it is not known."""
+    return json.loads(WEIGHTS.read_text(encoding="utf-8"))["files"].get(name, [])
+
+
+def missing_files(name: str) -> list[str]:
+    """The entries of `weight_files` that are not on this machine."""
+    return [wanted for wanted in weight_files(name) if not _is_here(wanted)]
+
+
+def why_unavailable(names: Iterable[str], look_online: bool = True) -> dict[str, str]:
+    """Metrics that cannot be computed on this machine, with the reason.
+
+    pyiqa downloads weights at first use; whether it can is found out once and quickly.
+
+    Args:
+        look_online: metrics whose weights can be downloaded count as available.
+    Raises:
+        CliplitError: a name that pyiqa does not know.
+    """
+    can_reach = cache(reachable) if look_online else None
+    reasons = {}
+    for name in choose(names):
+        for wanted in missing_files(name):
+            reason = _obstacle(wanted, can_reach)
+            if reason:
+                reasons[name] = reason
+                break
+    return reasons
 
 
 def fetch_weights(name: str) -> list[Path]:
@@ -22,12 +54,10 @@ def fetch_weights(name: str) -> list[Path]:
     Raises:
         CliplitError: they cannot be had, or are not what they should be.
     """
-    from cliplit.files.web import fetch
-
     fetched = []
     for address in (file for file in missing_files(name) if "://" in file):
-        place = hub_folder() / _folder(address) / address.split("/")[-1]
-        url = address.replace(HUB, os.environ.get("HF_ENDPOINT", HUB), 1)
+        place = hub_folder() / _folder(address) / _file_name(address)
+        url = address.replace(HUB, hub_address(), 1)
         digest = _published_digest(address, url)
         try:
             fetched.append(fetch(url, place, digest=digest))
@@ -36,11 +66,59 @@ def fetch_weights(name: str) -> list[Path]:
     return fetched
 
 
+def hub_address() -> str:
+    """Hugging Face's hub, or the mirror in $HF_ENDPOINT."""
+    return os.environ.get("HF_ENDPOINT", HUB)
+
+
+def hub_folder() -> Path:
+    """Where torch.hub keeps downloads; pyiqa's are in its folder `pyiqa`."""
+    home = os.environ.get("TORCH_HOME") or Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")) / "torch"
+    return Path(home).expanduser() / "hub"
+
+
 def _folder(address: str) -> str:
     """Folder of torch.hub that pyiqa, torchvision and OpenAI's CLIP look in."""
     if "/clip/" in address:
         return "clip"
     return "pyiqa" if address.startswith(HUB) else "checkpoints"
+
+
+def _file_name(wanted: str) -> str:
+    return wanted.split("/")[-1]
+
+
+def _is_here(wanted: str) -> bool:
+    kind, _, rest = wanted.partition(":")
+    if kind == "package":
+        return importlib.util.find_spec(rest) is not None
+    if kind in ("timm", "hub"):
+        from huggingface_hub.constants import HF_HUB_CACHE
+
+        pattern = f"models--timm--{rest}.*" if kind == "timm" else "models--" + "--".join(rest.split("/")[:2])
+        return any(Path(HF_HUB_CACHE).glob(pattern))
+    folders = [hub_folder() / name for name in ("pyiqa", "checkpoints", "clip")] + [Path.home() / ".cache" / "clip"]
+    return any((folder / _file_name(wanted)).is_file() for folder in folders)
+
+
+def _obstacle(wanted: str, can_reach: Callable[[str], bool] | None) -> str:
+    """Why a missing file cannot be had; "" if it can be downloaded. Without `can_reach`, nothing can."""
+    kind, _, package = wanted.partition(":")
+    if kind == "package":
+        return f"needs the Python package {package}"
+    reason = f"its weights ({_file_name(wanted)}) are not here"
+    if can_reach is None:
+        return reason
+    origin = _origin(wanted)
+    return "" if can_reach(origin) else f"{reason} and {origin} cannot be reached"
+
+
+def _origin(wanted: str) -> str:
+    """The address that must answer for a download."""
+    parts = urlsplit(wanted)
+    if parts.scheme in ("timm", "hub") or wanted.startswith(HUB):
+        return hub_address()
+    return f"{parts.scheme}://{parts.netloc}"
 
 
 def _published_digest(address: str, url: str) -> str | None:
@@ -56,67 +134,3 @@ def _published_digest(address: str, url: str) -> str | None:
     except Exception as error:  # of the hub's library, of what it uses for HTTP, and of the system
         raise CliplitError(f"{url}: cannot be had ({one_line(error)})") from None
     return stated if len(stated) == 64 else None
-
-
-def weight_files(name: str) -> list[str]:
-    """What a metric downloads at first use: URLs, LIBRARY:NAME or package:NAME; nothing if it is not known."""
-    return json.loads(WEIGHTS.read_text(encoding="utf-8"))["files"].get(name, [])
-
-
-def why_unavailable(names: Iterable[str], look_online: bool = True) -> dict[str, str]:
-    """Metrics that cannot be computed on this machine, with the reason.
-
-    pyiqa downloads weights at first use; whether it can is found out once and quickly.
-
-    Args:
-        look_online: metrics whose weights can be downloaded count as available.
-    Raises:
-        CliplitError: a name that pyiqa does not know.
-    """
-    reasons, answers = {}, {}
-    for name in choose(names):
-        for wanted in missing_files(name):
-            kind, _, rest = wanted.partition(":")
-            if kind == "package":
-                reasons[name] = f"needs the Python package {rest}"
-                break
-            source = _origin(wanted)
-            if look_online and source not in answers:
-                answers[source] = reachable(source)
-            if not answers.get(source):
-                reason = f"its weights ({wanted.split('/')[-1]}) are not here"
-                reasons[name] = f"{reason} and {source} cannot be reached" if look_online else reason
-                break
-    return reasons
-
-
-def missing_files(name: str) -> list[str]:
-    """The entries of `weight_files` that are not on this machine."""
-    return [wanted for wanted in weight_files(name) if not _is_here(wanted)]
-
-
-def hub_folder() -> Path:
-    """Where torch.hub keeps downloads; pyiqa's are in its folder `pyiqa`."""
-    home = os.environ.get("TORCH_HOME") or Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")) / "torch"
-    return Path(home).expanduser() / "hub"
-
-
-def _is_here(wanted: str) -> bool:
-    kind, _, rest = wanted.partition(":")
-    if kind == "package":
-        return importlib.util.find_spec(rest) is not None
-    if kind in ("timm", "hub"):
-        from huggingface_hub.constants import HF_HUB_CACHE
-
-        pattern = f"models--timm--{rest}.*" if kind == "timm" else "models--" + "--".join(rest.split("/")[:2])
-        return any(Path(HF_HUB_CACHE).glob(pattern))
-    folders = [hub_folder() / name for name in ("pyiqa", "checkpoints", "clip")] + [Path.home() / ".cache" / "clip"]
-    return any((folder / wanted.split("/")[-1]).is_file() for folder in folders)
-
-
-def _origin(wanted: str) -> str:
-    """The address that must answer for a download."""
-    parts = urlsplit(wanted)
-    if parts.scheme in ("timm", "hub") or wanted.startswith(HUB):
-        return os.environ.get("HF_ENDPOINT", HUB)
-    return f"{parts.scheme}://{parts.netloc}"

@@ -13,6 +13,8 @@ import cliplit
 from cliplit.errors import CliplitError
 from cliplit.files.tensors import read_image
 from cliplit.scoring import files, metrics, weights
+from cliplit.scoring.cache import ScoreCache, key
+from cliplit.scoring.files import Scoring
 from cliplit.scoring.metrics import PRESETS, Conventions
 
 EXACT = 1e-6  # to pyiqa called by hand on the same tensors
@@ -32,9 +34,11 @@ def picture(size, seed: int, channels: int = 3) -> np.ndarray:
 @pytest.fixture(scope="module")
 def mixed(tmp_path_factory):
     """Fifty files: 48 images of many kinds with references, one corrupt, one text."""
-    folder, references = tmp_path_factory.mktemp("mixed"), tmp_path_factory.mktemp("references")
+    folder = tmp_path_factory.mktemp("mixed")
+    references = tmp_path_factory.mktemp("references")
     for n in range(48):
-        size, name = SIZES[n % 3], f"{n:02d}"
+        size = SIZES[n % 3]
+        name = f"{n:02d}"
         rgb = picture(size, n)
         kind = n % 8
         if kind == 0:
@@ -100,7 +104,8 @@ def test_sixteen_bits_are_not_rounded(tmp_path):
 @pytest.fixture
 def pairs(tmp_path):
     """BAID's layout with its faults: a copy of an image, one whose own name has brackets."""
-    images, references = tmp_path / "input", tmp_path / "gt"
+    images = tmp_path / "input"
+    references = tmp_path / "gt"
     for folder in (images, references):
         folder.mkdir()
     for n, name in enumerate(["0152", "0152(2)", "0153(1)", "view(3)"]):
@@ -111,7 +116,7 @@ def pairs(tmp_path):
 
 
 def test_copies_belong_to_their_original_and_count_once(pairs):
-    scores = files.score_files(pairs[0], "psnr", pairs[1], cache=None, progress=False)
+    scores = files.score_files(pairs[0], "psnr", pairs[1], how=Scoring(cache=None, progress=False))
     assert list(scores.table["image"]) == ["0152.png", "0153(1).png", "view(3).png"]
     assert scores.duplicates == ["0152(2).png"] and not scores.unpaired
 
@@ -134,7 +139,7 @@ def test_missing_partners_and_other_sizes_are_listed(pairs, cli):
 def test_stems_match_whole_never_in_part(tmp_path):
     for folder, names in {"a": ["1", "10"], "b": ["10", "1"]}.items():
         (tmp_path / folder).mkdir()
-        for n, name in enumerate(names):
+        for name in names:
             Image.fromarray(picture((24, 24), int(name))).save(tmp_path / folder / f"{name}.png")
     table = cliplit.score(tmp_path / "a", "psnr", tmp_path / "b", cache=None, progress=False)
     assert (table["psnr"] > 70).all()  # each is its own reference
@@ -151,7 +156,8 @@ def test_conventions_change_what_they_say(pairs):
         return cliplit.score(pairs[0], metric, pairs[1], conventions, cache=None, progress=False)[metric].to_numpy()
 
     by_hand = pyiqa.create_metric("psnr", device="cpu", test_y_channel=True, color_space="yiq")
-    image, reference = read_image(pairs[0] / "0152.png")[None], read_image(pairs[1] / "0152.jpg")[None]
+    image = read_image(pairs[0] / "0152.png")[None]
+    reference = read_image(pairs[1] / "0152.jpg")[None]
     assert measure("rave", "psnr")[0] == pytest.approx(by_hand(image, reference).item(), abs=EXACT)
     assert measure("cliplit", "ssim") == pytest.approx(measure("rave", "ssim"), abs=EXACT)  # pyiqa's luma is grey
     assert not np.allclose(measure(Conventions(ssim_colour="rgb"), "ssim"), measure("cliplit", "ssim"), atol=1e-4)
@@ -202,7 +208,8 @@ def test_batches_of_an_accelerator_and_processes_give_the_same_scores(mixed):
 
 def test_an_interrupted_run_keeps_its_scores(mixed, tmp_path, monkeypatch):
     folder, _ = mixed
-    measure, calls = metrics.Meter.measure, []
+    measure = metrics.Meter.measure
+    calls = []
 
     def interrupted(self, *arguments):
         calls.append(1)
@@ -214,29 +221,48 @@ def test_an_interrupted_run_keeps_its_scores(mixed, tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         cliplit.score(folder, "entropy", cache=tmp_path / "cache", progress=False, jobs=1)
     monkeypatch.setattr(metrics.Meter, "measure", measure)
-    assert files.score_files(folder, "entropy", cache=tmp_path / "cache", progress=False).computed == 48 - 5
+    assert (
+        files.score_files(folder, "entropy", how=Scoring(cache=tmp_path / "cache", progress=False)).computed == 48 - 5
+    )
 
 
 def test_the_cache_goes_by_content_and_conventions(pairs, tmp_path):
-    def computed(**options):
-        return files.score_files(
-            pairs[0], "psnr,entropy", pairs[1], cache=tmp_path / "cache", progress=False, **options
-        ).computed
+    def computed(conventions="cliplit"):
+        how = Scoring(cache=tmp_path / "cache", progress=False)
+        return files.score_files(pairs[0], "psnr,entropy", pairs[1], conventions, how).computed
 
     assert computed() == 6
     (pairs[0] / "0152.png").rename(pairs[0] / "0152.renamed.png")
     (pairs[0] / "0152.renamed.png").rename(pairs[0] / "0152.png")
     assert computed() == 0
-    assert computed(conventions="rave") == 3  # entropy has no convention
+    assert computed("rave") == 3  # entropy has no convention
     Image.fromarray(picture((32, 32), 99)).save(pairs[0] / "0153(1).png")
     assert computed() == 2
 
 
+def test_a_cache_with_notes_of_an_older_version_is_still_of_use(pairs, tmp_path):
+    how = Scoring(cache=str(tmp_path / "cache"), progress=False)
+    (pairs[0] / "broken.png").write_bytes(b"")
+    cache = ScoreCache(tmp_path / "cache")
+    for image in (pairs[0] / "broken.png", pairs[0] / "0152.png"):
+        cache.put({key(files.sha256(image), None, {"unreadable": True}): "cannot be read as an image"})
+    scores = files.score_files(pairs[0], "entropy", how=how)
+    assert scores.computed == len(scores.table) == 4 and len(scores.problems) == 1
+    assert scores.problems[0].startswith(f"{pairs[0] / 'broken.png'}: ")
+    again = files.score_files(pairs[0], "entropy", how=how)
+    assert again.computed == 0 and again.table.equals(scores.table) and again.problems == scores.problems
+
+
+def test_an_unknown_option_is_one_line(pairs):
+    with pytest.raises(CliplitError, match=r"^unknown option 'recursiv'; valid: recursive, allow_missing, device"):
+        cliplit.score(pairs[0], "entropy", recursiv=True)
+
+
 def test_metrics_that_cannot_be_had_are_named_once_and_quickly(pairs, cli, monkeypatch):
     asked = []
-    monkeypatch.setattr(metrics, "reachable", lambda address: asked.append(address))
+    monkeypatch.setattr(weights, "reachable", lambda address: asked.append(address))
     monkeypatch.setenv("TORCH_HOME", str(pairs[0] / "empty"))
-    monkeypatch.setattr(metrics, "_is_here", lambda wanted: False)
+    monkeypatch.setattr(weights, "_is_here", lambda wanted: False)
     arguments = ("score", pairs[0], "--metrics", "entropy,musiq,niqe,qalign", "--no-cache")
     code, _, err = cli(*arguments)
     assert code == 0 and asked == ["https://huggingface.co"]

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 from cliplit.data.manifest import has_manifest
-from cliplit.data.synthesize import synthesize_data_set
+from cliplit.data.synthesize import Synthesis, synthesize_data_set
 from cliplit.files.images import list_images
 from cliplit.method.checkpoints import load_enhancer, save_enhancer
 from cliplit.method.run import Run
@@ -34,7 +34,7 @@ def main() -> None:
     data = given.work / "data"
     if not has_manifest(data):
         training = [file for folder in given.photos for file in split(folder)[0]]
-        synthesize_data_set(data, training, "mixed", test_share=0.0)
+        synthesize_data_set(data, training, Synthesis(level="mixed", test_share=0.0))
     run = Run.start(given.work / "run", profile("photos", {"data.sets": (str(data.resolve()),)}))
     train(run)
     last = f"enhancer{run.settings.refinement.rounds}"

@@ -61,13 +61,14 @@ def get(
     Each is unpacked, checked image by image, and only then put into ROOT/NAME; `cliplit reproduce --data ROOT/NAME`
     uses it. An interrupted download goes on where it stopped.
     """
-    from cliplit.data.get import get_data_set
+    from cliplit.data.get import Acquisition, get_data_set
     from cliplit.errors import CliplitError
 
     if given and len(names) > 1:
         raise CliplitError("--from belongs to one data set: give one NAME")
+    how = Acquisition(source, accept, force)
     for name in names:
-        print(get_data_set(name, root, given, source, accept, force, say=_say))
+        print(get_data_set(name, root, given, how, _say))
 
 
 @app.command()
@@ -113,13 +114,15 @@ def prepare(
     ROOT/NAME-SIZE from the data set ROOT/NAME.
     """
     from cliplit.data.manifest import has_manifest
-    from cliplit.data.prepare import prepare_data_set
+    from cliplit.data.prepare import Preparation, prepare_data_set
     from cliplit.settings import Data
 
-    given, target = Data(tuple(map(str, data)), backlit, well_lit, test_backlit, test_reference), root / name
+    given = Data(tuple(map(str, data)), backlit, well_lit, test_backlit, test_reference)
+    target = root / name
     if given == Data() and has_manifest(target):
-        given, target = Data(sets=(str(target),)), root / f"{name}-{size}"
-    report = prepare_data_set(target, given, size, unpair, test_share, seed, skip_bad, force)
+        given = Data(sets=(str(target),))
+        target = root / f"{name}-{size}"
+    report = prepare_data_set(target, given, Preparation(size, unpair, test_share, seed, skip_bad, force))
     _say("\n".join(report.lines()[1:]))
     print(target)
 
@@ -142,8 +145,9 @@ def synthesize(
     every level.
     """
     from cliplit.data.manifest import ROLES
-    from cliplit.data.synthesize import synthesize_data_set
+    from cliplit.data.synthesize import Synthesis, synthesize_data_set
 
-    made = synthesize_data_set(root / name, photos, level, test_share, seed, size, skip_bad, force)
+    how = Synthesis(level, test_share, seed, size, skip_bad, force)
+    made = synthesize_data_set(root / name, photos, how)
     print(*(f"  {role:15} {len(made.of(role))} images" for role in ROLES), *made.problems, sep="\n", file=sys.stderr)
     print(root / name)

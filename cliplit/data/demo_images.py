@@ -17,28 +17,38 @@ from cliplit.errors import CliplitError
 from cliplit.files.tensors import read_image
 from cliplit.settings import Settings
 
-SKIMAGE, MATPLOTLIB = "skimage/data", "matplotlib/mpl-data/sample_data"
-PHOTOS = {
+SKIMAGE = "skimage/data"
+MATPLOTLIB = "matplotlib/mpl-data/sample_data"
+PHOTOS = {  # name -> folder of an installed package, file, whose it is
     "astronaut": (SKIMAGE, "astronaut.png", "NASA, public domain"),
     "chelsea": (SKIMAGE, "chelsea.png", "Stefan van der Walt, CC0"),
     "coffee": (SKIMAGE, "coffee.png", "Rachel Michetti, public domain"),
     "grace_hopper": (MATPLOTLIB, "grace_hopper.jpg", "US Navy, public domain"),
     "motorcycle": (SKIMAGE, "motorcycle_left.png", "Middlebury stereo data set, CC0"),
 }
-BACKLIT, TEST = ("motorcycle", "coffee"), ("chelsea", "astronaut")
+BACKLIT = ("motorcycle", "coffee")
+TEST = ("chelsea", "astronaut")
 
 
 def photo(name: str) -> Tensor:
     """An embedded photo (3, H, W) in [0, 1].
 
     Raises:
-        CliplitError: no such photo.
+        CliplitError: no such photo, or the package that carries it is not installed.
     """
     if name not in PHOTOS:
         raise CliplitError(f"no embedded photo '{name}'; there are {', '.join(PHOTOS)}")
     folder, file, _ = PHOTOS[name]
     package, _, inside = folder.partition("/")
-    return read_image(Path(find_spec(package).submodule_search_locations[0]) / inside / file)
+    return read_image(_folder_of(package) / inside / file)
+
+
+def _folder_of(package: str) -> Path:
+    """Where a package is installed, found without importing it."""
+    spec = find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        raise CliplitError(f"photos of the demo come with {package}, which is not installed")
+    return Path(spec.submodule_search_locations[0])
 
 
 def crops(names: tuple[str, ...], count: int, size: int, smallest: float, *keys: object) -> Tensor:
@@ -56,7 +66,8 @@ def crops(names: tuple[str, ...], count: int, size: int, smallest: float, *keys:
         height, width = source.shape[-2:]
         draw = torch.rand(4, generator=random).tolist()
         side = round(min(height, width) * (smallest + (1 - smallest) * draw[0]))
-        top, left = int(draw[1] * (height - side + 1)), int(draw[2] * (width - side + 1))
+        top = int(draw[1] * (height - side + 1))
+        left = int(draw[2] * (width - side + 1))
         crop = source[None, :, top : top + side, left : left + side]
         crop = F.interpolate(crop, (size, size), mode="bilinear", antialias=True).clamp(0, 1)
         picked.append(crop.flip(-1) if draw[3] < 0.5 else crop)
@@ -65,7 +76,8 @@ def crops(names: tuple[str, ...], count: int, size: int, smallest: float, *keys:
 
 def training_images(settings: Settings) -> tuple[Tensor, Tensor]:
     """Backlit and well-lit images (N, 3, S, S), of different photos unless the settings say otherwise."""
-    data, seed = settings.data, settings.seed
+    data = settings.data
+    seed = settings.seed
     options = (data.embedded_images, data.train_size, data.embedded_crop, seed)
     dark = backlit(crops(BACKLIT, *options, "backlit"), generator("backlit", seed), settings.backlight)
     return dark, crops(data.embedded_well_lit, *options, "well-lit")[: data.well_lit_images or None]

@@ -1,34 +1,56 @@
-"""Known data sets from the network or from what was fetched by hand: unpacked, looked at, and only then in place."""
+"""Known data sets from the network or from what was fetched by hand: unpacked, looked at, and only then in place.
+
+Downloads come from the web (`cliplit.files.web`) or from shared folders of Google Drive. The latter need gdown, which is
+optional (the extra `drive`) and imported only then.
+"""
 
 import os
 import shutil
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from types import ModuleType
 
 from cliplit.data.catalog import DataSet, Location, find
-from cliplit.data.manifest import Manifest, describe_image, has_manifest, shortened, write_manifest
+from cliplit.data.manifest import Manifest, describe_image, has_manifest, keep_only, shortened, write_manifest
 from cliplit.data.verify import Report, inspect_images, part_images
 from cliplit.errors import CliplitError, one_line
 from cliplit.files.archives import SUFFIXES, Refused, extract, is_archive, is_inside
 from cliplit.files.atomic import read_json, sha256, write_json
 from cliplit.files.images import EXTENSIONS, original
-from cliplit.files.web import BY_HAND, Patience, check_file, fetch
+from cliplit.files.web import BY_HAND, PATIENCE, Patience, check_file, fetch
 
-MISSING = "Google Drive needs gdown (the extra `drive`): pip install gdown; or fetch by hand and give it with --from"
+DOWNLOADS = "downloads"  # folder beside the data sets
+CHECKSUMS = "checksums.json"  # file beside the data sets
+NO_GDOWN = "Google Drive needs gdown (the extra `drive`): pip install gdown; or fetch by hand and give it with --from"
 
-DOWNLOADS, CHECKSUMS = "downloads", "checksums.json"
+
+@dataclass(frozen=True)
+class Acquisition:
+    """How a data set is got.
+
+    Attributes:
+        source: where to download from; by default the data set's first source.
+        accept_problems: keep the data set although it is not what it should be; dataset.json says so.
+        force: make it again.
+        patience: how long servers may take.
+    """
+
+    source: str = ""
+    accept_problems: bool = False
+    force: bool = False
+    patience: Patience = PATIENCE
+
+
+DEFAULT = Acquisition()
 
 
 def get_data_set(
     name: str,
     root: Path,
     given: Iterable[Path] = (),
-    source: str = "",
-    accept_problems: bool = False,
-    force: bool = False,
-    patience: Patience = Patience(),
+    how: Acquisition = DEFAULT,
     say: Callable[[str], None] = lambda line: None,
 ) -> Path:
     """Put a known data set into root/name, with a dataset.json; what is there already is left as it is.
@@ -38,16 +60,14 @@ def get_data_set(
 
     Args:
         given: archives or folders that were fetched by hand, in place of a download.
-        source: where to download from; by default the data set's first source.
-        accept_problems: keep the data set although it is not what it should be; dataset.json says so.
-        force: make it again.
         say: takes a line on what is being done.
     Raises:
         CliplitError: unknown name or source, a download or archive that is refused, or images that are not the
             data set's. Nothing is left in root/name then.
     """
-    data_set, target = find(name), root / name
-    if has_manifest(target) and not force:
+    data_set = find(name)
+    target = root / name
+    if has_manifest(target) and not how.force:
         say(f"{target}: already there (--force makes it again)")
         return target
     if target.exists() and not has_manifest(target):
@@ -56,39 +76,41 @@ def get_data_set(
         )
     staging = root / f".{name}.partial"
     shutil.rmtree(staging, ignore_errors=True)
+    places = [Path(path) for path in given]
+    downloaded: dict[str, Path] = {}
     try:
-        recorded = {}
-        if not (given := [*map(Path, given)]):
-            given, recorded = _download(data_set, root, source, patience, say)
-        report = _collect(data_set, given, staging, say)
-        _judge(report, accept_problems, say)
-        origin = source or next(iter(data_set.sources))
-        where = (
-            f"{origin}: {' '.join(map(str, data_set.sources[origin]))}"
-            if recorded
-            else f"by hand: {shortened(path.name for path in given)}"
-        )
-        _describe(data_set, report, staging / "set", where)
-        _replace(staging / "set", target, force)
+        if places:
+            origin = f"by hand: {shortened(path.name for path in places)}"
+        else:
+            source = how.source or next(iter(data_set.sources))
+            places, downloaded = _download(data_set, source, root, how.patience, say)
+            origin = f"{source}: {' '.join(map(str, data_set.sources[source]))}"
+        report = _collect(data_set, places, staging, say)
+        _judge(report, how.accept_problems, say)
+        _describe(data_set, report, staging / "set", origin)
+        _replace(staging / "set", target, how.force)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
-    _record(recorded, root, say)
+    _record(downloaded, root, say)
     return target
 
 
+# ---- downloads ----
+
+
 def _download(
-    data_set: DataSet, root: Path, source: str, patience: Patience, say: Callable[[str], None]
+    data_set: DataSet, source: str, root: Path, patience: Patience, say: Callable[[str], None]
 ) -> tuple[list[Path], dict[str, Path]]:
     """Archives and folders of a source, and every downloaded file by its address."""
-    source = source or next(iter(data_set.sources))
     if source not in data_set.sources:
         raise CliplitError(f"{data_set.name} has no source '{source}'; valid: {', '.join(data_set.sources)}")
-    places, files = [], {}
+    places: list[Path] = []
+    files: dict[str, Path] = {}
     for location in data_set.sources[source]:
         say(f"{data_set.name}: downloading {location}")
         if location.url:
-            places.append(_from_web(location, root, patience))
-            files[location.url] = places[-1]
+            files[location.url] = _from_web(location, root, patience)
+            places.append(files[location.url])
         else:
             folder = root / DOWNLOADS / location.drive
             files |= _from_drive(data_set, location, folder, root, patience)
@@ -106,9 +128,11 @@ def _from_web(location: Location, root: Path, patience: Patience) -> Path:
 
 
 def _from_drive(data_set: DataSet, location: Location, folder: Path, root: Path, patience: Patience) -> dict[str, Path]:
-    files, listed = {}, list_drive(location.drive, patience)
+    listed = list_drive(location.drive, patience)
+    files: dict[str, Path] = {}
     for path, file in listed.items():
-        target, key = folder / path, f"drive:{location.drive}/{path}"
+        target = folder / path
+        key = f"drive:{location.drive}/{path}"
         if not _is_wanted(path, data_set):
             continue
         if not target.is_file():
@@ -125,16 +149,78 @@ def _from_drive(data_set: DataSet, location: Location, folder: Path, root: Path,
 
 def _is_wanted(path: str, data_set: DataSet) -> bool:
     """Whether a file of a shared folder is an archive, or an image in one of the data set's folders."""
-    place, suffix = PurePosixPath(path).parent, PurePosixPath(path).suffix.lower()
-    if suffix not in EXTENSIONS:
+    place = PurePosixPath(path).parent
+    if PurePosixPath(path).suffix.lower() not in EXTENSIONS:
         return path.lower().endswith(SUFFIXES)
     names = [name for part in data_set.parts for name in (part.folder, *part.published)]
     return any(place == PurePosixPath(name) or f"/{place}".endswith(f"/{name}") for name in names)
 
 
+def list_drive(folder: str, patience: Patience = PATIENCE) -> dict[str, str]:
+    """Files of a shared folder and its folders: path and id.
+
+    Raises:
+        CliplitError: gdown is not installed, or the folder cannot be listed.
+    """
+    gdown = _gdown()
+    try:
+        listed = gdown.download_folder(
+            id=folder, output=".", quiet=True, skip_download=True, use_cookies=False, timeout=patience.silence
+        )
+    except Exception as error:  # requests, parsing and gdown's own
+        raise CliplitError(f"Google Drive folder {folder}: cannot be listed ({one_line(error)}); {BY_HAND}") from None
+    files = {file.path.replace(os.sep, "/"): file.id for file in listed}
+    if not files or not all(is_inside(path) for path in files):
+        raise CliplitError(f"Google Drive folder {folder}: empty, or with names that lead out of it; {BY_HAND}")
+    return files
+
+
+def fetch_from_drive(file: str, target: Path, digest: str | None = None, patience: Patience = PATIENCE) -> Path:
+    """Download a file by its id; an interrupted download goes on where it stopped.
+
+    Raises:
+        CliplitError: gdown is not installed, or the file cannot be had, is a web page or not the one expected.
+    """
+    gdown = _gdown()
+    whole = target.with_name(f"{target.name}.partial")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    for attempt in range(1, patience.attempts + 1):
+        try:
+            gdown.download(
+                id=file, output=str(whole), quiet=True, resume=True, use_cookies=False, timeout=patience.silence
+            )
+            break
+        except Exception as error:
+            if attempt == patience.attempts or isinstance(error, gdown.exceptions.FileURLRetrievalError):
+                raise CliplitError(
+                    f"{target.name}: Google Drive does not give it ({one_line(error)}); try again tomorrow, "
+                    f"or {BY_HAND}"
+                ) from None
+            time.sleep(patience.first_wait * 2 ** (attempt - 1))
+    try:
+        check_file(whole, f"Google Drive: {target.name}", None, digest)
+    except CliplitError:
+        whole.unlink()
+        raise
+    os.replace(whole, target)
+    return target
+
+
+def _gdown() -> ModuleType:
+    """The module gdown, which is optional."""
+    try:
+        import gdown
+    except ImportError:
+        raise CliplitError(NO_GDOWN) from None
+    return gdown
+
+
+# ---- what was downloaded or given, to the data set ----
+
+
 def _collect(data_set: DataSet, given: list[Path], staging: Path, say: Callable[[str], None]) -> Report:
     """Bring the images of every part together in staging/set, and look at them."""
-    roots = []
+    roots: list[Path] = []
     for n, place in enumerate(given):
         if not place.exists():
             raise CliplitError(f"{place}: no such file or folder")
@@ -142,7 +228,9 @@ def _collect(data_set: DataSet, given: list[Path], staging: Path, say: Callable[
         for m, archive in enumerate(archives):
             say(f"{data_set.name}: unpacking {archive}")
             roots.append(_unpack(archive, staging / f"{n}-{m}" / archive.name.partition(".")[0]))
-        roots += [place.resolve()] if place.is_dir() else []
+        if place.is_dir():
+            roots.append(place.resolve())
+    whole = staging / "set"
     for part in data_set.parts:
         found = part_images(part, roots)
         if not found:
@@ -151,7 +239,7 @@ def _collect(data_set: DataSet, given: list[Path], staging: Path, say: Callable[
                 f"{', '.join(name for name in part.published if name != '.')}; if yours are named otherwise, "
                 f"use `cliplit data prepare` with them"
             )
-        folder = staging / "set" / part.folder
+        folder = whole / part.folder
         folder.mkdir(parents=True)
         for path in found:
             if path.is_relative_to(staging):
@@ -159,7 +247,6 @@ def _collect(data_set: DataSet, given: list[Path], staging: Path, say: Callable[
             else:
                 shutil.copyfile(path, folder / path.name)
     say(f"{data_set.name}: looking at every image")
-    whole = staging / "set"
     files = {part.role: sorted((whole / part.folder).iterdir()) for part in data_set.parts}
     return inspect_images(data_set.name, whole, files, data_set)
 
@@ -185,28 +272,28 @@ def _judge(report: Report, accept_problems: bool, say: Callable[[str], None]) ->
         )
 
 
-def _describe(data_set: DataSet, report: Report, folder: Path, source: str) -> None:
+def _describe(data_set: DataSet, report: Report, folder: Path, origin: str) -> None:
     """Leave the good images only, numbered copies that stand for their stem under its name, and describe them."""
     images = []
     for image in report.images:
         path = folder / image.path
-        if data_set.numbered_copies and (stem := original(path.stem)) != path.stem:
-            path = path.rename(path.with_name(stem + path.suffix))
+        if data_set.numbered_copies and original(path.stem) != path.stem:
+            path = path.rename(path.with_name(original(path.stem) + path.suffix))
         images.append(describe_image(path, folder, image.role, image.size))
-    good = {folder / image.path for image in images}
-    for path in [path for path in folder.rglob("*") if path.is_file() and path not in good]:
-        path.unlink()
+    keep_only(images, folder)
     findings = tuple(str(finding) for finding in report.findings)
-    write_manifest(
-        Manifest(data_set.name, f"{data_set.title}; {source}", data_set.licence, tuple(images), {}, findings), folder
-    )
+    source = f"{data_set.title}; {origin}"
+    write_manifest(Manifest(data_set.name, source, data_set.licence, tuple(images), {}, findings), folder)
 
 
 def _replace(folder: Path, target: Path, force: bool) -> None:
+    """Put the new data set in its place; with `force`, an old one goes to the staging folder, which is removed."""
     if force and target.exists():
-        old = folder.with_name("old")
-        os.replace(target, old)
+        os.replace(target, folder.with_name("old"))
     os.replace(folder, target)
+
+
+# ---- SHA-256 of downloads whose publisher names none ----
 
 
 def _known(root: Path, key: str) -> str | None:
@@ -234,62 +321,5 @@ def _record(files: dict[str, Path], root: Path, say: Callable[[str], None]) -> N
         say(f"{root / DOWNLOADS}: the downloads are no longer needed and may be removed")
 
 
-def _names(paths: Iterable[Path]) -> str:
+def _names(paths: Iterable[Path | str]) -> str:
     return shortened(map(str, paths))
-
-
-def list_drive(folder: str, patience: Patience = Patience()) -> dict[str, str]:
-    """Files of a shared folder and its folders: path and id.
-
-    Raises:
-        CliplitError: gdown is not installed, or the folder cannot be listed.
-    """
-    gdown = _gdown()
-    try:
-        listed = gdown.download_folder(
-            id=folder, output=".", quiet=True, skip_download=True, use_cookies=False, timeout=patience.silence
-        )
-    except Exception as error:  # requests, parsing and gdown's own
-        raise CliplitError(f"Google Drive folder {folder}: cannot be listed ({one_line(error)}); {BY_HAND}") from None
-    files = {file.path.replace(os.sep, "/"): file.id for file in listed}
-    if not files or not all(is_inside(path) for path in files):
-        raise CliplitError(f"Google Drive folder {folder}: empty, or with names that lead out of it; {BY_HAND}")
-    return files
-
-
-def fetch_from_drive(file: str, target: Path, digest: str | None = None, patience: Patience = Patience()) -> Path:
-    """Download a file by its id; an interrupted download goes on where it stopped.
-
-    Raises:
-        CliplitError: gdown is not installed, or the file cannot be had, is a web page or not the one expected.
-    """
-    gdown, whole = _gdown(), target.with_name(f"{target.name}.partial")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    for attempt in range(1, patience.attempts + 1):
-        try:
-            gdown.download(
-                id=file, output=str(whole), quiet=True, resume=True, use_cookies=False, timeout=patience.silence
-            )
-            break
-        except Exception as error:
-            if attempt == patience.attempts or isinstance(error, gdown.exceptions.FileURLRetrievalError):
-                raise CliplitError(
-                    f"{target.name}: Google Drive does not give it ({one_line(error)}); try again tomorrow, "
-                    f"or {BY_HAND}"
-                ) from None
-            time.sleep(patience.first_wait * 2 ** (attempt - 1))
-    try:
-        check_file(whole, f"Google Drive: {target.name}", None, digest)
-    except CliplitError:
-        whole.unlink()
-        raise
-    os.replace(whole, target)
-    return target
-
-
-def _gdown() -> Any:
-    try:
-        import gdown
-    except ImportError:
-        raise CliplitError(MISSING) from None
-    return gdown

@@ -1,4 +1,7 @@
-"""Which images serve for what: in a data set by its dataset.json (paths relative to it), in a plain folder all of them."""
+"""Which images serve for what: the roles, a data set's dataset.json, and the images that settings choose for each role.
+
+In a data set, dataset.json says it, with paths relative to its folder; in a plain folder, all images serve for one.
+"""
 
 import hashlib
 import json
@@ -104,10 +107,23 @@ def listed_files(folder: str | Path) -> list[Path]:
     return [Path(folder) / FILE, *(Path(folder) / image.path for image in read_manifest(folder).images)]
 
 
-def shortened(items: Iterable[str], most: int = 3) -> str:
-    """A few items and, where there are more, an ellipsis."""
-    items = list(items)
-    return ", ".join(items[:most]) + (" ..." if len(items) > most else "")
+def digest_of_folder(folder: Path) -> str | None:
+    """A digest of names, sizes and times of change of the files in a folder, or of those that a data set lists.
+
+    None if there is no such folder.
+    """
+    if not folder.is_dir():
+        return None
+    paths = [path for path in listed_files(folder) if path.is_file()] if has_manifest(folder) else folder.iterdir()
+    files = sorted((str(path.relative_to(folder)), path.stat().st_size, path.stat().st_mtime_ns) for path in paths)
+    return hashlib.sha256(repr(files).encode()).hexdigest()
+
+
+def keep_only(images: Iterable[Entry], folder: Path) -> None:
+    """Remove the files of a new data set that are not among its images."""
+    good = {folder / image.path for image in images}
+    for path in [path for path in folder.rglob("*") if path.is_file() and path not in good]:
+        path.unlink()
 
 
 def _entry(image: dict[str, Any]) -> Entry:
@@ -121,16 +137,6 @@ def _entry(image: dict[str, Any]) -> Entry:
 
 def _plain(image: Entry) -> dict[str, Any]:
     return {key: value for key, value in asdict(image).items() if value is not None}
-
-
-def digest_of_folder(folder: Path) -> str | None:
-    """A digest of names, sizes and times of change of the files in a folder, or of those that a data set lists."""
-
-    if not folder.is_dir():
-        return None
-    paths = [path for path in listed_files(folder) if path.is_file()] if has_manifest(folder) else folder.iterdir()
-    files = sorted((str(path.relative_to(folder)), path.stat().st_size, path.stat().st_mtime_ns) for path in paths)
-    return hashlib.sha256(repr(files).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -219,5 +225,15 @@ def _from_set(folder: str) -> dict[str, Images]:
         raise CliplitError(
             f"{folder}: {len(missing)} of the data set's files are not there ({shortened(missing)}); make it again"
         )
-    about = (manifest.name, manifest.source, manifest.licence)
-    return {role: Images(folder, tuple(listed), listed, *about) for role, listed in files.items() if listed}
+    return {
+        role: Images(folder, tuple(listed), listed, manifest.name, manifest.source, manifest.licence)
+        for role, listed in files.items()
+        if listed
+    }
+
+
+def shortened(items: Iterable[str], most: int = 3) -> str:
+    """A few items and, where there are more, an ellipsis."""
+    listed = list(items)
+    more = " ..." if len(listed) > most else ""
+    return ", ".join(listed[:most]) + more

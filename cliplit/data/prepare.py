@@ -5,31 +5,48 @@ import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 from tqdm import tqdm
 
-from cliplit.data.manifest import ROLES, Entry, Images, Manifest, gather_images, has_manifest, write_manifest
-from cliplit.data.verify import Report, inspect_images, pair_by_stem
+from cliplit.data.manifest import ROLES, Images, Manifest, gather_images, has_manifest, keep_only, write_manifest
+from cliplit.data.verify import Report, inspect_images
 from cliplit.errors import CliplitError
-from cliplit.files.images import decode, squared
+from cliplit.files.images import decode, pair_by_stem, squared
 from cliplit.settings import Data
 
 TRAINING = ("train_backlit", "train_well_lit")
 FOLDERS = {role: role.replace("_", "/", 1) for role in ROLES}  # where the images of a role lie in a data set
 
 
-def prepare_data_set(
-    target: Path,
-    data: Data,
-    size: int = 512,
-    unpair: bool = False,
-    test_share: float = 0.0,
-    seed: int = 0,
-    skip_bad: bool = False,
-    force: bool = False,
-) -> Report:
+@dataclass(frozen=True)
+class Preparation:
+    """How a data set is made of others and of folders.
+
+    Attributes:
+        size: side of the training images in pixels; 0 leaves them as they are.
+        unpair: the training folders hold pairs by stem; every scene serves on one side only, drawn with `seed`.
+        test_share: with `unpair`, the share of the scenes, 0 to 1, that is kept whole, as test pairs.
+        seed: of the draw of scenes.
+        skip_bad: leave out images that are unreadable, without partner or of another size than their partner.
+        force: make the data set again if it is there.
+    """
+
+    size: int = 512
+    unpair: bool = False
+    test_share: float = 0.0
+    seed: int = 0
+    skip_bad: bool = False
+    force: bool = False
+
+
+DEFAULT = Preparation()
+
+
+def prepare_data_set(target: Path, data: Data, how: Preparation = DEFAULT) -> Report:
     """Make a data set: copies of images with a dataset.json that says what each is for.
 
     Training images are resized to squares (Lanczos), as the authors trained; test images are copied as they are.
@@ -37,28 +54,28 @@ def prepare_data_set(
     Args:
         target: folder of the new data set.
         data: the folders and data sets whose images are taken, as in the settings of a run.
-        size: side of the training images in pixels; 0 leaves them as they are.
-        unpair: the training folders hold pairs by stem; every scene serves on one side only, drawn with `seed`.
-        test_share: with `unpair`, the share of the scenes that is kept whole, as test pairs.
-        skip_bad: leave out images that are unreadable, without partner or of another size than their partner.
     Raises:
         CliplitError: roles that do not go together, images that cannot be used, or a target that is taken.
     """
     sources = gather_images(data)
-    _check_roles(sources, unpair, test_share)
-    with new_data_set(target, force) as folder:
-        taken = _unpaired(sources, seed, test_share) if unpair else {r: list(i.files) for r, i in sources.items()}
-        origins = _copy(taken, folder, size, skip_bad)
+    _check_roles(sources, how.unpair, how.test_share)
+    made: dict[str, Any] = {"size": how.size}
+    if how.unpair:
+        made |= {"unpair": True, "test_share": how.test_share, "seed": how.seed}
+    with new_data_set(target, how.force) as folder:
+        if how.unpair:
+            taken = _unpaired(sources, how.seed, how.test_share)
+        else:
+            taken = {role: list(images.files) for role, images in sources.items()}
+        origins = _copy(taken, folder, how.size, how.skip_bad)
         files = {role: [path for path in origins if path.is_relative_to(folder / FOLDERS[role])] for role in taken}
-        report = inspect_images(target.name, folder, files)
-        report = _without_problems(report, skip_bad)
-        images = tuple(_made(image, origins[folder / image.path]) for image in report.images)
-        made = {"size": size} | ({"unpair": True, "test_share": test_share, "seed": seed} if unpair else {})
+        report = _without_problems(inspect_images(target.name, folder, files), how.skip_bad)
+        entries = tuple(replace(entry, made={"from": origins[folder / entry.path].name}) for entry in report.images)
         source = "; ".join(dict.fromkeys(images.source or Path(images.folder).name for images in sources.values()))
         licence = "; ".join(dict.fromkeys(images.licence or "yours" for images in sources.values()))
         findings = tuple(str(finding) for finding in report.findings)
-        keep_only(images, folder)
-        write_manifest(Manifest(target.name, source, licence, images, made, findings), folder)
+        keep_only(entries, folder)
+        write_manifest(Manifest(target.name, source, licence, entries, made, findings), folder)
     return report
 
 
@@ -76,7 +93,7 @@ def split_scenes(stems: Iterable[str], seed: int, test_share: float) -> dict[str
     if test_share < 1 and len(order) - tests < 2:
         raise CliplitError(f"{len(order)} photos are too few: each side of the training needs at least one")
     sides = ["test"] * tests + [("backlit", "well_lit")[n % 2] for n in range(len(order) - tests)]
-    return dict(zip(order, sides))
+    return dict(zip(order, sides, strict=True))
 
 
 @contextmanager
@@ -101,13 +118,6 @@ def new_data_set(target: Path, force: bool) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def keep_only(images: Iterable[Entry], folder: Path) -> None:
-    """Remove the files of a new data set that are not among its images."""
-    good = {folder / image.path for image in images}
-    for path in [path for path in folder.rglob("*") if path.is_file() and path not in good]:
-        path.unlink()
-
-
 def _check_roles(sources: Mapping[str, Images], unpair: bool, test_share: float) -> None:
     if not sources:
         raise CliplitError("nothing to prepare: give folders, e.g. --backlit DIR --well-lit DIR, or --data DIR")
@@ -123,9 +133,10 @@ def _check_roles(sources: Mapping[str, Images], unpair: bool, test_share: float)
 
 def _unpaired(sources: Mapping[str, Images], seed: int, test_share: float) -> dict[str, list[Path]]:
     backlit, well_lit = ({path.stem: path for path in sources[role].files} for role in TRAINING)
-    _, *alone = pair_by_stem(backlit, well_lit)
-    if any(alone):
-        raise CliplitError(f"{(alone[0] or alone[1])[0]}: --unpair takes pairs apart, and this image has no partner")
+    _, backlit_alone, well_lit_alone = pair_by_stem(backlit, well_lit)
+    alone = backlit_alone + well_lit_alone
+    if alone:
+        raise CliplitError(f"{alone[0]}: --unpair takes pairs apart, and this image has no partner")
     sides = split_scenes(backlit, seed, test_share)
     taken = {role: list(images.files) for role, images in sources.items() if role not in TRAINING}
     for side, role, files in (
@@ -179,8 +190,4 @@ def _without_problems(report: Report, skip_bad: bool) -> Report:
     )
     if not images:
         raise CliplitError(f"none of the images can be used; the first: {report.problems[0].detail}")
-    return Report(report.name, report.folder, images, report.expected, report.findings)
-
-
-def _made(image: Entry, origin: Path) -> Entry:
-    return Entry(image.path, image.role, image.sha256, image.bytes, image.size, {"from": origin.name})
+    return replace(report, images=images)

@@ -1,6 +1,6 @@
-"""Relighting of well-lit photos: backlight, other faulty light, and the faults that enhancement leaves.
+"""Relighting of well-lit photos: the simulation of backlight.
 
-Every relighting works on linear light (sRGB decoded), on batches ``(N, 3, H, W)`` of sRGB values in
+Everything works on linear light (sRGB decoded), on batches ``(N, 3, H, W)`` of sRGB values in
 [0, 1], and draws all randomness from the CPU generator it is given. Exposure is counted in stops (EV):
 one stop more is twice the light.
 
@@ -8,12 +8,15 @@ Backlight is simulated with a soft mask that prefers the darker regions and foll
 that ignores the picture looks like a stain, not like a shadow side.
 """
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from cliplit.settings import Backlight
 
+DEFAULT = Backlight()
 # Degrees of simulated backlight for controlled experiments (`cliplit data synthesize`).
 SEVERITIES = {
     "mild": Backlight(stops_min=1.0, stops_max=2.0),
@@ -24,6 +27,8 @@ LEVELS = SEVERITIES | {"mixed": Backlight(stops_min=0.0, stops_max=4.5)}  # from
 
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 MASK_GRID = 32  # pixels; masks are drawn on this grid, so that they do not depend on the image's size
+MASK_RADIUS = 2  # pixels of this grid: windows of the guided filter
+MASK_SMOOTHING = 1e-2  # variance of luma, below which a window counts as flat
 
 
 def srgb_to_linear(images: Tensor) -> Tensor:
@@ -59,13 +64,13 @@ def uniform(n: int, low: float, high: float, generator: Generator) -> Tensor:
     return low + (high - low) * torch.rand(n, 1, 1, 1, generator=generator)
 
 
-def smooth_noise(n: int, size: tuple[int, int], generator: Generator, cells: int = 4) -> Tensor:
+def smooth_noise(n: int, size: Sequence[int], generator: Generator, cells: int = 4) -> Tensor:
     """Smooth random fields ``(n, 1, *size)``, about -1 … 1, with `cells` independent values a side."""
     field = 2 * torch.rand(n, 1, cells, cells, generator=generator) - 1
     return resized(field, size)
 
 
-def foreground_mask(images: Tensor, generator: Generator, settings: Backlight = Backlight()) -> Tensor:
+def foreground_mask(images: Tensor, generator: Generator, settings: Backlight = DEFAULT) -> Tensor:
     """Where the foreground is: soft masks ``(N, 1, H, W)`` in [0, 1] that follow the picture's edges.
 
     Dark, low and central places score highest, with some smooth randomness. The picture is split where the
@@ -73,15 +78,18 @@ def foreground_mask(images: Tensor, generator: Generator, settings: Backlight = 
     `coverage_max` of the picture in the foreground. A guided filter with the luma as guide
     (He et al., ECCV 2010; computed on a coarse grid as in arXiv 1505.00996) puts the mask's edges on the
     picture's.
+
+    Raises:
+        ValueError: images of another shape than ``(N, 3, H, W)``.
     """
     _check(images)
-    guide, n = luma(images), len(images)
+    guide = luma(images)
     coarse = F.interpolate(guide, (MASK_GRID, MASK_GRID), mode="bilinear", antialias=True)
-    blurred = _box(coarse)
+    blurred = _box(coarse, MASK_RADIUS)
     axis = torch.linspace(-1, 1, MASK_GRID)
     score = (
         -_standardised(blurred)
-        + settings.wander * 2 * smooth_noise(n, coarse.shape[-2:], generator)
+        + settings.wander * 2 * smooth_noise(len(images), coarse.shape[-2:], generator)
         + settings.down * axis.view(-1, 1)
         - settings.centre * axis.abs()
     )
@@ -91,7 +99,7 @@ def foreground_mask(images: Tensor, generator: Generator, settings: Backlight = 
 
 
 def backlit(
-    images: Tensor, generator: Generator, settings: Backlight = Backlight(), strength: Tensor | None = None
+    images: Tensor, generator: Generator, settings: Backlight = DEFAULT, strength: Tensor | None = None
 ) -> Tensor:
     """The same scenes against the light: foreground `stops_min` … `stops_max` EV down, background kept or lifted.
 
@@ -102,7 +110,7 @@ def backlit(
 
 
 def simulate_backlight(
-    images: Tensor, generator: Generator, settings: Backlight = Backlight(), strength: Tensor | None = None
+    images: Tensor, generator: Generator, settings: Backlight = DEFAULT, strength: Tensor | None = None
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """`backlit`, and what was drawn for each image, (N,) each.
 
@@ -117,20 +125,19 @@ def simulate_backlight(
     return dark, {"stops": stops.flatten(), "background_stops": lift.flatten(), "coverage": mask.mean((1, 2, 3))}
 
 
-# Other light and other faults: (images, generator, strength) -> images, strength (N, 1, 1, 1) in [0, 1].
-
-
 def _check(images: Tensor) -> None:
     if images.ndim != 4 or images.shape[1] != 3:
         raise ValueError(f"images must have the shape (N, 3, H, W), not {tuple(images.shape)}")
 
 
-def resized(x: Tensor, size: tuple[int, int], mode: str = "bicubic") -> Tensor:
-    return F.interpolate(x, size, mode=mode, align_corners=False)
+def resized(x: Tensor, size: Sequence[int], mode: str = "bicubic") -> Tensor:
+    """Images or fields ``(N, C, H, W)`` at another size (height, width) in pixels."""
+    return F.interpolate(x, list(size), mode=mode, align_corners=False)
 
 
-def _box(x: Tensor) -> Tensor:
-    return F.avg_pool2d(x, 5, 1, 2, count_include_pad=False)
+def _box(x: Tensor, radius: int) -> Tensor:
+    """Means over windows of 2 radius + 1 pixels a side, as far as they lie in the image."""
+    return F.avg_pool2d(x, 2 * radius + 1, stride=1, padding=radius, count_include_pad=False)
 
 
 def _standardised(x: Tensor) -> Tensor:
@@ -141,16 +148,32 @@ def _split(score: Tensor, least: float, most: float) -> Tensor:
     """Otsu's thresholds ``(N, 1, 1, 1)`` that leave a share of `least` … `most` of the scores above."""
     ranked = score.flatten(1).sort(1, descending=True).values
     share = torch.arange(1, ranked.shape[1] + 1) / ranked.shape[1]
-    partial, total = ranked.cumsum(1) / ranked.shape[1], ranked.mean(1, keepdim=True)
+    partial = ranked.cumsum(1) / ranked.shape[1]
+    total = ranked.mean(1, keepdim=True)
     between = (partial - total * share) ** 2 / (share * (1 - share)).clamp_min(1e-6)
     best = between.masked_fill((share < least) | (share > most), -1).argmax(1, keepdim=True)
     return ranked.gather(1, best).view(-1, 1, 1, 1)
 
 
-def _guided(mask: Tensor, coarse: Tensor, guide: Tensor, epsilon: float = 1e-2) -> Tensor:
+def _guided(mask: Tensor, coarse: Tensor, guide: Tensor) -> Tensor:
     """Fast guided filter: `mask` and its guide `coarse` on one grid, the result at the size of `guide`."""
-    mean, mean_mask = _box(coarse), _box(mask)
-    slope = (_box(coarse * mask) - mean * mean_mask) / (_box(coarse * coarse) - mean * mean + epsilon)
-    offset = _box(mean_mask - slope * mean)
-    slope, offset = (resized(x, guide.shape[-2:], mode="bilinear") for x in (_box(slope), offset))
+    fit = guided_fit(coarse, mask, MASK_RADIUS, MASK_SMOOTHING)
+    slope, offset = (resized(x, guide.shape[-2:], mode="bilinear") for x in fit)
     return slope * guide + offset
+
+
+def guided_fit(guide: Tensor, target: Tensor, radius: int, smoothing: float) -> tuple[Tensor, Tensor]:
+    """The linear fit of the guided filter (He et al., ECCV 2010): target = slope x guide + offset in every window.
+
+    Args:
+        guide, target: ``(N, 1, H, W)``.
+        radius: windows have 2 radius + 1 pixels a side.
+        smoothing: variance of the guide, below which a window counts as flat.
+    Returns:
+        Slope and offset ``(N, 1, H, W)``, averaged over the windows that a pixel is in.
+    """
+    mean = _box(guide, radius)
+    mean_target = _box(target, radius)
+    covariance = _box(guide * target, radius) - mean * mean_target
+    slope = covariance / (_box(guide * guide, radius) - mean * mean + smoothing)
+    return _box(slope, radius), _box(mean_target - slope * mean, radius)

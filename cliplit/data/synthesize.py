@@ -1,7 +1,7 @@
-"""Backlit and well-lit images from any folder of photos, by the linear-light model of cliplit/data/relight.py."""
+"""Backlit and well-lit images from any folder of photos, by the linear-light model of cliplit.data.relight."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +16,33 @@ from cliplit.engine.randomness import generator
 from cliplit.errors import CliplitError
 from cliplit.files.images import list_images
 from cliplit.files.tensors import read_image, write_image
-from cliplit.settings import Backlight
 
 
-def synthesize_data_set(
-    target: Path,
-    photos: Path | Sequence[Path],
-    level: str = "medium",
-    test_share: float = 0.2,
-    seed: int = 0,
-    size: int = 1024,
-    skip_bad: bool = False,
-    force: bool = False,
-) -> Manifest:
+@dataclass(frozen=True)
+class Synthesis:
+    """How a data set is made of photos.
+
+    Attributes:
+        level: degree of backlight, one of cliplit.data.relight.LEVELS.
+        test_share: share of the photos, 0 to 1, that become test pairs; 1: all of them.
+        seed: of the draw of scenes, masks and noise.
+        size: longest side in pixels; larger photos are reduced, 0 leaves all as they are.
+        skip_bad: leave out photos that cannot be read.
+        force: make the data set again if it is there.
+    """
+
+    level: str = "medium"
+    test_share: float = 0.2
+    seed: int = 0
+    size: int = 1024
+    skip_bad: bool = False
+    force: bool = False
+
+
+DEFAULT = Synthesis()
+
+
+def synthesize_data_set(target: Path, photos: Path | Sequence[Path], how: Synthesis = DEFAULT) -> Manifest:
     """Make a data set of well-lit photos: test pairs, and unpaired training images of other scenes.
 
     Every photo serves once: as a test pair, as a backlit or as a well-lit training image. At every level a photo
@@ -37,37 +51,40 @@ def synthesize_data_set(
     Args:
         target: folder of the new data set.
         photos: a folder of them, or files.
-        level: one of cliplit.config.LEVELS.
-        test_share: share of the photos that become test pairs; 1: all of them.
-        size: longest side in pixels; larger photos are reduced, 0 leaves all as they are.
-        skip_bad: leave out photos that cannot be read.
     Raises:
         CliplitError: unknown level, photos that cannot be read or are too few, or a target that is taken.
     """
-    if level not in LEVELS:
-        raise CliplitError(f"unknown level '{level}'; valid: {', '.join(LEVELS)}")
-    if not 0 <= test_share <= 1:
+    if how.level not in LEVELS:
+        raise CliplitError(f"unknown level '{how.level}'; valid: {', '.join(LEVELS)}")
+    if not 0 <= how.test_share <= 1:
         raise CliplitError("--test-share is a share of the photos, 0 to 1")
     files = list_images(photos) if isinstance(photos, Path) else photos
     folders = ", ".join(sorted({path.resolve().parent.name for path in files}))
     paths = {path.stem: path for path in files}
     if len(paths) < len(files):
         raise CliplitError(f"{folders}: several photos have the same stem; rename them")
-    sides, images, problems = split_scenes(paths, seed, test_share), [], []
-    with new_data_set(target, force) as folder:
+    sides = split_scenes(paths, how.seed, how.test_share)
+    images: list[Entry] = []
+    problems: list[str] = []
+    with new_data_set(target, how.force) as folder:
         for stem, path in tqdm(paths.items(), desc=f"synthesizing {target.name}", unit="photo", leave=False):
             try:
-                photo = _reduced(read_image(path), size)
+                photo = _reduced(read_image(path), how.size)
             except CliplitError as error:
                 problems.append(str(error))
                 continue
-            images += _write(photo, path, sides[stem], folder, level, seed)
-        if problems and not skip_bad:
+            images += _write(photo, path, sides[stem], folder, how)
+        if problems and not how.skip_bad:
             raise CliplitError(f"{shortened(problems, 1)}; --skip-bad leaves such photos out")
         if not images:
             raise CliplitError(f"{folders}: none of the photos can be read; the first: {problems[0]}")
-        made = {"level": level, "seed": seed, "test_share": test_share, "size": size}
-        made |= {"backlight": asdict(LEVELS[level])}
+        made = {
+            "level": how.level,
+            "seed": how.seed,
+            "test_share": how.test_share,
+            "size": how.size,
+            "backlight": asdict(LEVELS[how.level]),
+        }
         source = f"photos of {folders}, made backlit by cliplit"
         manifest = Manifest(target.name, source, "that of the photos", tuple(images), made, tuple(problems))
         write_manifest(manifest, folder)
@@ -81,24 +98,24 @@ def relight_photo(photo: Tensor, name: str, level: str, seed: int) -> tuple[Tens
     """
     random = generator("synthesize", seed, name)
     strength = uniform(1, 0, 1, random)
-    settings: Backlight = LEVELS[level]
-    dark, drawn = simulate_backlight(photo[None], random, settings, strength)
+    dark, drawn = simulate_backlight(photo[None], random, LEVELS[level], strength)
     return dark[0], {key: round(value.item(), 4) for key, value in drawn.items()}
 
 
-def _write(photo: Tensor, origin: Path, side: str, folder: Path, level: str, seed: int) -> list[Entry]:
-    made: Mapping[str, Any] = {"from": origin.name}
-    dark, drawn = relight_photo(photo, origin.stem, level, seed)
+def _write(photo: Tensor, origin: Path, side: str, folder: Path, how: Synthesis) -> list[Entry]:
+    """Write the images that a photo (3, H, W) becomes on its side, and describe them."""
+    made: dict[str, Any] = {"from": origin.name}
+    dark, drawn = relight_photo(photo, origin.stem, how.level, how.seed)
     files = {
         "backlit": {"train_backlit": (dark, made | drawn)},
         "well_lit": {"train_well_lit": (photo, made)},
         "test": {"test_backlit": (dark, made | drawn), "test_reference": (photo, made)},
     }
     entries = []
-    for role, (image, how) in files[side].items():
+    for role, (image, made_so) in files[side].items():
         path = folder / FOLDERS[role] / f"{origin.stem}.png"
         write_image(image, path)
-        entries.append(describe_image(path, folder, role, (image.shape[-1], image.shape[-2]), dict(how)))
+        entries.append(describe_image(path, folder, role, (image.shape[-1], image.shape[-2]), made_so))
     return entries
 
 

@@ -11,7 +11,7 @@ from tqdm import tqdm
 from cliplit.data.catalog import CATALOG, DataSet, Part
 from cliplit.data.manifest import ROLES, Entry, describe_image, has_manifest, read_manifest
 from cliplit.errors import CliplitError
-from cliplit.files.images import EXTENSIONS, decode, original
+from cliplit.files.images import decode, images_in, original, pair_by_stem
 
 KINDS = {
     "count": "images missing or too many",
@@ -68,11 +68,13 @@ class Report:
 
     def lines(self) -> list[str]:
         """The report for readers."""
-        shown, sizes = [f"{self.name} in {self.folder}"], self.sizes()
+        shown = [f"{self.name} in {self.folder}"]
+        sizes = self.sizes()
         for role, count in self.counts().items():
             expected = f" of {self.expected[role]}" if role in self.expected else ""
             between = " ... ".join(f"{width} x {height}" for width, height in sizes.get(role, []))
-            shown.append(f"  {role:15} {count}{expected} images{', ' if between else ''}{between}")
+            separator = ", " if between else ""
+            shown.append(f"  {role:15} {count}{expected} images{separator}{between}")
         harmless = len(self.findings) - len(self.problems)
         shown += [f"  {finding}" for finding in self.findings]
         return [*shown, f"  {len(self.problems)} problems, {harmless} images there twice"]
@@ -123,11 +125,7 @@ def part_images(part: Part, roots: Iterable[Path]) -> list[Path]:
     for name in (part.folder, *part.published):
         wanted = tuple(name.split("/")) if name != "." else ()
         places = [folder for folder in folders if (folder.parts[-len(wanted) :] == wanted if wanted else folder in top)]
-        filled = {
-            folder: images
-            for folder in places
-            if (images := sorted(p for p in folder.iterdir() if p.suffix.lower() in EXTENSIONS and p.is_file()))
-        }
+        filled = {folder: images for folder in places if (images := images_in(folder))}
         if len(filled) > 1:
             raise CliplitError(
                 f"{part.role}: several folders could be meant ({', '.join(map(str, filled))}); "
@@ -145,68 +143,93 @@ def inspect_images(
     data_set: DataSet | None = None,
     listed: Iterable[Entry] = (),
 ) -> Report:
-    """Open every image of every role and compare it with what is known of it."""
-    findings: list[Finding] = []
+    """Open every image of every role and compare it with what is known of it.
 
-    def found(kind: str, path: Path | str, detail: str = "") -> None:
-        shown = path.relative_to(folder).as_posix() if isinstance(path, Path) else path
-        findings.append(Finding(kind, shown, detail or KINDS[kind]))
-
+    Args:
+        name: of the data set, for the report.
+        folder: the data set's, which all files lie below.
+        files: images by role.
+        data_set: a known one, whose counts are expected and whose numbered copies are told apart.
+        listed: what a dataset.json promises.
+    """
+    findings = _Findings(folder)
     promised = {image.path: image for image in listed}
     for image in promised.values():
         if not (folder / image.path).is_file():
-            found("missing", image.path)
-    entries = _read(files, folder, found)
+            findings.add("missing", image.path)
+    entries = _read(files, findings)
     for path, entry in entries.items():
         if entry.path in promised and promised[entry.path].sha256 != entry.sha256:
-            found("changed", path)
-    copies = _numbered_copies(files) if data_set and data_set.numbered_copies else {}
-    entries = _without_duplicates(entries, copies, found)
-    stems = {path: copies.get(path, (path.stem, None))[0] for path in entries}
-    _check_pairs(entries, stems, found)
+            findings.add("changed", path)
+    numbered = data_set is not None and data_set.numbered_copies
+    copies = _numbered_copies(files) if numbered else {}
+    entries = _without_duplicates(entries, copies, findings)
+    stems = {path: original(path.stem) if numbered else path.stem for path in entries}
+    _check_pairs(entries, stems, findings)
     expected = {part.role: part.count for part in data_set.parts} if data_set else {}
     for role, count in expected.items():
         there = sum(entry.role == role for entry in entries.values())
         if there != count:
-            found("count", role, f"{there} good images, {count} expected")
-    return Report(name, str(folder), tuple(entries.values()), expected, tuple(findings))
+            findings.add("count", role, f"{there} good images, {count} expected")
+    return Report(name, str(folder), tuple(entries.values()), expected, tuple(findings.made))
 
 
-def _read(files: Mapping[str, list[Path]], folder: Path, found) -> dict[Path, Entry]:
+@dataclass(frozen=True)
+class _Findings:
+    """Findings of one look at a data set's folder, as they are made."""
+
+    folder: Path
+    made: list[Finding] = field(default_factory=list)
+
+    def add(self, kind: str, place: Path | str, detail: str = "") -> None:
+        """Note a finding on a file, or on a role or path in the data set."""
+        shown = place.relative_to(self.folder).as_posix() if isinstance(place, Path) else place
+        self.made.append(Finding(kind, shown, detail or KINDS[kind]))
+
+
+def _read(files: Mapping[str, list[Path]], findings: _Findings) -> dict[Path, Entry]:
+    folder = findings.folder
     entries = {}
     every = [(role, path) for role, paths in files.items() for path in paths if path.is_file()]
     for role, path in tqdm(every, desc=f"looking at {folder.name}", unit="image", leave=False):
         try:
             entries[path] = describe_image(path, folder, role, decode(path).shape[1::-1])
         except CliplitError as error:
-            found("unreadable", path, str(error).removeprefix(f"{path}: "))
+            findings.add("unreadable", path, str(error).removeprefix(f"{path}: "))
     return entries
 
 
-def _numbered_copies(files: Mapping[str, list[Path]]) -> dict[Path, tuple[str, Path | None]]:
-    """For "0152(2)": the stem it belongs to, and the file it is a copy of, unless it is the first of its stem."""
-    copies = {}
+def _numbered_copies(files: Mapping[str, list[Path]]) -> dict[Path, Path]:
+    """What a file like "0152(2)" is a copy of: "0152", or if that is not there the first copy, which then stands for it."""
+    copies: dict[Path, Path] = {}
     for paths in files.values():
         first = {path.stem: path for path in paths}
         for path in sorted(paths, key=lambda path: (len(path.stem), path.stem)):
-            if (stem := original(path.stem)) != path.stem:
-                copies[path] = (stem, first.get(stem))
-                first.setdefault(stem, path)
+            stem = original(path.stem)
+            if stem == path.stem:
+                continue
+            if stem in first:
+                copies[path] = first[stem]
+            else:
+                first[stem] = path
     return copies
 
 
-def _without_duplicates(entries: dict[Path, Entry], copies, found) -> dict[Path, Entry]:
+def _without_duplicates(
+    entries: Mapping[Path, Entry], copies: Mapping[Path, Path], findings: _Findings
+) -> dict[Path, Entry]:
     """The images without those that their role has already; an image of another role is only named."""
     kept: dict[Path, Entry] = {}
     first: dict[str, Path] = {}
     for path, entry in entries.items():
-        original, earlier = copies.get(path, ("", None))[1], first.get(entry.sha256)
-        if original in entries:
-            found("duplicate", path, f"a numbered copy of {entries[original].path}")
+        copied = copies.get(path)
+        if copied is not None and copied in entries:
+            findings.add("duplicate", path, f"a numbered copy of {entries[copied].path}")
             continue
+        earlier = first.get(entry.sha256)
         if earlier is not None:
             same_role = entries[earlier].role == entry.role
-            found("duplicate" if same_role else "shared", path, f"the same file as {entries[earlier].path}")
+            findings.add("duplicate" if same_role else "shared", path, f"the same file as {entries[earlier].path}")
             if same_role:
                 continue
         first[entry.sha256] = path
@@ -214,26 +237,18 @@ def _without_duplicates(entries: dict[Path, Entry], copies, found) -> dict[Path,
     return kept
 
 
-def _check_pairs(entries: dict[Path, Entry], stems: Mapping[Path, str], found) -> None:
+def _check_pairs(entries: Mapping[Path, Entry], stems: Mapping[Path, str], findings: _Findings) -> None:
     sides: dict[str, dict[str, Path]] = defaultdict(dict)
     for path, entry in entries.items():
         sides[entry.role][stems[path]] = path
     if "test_reference" not in sides:
         return
-    pairs, *lonely = pair_by_stem(sides["test_backlit"], sides["test_reference"])
-    for paths, other in zip(lonely, ("reference", "input")):
-        for path in paths:
-            found("partner", path, f"no good {other} of the stem '{stems[path]}'")
+    pairs, inputs, references = pair_by_stem(sides["test_backlit"], sides["test_reference"])
+    for path in inputs:
+        findings.add("partner", path, f"no good reference of the stem '{stems[path]}'")
+    for path in references:
+        findings.add("partner", path, f"no good input of the stem '{stems[path]}'")
     for path, reference in pairs:
         if entries[path].size != entries[reference].size:
             sizes = " and ".join("x".join(map(str, entries[file].size)) for file in (path, reference))
-            found("size", path, f"differs from {entries[reference].path}: {sizes}")
-
-
-def pair_by_stem(
-    inputs: Mapping[str, Path], references: Mapping[str, Path]
-) -> tuple[list[tuple[Path, Path]], list[Path], list[Path]]:
-    """Pairs of the same stem, then the inputs and the references without partner."""
-    pairs = [(path, references[stem]) for stem, path in inputs.items() if stem in references]
-    alone = [path for stem, path in inputs.items() if stem not in references]
-    return pairs, alone, [path for stem, path in references.items() if stem not in inputs]
+            findings.add("size", path, f"differs from {entries[reference].path}: {sizes}")

@@ -7,9 +7,10 @@ import stat
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO
 
@@ -36,13 +37,16 @@ class Limits:
     ratio_from: int = 10**8  # bytes unpacked below which the ratio does not matter
 
 
+LIMITS = Limits()
+
+
 @dataclass(frozen=True)
 class Member:
-    """A member of an archive: its name there, its size in bytes, how to open it, and what it is."""
+    """A member of an archive: its name there, its size in bytes, how to open it if it is a file, and what it is."""
 
     name: str
-    bytes: int
-    handle: zipfile.ZipInfo | tarfile.TarInfo
+    size: int
+    open: Callable[[], IO[bytes]]
     is_folder: bool
     regular: bool
     encrypted: bool = False
@@ -53,7 +57,7 @@ def is_archive(path: Path) -> bool:
     return path.is_file() and path.name.lower().endswith(SUFFIXES)
 
 
-def extract(archive: Path, target: Path, limits: Limits = Limits()) -> Path:
+def extract(archive: Path, target: Path, limits: Limits = LIMITS) -> Path:
     """Unpack a zip or tar archive into a new folder, which is there only if all went well.
 
     Raises:
@@ -61,34 +65,32 @@ def extract(archive: Path, target: Path, limits: Limits = Limits()) -> Path:
             paths that lead out of it, absolute paths, links and devices, or far more bytes than it can hold.
         CliplitError: no such file, or no room for what is in it.
     """
-    partial = target.with_name(f".{target.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
+    unpacked = target.with_name(f".{target.name}.partial")
+    shutil.rmtree(unpacked, ignore_errors=True)
     try:
-        with _opened(archive, limits) as (opened, members):
-            _check_space(archive, partial.parent, sum(member.bytes for member in members))
+        with _opened(archive, limits) as members:
+            _check_space(archive, unpacked.parent, sum(member.size for member in members))
             for member in tqdm(members, desc=f"unpacking {archive.name}", unit="file", leave=False):
-                _write(opened, member, partial / member.name, archive)
-        partial.mkdir(parents=True, exist_ok=True)
-        os.replace(partial, target)
+                _write(member, unpacked / member.name, archive)
+        unpacked.mkdir(parents=True, exist_ok=True)
+        os.replace(unpacked, target)
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(unpacked, ignore_errors=True)
     return target
 
 
 @contextmanager
-def _opened(archive: Path, limits: Limits) -> Iterator[tuple[zipfile.ZipFile | tarfile.TarFile, list[Member]]]:
-    """The archive and its regular files, after a look at every member."""
+def _opened(archive: Path, limits: Limits) -> Iterator[list[Member]]:
+    """The regular files of an archive that is open, after a look at every member."""
     try:
         if zipfile.is_zipfile(archive):
-            with zipfile.ZipFile(archive) as opened:
-                yield opened, _checked(map(_zip_member, opened.infolist()), archive, limits)
+            with zipfile.ZipFile(archive) as zipped:
+                yield _checked((_zip_member(zipped, info) for info in zipped.infolist()), archive, limits)
         else:
-            with tarfile.open(archive) as opened:
-                members = _checked(map(_tar_member, opened), archive, limits)
-                opened.fileobj.seek(opened.offset)  # tarfile does not mind if the end is missing
-                if opened.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
-                    raise tarfile.ReadError("it ends early")
-                yield opened, members
+            with tarfile.open(archive) as tar:
+                members = _checked((_tar_member(tar, info) for info in tar), archive, limits)
+                _check_end(tar)
+                yield members
     except FileNotFoundError:
         raise CliplitError(f"{archive}: no such file") from None
     except (zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, NotImplementedError) as error:
@@ -101,20 +103,37 @@ def _opened(archive: Path, limits: Limits) -> Iterator[tuple[zipfile.ZipFile | t
         raise
 
 
-def _zip_member(info: zipfile.ZipInfo) -> Member:
+def _zip_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Member:
     kind = stat.S_IFMT(info.external_attr >> 16)
     regular = kind in (0, stat.S_IFREG, stat.S_IFDIR)
-    return Member(info.filename, info.file_size, info, info.is_dir(), regular, bool(info.flag_bits & 1))
+    encrypted = bool(info.flag_bits & 1)
+    return Member(info.filename, info.file_size, partial(archive.open, info), info.is_dir(), regular, encrypted)
 
 
-def _tar_member(info: tarfile.TarInfo) -> Member:
-    return Member(info.name, info.size, info, info.isdir(), info.isreg() or info.isdir())
+def _tar_member(archive: tarfile.TarFile, info: tarfile.TarInfo) -> Member:
+    regular = info.isreg() or info.isdir()
+    return Member(info.name, info.size, partial(_open_in_tar, archive, info), info.isdir(), regular)
 
 
-def _checked(members: Iterator[Member], archive: Path, limits: Limits) -> list[Member]:
+def _open_in_tar(archive: tarfile.TarFile, info: tarfile.TarInfo) -> IO[bytes]:
+    content = archive.extractfile(info)
+    if content is None:
+        raise tarfile.ReadError(f"'{info.name}' has no content")
+    return content
+
+
+def _check_end(archive: tarfile.TarFile) -> None:
+    """Look for the empty block at the end of a tar archive; tarfile does not mind if it is missing."""
+    archive.fileobj.seek(archive.offset)
+    if archive.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+        raise tarfile.ReadError("it ends early")
+
+
+def _checked(members: Iterable[Member], archive: Path, limits: Limits) -> list[Member]:
     """The regular files worth unpacking. Stops at the first member that an honest archive does not have."""
     files: dict[str, Member] = {}
-    total, size = 0, archive.stat().st_size
+    total = 0
+    size = archive.stat().st_size
     for member in members:
         if not member.regular:
             raise _refusal(archive, f"'{member.name}' is a link or a device")
@@ -129,7 +148,7 @@ def _checked(members: Iterator[Member], archive: Path, limits: Limits) -> list[M
         if member.name in files:
             raise _refusal(archive, f"several members are named '{member.name}'")
         files[member.name] = member
-        total += member.bytes
+        total += member.size
         if len(files) > limits.files or total > limits.bytes:
             raise _refusal(archive, f"over {limits.files} files or {limits.bytes / 1e9:.0f} GB, more than photos need")
         if total > limits.ratio_from and total > limits.ratio * size:
@@ -144,13 +163,10 @@ def _check_space(archive: Path, folder: Path, needed: int) -> None:
         raise CliplitError(f"{archive}: needs {needed / 1e9:.1f} GB unpacked, {folder} has {free / 1e9:.1f} GB free")
 
 
-def _write(opened: zipfile.ZipFile | tarfile.TarFile, member: Member, target: Path, archive: Path) -> None:
+def _write(member: Member, target: Path, archive: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
-    source: IO[bytes] = (
-        opened.open(member.handle) if isinstance(opened, zipfile.ZipFile) else opened.extractfile(member.handle)
-    )
-    with source, open(target, "xb") as file:
-        left = member.bytes
+    with member.open() as source, open(target, "xb") as file:
+        left = member.size
         while block := source.read(1 << 20):
             left -= len(block)
             if left < 0:

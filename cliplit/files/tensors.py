@@ -33,7 +33,8 @@ def read_readable(
     Raises:
         CliplitError: an image that cannot be read, unless `skip_bad`; or none that can.
     """
-    images, problems = {}, []
+    images: dict[Path, Tensor] = {}
+    problems: list[str] = []
     for path in paths:
         try:
             images[path] = read_image(path, size)
@@ -49,7 +50,8 @@ def read_readable(
 
 def write_image(image: Tensor, path: str | Path) -> None:
     """Write an image (3, H, W) or (1, H, W) in [0, 1] as 8 bits, atomically; the format follows the extension."""
-    path, array = Path(path), to_uint8(image)
+    path = Path(path)
+    array = to_uint8(image)
     kind = Image.registered_extensions().get(path.suffix.lower())
     with writing(path) as temporary:
         Image.fromarray(array.squeeze(-1) if array.shape[-1] == 1 else array).save(temporary, kind)

@@ -1,4 +1,7 @@
-"""Files from the web, whole or not at all: resumed, retried with back-off, checked by size and SHA-256."""
+"""Files from the web, whole or not at all: resumed, retried with back-off, checked by size and SHA-256.
+
+And whether an address can be reached at all.
+"""
 
 import email.utils
 import errno
@@ -20,8 +23,7 @@ from cliplit.errors import CliplitError, one_line
 from cliplit.files.atomic import read_json, sha256, write_json
 
 REACH_TIMEOUT = 5.0  # seconds to find out whether an address answers
-
-BLOCK = 1 << 16
+BLOCK = 1 << 16  # bytes read at once
 LOCAL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES}  # errors of this machine's disk: no use to try again
 BY_HAND = "fetch the file by hand and give it with --from"
 
@@ -38,6 +40,19 @@ class Patience:
     slow_bytes: int = 60_000  # fewer in such a span are too slow
 
 
+PATIENCE = Patience()
+
+
+@dataclass(frozen=True)
+class _Download:
+    """What is fetched: from where, to where as long as it is not whole, its size in bytes if known, how patiently."""
+
+    url: str
+    partial: Path
+    size: int | None
+    patience: Patience
+
+
 class _Again(Exception):
     """The attempt failed, another one may not: why, and the seconds that the server asks to wait."""
 
@@ -47,7 +62,7 @@ class _Again(Exception):
 
 
 def fetch(
-    url: str, target: Path, size: int | None = None, digest: str | None = None, patience: Patience = Patience()
+    url: str, target: Path, size: int | None = None, digest: str | None = None, patience: Patience = PATIENCE
 ) -> Path:
     """Download a file; an interrupted download goes on where it stopped.
 
@@ -62,7 +77,7 @@ def fetch(
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f"{target.name}.partial")
     began_with = _length(partial)
-    _fetch_all(url, partial, size, patience)
+    _fetch_all(_Download(url, partial, size, patience))
     try:
         check_file(partial, url, size, digest)
     except CliplitError:
@@ -84,9 +99,7 @@ def check_file(path: Path, origin: str, size: int | None = None, digest: str | N
     with open(path, "rb") as file:
         head = file.read(512).lstrip().lower()
     if head.startswith((b"<!doctype html", b"<html")):
-        raise CliplitError(
-            f"{origin}: a web page came in place of the file (on Google Drive often: too many downloads); {BY_HAND}"
-        )
+        raise _web_page(origin)
     if size is not None and path.stat().st_size != size:
         raise CliplitError(f"{origin}: {path.stat().st_size} bytes in place of {size}; nothing was kept; {BY_HAND}")
     if digest is not None and (found := sha256(path)) != digest:
@@ -95,29 +108,38 @@ def check_file(path: Path, origin: str, size: int | None = None, digest: str | N
         )
 
 
-def _fetch_all(url: str, partial: Path, size: int | None, patience: Patience) -> None:
+def _web_page(origin: str) -> CliplitError:
+    return CliplitError(
+        f"{origin}: a web page came in place of the file (on Google Drive often: too many downloads); {BY_HAND}"
+    )
+
+
+def _fetch_all(download: _Download) -> None:
+    patience = download.patience
     failures = 0
     while True:
-        before = _length(partial)
+        before = _length(download.partial)
         try:
-            return _fetch_on(url, partial, size, patience)
+            return _fetch_on(download)
         except _Again as error:
-            failures = 1 if _length(partial) - before > patience.slow_bytes else failures + 1
+            failures = 1 if _length(download.partial) - before > patience.slow_bytes else failures + 1
             if failures >= patience.attempts:
                 raise CliplitError(
-                    f"{url}: given up after {failures} attempts ({error}); run the same command again to go on, "
+                    f"{download.url}: given up after {failures} attempts ({error}); run the same command again to go on, "
                     f"or {BY_HAND}"
                 ) from None
             wait = error.wait if error.wait is not None else patience.first_wait * 2 ** (failures - 1)
             if wait > patience.longest_wait:
                 raise CliplitError(
-                    f"{url}: {error}; the server asks to wait {wait:.0f} s: run the same command again then"
+                    f"{download.url}: {error}; the server asks to wait {wait:.0f} s: run the same command again then"
                 ) from None
             time.sleep(wait)
 
 
-def _fetch_on(url: str, partial: Path, size: int | None, patience: Patience) -> None:
+def _fetch_on(download: _Download) -> None:
     """One attempt: the bytes that are still missing."""
+    url = download.url
+    partial = download.partial
     notes = partial.with_name(f"{partial.name}.json")
     known = read_json(notes) or {}
     have = _length(partial) if known.get("url") == url and known.get("version") else 0
@@ -126,16 +148,17 @@ def _fetch_on(url: str, partial: Path, size: int | None, patience: Patience) -> 
     headers = {"User-Agent": f"cliplit/{cliplit.__version__}", "Accept-Encoding": "identity"}
     if have:
         headers |= {"Range": f"bytes={have}-", "If-Range": known["version"]}
+    request = urllib.request.Request(url, headers=headers)
     try:
-        with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=patience.silence) as response:
+        with urllib.request.urlopen(request, timeout=download.patience.silence) as response:
             have = have if response.status == 206 else 0
             total = _total(response, have)
-            _check_answer(response, url, total, size, partial, have)
+            _check_answer(response, download, have, total)
             version = response.headers.get("ETag") or response.headers.get("Last-Modified")
             write_json({"url": url, "total": total, "version": _strong(version)}, notes)
-            _save(response, partial, have, total, patience)
+            _save(response, download, have, total)
     except urllib.error.HTTPError as error:
-        raise _answer(url, error, partial) from None
+        raise _failure(download, error) from None
     except (OSError, http.client.HTTPException) as error:
         if getattr(error, "errno", None) in LOCAL:
             raise
@@ -144,54 +167,60 @@ def _fetch_on(url: str, partial: Path, size: int | None, patience: Patience) -> 
         raise _Again(f"the connection ended after {_length(partial)} of {total} bytes")
 
 
-def _save(response: http.client.HTTPResponse, partial: Path, have: int, total: int | None, patience: Patience) -> None:
-    name = partial.name.removesuffix(".partial")
+def _save(response: http.client.HTTPResponse, download: _Download, have: int, total: int | None) -> None:
+    name = download.partial.name.removesuffix(".partial")
     with (
-        open(partial, "ab" if have else "wb") as file,
+        open(download.partial, "ab" if have else "wb") as file,
         tqdm(desc=name, initial=have, total=total, unit="B", unit_scale=True, leave=False) as bar,
     ):
-        for block in _blocks(response, patience):
+        for block in _blocks(response, download.patience):
             file.write(block)
             bar.update(len(block))
 
 
 def _blocks(response: http.client.HTTPResponse, patience: Patience) -> Iterator[bytes]:
     """What arrives, as long as it arrives fast enough."""
-    since, received = time.monotonic(), 0
+    since = time.monotonic()
+    received = 0
     while block := response.read1(BLOCK):
         yield block
         received += len(block)
-        if (span := time.monotonic() - since) > patience.slow_seconds:
+        span = time.monotonic() - since
+        if span > patience.slow_seconds:
             if received < patience.slow_bytes:
                 raise _Again(f"too slow: {received} bytes in {span:.0f} s")
-            since, received = time.monotonic(), 0
+            since = time.monotonic()
+            received = 0
 
 
-def _check_answer(
-    response: http.client.HTTPResponse, url: str, total: int | None, size: int | None, partial: Path, have: int
-) -> None:
+def _check_answer(response: http.client.HTTPResponse, download: _Download, have: int, total: int | None) -> None:
+    """Look at the head of an answer: the file itself, of the right size, and there is room for what is missing."""
+    url = download.url
     if response.headers.get_content_type() == "text/html":
-        _forget(partial)
+        _forget(download.partial)
+        raise _web_page(url)
+    if total is None:
+        return
+    if download.size is not None and total != download.size:
+        _forget(download.partial)
         raise CliplitError(
-            f"{url}: a web page came in place of the file (on Google Drive often: too many downloads); {BY_HAND}"
+            f"{url}: the server has {total} bytes in place of {download.size}; nothing was kept; {BY_HAND}"
         )
-    if size is not None and total is not None and total != size:
-        _forget(partial)
-        raise CliplitError(f"{url}: the server has {total} bytes in place of {size}; nothing was kept; {BY_HAND}")
-    free = shutil.disk_usage(partial.parent).free
-    if total is not None and total - have > free:
-        raise CliplitError(f"{url}: needs {(total - have) / 1e9:.1f} GB, {partial.parent} has {free / 1e9:.1f} GB free")
+    folder = download.partial.parent
+    free = shutil.disk_usage(folder).free
+    if total - have > free:
+        raise CliplitError(f"{url}: needs {(total - have) / 1e9:.1f} GB, {folder} has {free / 1e9:.1f} GB free")
 
 
-def _answer(url: str, error: urllib.error.HTTPError, partial: Path) -> Exception:
+def _failure(download: _Download, error: urllib.error.HTTPError) -> Exception:
     """What an answer other than the file means."""
     if error.code == 416:  # the part is longer than the file: begin anew
-        _forget(partial)
+        _forget(download.partial)
         return _Again("the server has a shorter file than before")
     if error.code in (408, 425, 429) or error.code >= 500:
         return _Again(f"the server answers {error.code} {error.reason}", _retry_after(error.headers.get("Retry-After")))
     return CliplitError(
-        f"{url}: the server answers {error.code} {error.reason}; look for another address, or {BY_HAND}"
+        f"{download.url}: the server answers {error.code} {error.reason}; look for another address, or {BY_HAND}"
     )
 
 

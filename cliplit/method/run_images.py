@@ -14,6 +14,7 @@ from cliplit.data import demo_images
 from cliplit.data.manifest import Images, images_by_role, shortened
 from cliplit.errors import CliplitError
 from cliplit.files.atomic import read_json, sha256, write_json, writing
+from cliplit.files.images import pair_by_stem
 from cliplit.files.tensors import read_image, read_readable, to_tensor, to_uint8, write_image
 from cliplit.method.run import Run
 from cliplit.settings import Data
@@ -185,17 +186,15 @@ def _pairs(chosen: dict[str, Images], skipped: list[str]) -> dict[str, tuple[Pat
     if "test_reference" not in chosen:
         return {stem: (path, None) for stem, path in backlit.items()}
     references = _by_stem(chosen["test_reference"])
+    pairs, backlit_alone, references_alone = pair_by_stem(backlit, references)
     lonely = []
-    for files, others, images in (
-        (backlit, references, chosen["test_reference"]),
-        (references, backlit, chosen["test_backlit"]),
-    ):
-        alone = [stem for stem in files if stem not in others and _is_readable(files[stem], skipped)]
-        if alone:
-            lonely.append(f"{len(alone)} without partner in {images.folder} ({shortened(sorted(alone))})")
+    for paths, others in ((backlit_alone, chosen["test_reference"]), (references_alone, chosen["test_backlit"])):
+        stems = sorted(path.stem for path in paths if _is_readable(path, skipped))
+        if stems:
+            lonely.append(f"{len(stems)} without partner in {others.folder} ({shortened(stems)})")
     if lonely:
         raise CliplitError(f"test images and references do not match by stem: {'; '.join(lonely)}")
-    return {stem: (path, references[stem]) for stem, path in backlit.items() if stem in references}
+    return {path.stem: (path, reference) for path, reference in pairs}
 
 
 def _is_readable(path: Path, skipped: list[str]) -> bool:

@@ -34,7 +34,7 @@ def test_expose_counts_in_stops(scenes):
 def test_mask_takes_the_dark_ground(scenes):
     mask = relight.foreground_mask(scenes, Generator().manual_seed(0))
     assert mask.shape == (2, 1, 48, 64)
-    assert 0 <= mask.min() and mask.max() <= 1
+    assert mask.min() >= 0 and mask.max() <= 1
     assert 0.35 <= mask.mean() <= 0.75
     assert mask[:, :, 30:].mean() > 0.9
     assert mask[:, :, :18].mean() < 0.1
@@ -61,7 +61,7 @@ def test_kinds_stay_in_range_and_repeat(kind, scenes):
     strength = torch.tensor([0.2, 0.9]).view(2, 1, 1, 1)
     first, again, other = (KINDS[kind](scenes, Generator().manual_seed(s), strength) for s in (1, 1, 2))
     assert first.shape == scenes.shape and first.dtype == torch.float32
-    assert torch.isfinite(first).all() and 0 <= first.min() and first.max() <= 1
+    assert torch.isfinite(first).all() and first.min() >= 0 and first.max() <= 1
     assert torch.equal(first, again)
     if kind != "greyed":  # the one kind without randomness
         assert not torch.equal(first, other)

@@ -11,7 +11,7 @@ import zlib
 import pytest
 
 from cliplit.errors import CliplitError
-from cliplit.files.archives import Limits, Refused, extract
+from cliplit.files.archives import LIMITS, Limits, Refused, extract
 
 FILES = {"set/a.png": b"first", "set/deep/b.png": b"second" * 100, "readme.txt": b"words"}
 
@@ -39,7 +39,8 @@ def make_tar(path, files, link="", kind=tarfile.SYMTYPE):
             archive.addfile(info, io.BytesIO(content))
         if link:
             info = tarfile.TarInfo("link")
-            info.type, info.linkname = kind, link
+            info.type = kind
+            info.linkname = link
             archive.addfile(info)
     return path
 
@@ -49,13 +50,16 @@ def zip_bomb(path, gigabytes=10):
     packer = zlib.compressobj(9, zlib.DEFLATED, -15)
     packed = packer.compress(bytes(1 << 20)) + packer.flush(zlib.Z_FULL_FLUSH)
     data = packed * (10**9 // (1 << 20)) + packer.flush()
-    parts, directory = [], []
+    parts = []
+    directory = []
     for n in range(gigabytes):
-        name, offset = f"{n}.png".encode(), sum(map(len, parts))
+        name = f"{n}.png".encode()
+        offset = sum(map(len, parts))
         common = struct.pack("<HHHHHIIIHH", 20, 0, 8, 0, 0, 0, len(data), 10**9, len(name), 0)
         parts += [b"PK\x03\x04" + common + name, data]
         directory.append(b"PK\x01\x02\x14\x00" + common + struct.pack("<HHHII", 0, 0, 0, 0, offset) + name)
-    start, listed = sum(map(len, parts)), b"".join(directory)
+    start = sum(map(len, parts))
+    listed = b"".join(directory)
     end = struct.pack("<HHHHIIH", 0, 0, gigabytes, gigabytes, len(listed), start, 0)
     path.write_bytes(b"".join(parts) + listed + b"PK\x05\x06" + end)
     return path
@@ -70,7 +74,7 @@ def tar_bomb(path):
     return path
 
 
-def refusal(archive, tmp_path, limits=Limits()) -> str:
+def refusal(archive, tmp_path, limits=LIMITS) -> str:
     before = {path for path in tmp_path.parent.rglob("*")}
     with pytest.raises(CliplitError) as error:
         extract(archive, tmp_path / "out", limits)

@@ -133,7 +133,8 @@ def test_a_server_out_of_order(server, get, tmp_path):
 
 @pytest.mark.parametrize("said", ["text/html", "application/zip"])
 def test_a_web_page_in_place_of_the_file(server, get, tmp_path, said):
-    server.files["/a.zip"], server.types["/a.zip"] = PAGE, said
+    server.files["/a.zip"] = PAGE
+    server.types["/a.zip"] = said
     line = refusal(get, tmp_path)
     assert "a web page came in place of the file" in line and "--from" in line and left(tmp_path) == []
 
@@ -150,7 +151,7 @@ def test_silence(server, get, tmp_path):
 
 
 def test_no_server(tmp_path):
-    with pytest.raises(CliplitError, match="given up after 2 attempts .*refused"):
+    with pytest.raises(CliplitError, match=r"given up after 2 attempts .*refused"):
         fetch("http://127.0.0.1:9/a.zip", tmp_path / "a.zip", patience=Patience(attempts=2, first_wait=0.01))
 
 
@@ -182,7 +183,8 @@ def gdown(monkeypatch):
         with open(output, "wb") as file:
             file.write(module.files[id.removeprefix("id of ")])
 
-    module.download_folder, module.download = download_folder, download
+    module.download_folder = download_folder
+    module.download = download
     monkeypatch.setitem(sys.modules, "gdown", module)
     return module
 
@@ -213,7 +215,7 @@ def test_drive_quota_and_network_errors(gdown, tmp_path, monkeypatch):
 
         monkeypatch.setattr(gdown, "download", download)
         with pytest.raises(
-            CliplitError, match="Google Drive does not give it .*try again tomorrow, or fetch"
+            CliplitError, match=r"Google Drive does not give it .*try again tomorrow, or fetch"
         ) as raised:
             fetch_from_drive("id", tmp_path / "a.png", patience=HASTY)
         assert "\n" not in str(raised.value)

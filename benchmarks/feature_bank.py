@@ -77,7 +77,11 @@ def new_views(run: Run, clip) -> tuple[torch.Tensor, torch.Tensor]:
     """Features of views of all images of a run, and their labels."""
     sides = [training.at_prompt_size(side, run.settings.prompts.size) for side in training_images(run)]
     encode = [ViewFeatures(clip, [side], run.settings, f"new {n}") for n, side in enumerate(sides)]
-    seen = [one(list(range(len(side))), draw)[0] for one, side in zip(encode, sides) for draw in range(NEW_VIEWS)]
+    seen = [
+        one(list(range(len(side))), draw)[0]
+        for one, side in zip(encode, sides, strict=True)
+        for draw in range(NEW_VIEWS)
+    ]
     return torch.cat(seen), torch.tensor([0, 1]).repeat_interleave(NEW_VIEWS).repeat_interleave(len(sides[0]))
 
 

@@ -25,6 +25,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from datetime import date
+from itertools import pairwise
 from pathlib import Path
 
 import pandas as pd
@@ -153,7 +154,7 @@ def measure(kind: str, stage: str, batch: int) -> dict:
     else:
         with tempfile.TemporaryDirectory() as folder, marked(marks):
             ours(kind, stage, batch, Path(folder))
-    spans = [after - before for before, after in zip(marks, marks[1:])]
+    spans = [after - before for before, after in pairwise(marks)]
     return {"seconds": min(spans[1:]), "memory": memory_mb()}
 
 
@@ -278,7 +279,7 @@ class PlainNetwork:
         results = self.network.enhance(self.images, padding="zeros")
         features = torch.cat([self.clip.encode_image(result[None]) for result in results])
         identity = 0.0
-        for result, image in zip(results, self.images):
+        for result, image in zip(results, self.images, strict=True):
             ours, theirs = (self.identity.encode_with_activations(one[None])[1] for one in (result, image))
             identity = identity + losses.identity_loss(ours, theirs, (1, 1, 1, 1, 0.5))
         loss = 320 * losses.clip_enhance_loss(features, self.text) + 22.5 * identity

@@ -169,7 +169,7 @@ def load_folders(folders: list[Path], settings: Settings) -> tuple[Tensor, list,
     parts = {True: ([], []), False: ([], [])}
     for folder in folders:
         crops, names = read_photos(folder, settings.stored_size)
-        for i, (crop, name) in enumerate(zip(crops, names)):
+        for i, (crop, name) in enumerate(zip(crops, names, strict=True)):
             images, labels = parts[i % settings.holdout == 0]
             images.append(crop)
             labels.append(name)
@@ -321,7 +321,8 @@ def train(photos: Tensor, names: list, settings: Settings, log: Path) -> CLIP:
     def batch() -> tuple[Tensor, Tensor, Tensor, list]:
         references, labels = some(len(kinds))
         strength = uniform(len(kinds), 0, 1, generator)
-        parts = zip(counts, references.split(list(counts.values())), strength.split(list(counts.values())))
+        sizes = list(counts.values())
+        parts = zip(counts, references.split(sizes), strength.split(sizes), strict=True)
         images = torch.cat([relit(kind, r, generator, s) for kind, r, s in parts])
         images, references = seen(images, settings.image_size, generator), seen(references, settings.image_size)
         return images, references, strength, labels
@@ -337,11 +338,13 @@ def train(photos: Tensor, names: list, settings: Settings, log: Path) -> CLIP:
                 averaged.load_state_dict(model.state_dict())
             images, references, strength, labels = batch()
             degrees = (strength.flatten() * len(DEGREES)).long().tolist()
-            captions = [draw_caption(*what, settings.named, rng) for what in zip(kinds, degrees, labels)]
+            captions = [draw_caption(*what, settings.named, rng) for what in zip(kinds, degrees, labels, strict=True)]
             unique = {caption.text: caption for caption in captions}
             place = {text: i for i, text in enumerate(unique)}
             target = torch.tensor([place[caption.text] for caption in captions])
-            fits = torch.tensor([[c.fits(*what) for c in unique.values()] for what in zip(kinds, degrees, labels)])
+            fits = torch.tensor(
+                [[c.fits(*what) for c in unique.values()] for what in zip(kinds, degrees, labels, strict=True)]
+            )
             for text in unique:
                 if text not in tokenise:
                     tokenise[text] = open_clip.tokenize([text])[0]
@@ -369,7 +372,7 @@ def train(photos: Tensor, names: list, settings: Settings, log: Path) -> CLIP:
             with torch.no_grad():
                 model.logit_scale.clamp_(0, math.log(settings.scale_max))
                 decay = min(settings.average, (1 + iteration) / (10 + iteration))
-                for kept, new in zip(averaged.state_dict().values(), model.state_dict().values()):
+                for kept, new in zip(averaged.state_dict().values(), model.state_dict().values(), strict=True):
                     kept.lerp_(new, 1 - decay) if kept.is_floating_point() else kept.copy_(new)
             row = [contrast, graded, prototype, scale]
             writer.writerow([iteration, *(f"{x.item():.4f}" for x in row)])

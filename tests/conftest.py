@@ -23,7 +23,17 @@ from cliplit.method.enhancer import Enhancer
 from cliplit.method.run import Run, start_run
 from cliplit.profiles import SMOKE
 
+SHARED = ("reproduced", "trained", "watched", "studied")  # fixtures that train: tests of one of them share a process
+
 PARAMETERS = 'profile = "demo"\nrun = ""\nseed = 0\noverrides = {}'
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """For several processes (`-n 2 --dist loadgroup`): what was trained for several tests is trained once; long ones first."""
+    for item in items:
+        for name in set(SHARED) & set(item.fixturenames):
+            item.add_marker(pytest.mark.xdist_group(name))
+    items.sort(key=lambda item: "slow" not in item.keywords)
 
 
 def write_notebook(path: Path, *cells: str, parameters: str = PARAMETERS) -> Path:

@@ -194,7 +194,7 @@ def test_ctrl_c_ends_the_kernel_too(tmp_path):
     process = subprocess.Popen(
         [sys.executable, "-c", INTERRUPTED, *map(str, options)], stderr=subprocess.PIPE, text=True
     )
-    _wait_for(lambda: process.poll() is not None or pid.exists() and pid.read_text())
+    _wait_for(lambda: process.poll() is not None or (pid.exists() and pid.read_text()))
     process.send_signal(signal.SIGINT)
     shown = process.communicate(timeout=60)[1]
     assert process.returncode == 130 and "Traceback" not in shown

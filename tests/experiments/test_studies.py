@@ -27,7 +27,7 @@ TWO = Study("two", "?", {"pair": Variant(), "none": Variant({"guidance.kind": "n
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory) -> Run:
+def studied(tmp_path_factory) -> Run:
     run = start_run("smoke", tmp_path_factory.mktemp("studies") / "run")
     studies.run_studies(run, [TWO])
     return run
@@ -37,25 +37,25 @@ def cell(run: Run, label: str) -> Run:
     return studies.study_runs(run, TWO, label)[0]
 
 
-def test_every_variant_is_a_run_one_setting_away_from_the_base(run):
-    pair, none = flatten(cell(run, "pair").settings), flatten(cell(run, "none").settings)
+def test_every_variant_is_a_run_one_setting_away_from_the_base(studied):
+    pair, none = flatten(cell(studied, "pair").settings), flatten(cell(studied, "none").settings)
     assert [name for name in pair if pair[name] != none[name]] == ["guidance.kind"]
     assert pair["data.train_size"] == 32 and pair["refinement.rounds"] == 0 and not pair["evaluation.control"]
 
 
-def test_a_second_call_trains_nothing_and_a_table_can_be_made_of_what_is_there(run, monkeypatch):
+def test_a_second_call_trains_nothing_and_a_table_can_be_made_of_what_is_there(studied, monkeypatch):
     monkeypatch.setattr(studies, "ProcessPoolExecutor", None)
-    studies.run_studies(run, [TWO])
+    studies.run_studies(studied, [TWO])
     more = replace(TWO, variants={**TWO.variants, "not yet": Variant({"enhancement.identity_weight": 1.0})})
-    table = studies.study_table(run, more)
+    table = studies.study_table(studied, more)
     assert list(table["variant"]) == ["input", "pair", "none"] and (table["seeds"] == 1).all()
     assert table["psnr"].notna().all() and table["ssim"].between(0, 1).all()
-    assert studies.findings(run, TWO).startswith("One seed tells no difference")
+    assert studies.findings(studied, TWO).startswith("One seed tells no difference")
 
 
-def test_stages_that_are_the_same_are_adopted_by_other_variants(run, tmp_path):
-    source = cell(run, "pair")
-    other = Run.start(source.path.parent / "other", cell(run, "none").settings)
+def test_stages_that_are_the_same_are_adopted_by_other_variants(studied, tmp_path):
+    source = cell(studied, "pair")
+    other = Run.start(source.path.parent / "other", cell(studied, "none").settings)
     studies._adopt(other, [source.path])
     record = read_json(other.path / "data" / "stage.json")
     assert other.current() == ["data"] and record == read_json(source.path / "data" / "stage.json")
@@ -64,11 +64,11 @@ def test_stages_that_are_the_same_are_adopted_by_other_variants(run, tmp_path):
     assert same.current() == source.current()
 
 
-def test_results_do_not_depend_on_how_many_are_trained_at_a_time(run, tmp_path):
+def test_results_do_not_depend_on_how_many_are_trained_at_a_time(studied, tmp_path):
     alone = start_run("smoke", tmp_path / "alone")
     studies.run_studies(alone, [replace(TWO, variants={"none": TWO.variants["none"]})], jobs=1)
     file = Path("enhancer0") / "enhancer.safetensors"
-    assert (cell(alone, "none").path / file).read_bytes() == (cell(run, "none").path / file).read_bytes()
+    assert (cell(alone, "none").path / file).read_bytes() == (cell(studied, "none").path / file).read_bytes()
 
 
 def test_a_failed_variant_is_named_and_the_others_are_done(tmp_path):
@@ -79,13 +79,13 @@ def test_a_failed_variant_is_named_and_the_others_are_done(tmp_path):
     assert list(studies.study_table(run, Study("bad", "?", bad))["variant"]) == ["input", "good"]
 
 
-def test_findings_count_a_difference_only_beyond_both_spreads(run, monkeypatch):
+def test_findings_count_a_difference_only_beyond_both_spreads(studied, monkeypatch):
     means = {"input": (10, 0), "ours": (20, 1), "close": (19, 0.5), "far": (15, 1), "above": (23, 1)}
     rows = [
         {"variant": name, "psnr": m, "psnr_std": 1, "psnr_seed_std": s, "seeds": 3} for name, (m, s) in means.items()
     ]
     monkeypatch.setattr(studies, "study_table", lambda *_: pd.DataFrame(rows))
-    assert studies.findings(run, TWO) == (
+    assert studies.findings(studied, TWO) == (
         "By mean PSNR over 3 seeds, **ours** is better than far (+5.00); worse than above (-3.00); "
         "not told apart from close (+1.00)."
     )

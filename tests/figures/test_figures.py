@@ -103,7 +103,7 @@ def test_prompt_scores(trained):
     assert list(scores) == [0, 2]
     assert list(scores[0]) == list(scores[2]) == ["backlit", "initial", "round1", "round2", "well-lit"]
     for side in [*scores[0].values(), *scores[2].values()]:
-        assert len(side) == 8 and 0 <= side.min() and side.max() <= 1
+        assert len(side) == 8 and side.min() >= 0 and side.max() <= 1
     assert not scores[0]["backlit"].equal(scores[2]["backlit"])
     table = analysis.score_table(scores)
     assert table.loc[2, "round1"] == pytest.approx(scores[2]["round1"].mean().item())

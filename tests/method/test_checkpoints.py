@@ -95,7 +95,7 @@ def bad_files(folder):
     (folder / "code.pth").write_bytes(pickle.dumps(Malicious()))
     (folder / "garbage.safetensors").write_bytes(b"\x00" * 40)
     save_file({"a": torch.zeros(1)}, folder / "foreign.safetensors")
-    return sorted(folder.iterdir()) + [folder / "missing.pth"]
+    return [*sorted(folder.iterdir()), folder / "missing.pth"]
 
 
 def test_wrong_files_end_in_one_line_that_names_them(tmp_path, capsys):

@@ -185,6 +185,6 @@ def test_embedded_photos_for_training_and_test_differ():
 
 def test_embedded_images_are_darker_where_backlit_and_the_same_every_time():
     pairs, again = (demo_images.test_pairs(SMOKE) for _ in range(2))
-    assert all(torch.equal(one, other) for one, other in zip(pairs, again))
+    assert all(torch.equal(one, other) for one, other in zip(pairs, again, strict=True))
     darker = pairs[0] < 0.6 * pairs[1]
     assert (darker.float().mean((1, 2, 3)) > 0.2).all() and darker.float().mean() < 0.9

@@ -1,5 +1,7 @@
 """The alternation as released: guard, extensions, best by running mean, slots and margins by round."""
 
+from itertools import pairwise
+
 import pytest
 
 from cliplit.engine.parts import Best, Extension, Guard, Part, Position
@@ -79,7 +81,7 @@ def test_extensions_end():
 def test_the_guard_looks_after_a_hundred_iterations_and_adds_as_many_at_a_new_start():
     low_until = lambda end: lambda at: {"loss": 1.0, "psnr": 5.0 if at.done < end else 30.0}
     positions = walk(warm_up(PAPER), low_until(150))
-    started = [at.done for before, at in zip(positions, positions[1:]) if at.starts > before.starts]
+    started = [at.done for before, at in pairwise(positions) if at.starts > before.starts]
     assert started == [102]  # the iteration more than a hundred after the start is number 101
     assert positions[-1] == Position(done=1100, planned=1100, started=102, starts=1)
     assert walk(warm_up(PAPER), low_until(90))[-1].starts == 0  # the mean of the last 30 has risen by then

@@ -132,7 +132,7 @@ def test_best_network_is_a_copy_of_the_iteration_with_the_lowest_mean_loss(tmp_p
     part = Part("enhancer0", 6, best=Best(average=2, every=2))
     loop = loops.Loop(tmp_path, part, module, torch.optim.SGD(module.parameters(), lr=0.0))
     seen = []
-    for iteration, loss in zip(loop, [9.0, 8.0, 1.0, 2.0, 7.0, 9.0]):
+    for iteration, loss in zip(loop, [9.0, 8.0, 1.0, 2.0, 7.0, 9.0], strict=False):
         with torch.no_grad():
             module.weight.fill_(float(iteration))
         loop.step(module.weight.sum() * 0 + loss)

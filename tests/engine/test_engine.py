@@ -169,7 +169,7 @@ def test_pooling_is_pytorchs():
     images = torch.rand(2, 8, 37, 50, generator=torch.Generator().manual_seed(0))
     pooled = [
         F.interpolate(branch(F.adaptive_avg_pool2d(images, bins)), (37, 50), mode="bilinear", align_corners=True)
-        for bins, branch in zip(module.bins, module.features)
+        for bins, branch in zip(module.bins, module.features, strict=True)
     ]
     torch.testing.assert_close(module(images), module.fuse(torch.cat([images, *pooled], 1)), rtol=ROUNDING, atol=1e-6)
 

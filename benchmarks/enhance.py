@@ -60,7 +60,9 @@ def main() -> None:
 
 def compare(given: argparse.Namespace) -> str:
     """The table, in Markdown; this process stays small and imports little."""
-    rows, notes, per_megapixel = [], [], 0.0
+    rows = []
+    notes = []
+    per_megapixel = 0.0  # bytes, of the plain network
     with tempfile.TemporaryDirectory() as folder:
         for megapixels in given.megapixels:
             needs = PLAIN_SPARE * per_megapixel * megapixels
@@ -71,7 +73,8 @@ def compare(given: argparse.Namespace) -> str:
                     continue
                 found = run_child(how, given, megapixels, Path(folder))
                 if how == "plain":
-                    reference, per_megapixel = found, found["memory"] / megapixels
+                    reference = found
+                    per_megapixel = found["memory"] / megapixels
                 rows.append([f"{megapixels:g}", HOW[how], *cells(found, reference, given.checkpoint)])
                 print(" ".join(rows[-1]), file=sys.stderr)
     import pandas as pd
@@ -88,8 +91,10 @@ def compare(given: argparse.Namespace) -> str:
 def run_child(how: str, given: argparse.Namespace, megapixels: float, folder: Path) -> dict:
     """What `measure` finds in a process of its own."""
     command = [sys.executable, __file__, "--child", how, "--megapixels", str(megapixels)]
-    command += [str(given.photo)] if given.photo else []
-    command += ["--checkpoint", str(given.checkpoint)] if given.checkpoint else []
+    if given.photo:
+        command.append(str(given.photo))
+    if given.checkpoint:
+        command += ["--checkpoint", str(given.checkpoint)]
     kept = folder / f"{how}.npy"
     output = subprocess.run(command, check=True, stdout=subprocess.PIPE, env=os.environ | {"RESULT": str(kept)}).stdout
     return json.loads(output.splitlines()[-1]) | {"result": kept}
@@ -99,7 +104,8 @@ def measure(how: str, photo: Path | None, megapixels: float, checkpoint: Path | 
     """Seconds and bytes of one way to enhance; writes its result to $RESULT."""
     import numpy as np
 
-    network, pixels = load_network(checkpoint), load_pixels(photo, megapixels)
+    network = load_network(checkpoint)
+    pixels = load_pixels(photo, megapixels)
     work = {
         "plain": lambda image: plain(network, image),
         "fp32": lambda image: enhanced(network, image),
@@ -107,7 +113,8 @@ def measure(how: str, photo: Path | None, megapixels: float, checkpoint: Path | 
         "preview": lambda image: enhanced(network, image, preview=512),
     }[how]
     work(np.ascontiguousarray(pixels[:200, :200]))  # kernels are compiled at first use
-    before, seconds = memory("VmRSS"), []
+    before = memory("VmRSS")
+    seconds = []
     for _ in range(3 if megapixels < 1 else 1):
         began = time.perf_counter()
         result = work(pixels)
@@ -161,8 +168,7 @@ def cells(found: dict, reference: dict | None, checkpoint: Path | None) -> list[
     if reference is None:
         return [own[0], "", own[1], "", ""]
     ratios = [f"{reference[key] / max(found[key], 1e-9):.1f}" for key in ("seconds", "memory")]
-    a, b = (np.load(which["result"]).astype(np.float32) for which in (found, reference))
-    error = np.abs(a - b)
+    error = np.abs(np.load(found["result"]).astype(np.float32) - np.load(reference["result"]))
     psnr = "equal" if not error.any() else f"{20 * np.log10(255 / np.sqrt((error**2).mean())):.1f} dB"
     difference = f"{error.max():.0f} / {error.mean():.3f} / {psnr}"
     return [own[0], ratios[0], own[1], ratios[1], "" if found is reference else difference]
@@ -186,7 +192,8 @@ def check(folder: Path, checkpoint: Path | None) -> None:
         for tile in CHECK_TILES:
             map_ = np.empty(pixels.shape[:2], np.float32)
             result = enhance_pixels(network, pixels, Inference(tile=tile), map_)
-            steps, error = np.abs(result.astype(int) - full), np.abs(map_ - expected).max()
+            steps = np.abs(result.astype(int) - full)
+            error = np.abs(map_ - expected).max()
             where = f"{path.name} {pixels.shape[:2]} tile {tile}"
             print(f"{where}: map {error:.1e}, {steps.max()} steps, in {(steps > 0).mean():.1e} of values", flush=True)
 

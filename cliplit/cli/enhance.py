@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cliplit.cli.shared import flag
+from cliplit.cli.shared import counted, flag, joined
 from cliplit.engine import processes
 from cliplit.errors import CliplitError
 from cliplit.files.atomic import sha256
 
 if TYPE_CHECKING:
     from cliplit.photos.batch import Outcome
+    from cliplit.photos.inference import Inference
+    from cliplit.photos.jobs import Job
 
 UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 NAMES_SHOWN = 3  # of the photos that a note is about
@@ -64,39 +66,45 @@ def enhance(
     memory = parse_size(max_memory)
     planned, others = plan_jobs(inputs, out, recursive)
     folder = None if planned[0].target == out else out
-    if report and not folder:
+    page = out / "report.html" if report else None
+    if page and not folder:
         raise CliplitError("--report: needs a folder as OUT")
-    if report and any(job.is_in_place for job in planned):
+    if page and any(job.is_in_place for job in planned):
         raise CliplitError("--report: there is no before where photos are overwritten; choose another OUT")
 
     from cliplit.engine.compute import find_device
     from cliplit.method.checkpoints import load_enhancer
-    from cliplit.photos.batch import Wanted, enhance_files, settings_of
+    from cliplit.photos.batch import BatchOptions, enhance_files, settings_of
     from cliplit.photos.formats import MAX_PIXELS
     from cliplit.photos.inference import DEFAULT, Inference, check_options
     from cliplit.photos.jobs import Ledger
 
     place = find_device(device)
-    at_a_time = max(1, jobs) if place.type == "cpu" else 1
-    options = Inference(precision, memory, strength, preview_size if preview else 0)
-    check_options(options)
-    wanted = Wanted(overwrite, save_illumination, compare, max_pixels or MAX_PIXELS)
+    inference = Inference(precision, memory, strength, preview_size if preview else 0)
+    check_options(inference)
+    options = BatchOptions(
+        overwrite=overwrite,
+        illumination=save_illumination,
+        compare=compare,
+        max_pixels=max_pixels or MAX_PIXELS,
+        at_a_time=max(1, jobs) if place.type == "cpu" else 1,
+        progress=processes.is_main(),
+    )
     file = Path(checkpoint or DEFAULT)
     if not checkpoint and not file.is_file():
         raise CliplitError(f"{file}: the default enhancer is not there; give one with --checkpoint")
     network = load_enhancer(file)
     if processes.is_main():
-        _say(f"enhancer {file}{'' if checkpoint else ' (the default; --checkpoint takes another)'}, on {place}")
-    ledger = Ledger(folder, settings_of(sha256(file), options, wanted), processes.index())
+        origin = "" if checkpoint else " (the default; --checkpoint takes another)"
+        _say(f"enhancer {file}{origin}, on {place}")
+    ledger = Ledger(folder, settings_of(sha256(file), inference, options), processes.index())
     with _interruptible():
-        mine = enhance_files(
-            processes.mine(planned), network.to(place), options, wanted, ledger, at_a_time, progress=processes.is_main()
-        )
+        mine = enhance_files(processes.mine(planned), network.to(place), inference, options, ledger)
         outcome = sum_up(processes.gather(mine))
         if processes.is_main():
             _tell(outcome, others)
-            if report:
-                _write_report(folder / "report.html", planned, outcome, file, options)
+            if page:
+                _write_report(page, planned, outcome, file, inference)
             print(out)
     if outcome.problems:
         raise typer.Exit(2)
@@ -108,7 +116,8 @@ def parse_size(text: str) -> int:
     Raises:
         CliplitError: anything else.
     """
-    number, unit = (text[:-1], text[-1:].upper()) if text[-1:].upper() in UNITS else (text, "")
+    unit = text[-1:].upper()
+    number = text[:-1] if unit in UNITS else text
     try:
         size = int(float(number) * UNITS.get(unit, 1))
     except (ValueError, OverflowError):
@@ -126,12 +135,15 @@ def sum_up(outcomes: list["Outcome"]) -> "Outcome":
     return first
 
 
-def _write_report(path: Path, planned: list[Any], outcome: "Outcome", checkpoint: Path, options: Any) -> None:
+def _write_report(
+    path: Path, planned: list["Job"], outcome: "Outcome", checkpoint: Path, inference: "Inference"
+) -> None:
     from cliplit.photos.page import write_report
 
     done = {*outcome.made, *outcome.before}
-    settings = {"checkpoint": checkpoint.name, "strength": options.strength, "precision": options.precision}
-    settings |= {"preview": f"{options.preview} pixels"} if options.preview else {}
+    settings = {"checkpoint": checkpoint.name, "strength": inference.strength, "precision": inference.precision}
+    if inference.preview:
+        settings["preview"] = f"{inference.preview} pixels"
     write_report(path, [job for job in planned if job.name in done], outcome.problems, settings)
     _say(f"report: {path}")
 
@@ -156,18 +168,23 @@ def _interruptible() -> Iterator[None]:
 
 
 def _tell(outcome: "Outcome", others: int) -> None:
+    made = len(outcome.made)
+    before = len(outcome.before)
+    problems = len(outcome.problems)
     for note, names in outcome.notes.items():
         more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
         _say(f"{note}: {', '.join(names[:NAMES_SHOWN])}{more}")
-    if outcome.problems:
-        _say(f"not enhanced: {len(outcome.problems)}")
+    if problems:
+        _say(f"not enhanced: {problems}")
     for line in outcome.problems:
         _say(f"  {line}")
-    parts = [f"{len(outcome.made)} photo{'s' * (len(outcome.made) != 1)} enhanced"]
-    parts += [f"{len(outcome.before)} were done before"] * bool(outcome.before)
-    parts += [f"{len(outcome.problems)} problems"] * bool(outcome.problems)
-    parts += [f"{others} other files ignored"] * bool(others)
-    _say("; ".join(parts))
+    summary = joined(
+        f"{counted(made, 'photo')} enhanced",
+        f"{before} were done before" if before else None,
+        f"{problems} problems" if problems else None,
+        f"{others} other files ignored" if others else None,
+    )
+    _say(summary)
 
 
 def _say(line: str) -> None:

@@ -103,7 +103,7 @@ def keep_freed_memory(largest: int) -> None:
 
     Costs some memory: what is kept is in pieces. With another C library nothing changes.
     """
-    with contextlib.suppress(OSError, AttributeError):
+    with contextlib.suppress(OSError, AttributeError, TypeError):  # TypeError: Windows
         libc = ctypes.CDLL(None)
         libc.mallopt(MMAP_THRESHOLD, largest)
         libc.mallopt(TRIM_THRESHOLD, min(2 * largest, (1 << 31) - 1))

@@ -3,7 +3,7 @@
 import errno
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -31,13 +31,15 @@ HOPELESS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)  # errors after 
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """What is written."""
+class BatchOptions:
+    """What is written, and how many photos at a time."""
 
     overwrite: bool = False  # existing files, photos included
     illumination: bool = False  # NAME.illumination.png: 16 bits, 32768 is 1, cut off at 2
     compare: bool = False  # NAME.compare.jpg: before and after
     max_pixels: int = MAX_PIXELS  # of a photo
+    at_a_time: int = 1  # photos that are computed; the threads and `max_memory` are shared among them
+    progress: bool = True  # a bar, on a terminal
 
 
 @dataclass
@@ -62,42 +64,43 @@ class Outcome:
 def enhance_files(
     jobs: Sequence[Job],
     network: Enhancer,
-    options: Inference = Inference(),
-    wanted: Wanted = Wanted(),
+    inference: Inference | None = None,
+    options: BatchOptions = BatchOptions(),
     ledger: Ledger | None = None,
-    at_a_time: int = 1,
-    progress: bool = True,
 ) -> Outcome:
     """Enhance photos; what is done according to the ledger is left as it is.
 
     A photo that cannot be read or written is a problem in the outcome; the others are done.
 
     Args:
-        at_a_time: photos computed at a time; the threads and `max_memory` are shared among them.
+        inference: how to compute; by default exactly, in a gigabyte.
+        ledger: of what is done, to be gone on with; by default nothing is, and nothing is noted.
     Raises:
         CliplitError: the disk is full or read-only: what is done stays, the same call goes on.
         KeyboardInterrupt: the same; photos under way are not written.
     """
+    inference = inference or Inference()
     ledger = ledger or Ledger(None, {})
-    outcome, todo = Outcome(), []
+    outcome = Outcome()
+    todo = []
     for job in jobs:
-        if (job.name, job.source, job.target) in ledger:
+        if job in ledger:
             outcome.before.append(job.name)
-        elif refusal := _refusal(job, wanted):
+        elif refusal := _refusal(job, options.overwrite):
             outcome.problems.append(refusal)
         else:
             todo.append(job)
     _check_places(todo)
     threads = torch.get_num_threads()
-    torch.set_num_threads(max(1, threads // at_a_time))
-    shared = replace(options, max_memory=options.max_memory // at_a_time)
-    work = _Work(network, shared, wanted, ledger, at_a_time, Room(options.max_memory // BYTES_PER_PIXEL))
-    pool = ThreadPoolExecutor(at_a_time + AHEAD)
+    torch.set_num_threads(max(1, threads // options.at_a_time))
+    shared = replace(inference, max_memory=inference.max_memory // options.at_a_time)
+    work = _Work(network, shared, options, ledger, Room(inference.max_memory // BYTES_PER_PIXEL))
+    pool = ThreadPoolExecutor(options.at_a_time + AHEAD)
+    hidden = None if options.progress else True  # None: shown on a terminal only
     try:
         with without_pillows_limit():
             futures = [pool.submit(work.do, job) for job in todo]
-            bar = tqdm(as_completed(futures), "enhancing", len(todo), unit="photo", disable=None if progress else True)
-            for future in bar:
+            for future in tqdm(as_completed(futures), "enhancing", len(todo), unit="photo", disable=hidden):
                 future.result()
             pool.shutdown()
     except OSError as error:
@@ -119,7 +122,7 @@ def enhance_files(
     return outcome
 
 
-def _succeeded(future) -> bool:
+def _succeeded(future: Future[Outcome]) -> bool:
     return future.done() and not future.cancelled() and future.exception() is None and bool(future.result().made)
 
 
@@ -134,8 +137,9 @@ def _check_places(jobs: Iterable[Job]) -> None:
             raise CliplitError(f"{folder}: cannot be written to ({error.strerror}); choose another place") from None
 
 
-def _refusal(job: Job, wanted: Wanted) -> str | None:
-    if wanted.overwrite or not job.target.exists():
+def _refusal(job: Job, overwrite: bool) -> str | None:
+    """Why a photo is not enhanced: what its result would replace."""
+    if overwrite or not job.target.exists():
         return None
     if job.is_in_place:
         return f"{job.source}: would be overwritten by its result; choose another place, or --overwrite"
@@ -146,7 +150,9 @@ class Room:
     """Pixels that may be in memory at a time; a photo of more must be alone."""
 
     def __init__(self, pixels: int):
-        self._limit, self._used, self._changed = pixels, 0, threading.Condition()
+        self._limit = pixels
+        self._used = 0
+        self._changed = threading.Condition()
 
     @contextmanager
     def taken(self, pixels: int) -> Iterator[None]:
@@ -166,15 +172,14 @@ class _Work:
     """What the threads share. Only so many compute at a time; the others decode and encode."""
 
     network: Enhancer
-    options: Inference
-    wanted: Wanted
+    inference: Inference
+    options: BatchOptions
     ledger: Ledger
-    at_a_time: int
     room: Room
     stop: threading.Event = field(default_factory=threading.Event)
 
-    def __post_init__(self):
-        self.computing = threading.Semaphore(self.at_a_time)
+    def __post_init__(self) -> None:
+        self.computing = threading.Semaphore(self.options.at_a_time)
 
     def do(self, job: Job) -> Outcome:
         """Read, enhance and write one photo.
@@ -196,13 +201,14 @@ class _Work:
         return Outcome(made=[job.name], notes={note: [job.name] for note in notes})
 
     def _enhance(self, job: Job) -> list[str]:
-        photo = read_photo(job.source, self.wanted.max_pixels)
-        map_ = np.empty(photo.pixels.shape[:2], np.float32) if self.wanted.illumination else None
-        before = reduced(photo.pixels, COMPARE_SIDE) if self.wanted.compare else None
+        """What the format of the result could not hold."""
+        photo = read_photo(job.source, self.options.max_pixels)
+        map_ = np.empty(photo.pixels.shape[:2], np.float32) if self.options.illumination else None
+        before = reduced(photo.pixels, COMPARE_SIDE) if self.options.compare else None
         with self.computing:
             self._go_on()
             try:
-                enhance_pixels(self.network, photo.pixels, self.options, map_, out=photo.pixels)
+                enhance_pixels(self.network, photo.pixels, self.inference, map_, out=photo.pixels)
             except (ValueError, RuntimeError, MemoryError) as error:
                 raise CliplitError(f"{job.source}: cannot be enhanced ({one_line(error)})") from None
         if map_ is not None:
@@ -215,7 +221,7 @@ class _Work:
             except ValueError as error:
                 raise CliplitError(f"{job.source}: cannot be written as {job.kind} ({one_line(error)})") from None
             self._go_on()
-            self.ledger.add(job.name, job.source, temporary)
+            self.ledger.add(job, temporary)
         return notes
 
     def _go_on(self) -> None:
@@ -240,8 +246,10 @@ def _pixels(path: Path) -> int:
 
 def _write_illumination(map_: np.ndarray, path: Path) -> None:
     map_ *= ILLUMINATION_ONE
+    np.round(map_, out=map_)
+    np.clip(map_, 0, 65535, out=map_)
     with writing(path) as temporary:
-        Image.fromarray(map_.round(out=map_).clip(0, 65535, out=map_).astype(np.uint16)).save(temporary, "PNG")
+        Image.fromarray(map_.astype(np.uint16)).save(temporary, "PNG")
 
 
 def _write_comparison(before: Image.Image, photo: Photo, path: Path, gap: int = 8) -> None:
@@ -254,12 +262,12 @@ def _write_comparison(before: Image.Image, photo: Photo, path: Path, gap: int = 
         both.save(temporary, "JPEG", quality=90, icc_profile=profile or None)
 
 
-def settings_of(checkpoint: str, options: Inference, wanted: Wanted) -> dict[str, object]:
+def settings_of(checkpoint: str, inference: Inference, options: BatchOptions) -> dict[str, object]:
     """Everything that changes a result, for the ledger.
 
     Args:
         checkpoint: digest of its content.
     """
-    exact = {name: value for name, value in asdict(options).items() if name not in ("max_memory", "tile")}
-    beside = {"illumination": wanted.illumination, "compare": wanted.compare}
+    exact = {name: value for name, value in asdict(inference).items() if name not in ("max_memory", "tile")}
+    beside = {"illumination": options.illumination, "compare": options.compare}
     return {"version": cliplit.__version__, "checkpoint": checkpoint} | exact | beside

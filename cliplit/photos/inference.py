@@ -3,7 +3,7 @@
 from collections import deque
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -16,18 +16,20 @@ from cliplit.errors import CliplitError
 from cliplit.method.checkpoints import load_enhancer
 from cliplit.method.enhancer import Enhancer, divide
 from cliplit.photos.preview import predict_small
+from cliplit.photos.regions import Region
 from cliplit.photos.tiles import predict, reach_of, to_tensor, white
 from cliplit.settings import setting
 
 DEFAULT = Path(cliplit.__file__).parent / "models" / "enhancer.safetensors"  # the shipped checkpoint
 MODES = ("L", "LA", "RGB", "RGBA", "I;16")  # of PIL images
-
 CPU_STRIP = 1 << 16  # pixels
+
+Picture = TypeVar("Picture", np.ndarray, Tensor, Image.Image)
 
 
 @dataclass(frozen=True)
 class Inference:
-    """How to compute; stored with every result."""
+    """How to compute; kept in the ledger with every result."""
 
     precision: str = setting("fp32", "cliplit", "fp32 or bf16", "of convolutions; bf16 where the processor has it")
     max_memory: int = setting(1 << 30, "cliplit", "bytes", "for tiles and features, not for the image itself")
@@ -36,7 +38,9 @@ class Inference:
     tile: int = setting(0, "cliplit", "pixels", "side of a tile; 0: by max_memory and what is quick on the device")
 
 
-def enhance(image: Any, checkpoint: str | Path | Enhancer | None = None, device: str = "auto", **options: Any) -> Any:
+def enhance(
+    image: Picture, checkpoint: str | Path | Enhancer | None = None, device: str = "auto", **options: Any
+) -> Picture:
     """An enhanced image of the same kind, shape and type.
 
     Grey is enhanced as three equal channels and stays grey, since all channels are divided by the same map; alpha
@@ -84,8 +88,10 @@ def _enhance_tensor(network: Enhancer, images: Tensor, options: Inference) -> Te
         return torch.stack([_enhance_tensor(network, image, options) for image in images])
     if images.ndim != 3 or images.shape[0] not in (1, 3):
         raise CliplitError(f"expected a tensor of shape (3, H, W) or (N, 3, H, W), got {tuple(images.shape)}")
-    array = images.detach().cpu().float() if images.dtype == torch.bfloat16 else images.detach().cpu()
-    result = _enhance_array(network, array.movedim(0, -1).numpy(), options)
+    image = images.detach().cpu()
+    if image.dtype == torch.bfloat16:  # which NumPy does not know
+        image = image.float()
+    result = _enhance_array(network, image.movedim(0, -1).numpy(), options)
     return torch.from_numpy(result).movedim(-1, 0).contiguous().to(images)
 
 
@@ -116,12 +122,12 @@ def enhance_pixels(
     check_pixels(pixels)
     check_options(options)
     result = np.empty_like(pixels) if out is None else out
-    waiting, reach = deque(), reach_of(network, pixels.shape[0])  # a tile is written when no later one reads it
-    limits = options.precision, options.max_memory
+    reach = reach_of(network, pixels.shape[0])
+    waiting: deque[tuple[Region, np.ndarray]] = deque()  # a tile is written when no later one reads it
     if 0 < options.preview < max(pixels.shape[:2]):
-        maps = predict_small(network, pixels, *limits, options.preview)
+        maps = predict_small(network, pixels, options.precision, options.max_memory, options.preview)
     else:
-        maps = predict(network, pixels, *limits, options.tile)
+        maps = predict(network, pixels, options.precision, options.max_memory, options.tile)
     for tile, map_ in maps:
         waiting.append((tile, _divided(pixels[tile.slices], map_, options.strength)))
         if illumination is not None:
@@ -140,7 +146,8 @@ def _divided(pixels: np.ndarray, map_: Tensor, strength: float) -> np.ndarray:
     step = max(1, CPU_STRIP // pixels.shape[1]) if map_.device.type == "cpu" else len(pixels)
     for top in range(0, len(pixels), step):
         rows = slice(top, top + step)
-        part = divide(to_tensor(pixels[rows], map_.device), map_[rows, :, None] ** strength) * white(pixels.dtype)
+        illumination = map_[rows, :, None] ** strength
+        part = divide(to_tensor(pixels[rows], map_.device), illumination) * white(pixels.dtype)
         result[rows] = (part if pixels.dtype == np.float32 else part.round()).cpu().numpy()
     return result
 
@@ -152,7 +159,8 @@ def check_pixels(pixels: np.ndarray) -> None:
     if pixels.dtype not in (np.uint8, np.uint16, np.float32):
         raise CliplitError(f"expected an image of uint8, uint16 or float32, got {pixels.dtype}")
     if pixels.dtype == np.float32:
-        low, high = pixels.min(), pixels.max()
+        low = pixels.min()
+        high = pixels.max()
         if not (np.isfinite(low) and np.isfinite(high)):
             raise CliplitError("the image has values that are NaN or infinite")
         if low < 0 or high > 1:

@@ -1,4 +1,7 @@
-"""Which photo goes where. Importing it does not import torch."""
+"""Which photo goes where, and which are done: a job for every photo, and a ledger in the folder of the results.
+
+Importing it does not import torch.
+"""
 
 import json
 import os
@@ -11,7 +14,7 @@ from cliplit.errors import CliplitError
 from cliplit.files.images import find_images
 from cliplit.photos.formats import FORMATS, READ
 
-NAME = "cliplit-enhance"
+LEDGER = "cliplit-enhance"  # .jsonl; of processes after the first with their number before it
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,7 @@ class Job:
     target: Path
 
     def beside(self, ending: str) -> Path:
+        """A file beside the result: its name and an ending."""
         return self.target.with_name(f"{self.target.name}.{ending}")
 
     @property
@@ -32,6 +36,7 @@ class Job:
 
     @property
     def kind(self) -> str:
+        """The format of the result, one of the values of `FORMATS`."""
         return FORMATS[self.target.suffix.lower()]
 
 
@@ -58,7 +63,9 @@ def plan_jobs(inputs: Sequence[Path], out: Path, recursive: bool = False) -> tup
     for source in sources:
         name = Path(os.path.relpath(os.path.abspath(source), base)).as_posix()
         target = out / name
-        jobs.append(Job(name, source, target if target.suffix.lower() in FORMATS else Path(f"{target}.png")))
+        if target.suffix.lower() not in FORMATS:
+            target = Path(f"{target}.png")
+        jobs.append(Job(name, source, target))
     targets: dict[Path, str] = {}
     for job in jobs:
         if job.target in targets:
@@ -79,7 +86,7 @@ def _is_result(path: Path, inputs: Sequence[Path], out: Path) -> bool:
 
 
 class Ledger:
-    """What was made of which photo, with which settings.
+    """What was made of which photo, with which settings: a line of JSON each.
 
     A line is added before the result takes its place, so every result has one; a line without its result counts for
     nothing. Files are known by size and time of change. Each process of a run has a file of its own and reads all.
@@ -92,38 +99,47 @@ class Ledger:
 
     def __init__(self, folder: Path | None, settings: Mapping[str, Any], rank: int = 0):
         self.settings = dict(settings)
-        self._path = folder and folder / (f"{NAME}.jsonl" if rank == 0 else f"{NAME}.{rank}.jsonl")
-        self._lines: dict[str, list[dict[str, Any]]] = {}
-        self._start = b"\n" if self._path and _is_cut_off(self._path) else b""
-        for path in sorted(folder.glob(f"{NAME}*.jsonl")) if folder and folder.is_dir() else []:
-            for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-                self._take(line)
+        self._path: Path | None = None
+        self._separator = b""  # before the next line
+        self._lines: dict[str, list[dict[str, Any]]] = {}  # by the name of the photo
+        if folder is None:
+            return
+        self._path = folder / (f"{LEDGER}.jsonl" if rank == 0 else f"{LEDGER}.{rank}.jsonl")
+        if _is_cut_off(self._path):
+            self._separator = b"\n"
+        for path in sorted(folder.glob(f"{LEDGER}*.jsonl")):
+            for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
+                self._take(text)
 
-    def __contains__(self, item: tuple[str, Path, Path]) -> bool:
-        """Whether the result (name, source, target) is there, made of this source with these settings."""
-        name, source, target = item
-        there = stamp(target)
-        for line in self._lines.get(name, []):
-            fits = line["settings"] == self.settings and line["result"] == there
+    def __contains__(self, job: Job) -> bool:
+        """Whether the result is there, made of this photo with these settings."""
+        result = _stamp(job.target)
+        if result is None:
+            return False
+        for line in self._lines.get(job.name, []):
+            if line["settings"] != self.settings or line["result"] != result:
+                continue
             # A photo that was replaced by its own result is done, although it is not what it was.
-            if there and fits and (line["photo"] == stamp(source) or source.samefile(target)):
+            if line["photo"] == _stamp(job.source) or job.is_in_place:
                 return True
         return False
 
-    def add(self, name: str, source: Path, result: Path) -> None:
+    def add(self, job: Job, result: Path) -> None:
         """Note the result of a photo, wherever it still lies."""
-        if self._path:
-            line = {"name": name, "photo": stamp(source), "result": stamp(result), "settings": self.settings}
-            with open(self._path, "ab") as file:
-                file.write(self._start + json.dumps(line).encode() + b"\n")
-            self._start = b""
+        if self._path is None:
+            return
+        line = {"name": job.name, "photo": _stamp(job.source), "result": _stamp(result), "settings": self.settings}
+        with open(self._path, "ab") as file:
+            file.write(self._separator + json.dumps(line).encode() + b"\n")
+        self._separator = b""
 
     def _take(self, text: str) -> None:
+        """Add a line of a file, unless it is cut off, or none of ours."""
         try:
             line = json.loads(text)
             if {"photo", "result", "settings"} <= line.keys():
                 self._lines.setdefault(line["name"], []).append(line)
-        except (ValueError, KeyError, TypeError, AttributeError):  # cut off, or none of ours
+        except (ValueError, KeyError, TypeError, AttributeError):
             pass
 
 
@@ -131,7 +147,7 @@ def _is_cut_off(path: Path) -> bool:
     return path.is_file() and not path.read_bytes().endswith(b"\n")
 
 
-def stamp(path: Path) -> list[int] | None:
+def _stamp(path: Path) -> list[int] | None:
     """Size and time of the last change of a file."""
     if not path.is_file():
         return None

@@ -1,14 +1,14 @@
 """A page with a slider between before and after for every photo: one file, no network, no server."""
 
 import base64
-import html
 import io
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
-from string import Template
 from typing import Any
 
+from jinja2 import StrictUndefined, Template
 from tqdm import tqdm
 
 from cliplit.errors import CliplitError
@@ -16,10 +16,22 @@ from cliplit.files.atomic import writing
 from cliplit.photos.formats import read_photo, reduced, without_pillows_limit
 from cliplit.photos.jobs import Job
 
-SIDE, QUALITY = 800, 82  # of the pictures in the page
+SIDE = 800  # pixels, longer side of the pictures in the page
+QUALITY = 82  # of these, as JPEG
 READERS = 2  # threads
 TEMPLATE = Path(__file__).parent / "page.html"
-CARD = Template(TEMPLATE.with_name("page_card.html").read_text(encoding="utf-8"))
+
+
+@dataclass(frozen=True)
+class Card:
+    """What the page shows of a photo: two pictures, as data URIs, or why there are none."""
+
+    name: str
+    before: str = ""
+    after: str = ""
+    width: int = 0  # pixels, of the whole photo
+    height: int = 0
+    problem: str = ""
 
 
 def write_report(path: Path, jobs: Sequence[Job], problems: Iterable[str], settings: Mapping[str, Any]) -> None:
@@ -29,48 +41,35 @@ def write_report(path: Path, jobs: Sequence[Job], problems: Iterable[str], setti
         problems: lines about photos that have no result.
         settings: names and values, for the head of the page.
     """
-    lines = list(problems)
     with without_pillows_limit(), ThreadPoolExecutor(READERS) as pool:
         cards = list(tqdm(pool.map(_card, jobs), "report", len(jobs), leave=False, disable=None))
-    counts = f"{len(jobs)} photo{'s' * (len(jobs) != 1)}" + f", {len(lines)} not enhanced" * bool(lines)
-    page = Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
-        counts=counts,
-        settings="".join(
-            f"<div><dt>{_text(name)}</dt> <dd>{_text(value)}</dd></div>" for name, value in settings.items()
-        ),
-        cards="\n".join(cards),
-        problems=_problems(lines),
+    template = Template(
+        TEMPLATE.read_text(encoding="utf-8"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
     )
     with writing(path) as temporary:
+        page = template.render(cards=cards, problems=list(problems), settings=settings)
         temporary.write_text(page, encoding="utf-8")
 
 
-def _card(job: Job) -> str:
+def _card(job: Job) -> Card:
     try:
-        before, size = _picture(job.source)
-        after, _ = _picture(job.target)
+        before, width, height = _picture(job.source)
+        after, _, _ = _picture(job.target)
     except CliplitError as error:  # moved since
-        return _problems([str(error)])
-    width, height = size
-    return CARD.substitute(
-        name=_text(job.name), before=before, after=after, width=width, height=height, size=f"{width} × {height}"
-    )
+        return Card(job.name, problem=str(error))
+    return Card(job.name, before, after, width, height)
 
 
-def _picture(path: Path) -> tuple[str, tuple[int, int]]:
-    """A data URI, and the size of the whole photo."""
+def _picture(path: Path) -> tuple[str, int, int]:
+    """A small picture as a data URI, and width and height of the whole photo."""
     photo = read_photo(path, max_pixels=1 << 62)  # it was read before
-    small, buffer = reduced(photo.pixels, SIDE), io.BytesIO()
-    profile = photo.icc if photo.pixels.shape[2] == 3 else None
-    small.save(buffer, "JPEG", quality=QUALITY, icc_profile=profile or None)
-    size = photo.pixels.shape[1], photo.pixels.shape[0]
-    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}", size
-
-
-def _problems(lines: Sequence[str]) -> str:
-    items = "".join(f"<li>{_text(line)}</li>" for line in lines)
-    return f'<section class="problems"><h2>Not enhanced</h2><ul>{items}</ul></section>' if lines else ""
-
-
-def _text(value: Any) -> str:
-    return html.escape(str(value))
+    height, width, channels = photo.pixels.shape
+    profile = photo.icc if channels == 3 else b""  # that of a grey photo does not fit
+    buffer = io.BytesIO()
+    reduced(photo.pixels, SIDE).save(buffer, "JPEG", quality=QUALITY, icc_profile=profile or None)
+    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}", width, height

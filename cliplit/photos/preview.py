@@ -4,12 +4,12 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from cliplit.data.relight import guided_fit
 from cliplit.method.enhancer import Enhancer
-from cliplit.photos.regions import Region, interpolation, resize, tiles
-from cliplit.photos.tiles import in_parallel, predict, read, to_tensor
+from cliplit.photos.regions import Region, enlargement, resize, tiles
+from cliplit.photos.tiles import device_of, in_parallel, predict, read, size_of, to_tensor, workers_on
 
 RADIUS = 1  # pixels of the small copy: windows of the guided filter
 SMOOTHING = 1e-4  # variance of brightness, below which a window counts as flat
@@ -24,11 +24,13 @@ def predict_small(
     The small map is upsampled by the fast guided filter (He and Sun, arXiv 1505.00996): within a window of the small
     copy the map is a linear function of brightness, whose two coefficients are upsampled in place of the map.
     """
-    size, device = pixels.shape[:2], next(network.parameters()).device
-    workers = torch.get_num_threads() if device.type == "cpu" else 1
+    size = size_of(pixels)
+    device = device_of(network)
+    workers = workers_on(device)
     ratio = max(1.0, max(size) / longer_side)
-    small = tuple(max(1, round(side / ratio)) for side in size)
-    copy, map_ = np.empty((*small, 3), np.float32), torch.empty(small, device=device)
+    small = max(1, round(size[0] / ratio)), max(1, round(size[1] / ratio))
+    copy = np.empty((*small, 3), np.float32)
+    map_ = torch.empty(small, device=device)
 
     def reduced(tile: Region) -> tuple[Region, Tensor]:
         return tile, read(pixels, tile, device)[0].movedim(0, -1).clamp(0, 1)
@@ -37,15 +39,16 @@ def predict_small(
         copy[tile.slices] = part.cpu().numpy()
     for tile, part in predict(network, copy, precision, max_memory):
         map_[tile.slices] = part
-    slope, offset = _linear(_brightness(to_tensor(copy, device)), map_)
-    limits = map_.min(), map_.max()
+    guide = _brightness(to_tensor(copy, device))
+    slope, offset = (x[0, 0] for x in guided_fit(guide[None, None], map_[None, None], RADIUS, SMOOTHING))
+    low = map_.min()
+    high = map_.max()
 
     def upsampled(tile: Region) -> tuple[Region, Tensor]:
-        rows, columns = (
-            interpolation(*sides, span, align_corners=False) for *sides, span in zip(small, size, tile.spans)
-        )
-        a, b = (resize(x[slice(*rows[1]), slice(*columns[1])], rows[0], columns[0]) for x in (slope, offset))
-        return tile, (a * _brightness(to_tensor(pixels[tile.slices], device)) + b).clamp(*limits)
+        source, rows, columns = enlargement(small, tile)
+        a = resize(slope[source.slices], rows, columns)
+        b = resize(offset[source.slices], rows, columns)
+        return tile, (a * _brightness(to_tensor(pixels[tile.slices], device)) + b).clamp(low, high)
 
     yield from in_parallel(upsampled, tiles(size, SIDE), workers)
 
@@ -53,14 +56,3 @@ def predict_small(
 def _brightness(image: Tensor) -> Tensor:
     """(H, W, C) to (H, W)."""
     return image.mean(-1)
-
-
-def _linear(guide: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """Slope and offset of the fit of target by guide in a window, averaged over the windows of a pixel."""
-    mean, of = _box(guide), _box(target)
-    slope = (_box(guide * target) - mean * of) / (_box(guide * guide) - mean * mean + SMOOTHING)
-    return _box(slope), _box(of - slope * mean)
-
-
-def _box(x: Tensor) -> Tensor:
-    return F.avg_pool2d(x[None], 2 * RADIUS + 1, stride=1, padding=RADIUS, count_include_pad=False)[0]

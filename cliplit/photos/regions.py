@@ -2,10 +2,12 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
 
+Size = tuple[int, int]  # height and width
 Span = tuple[int, int]  # first, and one past the last
 
 
@@ -13,7 +15,7 @@ Span = tuple[int, int]  # first, and one past the last
 class Region:
     """A rectangle of an image of the given size."""
 
-    size: tuple[int, int]
+    size: Size
     rows: Span
     columns: Span
 
@@ -30,27 +32,40 @@ class Region:
     @property
     def borders(self) -> tuple[int, int, int, int]:
         """1 where the region ends with the image: left, right, top, bottom."""
-        (height, width), (top, bottom), (left, right) = self.size, self.rows, self.columns
+        height, width = self.size
+        top, bottom = self.rows
+        left, right = self.columns
         return int(left == 0), int(right == width), int(top == 0), int(bottom == height)
 
     def grow(self, halo: int) -> "Region":
         """With a halo, as far as the image goes."""
-        spans = zip(self.size, (self.rows, self.columns))
-        return Region(self.size, *((max(0, first - halo), min(side, end + halo)) for side, (first, end) in spans))
+        height, width = self.size
+        return Region(self.size, _grown(self.rows, halo, height), _grown(self.columns, halo, width))
 
     def shrink(self, halo: int) -> "Region":
         """Without a halo, which there is where the image goes on."""
         left, right, top, bottom = (halo * (1 - border) for border in self.borders)
-        rows, columns = self.rows, self.columns
-        return Region(self.size, (rows[0] + top, rows[1] - bottom), (columns[0] + left, columns[1] - right))
+        return Region(
+            self.size,
+            (self.rows[0] + top, self.rows[1] - bottom),
+            (self.columns[0] + left, self.columns[1] - right),
+        )
 
     def crop(self, x: Tensor, part: "Region") -> Tensor:
         """Of features (..., h, w) of this region, those of a part of it."""
-        (top, bottom), (left, right) = part.rows, part.columns
-        return x[..., top - self.rows[0] : bottom - self.rows[0], left - self.columns[0] : right - self.columns[0]]
+        top, _ = self.rows
+        left, _ = self.columns
+        rows = slice(part.rows[0] - top, part.rows[1] - top)
+        columns = slice(part.columns[0] - left, part.columns[1] - left)
+        return x[..., rows, columns]
 
 
-def tiles(size: tuple[int, int], side: int) -> Iterator[Region]:
+def _grown(span: Span, halo: int, side: int) -> Span:
+    first, end = span
+    return max(0, first - halo), min(side, end + halo)
+
+
+def tiles(size: Size, side: int) -> Iterator[Region]:
     """Disjoint tiles of an image, row by row, of about equal sizes of at most `side` pixels."""
     for rows in _split(size[0], side):
         for columns in _split(size[1], side):
@@ -63,21 +78,38 @@ def averaging(side: int, bins: int, span: Span) -> tuple[Tensor, Span]:
     Returns:
         The weights (end - first, n), and the span of n pixels that they belong to.
     """
-    source = span[0] * side // bins, -(-span[1] * side // bins)
-    weights = torch.zeros(span[1] - span[0], source[1] - source[0], dtype=torch.float64)
-    for row, i in zip(weights, range(*span)):
-        first, end = i * side // bins, -(-(i + 1) * side // bins)
-        row[first - source[0] : end - source[0]] = 1 / (end - first)
-    return weights, source
+    first = span[0] * side // bins
+    end = -(-span[1] * side // bins)
+    weights = torch.zeros(span[1] - span[0], end - first, dtype=torch.float64)
+    for row, cell in zip(weights, range(*span), strict=True):
+        left = cell * side // bins
+        right = -(-(cell + 1) * side // bins)
+        row[left - first : right - first] = 1 / (right - left)
+    return weights, (first, end)
 
 
 def interpolation(side: int, target: int, span: Span, align_corners: bool) -> tuple[Tensor, Span]:
-    """Bilinear resizing: weights of the target pixels of a span, in the same way."""
+    """Bilinear resizing: weights (end - first, n) of the target pixels of a span, and the span of n pixels of the side
+    that they belong to.
+    """
     at = torch.arange(*span, dtype=torch.float64)
-    at = at * ((side - 1) / max(1, target - 1)) if align_corners else (at + 0.5) * (side / target) - 0.5
-    at = at.clamp(0, side - 1)
+    by_corners = at * ((side - 1) / max(1, target - 1))
+    by_centres = (at + 0.5) * (side / target) - 0.5
+    at = (by_corners if align_corners else by_centres).clamp(0, side - 1)
     source = int(at[0]), min(side, int(at[-1]) + 2)
-    return (1 - (at[:, None] - torch.arange(*source)).abs()).clamp(min=0), source
+    distances = (at[:, None] - torch.arange(*source)).abs()
+    return (1 - distances).clamp(min=0), source
+
+
+def enlargement(small: Size, tile: Region) -> tuple[Region, Tensor, Tensor]:
+    """Bilinear resizing of a small image to a tile of a large one.
+
+    Returns:
+        The region of the small image that is read, and the weights of its rows and of its columns, for `resize`.
+    """
+    rows, high = interpolation(small[0], tile.size[0], tile.rows, align_corners=False)
+    columns, wide = interpolation(small[1], tile.size[1], tile.columns, align_corners=False)
+    return Region(small, high, wide), rows, columns
 
 
 def resize(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
@@ -88,4 +120,4 @@ def resize(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
 def _split(side: int, most: int) -> list[Span]:
     count = -(-side // most)
     edges = [side * i // count for i in range(count + 1)]
-    return list(zip(edges, edges[1:]))
+    return list(pairwise(edges))

@@ -8,22 +8,26 @@ every convolution to come; convolutions use it up, and pad as the network does o
 import copy
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cliplit.engine.compute import keep_freed_memory
 from cliplit.method.enhancer import Enhancer, ResidualBlock, working_size
-from cliplit.photos.regions import Region, averaging, interpolation, resize, tiles
+from cliplit.photos.regions import Region, Size, averaging, enlargement, interpolation, resize, tiles
+
+Result = TypeVar("Result")
 
 HEAD = 5  # convolutions before the pyramid pooling
 TAIL = 12  # convolutions from there on
 LIVE = 16  # features of the network's width that are alive at a time, at most
 CPU_TILE = 192  # pixels: larger tiles fall out of the cache, smaller ones are mostly halo
-RECYCLED = (32 << 20) - (1 << 16)  # bytes: once glibc saw a block of this size freed, it keeps such blocks for later
+LARGEST_KEPT = 32 << 20  # bytes: freed blocks of up to this size serve the next layer
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 READ_ROWS = 16  # of a smaller copy of the image, that are read at a time: its original may be large
 
 
@@ -33,15 +37,20 @@ def predict(
     """Tiles of an image (H, W, 1 or 3) and their illumination maps (h, w), float32, on the network's device.
 
     Args:
+        precision: of the convolutions: fp32 or bf16.
+        max_memory: bytes, for tiles and features.
         side: of a tile, at the size at which the network works; 0: chosen by the memory and the device.
     """
-    device, dtype = next(network.parameters()).device, {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
-    downscale, width = network.architecture["downscale"], network.architecture["width"]
-    size = working_size(pixels.shape[:2], downscale)
-    workers = torch.get_num_threads() if device.type == "cpu" else 1
+    device = device_of(network)
+    dtype = PRECISIONS[precision]
+    downscale = network.architecture["downscale"]
+    width = network.architecture["width"]
+    full = size_of(pixels)
+    size = working_size(full, downscale)
+    workers = workers_on(device)
     per_pixel = LIVE * width * dtype.itemsize + 48 * downscale**2
     side = side or _choose_side(max_memory // 2 // workers, per_pixel, device)
-    torch.empty(RECYCLED, dtype=torch.uint8)  # else every layer's memory is returned, and mapped anew
+    keep_freed_memory(LARGEST_KEPT)
     valid = without_padding(network, dtype)
     free = max_memory - workers * per_pixel * (side + 2 * (HEAD + TAIL)) ** 2
     whole = Region(size, (0, size[0]), (0, size[1]))
@@ -51,7 +60,8 @@ def predict(
 
     def features(region: Region) -> Tensor:
         wide = region.grow(HEAD)
-        return wide.shrink(HEAD).crop(head(valid, read(pixels, wide, device).to(dtype), wide), region)
+        x = head(valid, read(pixels, wide, device).to(dtype), wide)
+        return wide.shrink(HEAD).crop(x, region)
 
     # Pass 1: average the features before the pyramid pooling.
     pools = Pools(network, size)
@@ -63,32 +73,34 @@ def predict(
             whole.crop(kept, tile).copy_(x)
         return pools.part(x, tile)
 
-    context = Context(network, size, pools.means(sum(in_parallel(pool, tiles(size, side), workers))))
+    context = Context(network, size, pools.means(in_parallel(pool, tiles(size, side), workers)))
 
     # Pass 2: the rest.
     @torch.inference_mode()
     def rest(tile: Region) -> tuple[Region, Tensor]:
-        rows, columns = (
-            interpolation(*sides, span, align_corners=False) for *sides, span in zip(size, tile.size, tile.spans)
-        )
-        region = tile if tile.size == size else Region(size, rows[1], columns[1])
+        region, rows, columns = enlargement(size, tile)
+        if tile.size == size:
+            region = tile
         wide = region.grow(TAIL)
         x = features(wide) if kept is None else whole.crop(kept, wide)
-        x = wide.shrink(TAIL).crop(tail(valid, x, context(wide.shrink(1)).to(dtype), wide), region)[0, 0]
-        return tile, x if tile.size == size else resize(x, rows[0], columns[0])
+        x = tail(valid, x, context(wide.shrink(1)).to(dtype), wide)
+        map_ = wide.shrink(TAIL).crop(x, region)[0, 0]
+        return tile, map_ if tile.size == size else resize(map_, rows, columns)
 
-    yield from in_parallel(rest, tiles(pixels.shape[:2], side * downscale), workers)
+    yield from in_parallel(rest, tiles(full, side * downscale), workers)
 
 
-def in_parallel(work: Callable[[Region], Any], regions: Iterable[Region], workers: int) -> Iterator[Any]:
+def in_parallel(work: Callable[[Region], Result], regions: Iterable[Region], workers: int) -> Iterator[Result]:
     """Results in order, each by one of several threads: they wait for one another less than inside of every layer."""
-    regions, threads, pending = list(regions), torch.get_num_threads(), deque()
+    regions = list(regions)
     workers = min(workers, len(regions))
     if workers == 1:
         yield from map(work, regions)
         return
+    threads = torch.get_num_threads()
     alone = threads // workers
     torch.set_num_threads(alone)  # of the caller, who works on the results meanwhile
+    pending: deque[Future[Result]] = deque()
     try:
         with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(alone,)) as pool:
             for region in regions:
@@ -99,6 +111,22 @@ def in_parallel(work: Callable[[Region], Any], regions: Iterable[Region], worker
                 yield pending.popleft().result()
     finally:
         torch.set_num_threads(threads)
+
+
+def workers_on(device: torch.device) -> int:
+    """Tiles computed at a time."""
+    return torch.get_num_threads() if device.type == "cpu" else 1
+
+
+def device_of(network: Enhancer) -> torch.device:
+    """Where a network computes."""
+    return next(network.parameters()).device
+
+
+def size_of(pixels: np.ndarray) -> Size:
+    """Height and width of an image (H, W, C)."""
+    height, width = pixels.shape[:2]
+    return height, width
 
 
 def reach_of(network: Enhancer, height: int) -> int:
@@ -115,7 +143,8 @@ def head(network: Enhancer, x: Tensor, wide: Region) -> Tensor:
 
 def tail(network: Enhancer, x: Tensor, context: Tensor, wide: Region) -> Tensor:
     """From there to the illumination map (1, 1, h, w), by TAIL convolutions."""
-    x = network.PPM1.fuse[1](convolve(network.PPM1.fuse[0], x, wide, "constant").add_(context))
+    fuse, activate = network.PPM1.fuse
+    x = activate(convolve(fuse, x, wide, "constant").add_(context))
     x = convolve(network.condx, x, wide)
     x = residual(network.ResidualBlock4, residual(network.ResidualBlock3, x, wide), wide)
     x = convolve(network.condy, x, wide)
@@ -130,32 +159,40 @@ def convolve(layer: nn.Module, x: Tensor, wide: Region, padding: str = "reflect"
 
 def residual(block: ResidualBlock, x: Tensor, wide: Region) -> Tensor:
     """A residual block, in the same way."""
-    y = convolve(block.conv2, F.leaky_relu_(convolve(block.conv1, x, wide), 0.2), wide)
+    y = F.leaky_relu_(convolve(block.conv1, x, wide), 0.2)
+    y = convolve(block.conv2, y, wide)
     left, right, top, bottom = (2 - 2 * border for border in wide.borders)
-    return F.leaky_relu_(y.add_(x[..., top : x.shape[-2] - bottom, left : x.shape[-1] - right]), 0.2)
+    same = x[..., top : x.shape[-2] - bottom, left : x.shape[-1] - right]
+    return F.leaky_relu_(y.add_(same), 0.2)
 
 
 class Pools:
     """Averages of features (1, C, H, W) over the cells of the pyramid pooling, as sums over tiles."""
 
-    def __init__(self, network: Enhancer, size: tuple[int, int]):
+    def __init__(self, network: Enhancer, size: Size):
+        height, width = size
         self.bins = network.PPM1.bins
-        self.rows, self.columns = (torch.cat([averaging(side, b, (0, b))[0] for b in self.bins]) for side in size)
+        self.rows = torch.cat([averaging(height, bins, (0, bins))[0] for bins in self.bins])
+        self.columns = torch.cat([averaging(width, bins, (0, bins))[0] for bins in self.bins])
 
     def part(self, x: Tensor, tile: Region) -> Tensor:
         """What a tile gives to the averages (rows of cells, columns of cells, C): float32 within, float64 to add up."""
-        rows, columns = (
-            weights[:, slice(*span)].to(x.device, torch.float32)
-            for weights, span in zip((self.rows, self.columns), tile.spans)
-        )
+        rows = self.rows[:, slice(*tile.rows)].to(x.device, torch.float32)
+        columns = self.columns[:, slice(*tile.columns)].to(x.device, torch.float32)
         x = x[0].movedim(0, -1).float()
         by_rows = (rows @ x.flatten(1)).view(len(rows), *x.shape[1:])
         return (columns @ by_rows).double()
 
-    def means(self, parts: Tensor) -> list[Tensor]:
+    def means(self, parts: Iterable[Tensor]) -> list[Tensor]:
         """Averages (1, C, b, b) for every number of bins b; cells of different numbers are of no use."""
-        cells = [slice(sum(self.bins[:i]), sum(self.bins[: i + 1])) for i in range(len(self.bins))]
-        return [parts[cell, cell].movedim(-1, 0)[None].float() for cell in cells]
+        total = sum(parts, start=torch.zeros(()))
+        means = []
+        first = 0
+        for bins in self.bins:
+            cells = slice(first, first + bins)
+            means.append(total[cells, cells].movedim(-1, 0)[None].float())
+            first += bins
+        return means
 
 
 class Context:
@@ -166,21 +203,30 @@ class Context:
     """
 
     @torch.inference_mode()
-    def __init__(self, network: Enhancer, size: tuple[int, int], means: list[Tensor]):
-        layer, blocks, bases, first = network.PPM1.fuse[0], [], [], network.architecture["width"]
-        for mean, (_, reduce, activate) in zip(means, network.PPM1.features):
-            reduced, bins = activate(reduce(mean))[0], mean.shape[-1]
-            weight = layer.weight[:, first : first + len(reduced)]
-            form = torch.einsum("ocyx,cij->yixjo", weight, reduced).reshape(3 * bins, 3 * bins, -1)
-            blocks.append(form)
-            bases.append([_three(interpolation(bins, side, (0, side), align_corners=True)[0]) for side in size])
+    def __init__(self, network: Enhancer, size: Size, means: list[Tensor]):
+        height, width = size
+        weight = _fusing(network).weight
+        first = network.architecture["width"]  # channel of the fusing convolution
+        forms = []
+        rows = []
+        columns = []
+        for mean, branch in zip(means, network.PPM1.features, strict=True):
+            bins = mean.shape[-1]
+            reduced = branch(mean)[0]
+            part = weight[:, first : first + len(reduced)]
+            forms.append(torch.einsum("ocyx,cij->yixjo", part, reduced).reshape(3 * bins, 3 * bins, -1))
+            rows.append(_three(interpolation(bins, height, (0, height), align_corners=True)[0]))
+            columns.append(_three(interpolation(bins, width, (0, width), align_corners=True)[0]))
             first += len(reduced)
-        self.rows, self.columns = (torch.cat(basis, 1).to(layer.weight) for basis in zip(*bases))
-        self.form = torch.stack([torch.block_diag(*channel) for channel in zip(*(b.unbind(-1) for b in blocks))], -1)
+        self.rows = torch.cat(rows, 1).to(weight)
+        self.columns = torch.cat(columns, 1).to(weight)
+        by_channel = zip(*(form.unbind(-1) for form in forms), strict=True)
+        self.form = torch.stack([torch.block_diag(*blocks) for blocks in by_channel], -1)
 
     def __call__(self, region: Region) -> Tensor:
         """Its part (1, C, h, w) in a region."""
-        rows, columns = (basis[slice(*span)] for basis, span in zip((self.rows, self.columns), region.spans))
+        rows = self.rows[slice(*region.rows)]
+        columns = self.columns[slice(*region.columns)]
         by_rows = (rows @ self.form.flatten(1)).view(len(rows), *self.form.shape[1:])
         return (columns @ by_rows).movedim(-1, 0)[None]
 
@@ -188,9 +234,9 @@ class Context:
 def without_padding(network: Enhancer, dtype: torch.dtype) -> Enhancer:
     """A copy whose convolutions do not pad; the one that fuses features and pyramid takes the features only."""
     valid = copy.deepcopy(network).requires_grad_(False)
-    fuse = valid.PPM1.fuse[0]
+    fuse = _fusing(valid)
     fuse.weight = nn.Parameter(fuse.weight[:, : len(fuse.weight)], requires_grad=False)
-    valid = valid.to(dtype=dtype, memory_format=torch.channels_last)
+    valid = valid.to(dtype).to(memory_format=torch.channels_last)
     for layer in valid.modules():
         if isinstance(layer, nn.Conv2d):
             layer.padding = (0, 0)
@@ -198,16 +244,24 @@ def without_padding(network: Enhancer, dtype: torch.dtype) -> Enhancer:
     return valid
 
 
+def _fusing(network: Enhancer) -> nn.Conv2d:
+    """The convolution of the features and the upsampled averages."""
+    layer = network.PPM1.fuse[0]
+    assert isinstance(layer, nn.Conv2d)
+    return layer
+
+
 def read(pixels: np.ndarray, region: Region, device: torch.device) -> Tensor:
     """Pixels (1, 3, h, w) in [0, 1] of a region of the size at which the network works."""
-    full = pixels.shape[:2]
-    if full == region.size:
+    height, width = size_of(pixels)
+    if (height, width) == region.size:
         return to_tensor(pixels[region.slices], device).movedim(-1, 0)[None].expand(-1, 3, -1, -1)
-    columns, source = averaging(full[1], region.size[1], region.columns)
+    columns, across = averaging(width, region.size[1], region.columns)
     strips = []
     for first in range(*region.rows, READ_ROWS):
-        rows, lines = averaging(full[0], region.size[0], (first, min(first + READ_ROWS, region.rows[1])))
-        strips.append(resize(to_tensor(pixels[slice(*lines), slice(*source)], device).movedim(-1, 0), rows, columns))
+        rows, down = averaging(height, region.size[0], (first, min(first + READ_ROWS, region.rows[1])))
+        part = to_tensor(pixels[slice(*down), slice(*across)], device).movedim(-1, 0)
+        strips.append(resize(part, rows, columns))
     return torch.cat(strips, 1)[None].expand(-1, 3, -1, -1)
 
 

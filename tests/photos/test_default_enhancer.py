@@ -42,7 +42,8 @@ def test_small_and_with_settings(network):
 
 
 def test_made_with_the_settings_of_its_profile():
-    stored, profile = from_json(read_metadata(DEFAULT)["settings"]), PROFILES["photos"]
+    stored = from_json(read_metadata(DEFAULT)["settings"])
+    profile = PROFILES["photos"]
     for group in ("clip", "guidance", "prompts", "enhancement"):
         assert getattr(stored, group) == getattr(profile, group), group
     assert stored.refinement.rounds == profile.refinement.rounds

@@ -34,7 +34,8 @@ def problem(enhance, tmp_path):
     """The line about one bad photo, beside which a good one is done; and nothing else is written."""
 
     def call(path, *options) -> str:
-        good, out = picture(tmp_path / "good.png"), tmp_path / f"out-{path.stem}-{len(list(tmp_path.iterdir()))}"
+        good = picture(tmp_path / "good.png")
+        out = tmp_path / f"out-{path.stem}-{len(list(tmp_path.iterdir()))}"
         code, shown, err = enhance(good, path, "-o", out, *options)
         assert code == 2 and shown == [str(out)] and contents(out).keys() == {"good.png"} and not partial(out)
         assert err[-3:-1][0] == "not enhanced: 1" and err[-1] == "1 photo enhanced; 1 problems"
@@ -103,7 +104,8 @@ def test_files_that_are_no_photos(problem, tmp_path):
 @pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.webp", "a.tif", "a.bmp", "deep.png", "deep.tif", "float.tif"])
 @pytest.mark.parametrize("kept", [0.5, 0.95])
 def test_truncated_files(problem, tmp_path, name, kept):
-    path, random = tmp_path / name, np.random.default_rng(0)
+    path = tmp_path / name
+    random = np.random.default_rng(0)
     if name == "float.tif":
         tifffile.imwrite(path, random.random((40, 40, 3), np.float32), photometric="rgb")
     elif name == "deep.tif":
@@ -178,7 +180,8 @@ def test_a_decompression_bomb_and_how_to_lift_the_limit(problem, enhance, tmp_pa
 def test_a_full_disk_ends_the_run_and_leaves_nothing_half_written(enhance, tmp_path, monkeypatch):
     for n in range(6):
         picture(tmp_path / "photos" / f"{n}.png", seed=n)
-    write, written = batch.write_photo, []
+    write = batch.write_photo
+    written = []
 
     def full(photo, path, kind):
         written.append(path)

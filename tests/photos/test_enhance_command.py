@@ -69,7 +69,8 @@ def test_a_photo_may_give_way_to_its_result(size, downscale):
         weight.data *= 12  # until the map depends on the pixels
     pixels = np.random.default_rng(0).integers(0, 255, (*size, 3), dtype=np.uint8)
     for options in Inference(tile=16, max_memory=1), Inference(tile=40, max_memory=1), Inference(preview=20):
-        expected, again = enhance_pixels(network, pixels, options), pixels.copy()
+        expected = enhance_pixels(network, pixels, options)
+        again = pixels.copy()
         assert enhance_pixels(network, again, options, out=again) is again and np.array_equal(again, expected)
 
 
@@ -173,8 +174,8 @@ def test_side_files(enhance, tmp_path):
     assert np.abs(expected - after).max() <= 0.51 / 255 + MAP_STEP
     with Image.open(tmp_path / "out" / "a.png.compare.jpg") as both:
         assert both.size == (808, 300)
-        halves = np.asarray(both.convert("RGB"))[:, :400] / 255, np.asarray(both.convert("RGB"))[:, 408:] / 255
-    assert np.abs(halves[0] - before).mean() < np.abs(halves[1] - before).mean()
+        left, right = np.split(np.asarray(both.convert("RGB")) / 255, [404], axis=1)
+    assert np.abs(left[:, :400] - before).mean() < np.abs(right[:, 4:] - before).mean()
 
 
 def test_the_report_stands_alone(enhance, photos, tmp_path):
@@ -237,7 +238,8 @@ def wait_for(found, process: subprocess.Popen) -> None:
 
 @pytest.mark.parametrize("sent, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_an_interrupted_run_ends_at_once_and_goes_on(enhance, checkpoint, tmp_path, sent, code):
-    photos, out = tmp_path / "photos", tmp_path / "out"
+    photos = tmp_path / "photos"
+    out = tmp_path / "out"
     for n in range(8):
         picture(photos / f"{n}.png", (200, 200), n)
     Image.new("RGB", (9000, 6000), "gray").save(photos / "9.png")  # is under way for seconds
@@ -256,7 +258,8 @@ def test_an_interrupted_run_ends_at_once_and_goes_on(enhance, checkpoint, tmp_pa
 
 
 def test_two_hundred_files_a_tenth_of_them_bad_and_a_run_that_is_killed(enhance, checkpoint, tmp_path):
-    photos, out = tmp_path / "photos", tmp_path / "out"
+    photos = tmp_path / "photos"
+    out = tmp_path / "out"
     kinds = ("jpg", "png", "webp", "bmp", "tif")
     for n in range(200):
         path = photos / f"{n % 3}" / f"{n:03d}.{kinds[n % 5]}"
@@ -307,7 +310,9 @@ def test_a_hundred_megapixels_in_bounded_memory(tmp_path):
     save_enhancer(small, tmp_path / "quick.safetensors", SMOKE, "enhancer0", 1)
     ramp = np.linspace(0, 255, 10_000).astype(np.uint8)
     pixels = np.empty((10_000, 10_000, 3), np.uint8)
-    pixels[..., 0], pixels[..., 1], pixels[..., 2] = ramp[:, None], ramp, ramp[::-1, None]
+    pixels[..., 0] = ramp[:, None]
+    pixels[..., 1] = ramp
+    pixels[..., 2] = ramp[::-1, None]
     tifffile.imwrite(tmp_path / "large.tif", pixels, photometric="rgb")
     command = [sys.executable, "-m", "cliplit", "enhance", tmp_path / "large.tif", "-o", tmp_path / "out"]
     command += ["--checkpoint", tmp_path / "quick.safetensors"]

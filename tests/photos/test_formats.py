@@ -27,7 +27,8 @@ def values(channels: int, dtype=np.uint8, size=SIZE, seed: int = 0) -> np.ndarra
 
 def exif(orientation: int = 1) -> Image.Exif:
     tags = Image.Exif()
-    tags[ExifTags.Base.Make], tags[ExifTags.Base.Orientation] = "A maker", orientation
+    tags[ExifTags.Base.Make] = "A maker"
+    tags[ExifTags.Base.Orientation] = orientation
     tags.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.DateTimeOriginal] = TAKEN
     tags.get_ifd(ExifTags.IFD.GPSInfo)[ExifTags.GPS.GPSLatitudeRef] = "N"
     return tags
@@ -110,7 +111,8 @@ TIFFS = list(itertools.product([np.uint8, np.uint16, np.float32], [1, 2, 3, 4], 
 
 @pytest.mark.parametrize("dtype, channels, compression", TIFFS)
 def test_tiff_of_every_depth(tmp_path, dtype, channels, compression):
-    source, pixels = tmp_path / "a.tif", values(channels, dtype, (300, 7))  # more than one strip
+    source = tmp_path / "a.tif"
+    pixels = values(channels, dtype, (300, 7))  # more than one strip
     kind = "minisblack" if channels < 3 else "rgb"
     extra = ["unassalpha"] if channels % 2 == 0 else None
     shaped = pixels[..., 0] if channels == 1 else pixels
@@ -163,7 +165,7 @@ def test_jpeg_keeps_the_sampling_of_its_source(tmp_path):
     for sampling, said in ("4:2:0", 2), ("4:4:4", 0):
         Image.fromarray(values(3)).save(tmp_path / "a.jpg", subsampling=sampling)
         with Image.open(rewritten(tmp_path / "a.jpg")[0]) as image:
-            assert [layer[1:3] for layer in image.layer][0] == ((2, 2) if said else (1, 1))
+            assert image.layer[0][1:3] == ((2, 2) if said else (1, 1))
     Image.fromarray(values(3)).save(tmp_path / "b.png")
     with Image.open(rewritten(tmp_path / "b.png", tmp_path / "b.jpg")[0]) as image:
         assert image.layer[0][1:3] == (1, 1)
@@ -208,7 +210,8 @@ def test_a_stale_thumbnail_is_dropped(tmp_path):
     first[ExifTags.Base.Make] = "A maker"
     block = bytearray(first.tobytes(8))
     struct.pack_into("<L", block, 2 + 12 * len(first), 8 + len(block))  # where the next directory is
-    second[ExifTags.Base.JpegIFOffset], second[ExifTags.Base.JpegIFByteCount] = 0, len(thumbnail.getvalue())
+    second[ExifTags.Base.JpegIFOffset] = 0
+    second[ExifTags.Base.JpegIFByteCount] = len(thumbnail.getvalue())
     second[ExifTags.Base.JpegIFOffset] = 8 + len(block) + len(second.tobytes(8 + len(block)))
     whole = b"Exif\0\0II*\0\x08\0\0\0" + block + second.tobytes(8 + len(block)) + thumbnail.getvalue()
     Image.fromarray(values(3)).save(tmp_path / "a.jpg", exif=bytes(whole))

@@ -49,7 +49,7 @@ def random_network(**architecture) -> Enhancer:
     """A network whose map depends on all of its layers, and is not zero anywhere."""
     network = Enhancer(**architecture).initialize(0).eval()
     with torch.no_grad():
-        for name, weight in network.named_parameters():
+        for weight in network.parameters():
             if weight.ndim == 4:
                 weight *= 1.05 / weight.std() / weight[0].numel() ** 0.5
         network.cond_add1.bias += 1.0
@@ -104,8 +104,8 @@ def test_memory_is_what_was_asked_for():
     """Peak resident memory of a process over what it had before; the full frame takes 0.9 GB more."""
     code = """
 import torch, numpy as np
-from cliplit.enhancer import Enhancer
-from cliplit.inference import Inference, enhance_pixels
+from cliplit.method.enhancer import Enhancer
+from cliplit.photos.inference import Inference, enhance_pixels
 kilobytes = lambda key: int(open("/proc/self/status").read().split(key)[1].split()[0])
 network, options = Enhancer(8, max_illumination=2.0).initialize(0), Inference(max_memory=64 << 20)
 pixels = np.ones((1200, 1200, 3), np.uint8)
@@ -161,7 +161,8 @@ def test_grey_is_three_equal_channels(narrow):
 
 
 def test_alpha_passes_through(narrow):
-    colour, alpha = random_pixels(20, 30), random_pixels(20, 30, channels=1)
+    colour = random_pixels(20, 30)
+    alpha = random_pixels(20, 30, channels=1)
     result = enhance(np.concatenate([colour, alpha], 2), narrow)
     assert np.array_equal(result, np.concatenate([enhance(colour, narrow), alpha], 2))
 

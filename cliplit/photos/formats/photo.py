@@ -1,4 +1,4 @@
-"""A photo in memory."""
+"""A photo in memory: its pixels, upright, and its tags (EXIF, XMP), as far as they can be written again."""
 
 import re
 from dataclasses import dataclass, field
@@ -10,19 +10,27 @@ from PIL import ExifTags, Image, TiffImagePlugin
 from cliplit.errors import CliplitError
 from cliplit.files.images import EXTENSIONS, ORIENTATION, to_8_bits
 
-Tags = dict[int, Any]  # EXIF by number; directories below are dictionaries in it
-XMP, SUB_IFDS = 700, (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo)
-# What a TIFF says of the photo rather than of its own layout: description, camera, software, times, people, rights,
-# ratings, IPTC.
-TIFF_KEPT = (270, 271, 272, 305, 306, 315, 316, 18246, 18249, 33432, 33723, *SUB_IFDS)
-
 MAX_PIXELS = 1 << 28  # 268 megapixels; an honest photo has fewer, a decompression bomb more
 READ = EXTENSIONS | {".gif"}
 FORMATS = {
-    **{".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".tif": "TIFF", ".tiff": "TIFF"},
-    **{".webp": "WEBP", ".bmp": "BMP", ".ppm": "PPM"},
+    ".jpg": "JPEG",
+    ".jpeg": "JPEG",
+    ".png": "PNG",
+    ".tif": "TIFF",
+    ".tiff": "TIFF",
+    ".webp": "WEBP",
+    ".bmp": "BMP",
+    ".ppm": "PPM",
 }
 ROWS = 256  # of a strip
+BGRA = [2, 1, 0, 3]  # order of OpenCV's channels
+
+Tags = dict[int, Any]  # EXIF by number; directories below are dictionaries in it
+XMP = 700
+DIRECTORIES = (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo)  # below, with tags of their own
+# What a TIFF says of the photo rather than of its own layout: description, camera, software, times, people, rights,
+# ratings, IPTC.
+TIFF_KEPT = (270, 271, 272, 305, 306, 315, 316, 18246, 18249, 33432, 33723, *DIRECTORIES)
 
 
 @dataclass
@@ -34,6 +42,7 @@ class Photo:
         alpha: (H, W) of the same type, or None.
         exif: without orientation, thumbnail and, of a TIFF, layout.
         icc: colour profile; empty for sRGB.
+        xmp: without orientation.
         options: how the source was stored: chroma subsampling, compression, resolution.
         notes: what could not be kept.
     """
@@ -45,6 +54,11 @@ class Photo:
     xmp: bytes = b""
     options: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+
+    @property
+    def channels(self) -> np.ndarray:
+        """Colours and alpha, if there is one: (H, W, 1 to 4)."""
+        return self.pixels if self.alpha is None else np.dstack([self.pixels, self.alpha])
 
 
 def check_size(width: int, height: int, limit: int) -> None:
@@ -64,17 +78,19 @@ def turned(upright: np.ndarray, orientation: int) -> np.ndarray:
     """A view of an upright image as it lies in a file of this EXIF orientation."""
     if orientation >= 5:
         upright = upright.swapaxes(0, 1)
-    up, left = orientation in (3, 4, 6, 7), orientation in (2, 3, 7, 8)
-    return upright[:: -1 if up else 1, :: -1 if left else 1]
+    down = -1 if orientation in (3, 4, 6, 7) else 1
+    right = -1 if orientation in (2, 3, 7, 8) else 1
+    return upright[::down, ::right]
 
 
 def upright(lying: np.ndarray, orientation: int) -> np.ndarray:
     """Pixels as they lie in a file of this orientation, turned."""
     if orientation == 1:
         return lying
-    upright = upright_canvas(orientation, *lying.shape, lying.dtype)
-    turned(upright, orientation)[:] = lying
-    return upright
+    height, width, channels = lying.shape
+    canvas = upright_canvas(orientation, height, width, channels, lying.dtype)
+    turned(canvas, orientation)[:] = lying
+    return canvas
 
 
 def split(channels: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
@@ -87,8 +103,9 @@ def split(channels: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
 def reduced(pixels: np.ndarray, side: int) -> Image.Image:
     """A small picture (8 bits, RGB) of a photo, its longer side at most `side` pixels."""
     step = max(1, max(pixels.shape[:2]) // (4 * side))  # then little is lost, and little memory needed
-    small = np.broadcast_to(rounded(pixels[::step, ::step]), (*pixels[::step, ::step].shape[:2], 3))
-    image = Image.fromarray(np.ascontiguousarray(small))
+    small = rounded(pixels[::step, ::step])
+    colours = np.broadcast_to(small, (*small.shape[:2], 3))
+    image = Image.fromarray(np.ascontiguousarray(colours))
     image.thumbnail((side, side), Image.Resampling.LANCZOS)
     return image
 
@@ -113,15 +130,18 @@ def opencv() -> Any:
 
 
 def kept(exif: Image.Exif, only: tuple[int, ...] | None = None) -> Tags:
-    """What can be written again, without orientation and thumbnail; of a TIFF certain tags `only`."""
-    kept: Tags = {}
+    """Tags that can be written again, without orientation and thumbnail; of a TIFF certain tags `only`."""
+    tags: Tags = {}
     for tag, value in exif.items():
-        if tag in SUB_IFDS:
-            below = exif.get_ifd(tag)
-            kept[tag] = {t: v for t, v in below.items() if t != ExifTags.IFD.Interop and _can_be_written(t, v, tag)}
+        if tag in DIRECTORIES:
+            tags[tag] = {
+                inner: content
+                for inner, content in exif.get_ifd(tag).items()
+                if inner != ExifTags.IFD.Interop and _can_be_written(inner, content, tag)
+            }
         elif tag != ORIENTATION and (only is None or tag in only) and _can_be_written(tag, value):
-            kept[tag] = value
-    return kept
+            tags[tag] = value
+    return tags
 
 
 def directory_of(tags: Tags, group: int | None = None) -> TiffImagePlugin.ImageFileDirectory_v2:
@@ -132,14 +152,6 @@ def directory_of(tags: Tags, group: int | None = None) -> TiffImagePlugin.ImageF
     return directory
 
 
-def _can_be_written(tag: int, value: Any, group: int | None = None) -> bool:
-    """Whether Pillow can write a value: broken EXIF has many that it reads only."""
-    try:
-        return bool(directory_of({tag: value}, group).tobytes())
-    except Exception:  # of any kind
-        return False
-
-
 def exif_block(tags: Tags) -> bytes:
     """The content of an EXIF block."""
     return b"II*\0\x08\0\0\0" + directory_of(tags).tobytes(8)
@@ -147,5 +159,14 @@ def exif_block(tags: Tags) -> bytes:
 
 def upright_xmp(xmp: bytes | str) -> bytes:
     """XMP without the orientation that has been applied."""
-    xmp = xmp.encode() if isinstance(xmp, str) else xmp
+    if isinstance(xmp, str):
+        xmp = xmp.encode()
     return re.sub(rb"""(tiff:Orientation(?:=["']|>))\d""", rb"\g<1>1", xmp)
+
+
+def _can_be_written(tag: int, value: Any, group: int | None = None) -> bool:
+    """Whether Pillow can write a value: broken EXIF has many that it reads only."""
+    try:
+        return bool(directory_of({tag: value}, group).tobytes())
+    except Exception:  # of any kind
+        return False

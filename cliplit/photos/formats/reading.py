@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageCms, JpegImagePlugin
+from PIL import Image, ImageCms, ImageFile, JpegImagePlugin
 
 from cliplit.errors import CliplitError, one_line
 from cliplit.files.images import ORIENTATION, readable
 from cliplit.photos.formats.photo import (
+    BGRA,
     MAX_PIXELS,
     ROWS,
     TIFF_KEPT,
@@ -57,7 +58,8 @@ def read_photo(path: str | Path, max_pixels: int = MAX_PIXELS) -> Photo:
 @contextlib.contextmanager
 def without_pillows_limit() -> Iterator[None]:
     """Lift Pillow's limit of pixels, a variable of its own, where `read_photo` checks them."""
-    before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+    before = Image.MAX_IMAGE_PIXELS
+    Image.MAX_IMAGE_PIXELS = None
     try:
         yield
     finally:
@@ -77,7 +79,7 @@ def _read_plain(image: Image.Image) -> Photo:
     if image.mode == "CMYK":
         notes.append("CMYK converted to RGB")
     mode = _plain_mode(image)
-    convert = _from_cmyk(image) if image.mode == "CMYK" else lambda strip: strip.convert(mode)
+    convert = _converter(image, mode)
     if image.mode in ("I", "F") or image.mode.startswith("I;"):
         raise CliplitError(f"{image.format} of more than 8 bits is not known; convert it to a TIFF or PNG of 16 bits")
     exif = kept(image.getexif(), only=TIFF_KEPT if image.format == "TIFF" else None)  # `load` may close the file
@@ -88,7 +90,8 @@ def _read_plain(image: Image.Image) -> Photo:
     lying = turned(channels, orientation)
     for top in range(0, height, ROWS):
         bottom = min(top + ROWS, height)
-        lying[top:bottom] = np.asarray(convert(image.crop((0, top, width, bottom)))).reshape(bottom - top, width, -1)
+        strip = convert(image.crop((0, top, width, bottom)))
+        lying[top:bottom] = np.asarray(strip).reshape(bottom - top, width, -1)
     return Photo(
         *split(channels),
         exif=exif,
@@ -103,21 +106,28 @@ def _plain_mode(image: Image.Image) -> str:
     """The mode that holds all that the image's own mode does."""
     grey = image.mode in ("1", "L", "LA", "La")
     transparent = image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info
-    return ("L" if grey else "RGB") + "A" * transparent
+    if grey:
+        return "LA" if transparent else "L"
+    return "RGBA" if transparent else "RGB"
 
 
-def _from_cmyk(image: Image.Image) -> Callable[[Image.Image], Image.Image]:
-    """Conversion to sRGB by the image's profile, if it has a good one."""
-    try:
-        profile = ImageCms.ImageCmsProfile(io.BytesIO(image.info["icc_profile"]))
-        transform = ImageCms.buildTransform(profile, ImageCms.createProfile("sRGB"), "CMYK", "RGB")
-        return lambda strip: ImageCms.applyTransform(strip, transform)
-    except (KeyError, OSError, ImageCms.PyCMSError):
-        return lambda strip: strip.convert("RGB")
+def _converter(image: Image.Image, mode: str) -> Callable[[Image.Image], Image.Image]:
+    """Conversion of strips to a mode; of CMYK to sRGB by the image's profile, if it has a good one."""
+    if image.mode == "CMYK" and "icc_profile" in image.info:
+        try:
+            profile = ImageCms.ImageCmsProfile(io.BytesIO(image.info["icc_profile"]))
+            transform = ImageCms.buildTransform(profile, ImageCms.createProfile("sRGB"), "CMYK", "RGB")
+            return transform.apply
+        except (OSError, ImageCms.PyCMSError):
+            pass
+    return lambda strip: strip.convert(mode)
 
 
 def _stored(image: Image.Image) -> dict[str, Any]:
-    stored = {"dpi": tuple(map(float, image.info["dpi"]))} if image.info.get("dpi") else {}
+    """How the file holds the pixels, as `Photo.options`."""
+    stored: dict[str, Any] = {}
+    if image.info.get("dpi"):
+        stored["dpi"] = tuple(float(value) for value in image.info["dpi"])
     if image.format in ("JPEG", "MPO"):
         stored["subsampling"] = max(0, JpegImagePlugin.get_sampling(image))
         stored["progressive"] = bool(image.info.get("progressive"))
@@ -128,10 +138,14 @@ def _stored(image: Image.Image) -> dict[str, Any]:
 
 def _is_deep(image: Image.Image) -> bool:
     """Whether a PNG or PPM has 16 bits."""
-    if image.format not in ("PNG", "PPM") or not image.tile:
+    if not isinstance(image, ImageFile.ImageFile) or not image.tile:
         return False
-    arguments = image.tile[0][3]
-    return "16" in str(arguments) or image.format == "PPM" and isinstance(arguments, tuple) and arguments[-1] > 255
+    arguments = image.tile[0][3]  # of the decoder: the raw mode, for a PPM also the value of white
+    if image.format == "PNG":
+        return "16" in str(arguments)
+    if image.format == "PPM":
+        return "16" in str(arguments) or (isinstance(arguments, tuple) and arguments[-1] > 255)
+    return False
 
 
 def _read_deep(path: Path, image: Image.Image) -> Photo:
@@ -145,9 +159,10 @@ def _read_deep(path: Path, image: Image.Image) -> Photo:
         raise CliplitError("cannot be read as an image; mend or remove the file")
     channels = channels.reshape(*channels.shape[:2], -1)
     if channels.shape[2] > 2:
-        channels = channels[..., [0, 3] if grey else [2, 1, 0, 3][: channels.shape[2]]]
+        channels = channels[..., [0, 3] if grey else BGRA[: channels.shape[2]]]
+    orientation = image.getexif().get(ORIENTATION, 1)
     return Photo(
-        *split(upright(channels, image.getexif().get(ORIENTATION, 1))),
+        *split(upright(channels, orientation)),
         exif=kept(image.getexif()),
         icc=image.info.get("icc_profile") or b"",
         options=_stored(image),

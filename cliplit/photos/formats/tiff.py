@@ -12,10 +12,12 @@ from PIL import TiffImagePlugin as Tiff
 from cliplit.errors import CliplitError
 from cliplit.files.images import ORIENTATION
 from cliplit.photos.formats.photo import (
+    BGRA,
     ROWS,
     TIFF_KEPT,
     XMP,
     Photo,
+    Tags,
     check_size,
     directory_of,
     kept,
@@ -26,6 +28,11 @@ from cliplit.photos.formats.photo import (
 )
 
 TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+WHITE_IS_ZERO = 0  # photometric interpretations
+BLACK_IS_ZERO = 1
+RGB = 2
+GREY = (WHITE_IS_ZERO, BLACK_IS_ZERO)
+DEEP = [np.dtype(name) for name in ("u2", "f2", "f4", "f8")]
 
 
 def read_deep_tiff(path: Path, max_pixels: int) -> Photo | None:
@@ -34,34 +41,40 @@ def read_deep_tiff(path: Path, max_pixels: int) -> Photo | None:
 
     logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # what matters is raised
     with tifffile.TiffFile(path) as tiff:
-        page = tiff.pages[0]
+        page = tiff.pages.first
         if max(np.atleast_1d(page.bitspersample)) <= 8:
             return None
         check_size(page.imagewidth, page.imagelength, max_pixels)
-        grey = page.photometric in (0, 1)
-        if not grey and page.photometric != 2 or page.dtype not in map(np.dtype, ("u2", "f2", "f4", "f8")):
+        if page.photometric not in (*GREY, RGB) or page.dtype not in DEEP:
             raise CliplitError(f"a TIFF of {_kind(page)} is not known; convert it to RGB of 16 bits")
         channels = _tiff_pixels(path, page)
-        channels = channels.astype(np.float32, copy=False) if channels.dtype.kind == "f" else channels
-        notes = ["first of several pictures taken"] * (len(tiff.pages) > 1)
-        if channels.dtype == np.float32:
+        notes = []
+        if len(tiff.pages) > 1:
+            notes.append("first of several pictures taken")
+        if channels.dtype.kind == "f":
+            channels = channels.astype(np.float32, copy=False)
             notes += _clip(channels)
-        if page.photometric == 0:
+        if page.photometric == WHITE_IS_ZERO:
             channels = (1 if channels.dtype == np.float32 else 65535) - channels
-        colours = 1 if grey else 3
+        colours = 1 if page.photometric in GREY else 3
         if channels.shape[2] > colours + 1:
             notes.append(f"{channels.shape[2] - colours} extra channels left out")
             channels = channels[..., :colours]
+        stored: dict[str, Any] = {"compressed": page.compression != 1}
+        if Tiff.X_RESOLUTION in page.tags:
+            stored["dpi"] = page.get_resolution("inch")
         icc = page.tags.valueof(Tiff.ICCPROFILE, b"")
-        stored = {"compressed": page.compression != 1}
-        stored |= {"dpi": page.get_resolution("inch")} if Tiff.X_RESOLUTION in page.tags else {}
         xmp = upright_xmp(page.tags.valueof(XMP, b""))
         orientation = page.tags.valueof(ORIENTATION, 1)
+    pixels, alpha = split(upright(channels, orientation))
+    return Photo(pixels, alpha, _exif(path), icc, xmp, stored, notes)
+
+
+def _exif(path: Path) -> Tags:
     exif = Image.Exif()
     with open(path, "rb") as file:
         exif.load_from_fp(file)
-        exif = kept(exif, TIFF_KEPT)
-    return Photo(*split(upright(channels, orientation)), exif, icc, xmp, stored, notes)
+        return kept(exif, TIFF_KEPT)
 
 
 def _kind(page: Any) -> str:
@@ -85,13 +98,14 @@ def _tiff_pixels(path: Path, page: Any) -> np.ndarray:
         if pixels is None:
             raise CliplitError("cannot be decompressed; mend the file, or save it with another compression")
         if pixels.ndim == 3 and pixels.shape[2] > 2:
-            pixels = pixels[..., [2, 1, 0, 3][: pixels.shape[2]]]
+            pixels = pixels[..., BGRA[: pixels.shape[2]]]
     return pixels.reshape(*pixels.shape[:2], -1)
 
 
 def _clip(channels: np.ndarray) -> list[str]:
     """Bring floats into [0, 1], in place."""
-    low, high = channels.min(), channels.max()
+    low = channels.min()
+    high = channels.max()
     if not np.isfinite(low) or not np.isfinite(high):
         raise CliplitError("holds values that are not numbers, or infinite")
     if low >= 0 and high <= 1:
@@ -102,21 +116,23 @@ def _clip(channels: np.ndarray) -> list[str]:
 
 def write_tiff(photo: Photo, path: Path) -> None:
     """Write a TIFF of any depth, its strips straight from the pixels, deflated if the source was compressed."""
-    channels = photo.pixels if photo.alpha is None else np.dstack([photo.pixels, photo.alpha])
+    channels = photo.channels
     height, width, count = channels.shape
-    deflated, floats = photo.options.get("compressed", False), channels.dtype.kind == "f"
+    deflated = photo.options.get("compressed", False)
+    floats = channels.dtype.kind == "f"
     strips = [channels[top : top + ROWS] for top in range(0, height, ROWS)]
-    packed = [_deflated(strip) for strip in strips] if deflated else strips
+    packed = [_deflated(strip) if deflated else np.ascontiguousarray(strip).data for strip in strips]
+    sizes = [memoryview(data).nbytes for data in packed]
     tags = {
         Tiff.IMAGEWIDTH: width,
         Tiff.IMAGELENGTH: height,
         Tiff.BITSPERSAMPLE: (8 * channels.dtype.itemsize,) * count,
         Tiff.COMPRESSION: 8 if deflated else 1,
-        Tiff.PHOTOMETRIC_INTERPRETATION: 1 if count < 3 else 2,
+        Tiff.PHOTOMETRIC_INTERPRETATION: BLACK_IS_ZERO if count < 3 else RGB,
         Tiff.SAMPLESPERPIXEL: count,
         Tiff.ROWSPERSTRIP: ROWS,
-        Tiff.STRIPOFFSETS: tuple(np.cumsum([0, *map(_bytes, packed[:-1])]).tolist()),
-        Tiff.STRIPBYTECOUNTS: tuple(map(_bytes, packed)),
+        Tiff.STRIPOFFSETS: tuple(np.cumsum([0, *sizes[:-1]]).tolist()),
+        Tiff.STRIPBYTECOUNTS: tuple(sizes),
         Tiff.PLANAR_CONFIGURATION: 1,
         Tiff.PREDICTOR: 2 if deflated and not floats else None,
         Tiff.EXTRASAMPLES: None if photo.alpha is None else 2,
@@ -130,11 +146,7 @@ def write_tiff(photo: Photo, path: Path) -> None:
     directory.tagtype[Tiff.STRIPOFFSETS] = TiffTags.LONG
     with open(path, "wb") as file:
         directory.save(file)
-        file.writelines(data if deflated else np.ascontiguousarray(data).data for data in packed)
-
-
-def _bytes(data: Any) -> int:
-    return data.nbytes if isinstance(data, np.ndarray) else len(data)
+        file.writelines(packed)
 
 
 def _deflated(strip: np.ndarray) -> bytes:
@@ -145,5 +157,7 @@ def _deflated(strip: np.ndarray) -> bytes:
 
 
 def _resolution(dpi: tuple[float, float] | None) -> dict[int, Any]:
-    tags = (Tiff.X_RESOLUTION, Tiff.Y_RESOLUTION)
-    return dict(zip(tags, dpi)) | {Tiff.RESOLUTION_UNIT: 2} if dpi else {}
+    """Tags of dots per inch, across and down."""
+    if not dpi:
+        return {}
+    return {Tiff.X_RESOLUTION: dpi[0], Tiff.Y_RESOLUTION: dpi[1], Tiff.RESOLUTION_UNIT: 2}

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, PngImagePlugin
 
-from cliplit.photos.formats.photo import Photo, exif_block, opencv, rounded
+from cliplit.photos.formats.photo import BGRA, Photo, exif_block, opencv, rounded
 from cliplit.photos.formats.tiff import write_tiff
 
 QUALITY = 95  # of JPEG and WebP
@@ -39,12 +39,14 @@ def write_photo(photo: Photo, path: Path, kind: str) -> list[str]:
 
 def _fitting(photo: Photo, kind: str) -> tuple[Photo, list[str]]:
     """The photo as far as the format holds it, and what it does not."""
-    notes, pixels, alpha = [], photo.pixels, photo.alpha
-    deepest = DEPTHS.get(kind, np.uint8)
-    if np.dtype(deepest).itemsize < pixels.dtype.itemsize:
-        bits = 8 * np.dtype(deepest).itemsize
-        notes.append(f"reduced to {bits} bits, for {kind} holds no more")
-        pixels, alpha = (x if x is None else _to_depth(x, deepest) for x in (pixels, alpha))
+    notes = []
+    pixels = photo.pixels
+    alpha = photo.alpha
+    deepest = np.dtype(DEPTHS.get(kind, np.uint8))
+    if deepest.itemsize < pixels.dtype.itemsize:
+        notes.append(f"reduced to {8 * deepest.itemsize} bits, for {kind} holds no more")
+        pixels = _to_depth(pixels, deepest)
+        alpha = None if alpha is None else _to_depth(alpha, deepest)
     if alpha is not None and kind == "PNG" and pixels.dtype == np.uint16 and pixels.shape[2] == 1:
         notes.append("grey with transparency written as colour, for want of a writer of such PNG")
     if alpha is not None and kind not in WITH_ALPHA:
@@ -53,40 +55,43 @@ def _fitting(photo: Photo, kind: str) -> tuple[Photo, list[str]]:
     return replace(photo, pixels=pixels, alpha=alpha), notes
 
 
-def _to_depth(array: np.ndarray, dtype: Any) -> np.ndarray:
+def _to_depth(array: np.ndarray, dtype: np.dtype) -> np.ndarray:
     if dtype == np.uint16:
         return (array * np.float32(65535)).round().astype(np.uint16)
     return rounded(array)
 
 
-def _joined(photo: Photo) -> np.ndarray:
-    """(H, W) or (H, W, C), with alpha."""
-    joined = photo.pixels if photo.alpha is None else np.dstack([photo.pixels, photo.alpha])
-    return joined[..., 0] if joined.shape[2] == 1 else joined
-
-
 def _write_plain(photo: Photo, path: Path, kind: str) -> None:
-    options = {"dpi": photo.options["dpi"]} if "dpi" in photo.options else {}
-    options |= {"icc_profile": photo.icc} if photo.icc else {}
-    options |= {"exif": b"Exif\0\0" + exif_block(photo.exif)} if photo.exif else {}
+    """A photo of 8 bits."""
+    options: dict[str, Any] = {}
+    if "dpi" in photo.options:
+        options["dpi"] = photo.options["dpi"]
+    if photo.icc:
+        options["icc_profile"] = photo.icc
+    if photo.exif:
+        options["exif"] = b"Exif\0\0" + exif_block(photo.exif)
     if kind == "JPEG":
-        stored = {name: photo.options[name] for name in ("subsampling", "progressive") if photo.options.get(name)}
-        options |= {"quality": QUALITY, "subsampling": 0} | stored
+        options |= {"quality": QUALITY, "subsampling": 0}
+        options |= {name: photo.options[name] for name in ("subsampling", "progressive") if photo.options.get(name)}
     if kind == "WEBP":
         options |= {"quality": QUALITY, "exact": True}
     if kind in ("JPEG", "WEBP") and photo.xmp:
         options["xmp"] = photo.xmp
-    Image.fromarray(_joined(photo)).save(path, kind, **options)
+    channels = photo.channels
+    if channels.shape[2] == 1:
+        channels = channels[..., 0]
+    Image.fromarray(channels).save(path, kind, **options)
 
 
 def _encode_deep(photo: Photo, kind: str) -> bytes:
     """A PNG or PPM of 16 bits."""
-    channels = _joined(photo)
-    if channels.ndim == 3 and channels.shape[2] == 2:  # OpenCV writes no grey with alpha
-        channels = np.dstack([photo.pixels] * 3 + [photo.alpha])
-    if channels.ndim == 3:
-        channels = channels[..., [2, 1, 0, 3][: channels.shape[2]]]
-    done, encoded = opencv().imencode({"PNG": ".png", "PPM": ".ppm" if channels.ndim == 3 else ".pgm"}[kind], channels)
+    channels = photo.channels
+    if channels.shape[2] == 2:  # OpenCV writes no grey with alpha
+        channels = channels[..., [0, 0, 0, 1]]
+    if channels.shape[2] > 1:
+        channels = channels[..., BGRA[: channels.shape[2]]]
+    ending = {"PNG": ".png", "PPM": ".pgm" if channels.shape[2] == 1 else ".ppm"}[kind]
+    done, encoded = opencv().imencode(ending, channels)
     if not done:
         raise ValueError(f"cannot be encoded as {kind} of 16 bits")
     return _with_notes(encoded.tobytes(), photo) if kind == "PNG" else encoded.tobytes()
@@ -94,15 +99,15 @@ def _encode_deep(photo: Photo, kind: str) -> bytes:
 
 def _with_notes(png: bytes, photo: Photo) -> bytes:
     """A PNG with the profile and EXIF after its header."""
-    header, out = 33, io.BytesIO()
+    header = 33  # bytes
+    out = io.BytesIO()
     out.write(png[:header])
     if photo.icc:
         PngImagePlugin.putchunk(out, b"iCCP", b"ICC Profile\0\0", zlib.compress(photo.icc))
     if photo.exif:
         PngImagePlugin.putchunk(out, b"eXIf", exif_block(photo.exif))
     if "dpi" in photo.options:
-        PngImagePlugin.putchunk(
-            out, b"pHYs", struct.pack(">IIB", *(round(n / 0.0254) for n in photo.options["dpi"]), 1)
-        )
+        per_metre = [round(dots / 0.0254) for dots in photo.options["dpi"]]
+        PngImagePlugin.putchunk(out, b"pHYs", struct.pack(">IIB", *per_metre, 1))
     out.write(png[header:])
     return out.getvalue()

@@ -285,9 +285,13 @@ def nearest_words(clip: ClipBackbone, guidance: Guidance, count: int = 8) -> pd.
     if direction is None:
         raise CliplitError(f"guidance '{guidance.settings.guidance.kind}' has no direction in CLIP's latent space")
     near, far = nearest_tokens(clip, direction.detach(), count)
-    columns = {"towards": near.words, "similarity": near.similarity, "away from": far.words, "": far.similarity}
     table = pd.DataFrame(
-        {name: list(values) if isinstance(values, list) else values.tolist() for name, values in columns.items()}
+        {
+            "towards": near.words,
+            "similarity": near.similarity.tolist(),
+            "away from": far.words,
+            "": far.similarity.tolist(),
+        }
     )
     return table.round(3)
 

@@ -123,7 +123,12 @@ def _losses(axes: Axes, stages: list[StageProgress], title: str) -> None:
             axes.axvline(start, color=QUIET, linewidth=0.5)
         axes.plot(start + stage.log["iteration"], stage.log["loss"], color=DARK if n % 2 else GREEN)
         if len(stage.log) > total / 5:  # else the name does not fit
-            place: dict[str, Any] = {"xycoords": ("data", "axes fraction"), "va": "bottom", "fontsize": 6, "color": QUIET}
+            place: dict[str, Any] = {
+                "xycoords": ("data", "axes fraction"),
+                "va": "bottom",
+                "fontsize": 6,
+                "color": QUIET,
+            }
             axes.annotate(stage.name, (start, 1), **place)
         start += len(stage.log)
     axes.set_title(title, pad=14)

@@ -28,6 +28,7 @@ SHARED = ("reproduced", "trained", "watched", "studied")  # fixtures that train:
 PARAMETERS = 'profile = "demo"\nrun = ""\nseed = 0\noverrides = {}'
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks at the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """For several processes (`-n 2 --dist loadgroup`): what was trained for several tests is trained once; long ones first."""
     for item in items:

@@ -11,11 +11,12 @@ from tqdm import tqdm
 
 import cliplit
 from cliplit.engine import processes
-from cliplit.errors import CliplitError
+from cliplit.errors import CliplitError, one_line
 from cliplit.files.atomic import read_json, sha256, write_json
 from cliplit.method.run import Run
 from cliplit.profiles import overrides
 
+KERNEL_STARTS = 3  # of a notebook, at most
 RESULTS = ("figures", "tables")  # what notebooks write beside the stages
 STUDIES = 5  # notebooks from this number on are studies: many trainings, only on demand
 
@@ -193,17 +194,7 @@ def _execute(source: Path, run: Run, bar: tqdm) -> None:
     before = _results(run)
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
-        papermill.execute_notebook(
-            source,
-            target,
-            parameters(run),
-            kernel_name="python3",
-            language="python",
-            progress_bar=False,
-            kernel_manager_class=_kernel_manager_class(),
-            shutdown_kernel="immediate",
-            on_cell_executed=lambda **_: bar.update(),
-        )
+        _in_a_kernel(source, target, run, bar)
     except papermill.PapermillExecutionError as error:
         where = f"executed copy: {target}"
         raise CliplitError(f"{source.stem}, cell [{error.exec_count}]: {_last_line(error)} ({where})") from None
@@ -211,6 +202,35 @@ def _execute(source: Path, run: Run, bar: tqdm) -> None:
         raise CliplitError(f"{source.stem}: the kernel died, maybe out of memory (executed copy: {target})") from None
     written = sorted(name for name, changed in _results(run).items() if before.get(name) != changed)
     write_json({"inputs": inputs, "results": written}, _record(source, run))
+
+
+def _in_a_kernel(source: Path, target: Path, run: Run, bar: tqdm) -> None:
+    """Execute a notebook in a kernel of its own; try again if it dies before the first cell.
+
+    Two kernels that are started at the same moment may choose the same port: then one of them dies at once.
+    """
+    import papermill
+    from nbclient.exceptions import DeadKernelError
+
+    for left in reversed(range(KERNEL_STARTS)):
+        try:
+            papermill.execute_notebook(
+                source,
+                target,
+                parameters(run),
+                kernel_name="python3",
+                language="python",
+                progress_bar=False,
+                kernel_manager_class=_kernel_manager_class(),
+                shutdown_kernel="immediate",
+                on_cell_executed=lambda **_: bar.update(),
+            )
+            return
+        except DeadKernelError:  # within a cell
+            raise
+        except RuntimeError as error:
+            if not left:
+                raise CliplitError(f"{source.stem}: its kernel cannot be started ({one_line(error)})") from None
 
 
 def _kernel_manager_class() -> type:

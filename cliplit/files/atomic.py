@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,13 @@ def digest_of(path: Path) -> str | None:
     """A digest of a file, of its content if it is small; None if it is missing."""
     if not path.is_file():
         return None
-    if path.stat().st_size > 50_000_000:
-        return f"{path.stat().st_size} bytes of {path.stat().st_mtime_ns}"
+    status = path.stat()
+    if status.st_size > 50_000_000:
+        return f"{status.st_size} bytes of {status.st_mtime_ns}"
+    return _digest_then(path, status.st_size, status.st_mtime_ns)
+
+
+@cache
+def _digest_then(path: Path, size: int, changed: int) -> str:
+    """SHA-256 of a file as it was then: whether a stage is current is asked many times, always of the same few files."""
     return sha256(path)

@@ -236,6 +236,22 @@ def test_every_notebook_leaves_a_clean_executed_copy(reproduced):
         assert not streams, f"{source.name}: {streams}"
 
 
+def test_a_kernel_that_dies_at_its_start_is_started_again(run, folder, monkeypatch):
+    execute, failures = papermill.execute_notebook, ["Kernel died before replying to kernel_info"] * 2
+
+    def sometimes(*arguments, **options):
+        if failures:
+            raise RuntimeError(failures.pop())
+        return execute(*arguments, **options)
+
+    monkeypatch.setattr(papermill, "execute_notebook", sometimes)
+    reproduce(run, folder)
+    assert trace(run) == ["0_a", "2_b", "03_c"]
+    failures += ["Kernel died before replying to kernel_info"] * 3
+    with pytest.raises(CliplitError, match="0_a: its kernel cannot be started"):
+        reproduce(run, folder, force=True)
+
+
 def test_plain_papermill_works_as_well(tmp_path):
     given = {"profile": "smoke", "run": str(tmp_path / "run"), "overrides": "data.embedded_pairs=2 seed=4"}
     papermill.execute_notebook(

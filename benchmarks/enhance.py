@@ -1,6 +1,6 @@
 """Time and memory of `enhance_pixels` against the plain network on the full frame in float32, on the same photo.
 
-    python benchmarks/enhance.py [PHOTO] [--checkpoint FILE] [--megapixels 0.25 3 12] [--output FILE --fill README.md]
+    python benchmarks/enhance.py [PHOTO] [--checkpoint FILE] [--megapixels 0.25 3 12] [--output FILE --fill docs/photos.md]
     python benchmarks/enhance.py --check DIR --checkpoint FILE  # every photo, three tile sizes, against the full frame
 
 Every row is a process of its own. Its memory is the peak that the operating system saw while it computed, over what it

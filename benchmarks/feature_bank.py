@@ -1,6 +1,6 @@
 """Does a prompt pair learned from a bank of precomputed views do as well as one that sees new views in every iteration?
 
-    python benchmarks/feature_bank.py [--output results/benchmarks/feature_bank.md --fill README.md]
+    python benchmarks/feature_bank.py [--output results/benchmarks/feature_bank.md --fill docs/engine.md]
 
 With `tiny` on the demo's images, few of them, so that an image is drawn about as often (167 times) and the pair can move
 about as far (iterations x learning rate) as in the profile paper. Each pair is then tried on new views of new crops.

@@ -1,6 +1,6 @@
 """Seconds of `cliplit score` against pyiqa's own command, called once per metric, on the same files in one go.
 
-    python benchmarks/score.py [--folder DIR] [--output results/benchmarks/score.md --fill README.md]
+    python benchmarks/score.py [--folder DIR] [--output results/benchmarks/score.md --fill docs/scoring.md]
 
 Without a folder: fifty crops of the demo's photos in three sizes, with darker copies as the images to score.
 """

@@ -1,6 +1,6 @@
 """Seconds and memory of one training iteration of each stage, against a plain loop that does what the released code does.
 
-    python benchmarks/train_step.py [--output results/benchmarks/train_step.md --fill README.md]
+    python benchmarks/train_step.py [--output results/benchmarks/train_step.md --fill docs/engine.md]
 
 Same batches, same machine, one run; ViT-B/32 and RN101 with random weights, so nothing is downloaded. On a GPU, if there
 is one, with the published batch; on a CPU the network's batch is smaller: its time is that of two images times four, its

@@ -1,6 +1,6 @@
 """Compare the shipped enhancer with others, on photos that it was not trained with: a table and a contact sheet.
 
-    python data_scripts/evaluate_enhancer.py --photos DIR... --real DIR... [--checkpoint NAME=FILE] [--fill README.md]
+    python data_scripts/evaluate_enhancer.py --photos DIR... --real DIR... [--checkpoint NAME=FILE] [--fill docs/enhancer.md]
 
 Pairs are made of the held-out photos (see data_scripts/train_enhancer.py) at three degrees of backlight; the real
 photos have no references. Writes table.csv, table.md and contact_sheet.jpg to --output.

@@ -503,7 +503,7 @@ def main() -> None:
             "preprocess": json.dumps(preprocess),
             "settings": json.dumps(asdict(settings)),
             "training_data": f"{len(photos)} photos of the folders {', '.join(f.name for f in folders)}, relit by "
-            f"cliplit.relight; every {settings.holdout}th photo by name was held out.",
+            f"cliplit.data.relight; every {settings.holdout}th photo by name was held out.",
             "evaluation": json.dumps(figures),
             "package_version": package_version(),
             "license": "MIT",

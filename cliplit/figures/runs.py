@@ -32,6 +32,7 @@ from cliplit.figures.style import (
     WRONG,
     Picture,
     centre,
+    colour_bar,
     colour_of,
     curve,
     evenly,
@@ -181,11 +182,7 @@ def _illumination(run: Run, label: str, stage: str, images: Sequence[int]) -> Fi
         row_labels=["input", "÷ illumination", f"= result, {label}"],
         right=0.55,
     )
-    middle = figure.axes[len(tests)].get_position()
-    width = figure.get_figwidth()
-    bar = figure.add_axes((1 - 0.47 / width, middle.y0, 0.11 / width, middle.height))
-    figure.colorbar(scale, cax=bar).outline.set_visible(False)
-    bar.tick_params(labelsize=7)
+    colour_bar(figure, scale, beside=figure.axes[len(tests)])
     return figure
 
 

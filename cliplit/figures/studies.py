@@ -26,6 +26,7 @@ from cliplit.figures.style import (
     WIDTH,
     WRONG,
     Picture,
+    colour_bar,
     colour_of,
     evenly,
     metric_name,
@@ -115,11 +116,7 @@ def score_maps(run: Run, images: Sequence[int] = range(6)) -> Figure:
         rows += [row, [_painted(scale, values, image) for values, image in zip(maps[label], row, strict=True)]]
         labels += [label, SCORE]
     figure = mosaic(rows, row_labels=labels, right=0.55)
-    top = figure.axes[len(tests)].get_position()
-    width = figure.get_figwidth()
-    bar = figure.add_axes((1 - 0.47 / width, top.y0, 0.11 / width, top.height))
-    figure.colorbar(scale, cax=bar).outline.set_visible(False)
-    bar.tick_params(labelsize=7)
+    colour_bar(figure, scale, beside=figure.axes[len(tests)])
     return figure
 
 

@@ -1,4 +1,4 @@
-"""Studies: cells shared, kept and adopted; tables of what is there; the notebooks 05 and 06; the recipe of docs/guidance.md."""
+"""Studies: cells shared, kept and adopted; tables of what is there; the notebooks 05 and 06; the recipes for a guidance of one's own."""
 
 import re
 import shutil
@@ -22,7 +22,7 @@ from cliplit.method.run import Run, start_run
 from cliplit.profiles import PAPER, SMOKE, profile
 from cliplit.settings import flatten
 
-GUIDE = Path(__file__).parents[2] / "docs" / "guidance.md"
+ROOT = Path(__file__).parents[2]
 TWO = Study("two", "?", {"pair": Variant(), "none": Variant({"guidance.kind": "none"})})
 
 
@@ -142,10 +142,13 @@ def test_the_notebooks_of_the_studies_run(reproduced, tmp_path):
     assert reproduce(run, studies=True) == []
 
 
-def test_a_guidance_made_by_the_readmes_recipe_trains(tmp_path):
-    code = re.search(r"<!-- recipe -->\n```python\n(.*?)```", GUIDE.read_text(encoding="utf-8"), re.DOTALL)[1]
+@pytest.mark.parametrize("page", ["README.md", "docs/guidance.md"])
+def test_a_guidance_made_by_a_recipe_trains(page, tmp_path):
+    text = (ROOT / page).read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    (code,) = (block for block in blocks if "(Guidance):" in block)
     assert len(code.splitlines()) < 40
-    name, kind = re.search(r"--set guidance.kind=(\w+\.py):(\w+)", GUIDE.read_text(encoding="utf-8")).groups()
+    name, kind = re.search(r"--set guidance.kind=(\w+\.py):(\w+)", text).groups()
     (tmp_path / name).write_text(code)
     chosen = {"guidance.kind": f"{tmp_path / name}:{kind}", "evaluation.control": False} | {
         "data.embedded_images": 8,

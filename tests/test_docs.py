@@ -295,7 +295,6 @@ def test_python_compiles_and_what_it_uses_of_cliplit_exists(page):
 def test_every_table_has_one_place_which_ends():
     text = "".join(page.read_text(encoding="utf-8") for page in PAGES)
     opened, closed = (re.findall(rf"^<!-- {sign}(\w+) -->$", text, re.MULTILINE) for sign in ("", "/"))
-    opened.remove("recipe")  # before a block of Python
     assert sorted(opened) == sorted(closed)
     assert len(set(opened)) == len(opened)
     assert {"stages", "differences", "findings", *every_study(cliplit.profile("demo"))} <= set(opened)

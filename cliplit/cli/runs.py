@@ -38,7 +38,9 @@ def NamedPaths(name: str, kind: str, about: str) -> Any:
 
 def open_run(
     profile: ProfileName = "demo",
-    run: Annotated[str, folder("Directory of the run; by default runs/PROFILE.")] = "",
+    run: Annotated[
+        str, folder("Directory of the run; by default runs/PROFILE in the checkout, or in the working directory.")
+    ] = "",
     seed: Annotated[int, typer.Option(help="Seed of every random draw.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
     clip: Annotated[str, named("CLIP: tiny, MODEL/TAG of open_clip, MODEL/FILE, a file or a folder.")] = "",
@@ -275,7 +277,7 @@ def _report(run: Run) -> None:
 
 
 def watch(
-    run: Annotated[str, folder("The run; by default runs/demo.")] = "",
+    run: Annotated[str, folder("The run; by default runs/demo in the checkout, or in the working directory.")] = "",
     once: Annotated[bool, flag("--once", "Look once, instead of until the run is finished or Ctrl-C.")] = False,
     every: Annotated[float, typer.Option(metavar="SECONDS", help="Between looks.")] = 15.0,
 ) -> None:

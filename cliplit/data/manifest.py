@@ -79,7 +79,7 @@ def read_manifest(folder: str | Path) -> Manifest:
         return Manifest(**content | {"images": images, "problems": tuple(content["problems"])})
     except FileNotFoundError:
         raise CliplitError(
-            f"{folder}: no data set here (no {FILE}); `cliplit data prepare` makes one of folders"
+            f"{folder}: no data set here (no {FILE}); `cliplit data get` downloads known ones, `cliplit data prepare` makes one of folders"
         ) from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__

@@ -108,7 +108,7 @@ def verify_folder(folder: Path, name: str = "") -> Report:
     if not has_manifest(folder):
         raise CliplitError(
             f"{folder}: neither a known data set ({', '.join(CATALOG)}) nor one with a dataset.json; "
-            f"`cliplit data prepare` makes one of folders"
+            f"`cliplit data get` downloads known ones, `cliplit data prepare` makes one of folders"
         )
     files = {role: [folder / image.path for image in listed if image.role == role] for role in ROLES}
     return inspect_images(name, folder, {role: paths for role, paths in files.items() if paths}, None, listed)

@@ -90,7 +90,7 @@ def _weights_file(name: str, model: str, tag: str, config: dict) -> str:
         raise CliplitError(
             f"CLIP weights '{name}' are not on this machine (looked for {place.rstrip('/') or config['url']} in "
             f"{_cache()}) and {source} cannot be reached; copy them there from a machine with network, or use --clip "
-            f"{model}/FILE, --clip tiny, or --random-clip"
+            f"(--identity-clip for that of the identity loss) {model}/FILE, --clip tiny, or --random-clip"
         )
     return _from_hub(name, place, source) if place else open_clip.pretrained.download_pretrained(config)
 

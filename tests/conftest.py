@@ -34,7 +34,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         for name in set(SHARED) & set(item.fixturenames):
             item.add_marker(pytest.mark.xdist_group(name))
-    items.sort(key=lambda item: "slow" not in item.keywords)
+    items.sort(key=lambda item: not {"xdist_group", "slow"} & set(item.keywords))
 
 
 def write_notebook(path: Path, *cells: str, parameters: str = PARAMETERS) -> Path:

@@ -106,6 +106,7 @@ def enhance(
             if page:
                 _write_report(page, planned, outcome, file, inference)
             print(out)
+        processes.wait()  # a launcher ends all processes with the first that fails
     if outcome.problems:
         raise typer.Exit(2)
 

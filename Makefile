@@ -17,7 +17,7 @@ demo-quick:
 	$(MAKE) demo QUICK=1
 
 test: env  ## all tests, also those marked slow, in two processes
-	$(ONE) $(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(ONE) $(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
 
 lint: env  ## style, types and the import contract; a test does the same
 	$(BIN)/ruff check

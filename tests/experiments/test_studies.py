@@ -11,7 +11,8 @@ import torch
 
 from cliplit.errors import CliplitError
 from cliplit.experiments import analysis, studies
-from cliplit.experiments.notebooks import reproduce
+from cliplit.experiments.evaluation import evaluate
+from cliplit.experiments.notebooks import STUDIES, list_notebooks, notebooks_folder, reproduce
 from cliplit.experiments.studies import Study, Variant
 from cliplit.files.atomic import read_json
 from cliplit.method import training
@@ -130,16 +131,22 @@ def test_score_maps_are_the_scores_of_their_crops():
     assert scores.shape == (3, 3) and torch.allclose(scores, expected.expand(3, 3), atol=1e-6)
 
 
-def test_the_notebooks_of_the_studies_run(reproduced, tmp_path):
-    shutil.copytree(reproduced.run.path, tmp_path / "run")
-    run = Run.open(tmp_path / "run")
-    assert [path.stem[:2] for path in reproduce(run, studies=True)] == ["05", "06"]
+@pytest.mark.slow
+def test_the_notebooks_of_the_studies_run(tmp_path):
+    run = start_run("smoke", tmp_path / "run", overrides={"evaluation.control": False})
+    training.train(run)
+    evaluate(run)
+    folder = tmp_path / "notebooks"
+    folder.mkdir()
+    for source in list_notebooks(notebooks_folder())[STUDIES:]:
+        shutil.copy(source, folder)
+    assert [path.stem[:2] for path in reproduce(run, folder, studies=True)] == ["05", "06"]
     names = [*studies.every_study(run.settings)]
     assert all((run.path / "tables" / f"{name}.{kind}").is_file() for name in names for kind in ("csv", "md", "tex"))
     figures = [f"{name}.png" for name in names]
     figures += ["05_score_maps.jpg", "05_paths.png", "06_progress.png", "06_results.jpg"]
     assert all((run.path / "figures" / name).is_file() for name in figures)
-    assert reproduce(run, studies=True) == []
+    assert reproduce(run, folder, studies=True) == []
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/guidance.md"])

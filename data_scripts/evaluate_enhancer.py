@@ -21,7 +21,8 @@ from cliplit.data.relight import SEVERITIES
 from cliplit.data.synthesize import relight_photo
 from cliplit.experiments.tables import fill_in
 from cliplit.figures.style import mosaic
-from cliplit.files.images import decode, list_images
+from cliplit.files.folders import list_images
+from cliplit.files.images import decode
 from cliplit.files.tensors import read_image, to_tensor, to_uint8
 from cliplit.method.checkpoints import load_enhancer
 from cliplit.method.enhancer import Enhancer

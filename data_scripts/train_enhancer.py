@@ -15,7 +15,7 @@ import torch
 
 from cliplit.data.manifest import has_manifest
 from cliplit.data.synthesize import Synthesis, synthesize_data_set
-from cliplit.files.images import list_images
+from cliplit.files.folders import list_images
 from cliplit.method.checkpoints import load_enhancer, save_enhancer
 from cliplit.method.run import Run
 from cliplit.method.training import train

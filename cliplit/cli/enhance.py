@@ -73,9 +73,9 @@ def enhance(
         raise CliplitError("--report: there is no before where photos are overwritten; choose another OUT")
 
     from cliplit.engine.compute import find_device
+    from cliplit.files.formats import MAX_PIXELS
     from cliplit.method.checkpoints import load_enhancer
     from cliplit.photos.batch import BatchOptions, enhance_files, settings_of
-    from cliplit.photos.formats import MAX_PIXELS
     from cliplit.photos.inference import DEFAULT, Inference, check_options
     from cliplit.photos.jobs import Ledger
 

@@ -18,7 +18,8 @@ from cliplit.data.verify import Report, inspect_images, part_images
 from cliplit.errors import CliplitError, one_line
 from cliplit.files.archives import SUFFIXES, Refused, extract, is_archive, is_inside
 from cliplit.files.atomic import read_json, sha256, write_json
-from cliplit.files.images import EXTENSIONS, original
+from cliplit.files.folders import EXTENSIONS
+from cliplit.files.pairs import original
 from cliplit.files.web import BY_HAND, PATIENCE, Patience, check_file, fetch
 
 DOWNLOADS = "downloads"  # folder beside the data sets

@@ -13,7 +13,7 @@ from typing import Any
 from cliplit.errors import CliplitError
 from cliplit.files.archives import is_inside
 from cliplit.files.atomic import sha256, write_json
-from cliplit.files.images import list_images
+from cliplit.files.folders import list_images
 from cliplit.settings import Data
 
 FILE = "dataset.json"

@@ -15,7 +15,8 @@ from tqdm import tqdm
 from cliplit.data.manifest import ROLES, Images, Manifest, gather_images, has_manifest, keep_only, write_manifest
 from cliplit.data.verify import Report, inspect_images
 from cliplit.errors import CliplitError
-from cliplit.files.images import decode, pair_by_stem, squared
+from cliplit.files.images import decode, squared
+from cliplit.files.pairs import pair_by_stem
 from cliplit.settings import Data
 
 TRAINING = ("train_backlit", "train_well_lit")

@@ -14,7 +14,7 @@ from cliplit.data.prepare import FOLDERS, new_data_set, split_scenes
 from cliplit.data.relight import LEVELS, simulate_backlight, uniform
 from cliplit.engine.randomness import generator
 from cliplit.errors import CliplitError
-from cliplit.files.images import list_images
+from cliplit.files.folders import list_images
 from cliplit.files.tensors import read_image, write_image
 
 

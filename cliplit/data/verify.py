@@ -11,7 +11,9 @@ from tqdm import tqdm
 from cliplit.data.catalog import CATALOG, DataSet, Part
 from cliplit.data.manifest import ROLES, Entry, describe_image, has_manifest, read_manifest
 from cliplit.errors import CliplitError
-from cliplit.files.images import decode, images_in, original, pair_by_stem
+from cliplit.files.folders import images_in
+from cliplit.files.images import decode
+from cliplit.files.pairs import original, pair_by_stem
 
 KINDS = {
     "count": "images missing or too many",

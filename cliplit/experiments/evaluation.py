@@ -16,7 +16,8 @@ from cliplit.engine import processes
 from cliplit.engine.compute import find_device
 from cliplit.errors import CliplitError
 from cliplit.files.atomic import write_json, write_text
-from cliplit.files.images import Found, find_images, pair
+from cliplit.files.folders import Found, find_images
+from cliplit.files.pairs import pair
 from cliplit.files.tensors import psnr, read_image, to_tensor, to_uint8
 from cliplit.method.checkpoints import load_enhancer
 from cliplit.method.enhancer import Enhancer

@@ -14,7 +14,7 @@ from cliplit.data import demo_images
 from cliplit.data.manifest import Images, images_by_role, shortened
 from cliplit.errors import CliplitError
 from cliplit.files.atomic import read_json, sha256, write_json, writing
-from cliplit.files.images import pair_by_stem
+from cliplit.files.pairs import pair_by_stem
 from cliplit.files.tensors import read_image, read_readable, to_tensor, to_uint8, write_image
 from cliplit.method.run import Run
 from cliplit.settings import Data

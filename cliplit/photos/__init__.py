@@ -1,6 +1,5 @@
 """Photos enhanced: of any size, exactly, in bounded memory, file by file, with everything that belongs to them.
 
-formats/    photo files read and written faithfully
 inference   `cliplit.enhance`: arrays, tensors, PIL images
 tiles       the network over tiles, equal to the full frame
 regions     rectangles of an image, and its resizing part by part

@@ -17,9 +17,9 @@ from tqdm import tqdm
 import cliplit
 from cliplit.errors import CliplitError, one_line
 from cliplit.files.atomic import writing
+from cliplit.files.formats import MAX_PIXELS, Photo, read_photo, reduced, without_pillows_limit, write_photo
 from cliplit.files.images import image_size
 from cliplit.method.enhancer import Enhancer
-from cliplit.photos.formats import MAX_PIXELS, Photo, read_photo, reduced, without_pillows_limit, write_photo
 from cliplit.photos.inference import Inference, enhance_pixels
 from cliplit.photos.jobs import Job, Ledger
 

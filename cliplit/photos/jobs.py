@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from cliplit.errors import CliplitError
-from cliplit.files.images import find_images
-from cliplit.photos.formats import FORMATS, READ
+from cliplit.files.folders import find_images
+from cliplit.files.formats import FORMATS, READ
 
 LEDGER = "cliplit-enhance"  # .jsonl; of processes after the first with their number before it
 

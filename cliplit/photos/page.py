@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from cliplit.errors import CliplitError
 from cliplit.files.atomic import writing
-from cliplit.photos.formats import read_photo, reduced, without_pillows_limit
+from cliplit.files.formats import read_photo, reduced, without_pillows_limit
 from cliplit.photos.jobs import Job
 
 SIDE = 800  # pixels, longer side of the pictures in the page

@@ -15,7 +15,9 @@ from tqdm import tqdm
 
 from cliplit.errors import CliplitError
 from cliplit.files.atomic import sha256
-from cliplit.files.images import Pairs, decode, find_images, image_size, pair
+from cliplit.files.folders import find_images
+from cliplit.files.images import decode, image_size
+from cliplit.files.pairs import Pairs, pair
 from cliplit.scoring.cache import ScoreCache, default_cache, key
 from cliplit.scoring.metrics import PRESETS, Conventions, Meter, catalogue, check_conventions, choose, fingerprint
 from cliplit.scoring.weights import why_unavailable

@@ -7,7 +7,7 @@ from PIL import Image
 
 from cliplit.data import demo_images
 from cliplit.errors import CliplitError
-from cliplit.files.images import list_images
+from cliplit.files.folders import list_images
 from cliplit.files.tensors import read_image, write_image
 from cliplit.method import run_images
 from cliplit.method.run import start_run

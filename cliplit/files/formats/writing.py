@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from PIL import Image, PngImagePlugin
 
-from cliplit.photos.formats.photo import BGRA, Photo, exif_block, opencv, rounded
-from cliplit.photos.formats.tiff import write_tiff
+from cliplit.files.formats.photo import BGRA, Photo, exif_block, opencv, rounded
+from cliplit.files.formats.tiff import write_tiff
 
 QUALITY = 95  # of JPEG and WebP
 DEPTHS = {"PNG": np.uint16, "PPM": np.uint16, "TIFF": np.float32}  # the deepest that a format holds; others 8 bits

@@ -10,8 +10,7 @@ from PIL import Image, TiffTags
 from PIL import TiffImagePlugin as Tiff
 
 from cliplit.errors import CliplitError
-from cliplit.files.images import ORIENTATION
-from cliplit.photos.formats.photo import (
+from cliplit.files.formats.photo import (
     BGRA,
     ROWS,
     TIFF_KEPT,
@@ -26,6 +25,7 @@ from cliplit.photos.formats.photo import (
     upright,
     upright_xmp,
 )
+from cliplit.files.images import ORIENTATION
 
 TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 WHITE_IS_ZERO = 0  # photometric interpretations

@@ -10,8 +10,7 @@ import numpy as np
 from PIL import Image, ImageCms, ImageFile, JpegImagePlugin
 
 from cliplit.errors import CliplitError, one_line
-from cliplit.files.images import ORIENTATION, readable
-from cliplit.photos.formats.photo import (
+from cliplit.files.formats.photo import (
     BGRA,
     MAX_PIXELS,
     ROWS,
@@ -26,7 +25,8 @@ from cliplit.photos.formats.photo import (
     upright_canvas,
     upright_xmp,
 )
-from cliplit.photos.formats.tiff import TIFF_STARTS, read_deep_tiff
+from cliplit.files.formats.tiff import TIFF_STARTS, read_deep_tiff
+from cliplit.files.images import ORIENTATION, readable
 
 
 def read_photo(path: str | Path, max_pixels: int = MAX_PIXELS) -> Photo:

@@ -8,7 +8,8 @@ import numpy as np
 from PIL import ExifTags, Image, TiffImagePlugin
 
 from cliplit.errors import CliplitError
-from cliplit.files.images import EXTENSIONS, ORIENTATION, to_8_bits
+from cliplit.files.folders import EXTENSIONS
+from cliplit.files.images import ORIENTATION, to_8_bits
 
 MAX_PIXELS = 1 << 28  # 268 megapixels; an honest photo has fewer, a decompression bomb more
 READ = EXTENSIONS | {".gif"}

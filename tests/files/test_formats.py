@@ -11,7 +11,7 @@ import tifffile
 from PIL import ExifTags, Image, ImageCms, ImageOps, TiffImagePlugin
 
 from cliplit.errors import CliplitError
-from cliplit.photos.formats import FORMATS, Photo, read_photo, reduced, write_photo
+from cliplit.files.formats import FORMATS, Photo, read_photo, reduced, write_photo
 
 PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 TAKEN = "2023:10:02 09:30:00"

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cliplit.errors import CliplitError
+from cliplit.files.formats import READ
 
-EXTENSIONS = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm"}
+EXTENSIONS = READ
 
 
 @dataclass(frozen=True)

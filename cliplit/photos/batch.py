@@ -17,7 +17,7 @@ from tqdm import tqdm
 import cliplit
 from cliplit.errors import CliplitError, one_line
 from cliplit.files.atomic import writing
-from cliplit.files.formats import MAX_PIXELS, Photo, read_photo, reduced, without_pillows_limit, write_photo
+from cliplit.files.formats import MAX_PIXELS, Photo, read_photo, reduced, write_photo
 from cliplit.files.images import image_size
 from cliplit.method.enhancer import Enhancer
 from cliplit.photos.inference import Inference, enhance_pixels
@@ -98,11 +98,10 @@ def enhance_files(
     pool = ThreadPoolExecutor(options.at_a_time + AHEAD)
     hidden = None if options.progress else True  # None: shown on a terminal only
     try:
-        with without_pillows_limit():
-            futures = [pool.submit(work.do, job) for job in todo]
-            for future in tqdm(as_completed(futures), "enhancing", len(todo), unit="photo", disable=hidden):
-                future.result()
-            pool.shutdown()
+        futures = [pool.submit(work.do, job) for job in todo]
+        for future in tqdm(as_completed(futures), "enhancing", len(todo), unit="photo", disable=hidden):
+            future.result()
+        pool.shutdown()
     except OSError as error:
         work.stop.set()
         pool.shutdown(cancel_futures=True)

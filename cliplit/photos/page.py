@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from cliplit.errors import CliplitError
 from cliplit.files.atomic import writing
-from cliplit.files.formats import read_photo, reduced, without_pillows_limit
+from cliplit.files.formats import read_photo, reduced
 from cliplit.photos.jobs import Job
 
 SIDE = 800  # pixels, longer side of the pictures in the page
@@ -41,7 +41,7 @@ def write_report(path: Path, jobs: Sequence[Job], problems: Iterable[str], setti
         problems: lines about photos that have no result.
         settings: names and values, for the head of the page.
     """
-    with without_pillows_limit(), ThreadPoolExecutor(READERS) as pool:
+    with ThreadPoolExecutor(READERS) as pool:
         cards = list(tqdm(pool.map(_card, jobs), "report", len(jobs), leave=False, disable=None))
     template = Template(
         TEMPLATE.read_text(encoding="utf-8"),

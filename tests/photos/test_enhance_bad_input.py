@@ -128,7 +128,7 @@ def test_odd_sizes(done, tmp_path, size):
 def test_odd_kinds(done, tmp_path):
     Image.new("CMYK", (9, 8), (0, 90, 90, 10)).save(tmp_path / "c.jpg")
     image, said = done(tmp_path / "c.jpg")
-    assert (image.mode, image.size, said) == ("RGB", (9, 8), ["CMYK converted to RGB: c.jpg"])
+    assert (image.mode, image.size, said) == ("RGB", (9, 8), ["CMYK converted to RGB without a profile: c.jpg"])
     picture(tmp_path / "p.png").write_bytes(_saved(Image.new("P", (9, 8)), tmp_path / "p.png"))
     image, said = done(tmp_path / "p.png")
     assert (image.mode, said) == ("RGB", [])

@@ -1,11 +1,29 @@
-"""Photo files read and written faithfully: depth, transparency, EXIF and colour profile kept. Does not import torch.
+"""Photo files read and written faithfully: depth, transparency, metadata and colour profile kept, or named as lost.
 
-Pillow reads and writes what has 8 bits; it cannot do 16-bit colour, so OpenCV does deep PNG and PPM, tifffile reads
-deep TIFF. Pixels are decoded in strips into one array that is upright from the start, for the sake of memory.
+photo       a photo in memory
+kinds       which endings are read and written, and why others are not
+reading     by Pillow what has 8 bits, by others what is deeper; `writing` the same way back
+exif, xmp   metadata as bytes; only what has become wrong is changed
+jpeg, png, tiff, pnm, heif, raw   what is to be known of one format
+
+Pillow decodes, OpenCV encodes JPEG, libpng (imagecodecs) PNG, tifffile TIFF, libheif HEIC, LibRaw RAW. Pixels are decoded
+in strips into one array that is upright from the start, for the sake of memory. Nothing here imports torch.
 """
 
-from cliplit.files.formats.photo import FORMATS, MAX_PIXELS, READ, Photo, reduced
-from cliplit.files.formats.reading import read_photo, without_pillows_limit
+from cliplit.files.formats.kinds import FORMATS, READ, UNREAD
+from cliplit.files.formats.photo import MAX_PIXELS, Photo, reduced, to_8_bits
+from cliplit.files.formats.reading import photo_size, read_photo
 from cliplit.files.formats.writing import write_photo
 
-__all__ = ["FORMATS", "MAX_PIXELS", "READ", "Photo", "read_photo", "reduced", "without_pillows_limit", "write_photo"]
+__all__ = [
+    "FORMATS",
+    "MAX_PIXELS",
+    "READ",
+    "UNREAD",
+    "Photo",
+    "photo_size",
+    "read_photo",
+    "reduced",
+    "to_8_bits",
+    "write_photo",
+]

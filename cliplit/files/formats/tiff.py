@@ -1,105 +1,147 @@
-"""TIFF: tifffile reads what is deep, Pillow writes the directory, for it knows EXIF."""
+"""TIFF of any depth by tifffile; of palettes, CMYK and the like by Pillow. Tags are carried over as bytes."""
 
 import logging
-import zlib
+import mmap
+import struct
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, TiffTags
-from PIL import TiffImagePlugin as Tiff
 
 from cliplit.errors import CliplitError
-from cliplit.files.formats.photo import (
-    BGRA,
-    ROWS,
-    TIFF_KEPT,
-    XMP,
-    Photo,
-    Tags,
-    check_size,
-    directory_of,
-    kept,
-    opencv,
-    split,
-    upright,
-    upright_xmp,
-)
-from cliplit.files.images import ORIENTATION
+from cliplit.files.formats import jpeg
+from cliplit.files.formats.exif import ORIENTATION, Block, Entry, Tags, pack_block, pack_tags, read_block
+from cliplit.files.formats.photo import ROWS, Photo, check_size, split, to_16_bits, upright
 
-TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 WHITE_IS_ZERO = 0  # photometric interpretations
 BLACK_IS_ZERO = 1
 RGB = 2
 GREY = (WHITE_IS_ZERO, BLACK_IS_ZERO)
-DEEP = [np.dtype(name) for name in ("u2", "f2", "f4", "f8")]
+PREMULTIPLIED = 1  # a kind of alpha
+FLOATS = [np.dtype(name) for name in ("f2", "f4", "f8")]
+LOSSLESS = {1: None, 5: "lzw", 8: "zlib", 32773: "packbits", 34925: "lzma", 50000: "zstd"}  # kept; others are deflated
+COMPRESSION = 259  # tags
+RESOLUTIONS = (282, 283)
+UNIT = 296
+XMP = 700
+IPTC = 33723
+PHOTOSHOP = 34377
+ICC = 34675
+LAYERS = 37724
+SMALLER = 330
+PREDICTED = ("zlib", "lzw", "zstd", "lzma")  # better compressed as differences of neighbours
+# What says how the file is laid out, or is in `Photo` otherwise.
+LAYOUT = frozenset(
+    [
+        *range(254, 268),
+        273,
+        *range(277, 285),
+        *range(290, 298),
+        317,
+        *range(320, 348),
+        *range(512, 533),
+        *(ORIENTATION, XMP, PHOTOSHOP, ICC, LAYERS),
+        *(50838, 50839),  # ImageJ's
+    ]
+)
 
 
-def read_deep_tiff(path: Path, max_pixels: int) -> Photo | None:
-    """A TIFF of more than 8 bits; None if it has no more."""
+def read_tiff(path: Path, max_pixels: int) -> Photo | None:
+    """A TIFF of grey or RGB with 8 bits or more; None if it is another. Its tags are not filled in."""
     import tifffile
 
     logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # what matters is raised
     with tifffile.TiffFile(path) as tiff:
         page = tiff.pages.first
-        if max(np.atleast_1d(page.bitspersample)) <= 8:
-            return None
         check_size(page.imagewidth, page.imagelength, max_pixels)
-        if page.photometric not in (*GREY, RGB) or page.dtype not in DEEP:
+        bits = int(np.max(page.bitspersample))
+        if bits < 8 or (bits == 8 and page.photometric not in (*GREY, RGB)):
+            return None
+        if page.photometric not in (*GREY, RGB) or not (page.dtype in FLOATS or page.dtype in (np.uint8, np.uint16)):
             raise CliplitError(f"a TIFF of {_kind(page)} is not known; convert it to RGB of 16 bits")
-        channels = _tiff_pixels(path, page)
-        notes = []
-        if len(tiff.pages) > 1:
-            notes.append("first of several pictures taken")
-        if channels.dtype.kind == "f":
-            channels = channels.astype(np.float32, copy=False)
+        notes = ["first of several pictures taken"] if len(tiff.pages) > 1 else []
+        channels = page.asarray()
+        channels = np.moveaxis(channels, 0, -1) if page.axes == "SYX" else channels
+        channels = channels.reshape(*channels.shape[:2], -1)
+        if channels.dtype in FLOATS:
+            channels = channels.astype(np.float32)
             notes += _clip(channels)
+        elif 8 < bits < 16:
+            channels = to_16_bits(channels, (1 << bits) - 1)
+        white = {1: 255, 2: 65535, 4: 1}[channels.dtype.itemsize]
         if page.photometric == WHITE_IS_ZERO:
-            channels = (1 if channels.dtype == np.float32 else 65535) - channels
+            channels = white - channels
         colours = 1 if page.photometric in GREY else 3
-        if channels.shape[2] > colours + 1:
-            notes.append(f"{channels.shape[2] - colours} extra channels left out")
+        extra = channels.shape[2] - colours
+        if extra > 1 or (extra and page.extrasamples and page.extrasamples[0] == 0 and colours == 1):
+            notes.append(f"{extra} extra channels left out")
             channels = channels[..., :colours]
-        stored: dict[str, Any] = {"compressed": page.compression != 1}
-        if Tiff.X_RESOLUTION in page.tags:
-            stored["dpi"] = page.get_resolution("inch")
-        icc = page.tags.valueof(Tiff.ICCPROFILE, b"")
-        xmp = upright_xmp(page.tags.valueof(XMP, b""))
+        elif extra and page.extrasamples and page.extrasamples[0] == PREMULTIPLIED:
+            notes.append("premultiplied transparency written as straight")
+            channels = _straight(channels, white)
         orientation = page.tags.valueof(ORIENTATION, 1)
-    pixels, alpha = split(upright(channels, orientation))
-    return Photo(pixels, alpha, _exif(path), icc, xmp, stored, notes)
+        orientation = orientation if orientation in range(1, 9) else 1
+    return Photo(*split(upright(channels, orientation)), kind="TIFF", upright=True, notes=notes)
 
 
-def _exif(path: Path) -> Tags:
-    exif = Image.Exif()
+def lying_size(path: Path) -> tuple[bool, tuple[int, int]]:
+    """Whether a TIFF lies on its side, and its width and height as it lies."""
+    import tifffile
+
+    logging.getLogger("tifffile").setLevel(logging.CRITICAL)
+    with tifffile.TiffFile(path) as tiff:
+        page = tiff.pages.first
+        return page.tags.valueof(ORIENTATION, 1) in range(5, 9), (page.imagewidth, page.imagelength)
+
+
+def read_tags(path: Path, photo: Photo) -> None:
+    """Fill in what a TIFF says beside its pixels."""
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        block = read_block(content)
+    if block.problem:
+        what = "all that a BigTIFF says" if _is_big(path) else f"some of its tags ({block.problem})"
+        photo.notes.append(f"{what} left out")
+    tags = block.tags
+    photo.icc = _value(tags, ICC)
+    photo.xmp = _value(tags, XMP)
+    photo.iptc = _value(tags, PHOTOSHOP)
+    if not photo.iptc and IPTC in tags:
+        photo.iptc = jpeg.with_header(_value(tags, IPTC))
+    photo.exif = pack_block({tag: entry for tag, entry in tags.items() if tag not in LAYOUT}, block.order)
+    photo.options["compression"] = block.number(COMPRESSION, 1)
+    dpi = [_resolution(block, tag) for tag in RESOLUTIONS]
+    if all(dpi):
+        photo.options["dpi"] = tuple(dpi)
+    if LAYERS in tags:
+        photo.notes.append("Photoshop's layers left out")
+    if SMALLER in tags:
+        photo.notes.append("pictures of other sizes left out")
+
+
+def _is_big(path: Path) -> bool:
+    """Whether a file is a BigTIFF."""
     with open(path, "rb") as file:
-        exif.load_from_fp(file)
-        return kept(exif, TIFF_KEPT)
+        return b"+" in file.read(4)
+
+
+def _value(tags: Tags, tag: int) -> bytes:
+    return tags[tag].value if tag in tags else b""
+
+
+def _resolution(block: Block, tag: int) -> float:
+    """Dots per inch; 0 if it is not known."""
+    entry = block.tags.get(tag)
+    if entry is None or len(entry.value) != 8 or entry.type != 5:
+        return 0
+    dots, parts = struct.unpack(block.order + "II", entry.value)
+    inches = {2: 1, 3: 2.54}.get(block.number(UNIT, 2), 0)
+    return dots / parts * inches if parts else 0
 
 
 def _kind(page: Any) -> str:
     photometric = getattr(page.photometric, "name", str(page.photometric)).lower()
     return f"{np.max(page.bitspersample)}-bit {page.dtype or 'samples'} in {photometric} colours"
-
-
-def _tiff_pixels(path: Path, page: Any) -> np.ndarray:
-    """(H, W, C) of a page; OpenCV decompresses what tifffile alone cannot, such as LZW."""
-    if page.compression in (1, 8, 32946, 32773):
-        pixels = page.asarray()
-        pixels = np.moveaxis(pixels, 0, -1) if page.axes == "SYX" else pixels
-    else:
-        if page.planarconfig == 2 and page.samplesperpixel > 1:
-            raise CliplitError("a TIFF of compressed separate planes is not known; save it without compression")
-        content = np.fromfile(path, np.uint8)
-        if ORIENTATION in page.tags:  # which OpenCV follows, but not always
-            place = page.tags[ORIENTATION].valueoffset
-            content[place : place + 2] = np.array([1], page.parent.byteorder + "u2").view(np.uint8)
-        pixels = opencv().imdecode(content, -1)
-        if pixels is None:
-            raise CliplitError("cannot be decompressed; mend the file, or save it with another compression")
-        if pixels.ndim == 3 and pixels.shape[2] > 2:
-            pixels = pixels[..., BGRA[: pixels.shape[2]]]
-    return pixels.reshape(*pixels.shape[:2], -1)
 
 
 def _clip(channels: np.ndarray) -> list[str]:
@@ -114,50 +156,58 @@ def _clip(channels: np.ndarray) -> list[str]:
     return ["values outside [0, 1] clipped"]
 
 
-def write_tiff(photo: Photo, path: Path) -> None:
-    """Write a TIFF of any depth, its strips straight from the pixels, deflated if the source was compressed."""
+def _straight(channels: np.ndarray, white: int) -> np.ndarray:
+    """Colours divided by the alpha that they were multiplied with."""
+    result = channels.copy()
+    for top in range(0, len(channels), ROWS):
+        strip = channels[top : top + ROWS]
+        alpha = np.maximum(strip[..., -1:].astype(np.float32), np.finfo(np.float32).tiny)
+        colours = np.minimum(strip[..., :-1] * (white / alpha), white)
+        result[top : top + ROWS, :, :-1] = colours if white == 1 else colours.round()
+    return result
+
+
+def write_tiff(photo: Photo, path: Path) -> list[str]:
+    """Write a TIFF of any depth, compressed as its source was if that is lossless, else deflated; and what is lost."""
+    import tifffile
+
+    block = read_block(photo.exif)
     channels = photo.channels
-    height, width, count = channels.shape
-    deflated = photo.options.get("compressed", False)
-    floats = channels.dtype.kind == "f"
-    strips = [channels[top : top + ROWS] for top in range(0, height, ROWS)]
-    packed = [_deflated(strip) if deflated else np.ascontiguousarray(strip).data for strip in strips]
-    sizes = [memoryview(data).nbytes for data in packed]
-    tags = {
-        Tiff.IMAGEWIDTH: width,
-        Tiff.IMAGELENGTH: height,
-        Tiff.BITSPERSAMPLE: (8 * channels.dtype.itemsize,) * count,
-        Tiff.COMPRESSION: 8 if deflated else 1,
-        Tiff.PHOTOMETRIC_INTERPRETATION: BLACK_IS_ZERO if count < 3 else RGB,
-        Tiff.SAMPLESPERPIXEL: count,
-        Tiff.ROWSPERSTRIP: ROWS,
-        Tiff.STRIPOFFSETS: tuple(np.cumsum([0, *sizes[:-1]]).tolist()),
-        Tiff.STRIPBYTECOUNTS: tuple(sizes),
-        Tiff.PLANAR_CONFIGURATION: 1,
-        Tiff.PREDICTOR: 2 if deflated and not floats else None,
-        Tiff.EXTRASAMPLES: None if photo.alpha is None else 2,
-        Tiff.SAMPLEFORMAT: (3 if floats else 1,) * count,
-        Tiff.ICCPROFILE: photo.icc or None,
-        XMP: photo.xmp or None,
-        **_resolution(photo.options.get("dpi")),
-        **{tag: value for tag, value in photo.exif.items() if tag in TIFF_KEPT},
-    }
-    directory = directory_of({tag: value for tag, value in tags.items() if value is not None})
-    directory.tagtype[Tiff.STRIPOFFSETS] = TiffTags.LONG
-    with open(path, "wb") as file:
-        directory.save(file)
-        file.writelines(packed)
+    compression = LOSSLESS.get(photo.options.get("compression", 1), "zlib")
+    integers = channels.dtype.kind == "u"
+    tifffile.imwrite(
+        path,
+        channels if channels.shape[2] > 1 else channels[..., 0],
+        byteorder=block.order,
+        photometric="rgb" if channels.shape[2] > 2 else "minisblack",
+        planarconfig="contig" if channels.shape[2] > 1 else None,
+        extrasamples=None if photo.alpha is None else ["unassalpha"],
+        compression=compression,
+        predictor=(2 if integers else 3) if compression in PREDICTED else None,
+        rowsperstrip=ROWS,
+        resolution=photo.options.get("dpi"),
+        resolutionunit="INCH" if "dpi" in photo.options else None,
+        metadata=None,
+        software=False,
+        maxworkers=1,
+    )
+    if _is_big(path):
+        return ["EXIF, XMP and colour profile left out, for the TIFF is too large"]
+    tags = {tag: entry for tag, entry in block.tags.items() if tag not in LAYOUT}
+    blobs = ((XMP, 1, photo.xmp), (PHOTOSHOP, 1, photo.iptc), (ICC, 7, photo.icc))
+    tags |= {tag: Entry(kind, value) for tag, kind, value in blobs if value}
+    if tags:
+        _add_tags(path, tags)
+    return []
 
 
-def _deflated(strip: np.ndarray) -> bytes:
-    """Compressed, integers as differences from the pixel to the left."""
-    if strip.dtype.kind != "f":
-        strip = np.concatenate([strip[:, :1], np.diff(strip, axis=1)], 1)
-    return zlib.compress(strip.tobytes())
-
-
-def _resolution(dpi: tuple[float, float] | None) -> dict[int, Any]:
-    """Tags of dots per inch, across and down."""
-    if not dpi:
-        return {}
-    return {Tiff.X_RESOLUTION: dpi[0], Tiff.Y_RESOLUTION: dpi[1], Tiff.RESOLUTION_UNIT: 2}
+def _add_tags(path: Path, tags: Tags) -> None:
+    """Append the first directory anew, with more tags and with directories below, and let the header point to it."""
+    with open(path, "r+b") as file:
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            written = read_block(content)
+        place = file.seek(0, 2)
+        place += file.write(b"\0" * (place % 2))
+        file.write(pack_tags(written.tags | tags, written.order, place))
+        file.seek(4)
+        file.write(struct.pack(written.order + "I", place))

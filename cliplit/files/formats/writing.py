@@ -1,21 +1,37 @@
 """Writing: as far as the format holds it, and what it does not hold is said."""
 
-import io
-import struct
-import zlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, PngImagePlugin
+from PIL import Image
 
-from cliplit.files.formats.photo import BGRA, Photo, exif_block, opencv, rounded
+from cliplit.files.formats.exif import ORIENTATION, without
+from cliplit.files.formats.heif import write_heif
+from cliplit.files.formats.jpeg import write_jpeg
+from cliplit.files.formats.photo import Photo, to_8_bits, to_16_bits
+from cliplit.files.formats.png import encode_png
+from cliplit.files.formats.pnm import write_pnm
 from cliplit.files.formats.tiff import write_tiff
 
 QUALITY = 95  # of JPEG and WebP
-DEPTHS = {"PNG": np.uint16, "PPM": np.uint16, "TIFF": np.float32}  # the deepest that a format holds; others 8 bits
-WITH_ALPHA = {"PNG", "TIFF", "WEBP"}
+FINER_QUALITY = 90  # of HEIC and AVIF, which need less for the same
+DEPTHS = {"PNG": np.uint16, "PPM": np.uint16, "HEIF": np.uint16, "TIFF": np.float32}  # the deepest; others 8 bits
+WITH_ALPHA = ("PNG", "TIFF", "WEBP", "HEIF", "AVIF")
+# What formats hold beside the pixels, by the names of fields of `Photo`.
+HELD = {
+    "JPEG": ("exif", "xmp", "icc", "iptc"),
+    "PNG": ("exif", "xmp", "icc"),
+    "TIFF": ("exif", "xmp", "icc", "iptc"),
+    "WEBP": ("exif", "xmp", "icc"),
+    "HEIF": ("exif", "xmp", "icc"),
+    "AVIF": ("exif", "xmp", "icc"),
+    "BMP": (),
+    "PPM": (),
+}
+OWN_NAMES = {"COM": "comment", "tEXt": "text", "zTXt": "text", "iTXt": "text", "gAMA": "gamma", "cHRM": "primaries"}
+NAMES = {"exif": "EXIF", "xmp": "XMP", "icc": "colour profile", "iptc": "IPTC"}
 
 
 def write_photo(photo: Photo, path: Path, kind: str) -> list[str]:
@@ -28,86 +44,67 @@ def write_photo(photo: Photo, path: Path, kind: str) -> list[str]:
         OSError, ValueError: it cannot be written, or the format does not hold so large an image.
     """
     photo, notes = _fitting(photo, kind)
+    if kind == "JPEG":
+        content, more = write_jpeg(photo, QUALITY)
+        path.write_bytes(content)
+        return notes + more
     if kind == "TIFF":
-        write_tiff(photo, path)
-    elif photo.pixels.dtype == np.uint16:
-        path.write_bytes(_encode_deep(photo, kind))
+        return notes + write_tiff(photo, path)
+    if kind == "PNG":
+        path.write_bytes(encode_png(photo))
+    elif kind == "PPM":
+        write_pnm(photo, path)
+    elif kind == "HEIF":
+        write_heif(photo, path, FINER_QUALITY)
     else:
-        _write_plain(photo, path, kind)
+        _write_by_pillow(photo, path, kind)
     return notes
 
 
 def _fitting(photo: Photo, kind: str) -> tuple[Photo, list[str]]:
     """The photo as far as the format holds it, and what it does not."""
     notes = []
-    pixels = photo.pixels
-    alpha = photo.alpha
+    changes: dict[str, Any] = {}
     deepest = np.dtype(DEPTHS.get(kind, np.uint8))
-    if deepest.itemsize < pixels.dtype.itemsize:
+    if deepest.itemsize < photo.pixels.dtype.itemsize:
         notes.append(f"reduced to {8 * deepest.itemsize} bits, for {kind} holds no more")
-        pixels = _to_depth(pixels, deepest)
-        alpha = None if alpha is None else _to_depth(alpha, deepest)
-    if alpha is not None and kind == "PNG" and pixels.dtype == np.uint16 and pixels.shape[2] == 1:
-        notes.append("grey with transparency written as colour, for want of a writer of such PNG")
-    if alpha is not None and kind not in WITH_ALPHA:
+        changes["pixels"] = _to_depth(photo.pixels, deepest)
+        changes["alpha"] = None if photo.alpha is None else _to_depth(photo.alpha, deepest)
+    if photo.alpha is not None and kind not in WITH_ALPHA:
         notes.append(f"transparency left out, for {kind} holds none")
-        alpha = None
-    return replace(photo, pixels=pixels, alpha=alpha), notes
+        changes["alpha"] = None
+    for name in NAMES:
+        if getattr(photo, name) and name not in HELD[kind]:
+            notes.append(f"{NAMES[name]} left out, for {kind} holds none")
+            changes[name] = b""
+    if photo.kind != kind:
+        own = sorted({OWN_NAMES.get(name, name) for name, _ in photo.own})
+        if own:
+            notes.append(f"what {photo.kind} alone holds left out ({', '.join(own)})")
+        changes["own"] = []
+    return replace(photo, **changes), notes
 
 
 def _to_depth(array: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    if dtype == np.uint16:
-        return (array * np.float32(65535)).round().astype(np.uint16)
-    return rounded(array)
+    return to_16_bits(array, 1) if dtype == np.uint16 else to_8_bits(array)
 
 
-def _write_plain(photo: Photo, path: Path, kind: str) -> None:
-    """A photo of 8 bits."""
-    options: dict[str, Any] = {}
-    if "dpi" in photo.options:
-        options["dpi"] = photo.options["dpi"]
+def _write_by_pillow(photo: Photo, path: Path, kind: str) -> None:
+    """A WebP, AVIF or BMP."""
+    options: dict[str, Any] = {"quality": QUALITY if kind == "WEBP" else FINER_QUALITY}
+    if kind == "WEBP":
+        options |= {"exact": True, "lossless": photo.options.get("lossless", False)}
+    if kind == "AVIF":
+        options |= {"subsampling": "4:4:4", "exif": without(photo.exif, [ORIENTATION])}  # else Pillow lays it out anew
+    elif photo.exif:
+        options["exif"] = photo.exif
+    if photo.xmp:
+        options["xmp"] = photo.xmp
     if photo.icc:
         options["icc_profile"] = photo.icc
-    if photo.exif:
-        options["exif"] = b"Exif\0\0" + exif_block(photo.exif)
-    if kind == "JPEG":
-        options |= {"quality": QUALITY, "subsampling": 0}
-        options |= {name: photo.options[name] for name in ("subsampling", "progressive") if photo.options.get(name)}
-    if kind == "WEBP":
-        options |= {"quality": QUALITY, "exact": True}
-    if kind in ("JPEG", "WEBP") and photo.xmp:
-        options["xmp"] = photo.xmp
+    if "dpi" in photo.options:
+        options["dpi"] = photo.options["dpi"]
     channels = photo.channels
     if channels.shape[2] == 1:
         channels = channels[..., 0]
     Image.fromarray(channels).save(path, kind, **options)
-
-
-def _encode_deep(photo: Photo, kind: str) -> bytes:
-    """A PNG or PPM of 16 bits."""
-    channels = photo.channels
-    if channels.shape[2] == 2:  # OpenCV writes no grey with alpha
-        channels = channels[..., [0, 0, 0, 1]]
-    if channels.shape[2] > 1:
-        channels = channels[..., BGRA[: channels.shape[2]]]
-    ending = {"PNG": ".png", "PPM": ".pgm" if channels.shape[2] == 1 else ".ppm"}[kind]
-    done, encoded = opencv().imencode(ending, channels)
-    if not done:
-        raise ValueError(f"cannot be encoded as {kind} of 16 bits")
-    return _with_notes(encoded.tobytes(), photo) if kind == "PNG" else encoded.tobytes()
-
-
-def _with_notes(png: bytes, photo: Photo) -> bytes:
-    """A PNG with the profile and EXIF after its header."""
-    header = 33  # bytes
-    out = io.BytesIO()
-    out.write(png[:header])
-    if photo.icc:
-        PngImagePlugin.putchunk(out, b"iCCP", b"ICC Profile\0\0", zlib.compress(photo.icc))
-    if photo.exif:
-        PngImagePlugin.putchunk(out, b"eXIf", exif_block(photo.exif))
-    if "dpi" in photo.options:
-        per_metre = [round(dots / 0.0254) for dots in photo.options["dpi"]]
-        PngImagePlugin.putchunk(out, b"pHYs", struct.pack(">IIB", *per_metre, 1))
-    out.write(png[header:])
-    return out.getvalue()

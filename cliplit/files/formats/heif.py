@@ -1,0 +1,63 @@
+"""HEIC, what phones write, by libheif."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cliplit.files.formats.photo import Photo, check_size, split
+
+
+def is_heif(start: bytes) -> bool:
+    """Whether these first bytes of a file are those of a HEIC."""
+    import pillow_heif
+
+    return start[4:8] == b"ftyp" and bool(pillow_heif.is_supported(start))
+
+
+def open_heif(path: Path, max_pixels: int) -> Any:
+    """A HEIC, not yet decoded, with at most so many pixels."""
+    import pillow_heif
+
+    opened = pillow_heif.open_heif(path, convert_hdr_to_8bit=False)
+    width, height = opened.size
+    check_size(width, height, max_pixels)
+    return opened
+
+
+def read_heif(path: Path, max_pixels: int) -> Photo:
+    """A HEIC of 8, 10 or 12 bits, turned upright by libheif."""
+    opened = open_heif(path, max_pixels)
+    array = np.asarray(opened)
+    info = opened.info
+    photo = Photo(*split(array.reshape(*array.shape[:2], -1)), kind="HEIF", upright=True)
+    photo.exif = info.get("exif") or b""
+    photo.xmp = info.get("xmp") or b""
+    photo.icc = info.get("icc_profile") or b""
+    if len(opened) > 1:
+        photo.notes.append("first of several pictures taken")
+    if info.get("depth_images") or info.get("aux"):
+        photo.notes.append("gain map or depth left out")
+    return photo
+
+
+def write_heif(photo: Photo, path: Path, quality: int) -> None:
+    """Write a HEIC of 8 bits, or of 10 if there are more."""
+    import pillow_heif
+
+    channels = photo.channels
+    deep = channels.dtype == np.uint16
+    if channels.shape[2] < 3:  # libheif has no grey with transparency
+        channels = channels[..., [0, 0, 0, *range(1, channels.shape[2])]]
+    mode = ("RGB", "RGBA")[channels.shape[2] - 3] + (";16" if deep else "")
+    image = pillow_heif.from_bytes(mode, channels.shape[1::-1], np.ascontiguousarray(channels).tobytes())
+    options: dict[str, Any] = {"quality": quality, "chroma": 444, "format": "HEIF"}
+    if photo.exif:
+        options["exif"] = b"Exif\0\0" + photo.exif
+    if photo.xmp:
+        options["xmp"] = photo.xmp
+    if photo.icc:
+        image.info["icc_profile"] = photo.icc
+        image.info["icc_profile_type"] = "prof"
+    with open(path, "wb") as file:
+        image.save(file, **options)

@@ -1,0 +1,136 @@
+"""JPEG: its segments carried over as they are, and written around what OpenCV encodes: any subsampling, progressive."""
+
+import struct
+from typing import Any
+
+from PIL import Image
+
+from cliplit.files.formats.photo import Photo
+
+EXIF = b"Exif\0\0"
+XMP = b"http://ns.adobe.com/xap/1.0/\0"
+ICC = b"ICC_PROFILE\0"
+PHOTOSHOP = b"Photoshop 3.0\0"  # image resources, IPTC among them
+THUMBNAILS = (1033, 1036)  # image resources
+LONGEST = 65533  # bytes of a segment
+# Segments that are in `Photo` otherwise, or say how the picture was encoded.
+OTHERWISE = (EXIF, XMP, ICC, PHOTOSHOP, b"JFIF\0", b"JFXX\0", b"Adobe", b"Ducky", b"MPF\0")
+LOST = {b"FPXR\0": "FlashPix", b"JP": "content credentials (C2PA)"}  # that hold for the source alone
+SAMPLINGS = (0x111111, 0x121111, 0x211111, 0x221111, 0x411111)  # horizontal and vertical factors, as OpenCV has them
+
+
+def read_segments(image: Image.Image, content: bytes, photo: Photo) -> None:
+    """Fill in what a JPEG says beside its pixels.
+
+    Args:
+        image: opened by Pillow, which lists the segments.
+        content: of the file.
+    """
+    segments: list[tuple[str, bytes]] = getattr(image, "applist", [])
+    resources = b"".join(data.removeprefix(PHOTOSHOP) for _, data in segments if data.startswith(PHOTOSHOP))
+    photo.iptc = _without_thumbnails(resources)
+    for name, data in segments:
+        lost = [what for start, what in LOST.items() if data.startswith(start)]
+        if lost:
+            photo.notes.append(f"{lost[0]} left out")
+        elif name == "COM" or not data.startswith(OTHERWISE):
+            photo.own.append((name, data))
+    photo.options["jfif"] = next((data[:12] for _, data in segments if data.startswith(b"JFIF\0")), b"")
+    photo.options["progressive"] = bool(image.info.get("progressive"))
+    layers = getattr(image, "layer", [])
+    if len(layers) == 3:
+        factors = "".join(f"{layer[1]:x}{layer[2]:x}" for layer in layers)
+        photo.options["subsampling"] = int(factors, 16)
+    if any(data.startswith(b"MPF\0") for _, data in segments):
+        photo.notes.append("first of several pictures taken")
+    elif _behind(content).strip(b"\0"):
+        photo.notes.append("what follows the picture left out (a film, or data of the maker)")
+
+
+def write_jpeg(photo: Photo, quality: int) -> tuple[bytes, list[str]]:
+    """The content of a JPEG file, and what it cannot hold."""
+    import cv2
+
+    notes = []
+    sampling = photo.options.get("subsampling", 0x111111)
+    if sampling not in SAMPLINGS:
+        notes.append("unusual chroma subsampling written as 4:4:4")
+        sampling = 0x111111
+    options = [
+        cv2.IMWRITE_JPEG_QUALITY,
+        quality,
+        cv2.IMWRITE_JPEG_SAMPLING_FACTOR,
+        sampling,
+        cv2.IMWRITE_JPEG_PROGRESSIVE,
+        int(photo.options.get("progressive", False)),
+    ]
+    pixels = photo.pixels
+    done, encoded = cv2.imencode(".jpg", pixels[..., ::-1] if pixels.shape[2] == 3 else pixels, options)
+    if not done:
+        raise ValueError("JPEG holds at most 65535 pixels a side")
+    bare = encoded.tobytes()
+    parts = [bare[:2]]
+    jfif = _jfif(photo.options)
+    if jfif:
+        parts.append(_segment("APP0", jfif))
+    for what, name, prefix, data in (
+        ("EXIF", "APP1", EXIF, photo.exif),
+        ("XMP", "APP1", XMP, photo.xmp),
+        ("IPTC", "APP13", PHOTOSHOP, photo.iptc),
+    ):
+        if data and len(prefix + data) > LONGEST:
+            notes.append(f"{what} left out, for it is too long for a JPEG")
+        elif data:
+            parts.append(_segment(name, prefix + data))
+    step = LONGEST - len(ICC) - 2
+    profile = [photo.icc[at : at + step] for at in range(0, len(photo.icc), step)]
+    parts += [_segment("APP2", ICC + bytes([n, len(profile)]) + part) for n, part in enumerate(profile, 1)]
+    parts += [_segment(name, data) for name, data in photo.own]
+    (length,) = struct.unpack_from(">H", bare, 4)  # of OpenCV's own APP0, which gives way
+    parts.append(bare[4 + length :])
+    return b"".join(parts), notes
+
+
+def _jfif(options: dict[str, Any]) -> bytes:
+    """The header of JFIF: the source's own, without thumbnail, or a new one for its resolution."""
+    if options.get("jfif"):
+        return bytes(options["jfif"]).ljust(12, b"\0") + b"\0\0"
+    if "dpi" in options and "jfif" not in options:
+        across, down = (min(round(dots), 65535) for dots in options["dpi"])
+        return struct.pack(">5s2BBHHBB", b"JFIF\0", 1, 1, 1, across, down, 0, 0)
+    return b""
+
+
+def _segment(name: str, data: bytes) -> bytes:
+    marker = 0xFE if name == "COM" else 0xE0 + int(name.removeprefix("APP"))
+    return struct.pack(">BBH", 0xFF, marker, len(data) + 2) + data
+
+
+def _behind(content: bytes) -> bytes:
+    """What follows the end of the picture."""
+    at = 2
+    while content[at : at + 1] == b"\xff" and content[at + 1 : at + 2] != b"\xda":  # headers, until the scan
+        at += 2 + int.from_bytes(content[at + 2 : at + 4], "big")
+    end = content.find(b"\xff\xd9", at)
+    return content[end + 2 :] if end > 0 else b""
+
+
+def _without_thumbnails(resources: bytes) -> bytes:
+    """Photoshop's image resources without the small pictures of how the photo was."""
+    kept = []
+    at = 0
+    while resources[at : at + 4] == b"8BIM" and at + 12 <= len(resources):
+        (number,) = struct.unpack_from(">H", resources, at + 4)
+        name = resources[at + 6] + 1  # bytes, with that of its length
+        size_at = at + 6 + name + name % 2
+        size = int.from_bytes(resources[size_at : size_at + 4], "big")
+        end = size_at + 4 + size + size % 2
+        if number not in THUMBNAILS:
+            kept.append(resources[at:end])
+        at = end
+    return b"".join(kept) + resources[at:]
+
+
+def with_header(iptc: bytes) -> bytes:
+    """Bare IPTC, as TIFF has it, as one of Photoshop's image resources."""
+    return struct.pack(">4sHHI", b"8BIM", 1028, 0, len(iptc)) + iptc + b"\0" * (len(iptc) % 2)

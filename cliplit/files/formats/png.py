@@ -1,0 +1,84 @@
+"""PNG: its chunks carried over as they are, and written around what libpng encodes, of 8 or 16 bits."""
+
+import contextlib
+import struct
+import zlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from cliplit.files.formats.photo import Photo
+
+START = b"\x89PNG\r\n\x1a\n"
+HEADER = 33  # bytes, with that of the file
+XMP = b"XML:com.adobe.xmp\0"  # keyword
+RAW_EXIF = (b"Raw profile type exif\0", b"Raw profile type APP1\0")  # ImageMagick's, before PNG had EXIF
+# Beside chunks that are safe to copy (a small last letter) there are those that hold for any pixels of these colours.
+SAFE = (b"cHRM", b"gAMA", b"sRGB", b"cICP", b"mDCV", b"cLLI", b"sCAL", b"tIME")
+OTHERWISE = (b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"iCCP", b"eXIf", b"pHYs")  # in `Photo`, or of the encoding
+DROPPED = (b"sBIT", b"bKGD", b"hIST", b"sPLT", b"acTL", b"fcTL", b"fdAT")  # of the source's palette, depth, frames
+LEVEL = 4  # of compression, 0 to 9
+
+
+def chunks(content: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Names and data of a PNG's chunks; those that are cut off are left out."""
+    at = len(START)
+    while at + 12 <= len(content):
+        (length,) = struct.unpack_from(">I", content, at)
+        if at + 12 + length > len(content):
+            return
+        yield content[at + 4 : at + 8], content[at + 8 : at + 8 + length]
+        at += 12 + length
+
+
+def is_deep(content: bytes) -> bool:
+    """Whether a PNG has 16 bits."""
+    return content.startswith(START) and content[24:25] == b"\x10"
+
+
+def read_chunks(content: bytes, photo: Photo) -> None:
+    """Fill in what a PNG says beside its pixels, profile and XMP."""
+    for name, data in chunks(content):
+        if name in OTHERWISE or name in DROPPED or data.startswith((XMP, *RAW_EXIF)):
+            continue
+        if name in SAFE or name[3:].islower():
+            photo.own.append((name.decode("latin-1"), data))
+        else:
+            what = "content credentials (C2PA)" if name == b"caBX" else f"chunk {name.decode('latin-1')!r}"
+            photo.notes.append(f"PNG's {what} left out")
+
+
+def unpacked(texts: Mapping[Any, Any]) -> bytes:
+    """EXIF from ImageMagick's text of hexadecimal digits below three lines; nothing if it is none.
+
+    Args:
+        texts: `info` of an image opened by Pillow.
+    """
+    for keyword in RAW_EXIF:
+        with contextlib.suppress(ValueError):
+            lines = str(texts.get(keyword[:-1].decode(), "")).split("\n")
+            return bytes.fromhex("".join(lines[3:]))
+    return b""
+
+
+def encode_png(photo: Photo) -> bytes:
+    """The content of a PNG file."""
+    import imagecodecs
+
+    channels = photo.channels
+    bare = imagecodecs.png_encode(channels[..., 0] if channels.shape[2] == 1 else channels, LEVEL)
+    parts = [bare[:HEADER]]
+    if photo.icc:
+        parts.append(_chunk(b"iCCP", b"ICC Profile\0\0" + zlib.compress(photo.icc)))
+    if photo.exif:
+        parts.append(_chunk(b"eXIf", photo.exif))
+    if photo.xmp:
+        parts.append(_chunk(b"iTXt", XMP + b"\0\0\0\0" + photo.xmp))
+    if "dpi" in photo.options:
+        per_metre = [min(round(dots / 0.0254), 0x7FFFFFFF) for dots in photo.options["dpi"]]
+        parts.append(_chunk(b"pHYs", struct.pack(">IIB", *per_metre, 1)))
+    parts += [_chunk(name.encode("latin-1"), data) for name, data in photo.own]
+    return b"".join([*parts, bare[HEADER:]])
+
+
+def _chunk(name: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))

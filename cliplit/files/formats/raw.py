@@ -1,0 +1,74 @@
+"""RAW of cameras, developed by LibRaw (the extra `raw`): 16 bits, in sRGB, with the camera's white balance."""
+
+import importlib.util
+import mmap
+from pathlib import Path
+from typing import Any
+
+from cliplit.errors import CliplitError
+from cliplit.files.formats.exif import EXIF, GPS, pack_block, read_block
+from cliplit.files.formats.photo import Photo, check_size
+
+ENDINGS = frozenset(
+    [
+        ".3fr",
+        ".arw",
+        ".cr2",
+        ".cr3",
+        ".crw",
+        ".dcr",
+        ".dng",
+        ".erf",
+        ".fff",
+        ".iiq",
+        ".kdc",
+        ".mef",
+        ".mos",
+        ".mrw",
+        ".nef",
+        ".nrw",
+        ".orf",
+        ".pef",
+        ".raf",
+        ".raw",
+        ".rw2",
+        ".rwl",
+        ".sr2",
+        ".srf",
+        ".srw",
+        ".x3f",
+    ]
+)
+KEPT = (270, 271, 272, 305, 306, 315, 33432, EXIF, GPS)  # description, camera, software, time, people, rights
+
+
+def can_be_read() -> bool:
+    """Whether LibRaw is installed."""
+    return importlib.util.find_spec("rawpy") is not None
+
+
+def open_raw(path: Path, max_pixels: int) -> Any:
+    """A RAW, not yet developed, with at most so many pixels."""
+    import rawpy
+
+    try:
+        raw = rawpy.imread(str(path))
+    except rawpy.LibRawError as error:
+        reason = error.args[0].decode() if isinstance(error.args[0], bytes) else error
+        raise CliplitError(f"LibRaw cannot read this RAW ({reason}); convert it to DNG or TIFF") from None
+    check_size(raw.sizes.iwidth, raw.sizes.iheight, max_pixels)
+    return raw
+
+
+def read_raw(path: Path, max_pixels: int) -> Photo:
+    """A RAW, developed as it was exposed and turned upright by LibRaw."""
+    with open_raw(path, max_pixels) as raw:
+        pixels = raw.postprocess(use_camera_wb=True, no_auto_bright=True, output_bps=16)
+        return Photo(pixels, kind="RAW", exif=_exif(path), upright=True, notes=["RAW developed to 16 bits, in sRGB"])
+
+
+def _exif(path: Path) -> bytes:
+    """Of a RAW that is built like a TIFF, as most are."""
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        block = read_block(content)
+        return pack_block({tag: entry for tag, entry in block.tags.items() if tag in KEPT}, block.order)

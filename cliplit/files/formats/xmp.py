@@ -1,0 +1,58 @@
+"""XMP: the packet of a photo that has been turned upright, and of which one picture is left."""
+
+import re
+from xml.dom import minidom
+from xml.parsers.expat import ExpatError
+
+ORIENTATION = re.compile(rb"""(tiff:Orientation(?:\s*=\s*["']|>)\s*)(\d)""")
+# What points to other pictures, or to a film, within the same file.
+OTHERS = (
+    "http://ns.adobe.com/hdr-gain-map/1.0/",
+    "http://ns.apple.com/HDRGainMap/1.0/",
+    "http://ns.apple.com/pixeldatainfo/1.0/",
+    "http://ns.google.com/photos/1.0/audio/",
+    "http://ns.google.com/photos/1.0/camera/",
+    "http://ns.google.com/photos/1.0/container/",
+    "http://ns.google.com/photos/1.0/container/item/",
+    "http://ns.google.com/photos/1.0/depthmap/",
+    "http://ns.google.com/photos/1.0/image/",
+    "http://ns.google.com/photos/dd/1.0/container/",
+    "http://ns.google.com/photos/dd/1.0/item/",
+    "http://ns.google.com/photos/dd/1.0/device/",
+)
+
+
+def orientation_of(xmp: bytes) -> int:
+    """What XMP says of the orientation, 1 to 8; 1 if nothing."""
+    found = ORIENTATION.search(xmp)
+    return int(found[2]) if found and 1 <= int(found[2]) <= 8 else 1
+
+
+def upright_xmp(xmp: bytes | str) -> tuple[bytes, list[str]]:
+    """XMP without the orientation that has been applied, and without what points to other pictures of the file; and
+    what is to be said."""
+    if isinstance(xmp, str):
+        xmp = xmp.encode()
+    xmp = ORIENTATION.sub(rb"\g<1>1", xmp)
+    if not any(space.encode() in xmp for space in OTHERS):
+        return xmp, []
+    note = "XMP on gain maps, depth or films within the photo left out"
+    try:
+        return _without_others(xmp), [note]
+    except (ExpatError, ValueError, UnicodeError):
+        return b"", ["XMP left out, for it points to other pictures of the file and cannot be parsed"]
+
+
+def _without_others(xmp: bytes) -> bytes:
+    if b"<!DOCTYPE" in xmp or b"<!ENTITY" in xmp:
+        raise ValueError("XMP has no such thing")
+    document = minidom.parseString(xmp.strip(b"\0 \n"))
+    for element in document.getElementsByTagName("*"):
+        if element.namespaceURI in OTHERS:
+            if element.parentNode:
+                element.parentNode.removeChild(element)
+            continue
+        for attribute in list((element.attributes or {}).values()):
+            if attribute.namespaceURI in OTHERS or attribute.value in OTHERS:
+                element.removeAttributeNode(attribute)
+    return b"".join(node.toxml().encode() for node in document.childNodes)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -15,6 +17,13 @@ class CliplitError(ValueError):
 def one_line(error: BaseException) -> str:
     """What an error of a library says, in one line of at most 200 characters."""
     return " ".join(str(error).split())[:200] or type(error).__name__
+
+
+def did_you_mean(name: str, valid: Iterable[str]) -> str:
+    """The end of a message about an unknown name: "; did you mean 'psnr'?", or nothing if no valid one is like it."""
+    by_letters = {word.lower(): word for word in valid}
+    near = difflib.get_close_matches(name.lower(), by_letters, n=1)
+    return f"; did you mean '{by_letters[near[0]]}'?" if near else ""
 
 
 def check_images(images: Tensor) -> None:

@@ -1,13 +1,18 @@
 """Images and references, paired by their names. Importing it does not import torch."""
 
 import re
-from collections.abc import Mapping
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath
 
-from cliplit.files.folders import Found, find_images
+from cliplit.files.atomic import sha256
+from cliplit.files.folders import EXTENSIONS, UNREAD, Found, find_images
 
-COPY = re.compile(r"(.+?) ?\(\d+\)")  # "0152(2)" and "0152 (2)" are copies of "0152"
+COPY = re.compile(r"(.+?) ?\(\d+\)")  # "0152(2)" and "0152 (2)" may be copies of "0152"
+
+_Key = tuple[str, str]
 
 
 @dataclass(frozen=True)
@@ -16,53 +21,69 @@ class Pairs:
 
     Attributes:
         references: image name -> its reference; images without one are not in it.
-        duplicates: names of images that are copies of another one of the folder and are not scored.
-        problems: one line for every missing partner and ambiguous name.
+        duplicates: names of images that are copies, byte for byte, of another one of the folder and are not scored.
+        problems: one line for every missing partner and ambiguous name; it names all that could be meant.
+        notes: one line for every reference that different images of its own stem share, such as a.jpg and a.png.
     """
 
     references: dict[str, Path]
     duplicates: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
 
-def pair(found: Found, reference: str | Path) -> Pairs:
-    """Find the reference of every image: the file of the same stem in the reference folder, or the one file given.
+def pair(found: Found, reference: str | Path, recursive: bool = False) -> Pairs:
+    """Find the reference of every image: by its name without the ending in a folder, or the one file given.
 
-    "0152(2)" belongs to "0152" unless the references have its own name and none of "0152"; images that so come to
-    share a reference are copies of one another, and the first by name is scored (BAID's test set has such).
+    The path below the folder counts first, then the stem alone, if only one reference has it. A stem is looked for as it
+    is, in other case or Unicode form, without the ending that `enhance` added to ("a.gif" of a.gif.png becomes "a"),
+    and without the number of a copy ("0152(2)" becomes "0152").
 
+    Images of one folder that come to share a reference are scored once if they are the same, byte for byte. Different
+    ones are all scored if they have its very stem; else it is a problem that names them, and those that have not get none.
+
+    Args:
+        recursive: also references in folders below.
     Raises:
         CliplitError: no such folder, or no images in it.
     """
-    candidates = find_images([reference]).images
     images = found.images
     if Path(reference).is_file() and len(images) == 1:
         return Pairs(dict.fromkeys(images, Path(reference)))
-    by_stem: dict[str, list[Path]] = {}
-    for path in candidates.values():
-        by_stem.setdefault(path.stem, []).append(path)
-    problems = [
-        f"{stem}: several references ({', '.join(path.name for path in files)}); remove all but one"
-        for stem, files in by_stem.items()
-        if len(files) > 1
-    ]
-    references: dict[str, Path] = {}
-    duplicates: list[str] = []
-    taken: set[tuple[Path, str]] = set()  # folders of images, and stems of references that have theirs there
-    for name, path in sorted(images.items(), key=lambda item: (item[1].parent, original(item[1].stem), item[1].stem)):
-        stem = original(path.stem) if original(path.stem) in by_stem else path.stem
-        if stem not in by_stem:
-            problems.append(f"{name}: no file '{path.stem}.*' in {reference}")
-        elif (path.parent, stem) in taken:
-            duplicates.append(name)
+    shelf = find_images([reference], recursive)
+    places = {shelf.images[name]: place for name, place in _places(shelf).items()}
+    unread = {path.stem: f" that can be read ({path.name}: {reason})" for path, reason in shelf.unread.items()}
+    claims: dict[str, Path] = {}
+    problems: list[str] = []
+    notes: list[str] = []
+    candidates = _candidates(_places(found), places)
+    for name, files in candidates.items():
+        stem = images[name].stem
+        if len(files) == 1:
+            claims[name] = files[0]
+        elif files:
+            listed = ", ".join(places[file].as_posix() for file in files)
+            problems.append(f"{files[0].stem}: several references ({listed}); remove all but one")
         else:
-            taken.add((path.parent, stem))
-            references[name] = by_stem[stem][0]
+            problems.append(f"{name}: no file '{stem}.*' in {reference}{unread.get(stem, '')}")
+    duplicates = _copies(images, claims)
+    for name in duplicates:
+        del claims[name]
+    for file, names in _sharing(images, claims):
+        strangers = [name for name in names if images[name].stem != file.stem]
+        listed = " and ".join(names)
+        if strangers:
+            problems.append(f"{listed}: different images that may belong to {file.name}; rename or remove all but one")
+        else:
+            notes.append(f"{listed}: different images with one reference, {file.name}; each is scored")
+        for name in strangers:
+            del claims[name]
     if found.folders:  # single files are asked for one by one
-        used = {stem for _, stem in taken}
-        unused = sorted(stem for stem in by_stem if stem not in used and original(stem) not in used)
-        problems += [f"{by_stem[stem][0].name}: a reference without an image" for stem in unused]
-    return Pairs({name: references[name] for name in images if name in references}, duplicates, problems)
+        used = {file for files in candidates.values() for file in files}
+        problems += [f"{places[file].as_posix()}: a reference without an image" for file in _unused(places, used)]
+    return Pairs(
+        {name: claims[name] for name in images if name in claims}, duplicates, list(dict.fromkeys(problems)), notes
+    )
 
 
 def pair_by_stem(
@@ -84,3 +105,100 @@ def original(stem: str) -> str:
     """The stem that a copy belongs to: "0152" for "0152(2)", else the stem itself."""
     match = COPY.fullmatch(stem)
     return match[1] if match else stem
+
+
+def _places(found: Found) -> dict[str, PurePath]:
+    """Paths of images below the folder that was given, by name."""
+    places: dict[str, PurePath] = {}
+    for given, names in found.groups.items():
+        for name in names:
+            file = found.images[name]
+            if Path(given) in file.parents:
+                places.setdefault(name, file.relative_to(given))
+    return {name: places.get(name, PurePath(file.name)) for name, file in found.images.items()}
+
+
+def _candidates(images: Mapping[str, PurePath], references: Mapping[Path, PurePath]) -> dict[str, list[Path]]:
+    """References that an image may have: those of its path, else those of its stem, if no other image has their path."""
+    index = _index(references)
+    candidates = {name: _look_up(place, index) for name, place in images.items()}
+    taken = {file for files in candidates.values() for file in files}
+    free = {
+        file: PurePath(place.name)
+        for file, place in references.items()
+        if file not in taken or place.parent == PurePath()  # all references in one folder, images in several
+    }
+    index = _index(free)
+    return {name: files or _look_up(PurePath(images[name].name), index) for name, files in candidates.items()}
+
+
+def _index(places: Mapping[Path, PurePath]) -> dict[_Key, list[Path]]:
+    index = defaultdict(list)
+    for file, place in places.items():
+        for key in _keys(place.parent / place.stem):
+            index[key].append(file)
+    return index
+
+
+def _look_up(place: PurePath, index: Mapping[_Key, list[Path]]) -> list[Path]:
+    for stem in _stems(place.stem):
+        for key in _keys(place.parent / stem):
+            if key in index:
+                return index[key]
+    return []
+
+
+def _keys(path: PurePath) -> tuple[_Key, _Key]:
+    """What is looked for first, and what then."""
+    text = path.as_posix()
+    return ("exactly", text), ("nearly", unicodedata.normalize("NFC", text).casefold())
+
+
+def _stems(stem: str) -> Iterable[str]:
+    """What the reference of an image may be called, the likeliest first."""
+    ending = PurePath(stem).suffix
+    bare = stem.removesuffix(ending) if ending.lower() in EXTENSIONS | UNREAD.keys() else stem
+    return dict.fromkeys((stem, bare, original(stem), original(bare)))
+
+
+def _copies(images: Mapping[str, Path], claims: Mapping[str, Path]) -> list[str]:
+    """Images that are the same as another one of their folder, and so are their references."""
+    families = defaultdict(list)
+    for name, file in claims.items():
+        families[images[name].parent, file.parent, original(file.stem)].append(name)
+    copies = []
+    for names in families.values():
+        first: dict[tuple[str, str], str] = {}
+        if len(names) > 1:
+            for name in sorted(names, key=lambda name: (len(images[name].stem), name)):
+                if first.setdefault((_content(images[name]), _content(claims[name])), name) != name:
+                    copies.append(name)
+    return copies
+
+
+def _sharing(images: Mapping[str, Path], claims: Mapping[str, Path]) -> list[tuple[Path, list[str]]]:
+    """References that several images of one folder have, and these."""
+    sharing = defaultdict(list)
+    for name, file in claims.items():
+        sharing[images[name].parent, file].append(name)
+    return [(file, names) for (_, file), names in sharing.items() if len(names) > 1]
+
+
+def _unused(references: Iterable[Path], used: set[Path]) -> list[Path]:
+    """References that no image has, but for copies of those that one has."""
+    families = defaultdict(list)
+    for file in used:
+        families[file.parent, original(file.stem)].append(file)
+
+    def is_copy(file: Path) -> bool:
+        return any(_content(file) == _content(other) for other in families[file.parent, original(file.stem)])
+
+    return [file for file in references if file not in used and not is_copy(file)]
+
+
+def _content(file: Path) -> str:
+    """A digest; the path of a file that cannot be opened, which is like no other."""
+    try:
+        return sha256(file)
+    except OSError:
+        return str(file)

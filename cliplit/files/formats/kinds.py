@@ -25,34 +25,24 @@ FORMATS = {
     ".pnm": "PPM",
 }
 READ = frozenset({*FORMATS, ".gif", ".pbm", *(raw.ENDINGS if raw.can_be_read() else ())})
-CONVERT = "convert it to PNG or TIFF"
+KINDS = {
+    "JPEG XL": ".jxl",
+    "JPEG 2000": ".jp2 .j2k .jpf .jpx .jpc",
+    "JPEG XR": ".jxr .wdp .hdp",
+    "a Photoshop file": ".psd .psb",
+    "a GIMP file": ".xcf",
+    "a Krita file": ".kra",
+    "OpenEXR": ".exr",
+    "Radiance HDR": ".hdr",
+    "PFM": ".pfm",
+    "Targa": ".tga",
+    "FITS": ".fit .fits",
+    "an icon": ".ico .icns",
+    "a drawing": ".svg .svgz .eps .ai",
+}
 # Image files that are named rather than ignored, and why they are not read.
 UNREAD = {
-    ending: f"pictures of this kind ({ending}) are not read; {CONVERT}"
-    for ending in [
-        ".jxl",
-        ".jp2",
-        ".j2k",
-        ".jpf",
-        ".jpx",
-        ".jxr",
-        ".psd",
-        ".psb",
-        ".xcf",
-        ".kra",
-        ".exr",
-        ".hdr",
-        ".pfm",
-        ".tga",
-        ".pcx",
-        ".svg",
-        ".eps",
-        ".ai",
-        ".ico",
-        ".icns",
-        ".dds",
-        ".qoi",
-        ".fits",
-        ".fit",
-    ]
-} | {ending: "RAW is read with LibRaw alone: pip install 'cliplit[raw]'" for ending in raw.ENDINGS - READ}
+    ending: f"{kind} is not read; convert it to PNG or TIFF"
+    for kind, endings in KINDS.items()
+    for ending in endings.split()
+} | {ending: "RAW is read by LibRaw: pip install 'cliplit[raw]'" for ending in raw.ENDINGS - READ}

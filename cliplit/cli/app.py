@@ -1,6 +1,8 @@
 """The command line. Everything heavy is imported by the command that needs it, so that help and refusals are quick."""
 
+import io
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -33,14 +35,26 @@ app.command("metrics")(score.list_metrics)
 app.command()(doctor)
 
 INTERRUPTED = 130
+CLOSED = 1  # as typer ends where a pipe is closed
 
 Checkpoint = Annotated[Path, typer.Argument(help="A checkpoint: .safetensors of ours, or a released .pth.")]
 
 
 def main() -> None:
-    """Run the command line; an error of ours ends in one line and exit code 2, Ctrl-C in 130."""
+    """Run the command line; an error of ours ends in one line and exit code 2, Ctrl-C in 130.
+
+    What the encoding of stdout lacks is substituted, and it ends quietly if whoever read has enough (`| head`).
+    """
+    if isinstance(sys.stdout, io.TextIOWrapper):  # not so in a notebook
+        sys.stdout.reconfigure(errors="replace")
     try:
-        app()
+        try:
+            app()
+        finally:
+            print(end="", flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left is flushed at exit
+        sys.exit(CLOSED)
     except (CliplitError, OSError) as error:
         print(f"cliplit: error: {error}", file=sys.stderr)
         sys.exit(2)

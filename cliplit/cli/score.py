@@ -1,22 +1,23 @@
 """`cliplit score` and `cliplit metrics`."""
 
 import json
+import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cliplit.cli.shared import flag, folder, joined, pairs, print_columns
-from cliplit.errors import CliplitError
+from cliplit.cli.shared import counted, flag, folder, joined, pairs, print_columns
+from cliplit.errors import CliplitError, did_you_mean
 from cliplit.scoring.metrics import GROUPS, PRESETS, Conventions, catalogue, choose
-from cliplit.scoring.weights import why_unavailable
+from cliplit.scoring.metrics import preset as conventions_of
+from cliplit.scoring.weights import by_reason, why_unavailable
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from cliplit.scoring.files import Scores
 
+FORMATS = ("table", "csv", "json")
 ROWS_SHOWN = 20
 CONVENTIONS = ", ".join(vars(Conventions()))
 
@@ -28,7 +29,7 @@ def score(
         str, typer.Option(metavar="NAMES", help=f"Of pyiqa, or groups: {', '.join(GROUPS)}. Comma-separated.")
     ] = "nr",
     csv: Annotated[str, typer.Option(metavar="FILE", help="Write the scores of every image.")] = "",
-    format: Annotated[str, typer.Option(metavar="table|csv|json", help="What is printed.")] = "table",
+    format: Annotated[str, typer.Option(metavar="|".join(FORMATS), help="What is printed.")] = "table",
     preset: Annotated[str, typer.Option(help=f"Conventions: {', '.join(PRESETS)}.")] = "cliplit",
     changes: Annotated[
         list[str], typer.Option("--set", metavar="NAME=VALUE", help=f"Change a convention: {CONVENTIONS}.")
@@ -40,6 +41,7 @@ def score(
     strict: Annotated[bool, flag("--strict", "Exit code 2 unless every image has every score.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
     jobs: Annotated[int, typer.Option(help="Images at a time on a CPU; 0: one per core, up to 8.")] = 0,
+    max_pixels: Annotated[int, typer.Option(metavar="N", help="Refuse images of more pixels; 0: 268 million.")] = 0,
     cache: Annotated[bool, flag("--cache/--no-cache", "Keep scores for the next time, by content.")] = True,
 ) -> None:
     """Score images by any metric of pyiqa.
@@ -49,19 +51,19 @@ def score(
     from cliplit.files.atomic import write_text
     from cliplit.scoring.files import Scoring, score_files
 
-    if format not in ("table", "csv", "json"):
-        raise CliplitError(f"--format {format}: valid are table, csv, json")
-    how = Scoring(recursive, allow_missing, device, jobs, cache="default" if cache else None)
+    if format not in FORMATS:
+        raise CliplitError(f"--format {format}: valid are {', '.join(FORMATS)}{did_you_mean(format, FORMATS)}")
+    how = Scoring(recursive, allow_missing, device, jobs, max_pixels, cache="default" if cache else None)
     scores = score_files(paths, metrics, reference or None, _conventions(preset, changes), how)
     text = scores.table.to_csv(index=False, lineterminator="\n")
     if csv:
         write_text(text, Path(csv))
     if format == "json":
-        print(json.dumps(_as_json(scores), indent=1))
+        print(json.dumps(_as_json(scores), indent=1, allow_nan=False))
     elif format == "csv":
         print(text, end="")
     else:
-        _print_tables(scores.table, paths, every_image=not csv)
+        _print_tables(scores, every_image=not csv)
     complete = _notes(scores)
     if csv:
         print(f"scores of every image: {csv}", file=sys.stderr)
@@ -90,12 +92,12 @@ def list_metrics(
 def _conventions(preset: str, changes: list[str]) -> Conventions:
     from dataclasses import replace
 
-    if preset not in PRESETS:
-        raise CliplitError(f"unknown preset '{preset}'; valid: {', '.join(PRESETS)}")
-    chosen = PRESETS[preset]
+    chosen = conventions_of(preset)
     for name, value in pairs(changes).items():
         if name not in vars(chosen):
-            raise CliplitError(f"--set {name}: no such convention; valid: {CONVENTIONS}")
+            raise CliplitError(
+                f"--set {name}: no such convention; valid: {CONVENTIONS}{did_you_mean(name, vars(chosen))}"
+            )
         try:
             chosen = replace(chosen, **{name: type(getattr(chosen, name))(value)})
         except ValueError:
@@ -103,9 +105,12 @@ def _conventions(preset: str, changes: list[str]) -> Conventions:
     return chosen
 
 
-def _print_tables(table: "pd.DataFrame", paths: list[Path], every_image: bool) -> None:
+def _print_tables(scores: "Scores", every_image: bool) -> None:
+    import pandas as pd
+
     from cliplit.scoring.summary import summary, with_spread
 
+    table = scores.table
     metrics = list(table.columns[1:])
     if not metrics:
         return
@@ -116,37 +121,29 @@ def _print_tables(table: "pd.DataFrame", paths: list[Path], every_image: bool) -
         ]
         print_columns([["image", *head], *rows])
         print()
-    grouped = table.assign(path=[_given(image, paths) for image in table["image"]])
-    shown = with_spread(summary(grouped, "path"), missing="no scores")
-    counts = grouped["path"].value_counts()
+    parts = [table[table["image"].isin(names)].assign(path=given) for given, names in scores.groups.items()]
+    shown = with_spread(summary(pd.concat(parts), "path"), missing="no scores")
     print_columns(
         [["mean ± std", "images", *head]]
-        + [[row["path"], str(counts[row["path"]]), *(row[name] for name in metrics)] for _, row in shown.iterrows()]
+        + [
+            [row["path"], str(len(scores.groups[row["path"]])), *(row[name] for name in metrics)]
+            for _, row in shown.iterrows()
+        ]
     )
-
-
-def _given(image: str, paths: list[Path]) -> str:
-    """Which of the given paths an image comes from, by its name."""
-    if len(paths) == 1:
-        return str(paths[0])
-    return next(str(path) for path in paths if f"{image}/".startswith(f"{path.as_posix()}/"))
 
 
 def _notes(scores: "Scores") -> bool:
     """Say on stderr what is not in the table; returns whether it is complete."""
-    for name, reason in scores.unavailable.items():
-        print(f"{name} left out: {reason}", file=sys.stderr)
-    for line in scores.problems:
+    left_out = [f"{', '.join(names)} left out: {reason}" for reason, names in by_reason(scores.unavailable).items()]
+    copies = [f"copies, counted once: {', '.join(scores.duplicates)}"] if scores.duplicates else []
+    for line in (*left_out, *scores.problems, *scores.unpaired, *scores.notes, *copies):
         print(line, file=sys.stderr)
-    for line in scores.unpaired:
-        print(line, file=sys.stderr)
-    if scores.duplicates:
-        print(f"copies, counted once: {', '.join(scores.duplicates)}", file=sys.stderr)
+    scored = int(scores.table.iloc[:, 1:].notna().any(axis=1).sum())
     line = joined(
-        f"{len(scores.table)} images scored ({scores.computed} scores computed, the others known)",
-        f"{len(scores.problems)} problems" if scores.problems else None,
+        f"{counted(scored, 'image')} scored ({counted(scores.computed, 'score')} computed, the others known)",
+        counted(len(scores.problems), "problem") if scores.problems else None,
         f"{len(scores.unpaired)} without reference" if scores.unpaired else None,
-        f"{scores.others} other files ignored" if scores.others else None,
+        f"{counted(scores.others, 'other file')} ignored" if scores.others else None,
     )
     print(line, file=sys.stderr)
     return not (scores.problems or scores.unpaired or scores.unavailable)
@@ -158,10 +155,16 @@ def _as_json(scores: "Scores") -> dict[str, Any]:
     return {
         "metrics": [{"name": m.name, "lower_better": m.lower_better, "range": m.range} for m in metrics],
         "images": rows,
-        "mean": {m.name: scores.table[m.name].mean() for m in metrics},
-        "std": {m.name: scores.table[m.name].std() for m in metrics},
+        "mean": {m.name: _or_null(scores.table[m.name].mean()) for m in metrics},
+        "std": {m.name: _or_null(scores.table[m.name].std()) for m in metrics},
         "unavailable": scores.unavailable,
         "problems": scores.problems,
         "unpaired": scores.unpaired,
         "duplicates": scores.duplicates,
+        "notes": scores.notes,
     }
+
+
+def _or_null(value: float) -> float | None:
+    """JSON knows no NaN."""
+    return value if math.isfinite(value) else None

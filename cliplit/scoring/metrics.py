@@ -5,6 +5,8 @@ Only `Meter` imports pyiqa: what is to be known of a metric is read from its tab
 
 import contextlib
 import importlib.util
+import math
+import re
 import runpy
 import sys
 from collections.abc import Iterable
@@ -14,7 +16,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cliplit.errors import CliplitError, one_line
+from cliplit.errors import CliplitError, did_you_mean, one_line
 from cliplit.settings import setting
 
 if TYPE_CHECKING:
@@ -26,6 +28,8 @@ GROUPS = {
     "fr": ("psnr", "ssim", "ms_ssim", "lpips", "dists", "fsim", "vif"),
     "nr": ("musiq", "niqe", "brisque", "piqe", "clipiqa", "entropy", "pi", "nima", "liqe", "maniqa", "topiq_nr"),
 }
+FAR = 10  # times the width of a metric's range
+NUMBER = r"~?(-?[\d.]+)?"
 OF_SETS = ("fid", "sfid", "fid_dinov2", "inception_score")
 
 
@@ -42,6 +46,15 @@ class Metric:
     def heading(self) -> str:
         """Name, direction and range, e.g. ``psnr ↑ (~0 ... ~40)``."""
         return f"{self.name} {'↓' if self.lower_better else '↑'} ({' ... '.join(self.range.split(', '))})"
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """Where nonsense begins: the range, widened on both sides by `FAR` times its width; without two ends, nowhere."""
+        ends = re.fullmatch(f"{NUMBER}, {NUMBER}", self.range)
+        if ends is None or None in ends.groups():
+            return -math.inf, math.inf
+        low, high = map(float, ends.groups())
+        return low - FAR * (high - low), high + FAR * (high - low)
 
 
 @dataclass(frozen=True)
@@ -92,7 +105,7 @@ def choose(names: str | Iterable[str]) -> tuple[str, ...]:
     """Metrics by name or group (`paper`, `fr`, `nr`), as a comma-separated text or one by one; each once.
 
     Raises:
-        CliplitError: a name that pyiqa does not know, or a metric of whole folders; lists the valid ones.
+        CliplitError: a name that pyiqa does not know, or a metric of whole folders.
     """
     words = names.split(",") if isinstance(names, str) else names
     chosen = [name for word in words for name in GROUPS.get(word.strip(), (word.strip(),))]
@@ -100,10 +113,20 @@ def choose(names: str | Iterable[str]) -> tuple[str, ...]:
         if name in OF_SETS:
             raise CliplitError(f"metric '{name}' compares whole folders, not images: pyiqa {name} -t DIR -r DIR")
         if name not in catalogue():
-            raise CliplitError(
-                f"metric '{name}' is not one of pyiqa's: {', '.join(catalogue())}; or {', '.join(GROUPS)}"
-            )
+            near = did_you_mean(name, [*catalogue(), *GROUPS])
+            raise CliplitError(f"metric '{name}' is not one of pyiqa's, which `cliplit metrics` lists{near}")
     return tuple(dict.fromkeys(chosen))
+
+
+def sensible(name: str, score: float | None) -> float | str:
+    """A score, or the reason why it is none: not finite, or so far outside of its metric's range that it is nonsense."""
+    if score is None or not math.isfinite(score):
+        return f"{name} gives {score}, which is no score"
+    metric = catalogue()[name]
+    low, high = metric.bounds
+    if not low <= score <= high:
+        return f"{name} gives {score:g}, far outside of its range ({metric.range})"
+    return score + 0.0  # no -0.0
 
 
 class Meter:
@@ -152,7 +175,10 @@ class Meter:
             with torch.random.fork_rng(devices=[]), torch.no_grad():
                 torch.manual_seed(0)
                 np.random.seed(0)
-                return self._models[name](*inputs).flatten().tolist()
+                scores = self._models[name](*inputs).flatten().tolist()
+            if len(scores) != len(images):
+                raise ValueError(f"{len(scores)} scores of {len(images)} images")
+            return scores
         except Exception as error:  # assertions, runtime and value errors, by the metric
             height, width = images.shape[-2:]
             raise CliplitError(f"{name} refuses images of {width}x{height} pixels ({one_line(error)})") from None
@@ -170,12 +196,24 @@ def check_conventions(conventions: Conventions) -> None:
             raise CliplitError(f"{name} = {getattr(conventions, name)} must not be negative")
 
 
-def fingerprint(name: str, conventions: Conventions) -> dict[str, Any]:
-    """All that a score depends on beside the images: metric, versions, conventions that concern it."""
+def preset(name: str) -> Conventions:
+    """Conventions by name.
+
+    Raises:
+        CliplitError: no such preset.
+    """
+    if name not in PRESETS:
+        raise CliplitError(f"unknown preset '{name}'; valid: {', '.join(PRESETS)}{did_you_mean(name, PRESETS)}")
+    return PRESETS[name]
+
+
+def fingerprint(name: str, conventions: Conventions, device: str = "cpu") -> dict[str, Any]:
+    """All that a score depends on beside the images: metric, versions, conventions that concern it, type of device."""
     used: dict[str, Any] = {"border": conventions.border} if catalogue()[name].compares else {}
     used |= {key: getattr(conventions, key) for key in vars(conventions) if key.split("_")[0] == name.split("-")[0]}
     versions = {package: version(package) for package in ("pyiqa", "torch")}
-    return {"metric": name, "cliplit": 1, **versions, **used}
+    place = {} if device == "cpu" else {"device": device}  # scores that are kept from before are a CPU's
+    return {"metric": name, "cliplit": 1, **versions, **used, **place}
 
 
 def _options(name: str, conventions: Conventions) -> dict[str, Any]:

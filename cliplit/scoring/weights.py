@@ -3,7 +3,7 @@
 import importlib.util
 import json
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -46,6 +46,16 @@ def why_unavailable(names: Iterable[str], look_online: bool = True) -> dict[str,
                 reasons[name] = reason
                 break
     return reasons
+
+
+def by_reason(unavailable: Mapping[str, str]) -> dict[str, list[str]]:
+    """Metrics by the reason why they cannot be computed, whatever the weights are called that they lack."""
+    groups: dict[str, list[str]] = {}
+    for name, reason in unavailable.items():
+        for wanted in missing_files(name):
+            reason = reason.replace(f" ({_file_name(wanted)})", "")
+        groups.setdefault(reason, []).append(name)
+    return groups
 
 
 def fetch_weights(name: str) -> list[Path]:
@@ -106,7 +116,7 @@ def _obstacle(wanted: str, can_reach: Callable[[str], bool] | None) -> str:
     kind, _, package = wanted.partition(":")
     if kind == "package":
         return f"needs the Python package {package}"
-    reason = f"its weights ({_file_name(wanted)}) are not here"
+    reason = f"weights ({_file_name(wanted)}) are not here"
     if can_reach is None:
         return reason
     origin = _origin(wanted)

@@ -11,6 +11,8 @@ from typing import Any
 
 from cliplit.errors import CliplitError
 
+PATIENCE = 60  # seconds, with other processes that write
+
 
 def default_cache() -> Path:
     """$CLIPLIT_CACHE/scores.sqlite, by default below ~/.cache (or $XDG_CACHE_HOME)."""
@@ -76,7 +78,7 @@ class ScoreCache:
 
 
 def _opened(path: str | Path) -> sqlite3.Connection:
-    database = sqlite3.connect(path, timeout=60)
+    database = sqlite3.connect(path, timeout=PATIENCE)
     with database:
         database.execute("CREATE TABLE IF NOT EXISTS scores (key TEXT PRIMARY KEY, score)")
     return database

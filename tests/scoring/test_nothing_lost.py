@@ -1,0 +1,268 @@
+"""One bad image, score or cache harms no other, and everything that has no score is named."""
+
+import json
+import math
+import sqlite3
+import struct
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from cliplit.errors import CliplitError
+from cliplit.scoring import cache, measuring, metrics
+from cliplit.scoring.cache import ScoreCache, key
+from cliplit.scoring.files import Scores, Scoring, score_files
+from cliplit.scoring.metrics import Conventions, Meter, fingerprint, sensible
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Five images of noise; c is flat."""
+    place = tmp_path / "images"
+    place.mkdir()
+    for n, name in enumerate("abcde"):
+        pixels = np.random.default_rng(n).integers(0, 256, (48, 48, 3), dtype=np.uint8)
+        Image.fromarray(pixels * (name != "c")).save(place / f"{name}.png")
+    return place
+
+
+def scored(folder, metrics="entropy", reference=None, **options) -> Scores:
+    return score_files(folder, metrics, reference, how=Scoring(**{"cache": None, "progress": False} | options))
+
+
+def by_name(scores: Scores, metric: str = "entropy") -> dict[str, float]:
+    return dict(zip(scores.table["image"], scores.table[metric], strict=True))
+
+
+@pytest.mark.parametrize(
+    ("metric", "score", "words"),
+    [
+        ("piqe", math.nan, "piqe gives nan, which is no score"),
+        ("psnr", math.inf, "psnr gives inf"),
+        ("vif", -math.inf, "vif gives -inf"),
+        ("entropy", None, "entropy gives None"),
+        ("cw_ssim", 1e6, "cw_ssim gives 1e+06, far outside of its range (0, 1)"),
+        ("wadiqam_fr", 30.0, "far outside of its range (~-1, ~0.1)"),
+        ("clipscore", -26.0, "far outside"),
+        ("mad", math.nan, "mad gives nan"),
+    ],
+)
+def test_nonsense_is_no_score(metric, score, words):
+    assert words in sensible(metric, score)
+
+
+@pytest.mark.parametrize(
+    ("metric", "score"),
+    [
+        ("psnr", 79.9),
+        ("psnr", 100.0),
+        ("psnr", 0.0),
+        ("ssim", -0.9),
+        ("vif", 4.0),
+        ("lpips", 1.3),
+        ("mad", 5000.0),
+        ("brisque", -40.0),
+        ("niqe", 300.0),
+        ("uranker", -9.0),
+        ("fgresq_pair", 50.0),
+    ],
+)
+def test_unusual_scores_are_scores(metric, score):
+    assert sensible(metric, score) == score
+
+
+def test_nothing_is_below_zero_by_its_sign_alone():
+    assert math.copysign(1, sensible("entropy", -0.0)) == 1
+
+
+def test_every_metric_has_bounds_around_its_range():
+    for name, metric in metrics.catalogue().items():
+        low, high = metric.bounds
+        assert low < high and (math.isinf(low) == math.isinf(high)), name
+    assert metrics.catalogue()["psnr"].bounds == (-400, 440)
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_score_that_is_none_is_named_and_kept_as_such(folder, tmp_path, jobs):
+    kept = tmp_path / "cache"
+    first = scored(folder, "piqe,entropy", cache=kept, jobs=jobs)
+    assert first.problems == [f"{folder / 'c.png'}: piqe gives nan, which is no score"]
+    assert [name for name, value in by_name(first, "piqe").items() if math.isnan(value)] == ["c.png"]
+    assert by_name(first)["c.png"] == 0 and first.computed == 9
+    again = scored(folder, "piqe,entropy", cache=kept)
+    assert (again.problems, again.computed) == (first.problems, 0) and again.table.equals(first.table)
+
+
+@pytest.mark.parametrize("old", [math.nan, math.inf, 1e6, b"\x00\xff"])
+def test_nonsense_in_a_cache_of_before_does_not_come_back(folder, tmp_path, old):
+    kept = ScoreCache(tmp_path / "cache")
+    wanted = fingerprint("entropy", Conventions())
+    kept.put({key(measuring.sha256(folder / "a.png"), None, wanted): old})
+    scores = scored(folder, cache=tmp_path / "cache")
+    if isinstance(old, bytes):
+        assert by_name(scores)["a.png"] > 7 and not scores.problems
+    else:
+        assert math.isnan(by_name(scores)["a.png"])
+        assert len(scores.problems) == 1 and scores.problems[0].startswith(f"{folder / 'a.png'}: entropy gives ")
+
+
+@pytest.mark.parametrize("error", [MemoryError(), struct.error("unpack"), RuntimeError("a\nb"), RecursionError("deep")])
+@pytest.mark.parametrize("step", ["decode", "image_size", "sha256"])
+def test_whatever_is_raised_by_one_image_is_its_own_problem(folder, monkeypatch, step, error):
+    rightly = getattr(measuring, step)
+
+    def stumbles(path, *options):
+        if path.name == "b.png":
+            raise error
+        return rightly(path, *options)
+
+    monkeypatch.setattr(measuring, step, stumbles)
+    scores = scored(folder)
+    assert list(by_name(scores)) == ["a.png", "c.png", "d.png", "e.png"]
+    assert len(scores.problems) == 1 and scores.problems[0].startswith(f"{folder / 'b.png'}: cannot be read (")
+    assert type(error).__name__ in scores.problems[0] and "\n" not in scores.problems[0]
+
+
+class Choosy(Meter):
+    """Refuses whole batches for one bright image, and counts how often it is asked."""
+
+    def __init__(self):
+        super().__init__([])
+        self.asked = 0
+
+    def measure(self, name, images, references=None):
+        self.asked += 1
+        if (images.flatten(1).mean(1) > 0.9).any():
+            raise CliplitError(f"{name} refuses this")
+        return images.flatten(1).mean(1).tolist()
+
+
+def test_one_image_that_a_metric_refuses_does_not_harm_its_batch():
+    items = [measuring.Item(name, name, None, pending={"entropy": name}) for name in "abc"]
+    arrays = [[np.full((8, 8, 3), value, np.uint8)] for value in (51, 255, 102)]
+    meter = Choosy()
+    outcomes = measuring.measured(meter, items, arrays, "cpu")
+    assert [outcome["entropy"] for outcome in outcomes] == pytest.approx([0.2, "entropy refuses this", 0.4])
+    assert meter.asked == 4  # together, then each
+
+
+def test_one_image_that_is_not_of_its_size_does_not_harm_its_batch():
+    items = [measuring.Item(name, name, None, pending={"entropy": name}) for name in "ab"]
+    arrays = [[np.full((8, size, 3), 51, np.uint8)] for size in (8, 9)]
+    outcomes = measuring.measured(Choosy(), items, arrays, "cpu")
+    assert [outcome["entropy"] for outcome in outcomes] == pytest.approx([0.2, 0.2])
+
+
+def test_a_metric_must_give_a_score_for_each_image():
+    meter = Meter([])
+    meter._models["entropy"] = lambda images: torch.zeros(len(images) + 1)
+    with pytest.raises(CliplitError, match="3 scores of 2 images"):
+        meter.measure("entropy", torch.rand(2, 3, 8, 8))
+
+
+def test_too_many_pixels_are_refused_by_name_and_the_limit_is_an_option(folder):
+    Image.new("RGB", (100, 100)).save(folder / "large.png")
+    scores = scored(folder, max_pixels=5000)
+    assert len(scores.table) == 5 and len(scores.problems) == 1 and "large.png" in scores.problems[0]
+    assert len(scored(folder, max_pixels=10_000).table) == 6
+
+
+def test_the_device_is_part_of_the_key_but_for_the_cpu(folder, tmp_path):
+    on_cpu, on_cuda = (fingerprint("psnr", Conventions(), device) for device in ("cpu", "cuda"))
+    assert "device" not in on_cpu and on_cuda == on_cpu | {"device": "cuda"}
+    scored(folder, cache=tmp_path / "cache", device="cpu")
+    elsewhere = scored(folder, cache=tmp_path / "cache", device="meta")  # computes no numbers
+    assert elsewhere.table["entropy"].isna().all() and len(elsewhere.problems) == 5
+    assert scored(folder, cache=tmp_path / "cache", device="cpu").computed == 0
+
+
+def damage(path):
+    """Spoil a cache behind its first page."""
+    content = path.read_bytes()
+    path.write_bytes(content[:4096] + b"\xa5" * (len(content) - 4096))
+
+
+def test_a_cache_that_turns_out_to_be_damaged_is_left_alone_and_named(folder, tmp_path):
+    kept = tmp_path / "cache"
+    ScoreCache(kept).put({f"{n:064}": 1.0 for n in range(1000)})
+    damage(kept)
+    spoilt = kept.read_bytes()
+    scores = scored(folder, cache=kept)
+    assert scores.computed == 5 and not scores.problems
+    (note,) = scores.notes
+    assert str(kept) in note and "malformed" in note and "remove it, or use --no-cache" in note
+    assert kept.read_bytes() == spoilt
+
+
+def test_a_cache_that_is_locked_is_left_alone_and_named(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(cache, "PATIENCE", 0.1)
+    kept = ScoreCache(tmp_path / "cache")
+    other = sqlite3.connect(tmp_path / "cache", isolation_level=None)
+    other.execute("BEGIN EXCLUSIVE")
+    assert kept.get(["x"]) == {} and "locked" in kept.problem
+    kept.put({"x": 1.0})
+    assert kept.get(["x"]) == {"x": 1.0}
+    other.execute("COMMIT")
+    assert ScoreCache(tmp_path / "cache").get(["x"]) == {}
+
+
+@pytest.mark.parametrize("kind", ["garbage", "folder", "image"])
+def test_what_is_no_cache_is_refused_in_one_line(folder, tmp_path, kind):
+    kept = tmp_path / "cache"
+    if kind == "garbage":
+        kept.write_bytes(b"no database, but long enough to be looked at" * 100)
+    elif kind == "folder":
+        kept.mkdir()
+    else:
+        kept = folder / "a.png"
+    with pytest.raises(CliplitError, match=f"^{kept}: cannot be used as cache of scores .*; mend or remove it"):
+        scored(folder, cache=kept)
+
+
+def test_every_image_that_was_not_taken_is_a_problem(folder, cli):
+    (folder / "x.jxl").write_bytes(b"")
+    (folder / "lost.png").symlink_to("nowhere")
+    (folder / "b.png.compare.jpg").write_bytes(b"")
+    code, _, err = cli("score", folder, "--metrics", "entropy", "--no-cache", "--strict")
+    assert code == 2
+    assert [line for line in err if "x.jxl: JPEG XL is not read; convert it" in line]
+    assert [line for line in err if "lost.png: cannot be opened" in line]
+    assert err[-1] == ("5 images scored (5 scores computed, the others known); 2 problems; 1 other file ignored")
+
+
+def test_different_pictures_of_one_name_are_both_scored_and_named(folder, tmp_path, cli):
+    gt = tmp_path / "gt"
+    gt.mkdir()
+    Image.open(folder / "a.png").save(gt / "a.png")
+    for name in "bcde":
+        (folder / f"{name}.png").unlink()
+    Image.new("RGB", (48, 48)).save(folder / "a.bmp")
+    arguments = ("score", folder, "--reference", gt, "--metrics", "psnr", "--no-cache", "--strict")
+    code, out, err = cli(*arguments, "--format", "csv")
+    assert code == 0 and [line.split(",")[0] for line in out] == ["image", "a.bmp", "a.png"]
+    assert err[0] == "a.bmp and a.png: different images with one reference, a.png; each is scored"
+    (folder / "a.bmp").rename(folder / "a(1).bmp")
+    code, out, err = cli(*arguments)
+    assert code == 2 and not out and len(err) == 1
+    assert "a(1).bmp and a.png: different images that may belong to a.png" in err[0]
+
+
+def test_json_is_strict(folder, tmp_path, cli):
+    (tmp_path / "one").mkdir()
+    (folder / "c.png").rename(tmp_path / "one" / "c.png")
+    code, out, _ = cli("score", tmp_path / "one", "--metrics", "piqe,entropy", "--no-cache", "--format", "json")
+
+    def refuse(name):
+        raise AssertionError(f"{name} is no JSON")
+
+    answer = json.loads("\n".join(out), parse_constant=refuse)
+    assert code == 0 and answer["images"] == [{"image": "c.png", "piqe": None, "entropy": 0.0}]
+    assert answer["mean"] == {"piqe": None, "entropy": 0.0} and answer["std"] == {"piqe": None, "entropy": None}
+
+
+def test_images_without_any_score_are_not_counted_as_scored(folder, cli):
+    arguments = ("score", folder, "--metrics", "psnr", "--no-cache", "--allow-missing")
+    code, _, err = cli(*arguments)
+    assert code == 0 and err[-1].startswith("0 images scored (0 scores computed")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cliplit.errors import CliplitError
-from cliplit.files.folders import find_images, images_in, is_clutter, is_side_file, list_images
+from cliplit.files.folders import UNREAD, find_images, images_in, is_clutter, is_side_file, list_images
 
 LEFT_BEHIND = [
     "._a.jpg",  # macOS on a foreign disk
@@ -71,17 +71,13 @@ def test_letters_of_the_ending_are_of_any_case(tmp_path):
 
 
 def test_images_of_other_kinds_are_named_with_a_remedy(tmp_path):
-    tree(tmp_path, "a.jpg", "b.JXL", "c.psd", "d.cr3", "e.mp4", "._f.jxl")
+    tree(tmp_path, "a.jpg", "b.XCF", "c.psd", "d.txt", "e.mp4", "._f.psd")
     found = find_images([tmp_path])
-    assert {path.name: reason.partition(" is not read")[0] for path, reason in found.unread.items()} == {
-        "b.JXL": "JPEG XL",
-        "c.psd": "a Photoshop file",
-        "d.cr3": "camera RAW",
-    }
-    assert all("convert it to PNG or TIFF" in reason for reason in found.unread.values()) and found.others == 2
+    assert found.unread == {tmp_path / "b.XCF": UNREAD[".xcf"], tmp_path / "c.psd": UNREAD[".psd"]}
+    assert "convert it to PNG or TIFF" in UNREAD[".psd"] and found.others == 3
     (tmp_path / "a.jpg").unlink()
     for refusal in (lambda: find_images([tmp_path]), lambda: list_images(tmp_path)):
-        with pytest.raises(CliplitError, match="b.JXL: JPEG XL is not read; convert it to PNG or TIFF"):
+        with pytest.raises(CliplitError, match=r"b.XCF: .*convert it to PNG or TIFF"):
             refusal()
 
 

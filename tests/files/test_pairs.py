@@ -139,9 +139,9 @@ def test_what_is_no_image_is_no_reference(tmp_path):
 
 
 def test_a_reference_that_cannot_be_read_is_named(tmp_path):
-    pairs = paired(tmp_path, {"a.png": "1", "b.png": "2"}, {"a.jxl": "3", "b.png": "4"})
+    pairs = paired(tmp_path, {"a.png": "1", "b.png": "2"}, {"a.psd": "3", "b.png": "4"})
     (line,) = pairs.problems
-    assert line.startswith("a.png: no file 'a.*' in") and "(a.jxl: JPEG XL is not read; convert it" in line
+    assert line.startswith("a.png: no file 'a.*' in") and "(a.psd: " in line and "convert it" in line
 
 
 def test_references_without_an_image_are_named_unless_they_are_copies(tmp_path):

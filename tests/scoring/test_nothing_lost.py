@@ -222,12 +222,12 @@ def test_what_is_no_cache_is_refused_in_one_line(folder, tmp_path, kind):
 
 
 def test_every_image_that_was_not_taken_is_a_problem(folder, cli):
-    (folder / "x.jxl").write_bytes(b"")
+    (folder / "x.psd").write_bytes(b"")
     (folder / "lost.png").symlink_to("nowhere")
     (folder / "b.png.compare.jpg").write_bytes(b"")
     code, _, err = cli("score", folder, "--metrics", "entropy", "--no-cache", "--strict")
     assert code == 2
-    assert [line for line in err if "x.jxl: JPEG XL is not read; convert it" in line]
+    assert [line for line in err if "x.psd: " in line]
     assert [line for line in err if "lost.png: cannot be opened" in line]
     assert err[-1] == ("5 images scored (5 scores computed, the others known); 2 problems; 1 other file ignored")
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from cliplit.errors import CliplitError
+from cliplit.errors import CliplitError, did_you_mean
 from cliplit.settings import (
     INFINITE,
     Clip,
@@ -122,7 +122,7 @@ def profile(name: str, overrides: Mapping[str, Any] | None = None) -> Settings:
         CliplitError: unknown profile or name, or a value of the wrong type; lists the valid ones.
     """
     if name not in PROFILES:
-        raise CliplitError(f"unknown profile '{name}'; valid: {', '.join(PROFILES)}")
+        raise CliplitError(f"unknown profile '{name}'; valid: {', '.join(PROFILES)}{did_you_mean(name, PROFILES)}")
     settings = PROFILES[name]
     for key, value in (overrides or {}).items():
         settings = override(settings, key, value)
@@ -130,6 +130,6 @@ def profile(name: str, overrides: Mapping[str, Any] | None = None) -> Settings:
 
 
 def overrides(settings: Settings) -> dict[str, Any]:
-    """The overrides that make these settings of their profile, as plain values."""
-    default = flatten(PROFILES[settings.profile])
+    """The overrides that make these settings of their profile, or of `paper` if it is another version's, as plain values."""
+    default = flatten(PROFILES.get(settings.profile, PAPER))
     return {name: plain(value) for name, value in flatten(settings).items() if value != default[name]}

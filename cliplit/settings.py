@@ -4,13 +4,13 @@ The defaults are the published settings, so the profile `paper` is `Settings()`.
 (ICCV 2023), "code" its released training script, "cliplit" a choice of ours that the paper does not have.
 """
 
-import difflib
+import math
 from collections.abc import Mapping
 from dataclasses import Field, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
-from cliplit.errors import CliplitError
+from cliplit.errors import CliplitError, did_you_mean
 
 INFINITE = float("inf")
 
@@ -289,7 +289,7 @@ def from_json(stored: Mapping[str, Any]) -> Settings:
     Raises:
         CliplitError: names that this version does not know.
     """
-    settings = Settings(profile=stored.get("profile", "paper"))
+    settings = Settings(profile=str(stored.get("profile", "paper")))
     for group, values in stored.items():
         for leaf, value in values.items() if isinstance(values, Mapping) else [(None, values)]:
             key = f"{group}.{leaf}" if leaf else group
@@ -298,19 +298,17 @@ def from_json(stored: Mapping[str, Any]) -> Settings:
 
 
 def plain(value: Any) -> Any:
-    """A value that survives JSON: lists for tuples, "inf" for infinity."""
+    """A value that survives JSON: lists for tuples, "inf" and "-inf" for the infinities."""
     if isinstance(value, tuple):
         return [plain(item) for item in value]
-    return "inf" if value == INFINITE else value
+    return str(value) if isinstance(value, float) and math.isinf(value) else value
 
 
 def override(settings: Settings, key: str, value: Any) -> Settings:
     """Settings with one of them changed, by its dotted name; see `profile`."""
     valid = [name for name in flatten(settings) if name != "profile"]
     if key not in valid:
-        near = difflib.get_close_matches(key, valid, n=3, cutoff=0.5)
-        hint = f"did you mean {' or '.join(near)}? " if near else ""
-        raise CliplitError(f"unknown setting '{key}'; {hint}valid: {', '.join(valid)}")
+        raise CliplitError(f"unknown setting '{key}' (`cliplit settings` lists them){did_you_mean(key, valid)}")
     group, _, leaf = key.rpartition(".")
     owner = getattr(settings, group) if group else settings
     converted = _convert(key, value, get_type_hints(type(owner))[leaf])
@@ -329,7 +327,7 @@ def _field(owner: Any, name: str) -> Field:
 def _convert(key: str, value: Any, kind: Any) -> Any:
     try:
         return _parse(value, kind)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         name = str(kind) if get_origin(kind) else kind.__name__
         raise CliplitError(f"setting '{key}' is of type {name}, got {value!r}") from None
 
@@ -346,7 +344,10 @@ def _parse(value: Any, kind: Any) -> Any:
     wrong = isinstance(value, bool) or (kind is int and isinstance(value, float))
     if wrong or (kind is str and not isinstance(value, str)):
         raise ValueError
-    return kind(value)
+    parsed = kind(value)
+    if parsed != parsed:  # NaN
+        raise ValueError
+    return parsed
 
 
 def _parse_bool(value: Any) -> bool:

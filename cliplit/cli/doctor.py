@@ -3,7 +3,7 @@
 import json
 import platform
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
@@ -34,10 +34,14 @@ class Check:
     fix: str = ""
 
 
-def examine(root: Path = Path("data")) -> list[Check]:
-    """Look at packages, devices, CLIP weights, data sets below `root`, metrics and network; downloads nothing."""
+def examine(root: Path = Path("data"), clips: Iterable[str] = ()) -> list[Check]:
+    """Look at packages, devices, CLIP weights, data sets below `root`, metrics and network; downloads nothing.
+
+    Args:
+        clips: MODEL/TAG of open_clip to look at beside those of the profile paper.
+    """
     online = reachable(hub_address())
-    return [*_packages(), *_devices(), *_clips(online), *_data_sets(root), *_metrics(online), _network(online)]
+    return [*_packages(), *_devices(), *_clips(online, clips), *_data_sets(root), *_metrics(online), _network(online)]
 
 
 def demo_can_run(checks: list[Check]) -> bool:
@@ -86,7 +90,10 @@ def _devices() -> list[Check]:
         import torch
     except ImportError as error:
         return [Check("device", "cpu", False, f"torch cannot be imported ({one_line(error)})", "make env")]
-    threads = f"{torch.get_num_threads()} threads"
+    from cliplit.engine.compute import has_bf16
+
+    bf16 = "bfloat16" if has_bf16(torch.device("cpu")) else "no bfloat16"
+    threads = f"{torch.get_num_threads()} threads, {bf16}"
     found = [Check("device", "cpu", True, f"{platform.processor() or platform.machine()}, {threads}")]
     for n in range(torch.cuda.device_count()):
         properties = torch.cuda.get_device_properties(n)
@@ -96,13 +103,18 @@ def _devices() -> list[Check]:
     return found
 
 
-def _clips(online: bool) -> list[Check]:
+def _clips(online: bool, more: Iterable[str]) -> list[Check]:
     from cliplit.method.clip_weights import cached_weights
 
     found = [Check("CLIP", "tiny", TINY.is_file(), "embedded" if TINY.is_file() else f"{TINY} is missing")]
-    for name in CLIPS:
-        path = cached_weights(name)
-        detail = "downloaded" if path else "not on this machine, wanted by the profile paper"
+    for name in dict.fromkeys((*CLIPS, *more)):
+        try:
+            path = cached_weights(name)
+        except CliplitError as error:
+            found.append(Check("CLIP", name, False, str(error)))
+            continue
+        wanted = ", wanted by the profile paper" if name in CLIPS else ""
+        detail = "downloaded" if path else f"not on this machine{wanted}"
         found.append(Check("CLIP", name, bool(path), detail, "" if path else _by_download(online)))
     return found
 
@@ -165,6 +177,9 @@ def doctor(
     download: Annotated[
         bool, flag("--download", "First fetch the missing weights of CLIPs and usual metrics.")
     ] = False,
+    clip: Annotated[
+        list[str], typer.Option(metavar="MODEL/TAG", help="Also look at this CLIP of open_clip; repeatable.")
+    ] = (),
     as_json: Annotated[bool, flag("--json", "Print JSON.")] = False,
 ) -> None:
     """Show what works on this machine.
@@ -175,7 +190,7 @@ def doctor(
 
     if download:
         fetch_all(say=lambda line: print(line, file=sys.stderr))
-    checks = examine(root)
+    checks = examine(root, clip)
     able = demo_can_run(checks)
     if as_json:
         print(json.dumps({"demo": able, "findings": [asdict(check) for check in checks]}, indent=1))

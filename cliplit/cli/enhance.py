@@ -6,6 +6,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -72,7 +73,7 @@ def enhance(
     if page and any(job.is_in_place for job in planned):
         raise CliplitError("--report: there is no before where photos are overwritten; choose another OUT")
 
-    from cliplit.engine.compute import find_device
+    from cliplit.engine.compute import find_device, usable_precision
     from cliplit.files.formats import MAX_PIXELS
     from cliplit.method.checkpoints import load_enhancer
     from cliplit.photos.batch import BatchOptions, enhance_files, settings_of
@@ -82,6 +83,7 @@ def enhance(
     place = find_device(device)
     inference = Inference(precision, memory, strength, preview_size if preview else 0)
     check_options(inference)
+    inference = replace(inference, precision=usable_precision(precision, place))  # the ledger has what was computed in
     options = BatchOptions(
         overwrite=overwrite,
         illumination=save_illumination,

@@ -3,6 +3,7 @@
 import inspect as signatures
 import os
 import sys
+import textwrap
 import time
 from collections.abc import Callable
 from functools import wraps
@@ -11,14 +12,16 @@ from typing import Annotated, Any
 
 import typer
 
-from cliplit.cli.shared import flag, folder, named, pairs, print_columns, shown
+from cliplit.cli.shared import flag, folder, joined, named, pairs, print_columns, shown
 from cliplit.engine import processes
-from cliplit.errors import CliplitError
+from cliplit.errors import CliplitError, did_you_mean
 from cliplit.files.atomic import read_json
-from cliplit.method.run import Run, default_run_path
+from cliplit.method.run import Run, default_run_path, stored_settings
 from cliplit.profiles import PROFILES
 from cliplit.profiles import profile as get_profile
-from cliplit.settings import describe, flatten, from_json
+from cliplit.settings import Settings, describe, flatten
+
+COLUMNS = 100  # of a terminal, for `cliplit settings`
 
 ProfileName = Annotated[str, typer.Option(help=f"Settings to start from: {', '.join(PROFILES)}.")]
 Changes = Annotated[
@@ -74,30 +77,30 @@ def open_run(
     changed |= {"engine.deterministic": True} if deterministic else {}
     changed |= _with_absolute_file(pairs(changes))
     chosen = Run(run or default_run_path(profile), get_profile(profile, changed))
-    made = (read_json(chosen.path / "manifest.json") or {}).get("profile", profile)
-    if made != profile:
+    made = stored_settings(chosen.path)
+    if made is None:
+        return chosen
+    if made.profile != profile:
         raise CliplitError(
-            f"{chosen.path}: this run is of profile {made}; add --profile {made}, or choose another --run"
+            f"{chosen.path}: this run is of profile {made.profile}; add --profile {made.profile}, or choose another --run"
         )
     if processes.is_main():
-        _note_changes(chosen)
+        _note_changes(chosen, made)
     return chosen
 
 
-def _note_changes(chosen: Run) -> None:
+def _note_changes(chosen: Run, made: Settings) -> None:
     """Say which settings differ from those that the run directory was made with."""
-    manifest = read_json(chosen.path / "manifest.json")
-    if manifest and "settings" in manifest:
-        before = flatten(from_json(manifest["settings"]))
-        after = flatten(chosen.settings)
-        changes = [
-            f"{name} {shown(before[name])} -> {shown(after[name])}"
-            for name in after
-            if before[name] != after[name] and not name.startswith("watch.")
-        ]
-        if changes:
-            more = f" and {len(changes) - 3} more" if len(changes) > 3 else ""
-            print(f"{chosen.path}: made anew where it depends on {', '.join(changes[:3])}{more}", file=sys.stderr)
+    before = flatten(made)
+    after = flatten(chosen.settings)
+    changes = [
+        f"{name} {shown(before[name])} -> {shown(after[name])}"
+        for name in after
+        if before[name] != after[name] and not name.startswith("watch.")
+    ]
+    if changes:
+        more = f" and {len(changes) - 3} more" if len(changes) > 3 else ""
+        print(f"{chosen.path}: made anew where it depends on {', '.join(changes[:3])}{more}", file=sys.stderr)
 
 
 def with_run_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -175,7 +178,7 @@ def study(
     known = studies.every_study(chosen.settings)
     unknown = [name for name in names if name not in known]
     if unknown:
-        raise CliplitError(f"unknown study '{unknown[0]}'; valid: {', '.join(known)}")
+        raise CliplitError(f"unknown study '{unknown[0]}'; valid: {', '.join(known)}{did_you_mean(unknown[0], known)}")
     check_inputs(chosen)
     Run.start(chosen.path, chosen.settings)
     picked = [known[name] for name in names or known]
@@ -216,22 +219,38 @@ def publish(
     from cliplit.experiments.notebooks import publish as copy
 
     copies = copy(Run.open(run), output)
+    lacking = [name for name in ("figures", "notebooks") if not any(output / name in path.parents for path in copies)]
+    if lacking:
+        print(f"{run}: no {' and no '.join(lacking)} there; `cliplit reproduce` makes them", file=sys.stderr)
     print(f"{len(copies)} files, {sum(path.stat().st_size for path in copies) / 1e6:.1f} MB in {output}")
 
 
 def settings(profile: ProfileName = "demo", changes: Changes = ()) -> None:
     """List the settings of a profile.
 
-    Beside the paper's value where it differs.
+    Each with its value, the paper's where that differs, unit, meaning and, in brackets, source.
     """
     rows = describe(get_profile(profile, pairs(changes)))
-    table = [["name", "value", "paper", "unit", "source", ""]]
+    margin = max(len(row["name"]) for row in rows) + 2
     for row in rows:
-        paper = "" if row["value"] == row["paper"] else shown(row["paper"])
-        table.append(
-            [row["name"], shown(row["value"]), paper, row.get("unit", ""), row.get("source", ""), row.get("about", "")]
-        )
-    print_columns(table)
+        lines = textwrap.wrap(_described(row), COLUMNS - margin, break_on_hyphens=False)
+        print(row["name"].ljust(margin) + f"\n{' ' * margin}".join(lines))
+
+
+def _described(row: dict[str, Any]) -> str:
+    """A setting in words: "5e-06 Adam [code]"."""
+    value = _spelled(row["value"])
+    paper = "" if row["value"] == row["paper"] else f"(paper: {_spelled(row['paper'])})"
+    source = f"[{row['source']}]" if row.get("source") else ""
+    first = " ".join(filter(None, (value, row.get("unit"), paper)))
+    return " ".join(filter(None, (joined(first, row.get("about")), source)))
+
+
+def _spelled(value: Any) -> str:
+    """A value with places at which a line may end, and with quotes if there would be nothing to see."""
+    if isinstance(value, tuple):
+        return ", ".join(map(_spelled, value)) or "none"
+    return str(value) if value != "" else '""'
 
 
 def _clip_settings(clip: str, identity: str) -> dict[str, str]:

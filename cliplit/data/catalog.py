@@ -8,7 +8,7 @@ A folder is found by its exact name; nothing is guessed from a part of a name.
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from cliplit.errors import CliplitError
+from cliplit.errors import CliplitError, did_you_mean
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def find(name: str) -> DataSet:
         CliplitError: unknown; lists the valid ones.
     """
     if name not in CATALOG:
-        raise CliplitError(f"unknown data set '{name}'; valid: {', '.join(CATALOG)}")
+        raise CliplitError(f"unknown data set '{name}'; valid: {', '.join(CATALOG)}{did_you_mean(name, CATALOG)}")
     return CATALOG[name]
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from cliplit.data.relight import backlit
 from cliplit.engine.randomness import generator
-from cliplit.errors import CliplitError
+from cliplit.errors import CliplitError, did_you_mean
 from cliplit.files.tensors import read_image
 from cliplit.settings import Settings
 
@@ -37,7 +37,7 @@ def photo(name: str) -> Tensor:
         CliplitError: no such photo, or the package that carries it is not installed.
     """
     if name not in PHOTOS:
-        raise CliplitError(f"no embedded photo '{name}'; there are {', '.join(PHOTOS)}")
+        raise CliplitError(f"no embedded photo '{name}'; there are {', '.join(PHOTOS)}{did_you_mean(name, PHOTOS)}")
     folder, file, _ = PHOTOS[name]
     package, _, inside = folder.partition("/")
     return read_image(_folder_of(package) / inside / file)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from types import ModuleType
+from typing import Any
 
 from cliplit.data.catalog import DataSet, Location, find
 from cliplit.data.manifest import Manifest, describe_image, has_manifest, keep_only, shortened, write_manifest
@@ -171,6 +172,8 @@ def list_drive(folder: str, patience: Patience = PATIENCE) -> dict[str, str]:
     except Exception as error:  # requests, parsing and gdown's own
         raise CliplitError(f"Google Drive folder {folder}: cannot be listed ({one_line(error)}); {BY_HAND}") from None
     files = {file.path.replace(os.sep, "/"): file.id for file in listed}
+    if len(files) < len(listed):
+        raise CliplitError(f"Google Drive folder {folder}: several files of the same name; {BY_HAND}")
     if not files or not all(is_inside(path) for path in files):
         raise CliplitError(f"Google Drive folder {folder}: empty, or with names that lead out of it; {BY_HAND}")
     return files
@@ -299,7 +302,20 @@ def _replace(folder: Path, target: Path, force: bool) -> None:
 
 def _known(root: Path, key: str) -> str | None:
     """SHA-256 of a file as recorded when it was first found to be good."""
-    return (read_json(root / CHECKSUMS) or {}).get(key, {}).get("sha256")
+    return _checksums(root).get(key, {}).get("sha256")
+
+
+def _checksums(root: Path) -> dict[str, dict[str, Any]]:
+    """SHA-256 and size of files by their address, as recorded.
+
+    Raises:
+        CliplitError: damaged; what it protects from would go unnoticed.
+    """
+    path = root / CHECKSUMS
+    found = read_json(path) if path.exists() else {}
+    if found is None or not all(isinstance(entry, dict) for entry in found.values()):
+        raise CliplitError(f"{path}: damaged; put it back, or remove it to take downloads as they come")
+    return found
 
 
 def _compare(path: Path, digest: str | None, root: Path) -> None:
@@ -311,7 +327,7 @@ def _compare(path: Path, digest: str | None, root: Path) -> None:
 
 
 def _record(files: dict[str, Path], root: Path, say: Callable[[str], None]) -> None:
-    known = read_json(root / CHECKSUMS) or {}
+    known = _checksums(root)
     new = {
         key: {"bytes": path.stat().st_size, "sha256": sha256(path)} for key, path in files.items() if key not in known
     }

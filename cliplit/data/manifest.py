@@ -76,12 +76,16 @@ def read_manifest(folder: str | Path) -> Manifest:
         if content.pop("format") != FORMAT:
             raise ValueError(f"its format is not {FORMAT}")
         images = tuple(_entry(image) for image in content.pop("images"))
+        _check_unique(images)
+        texts = [content[key] for key in ("name", "source", "licence")]
+        if not all(isinstance(value, str) for value in (*texts, *content["problems"])):
+            raise ValueError("its name, source, licence and problems are not texts")
         return Manifest(**content | {"images": images, "problems": tuple(content["problems"])})
     except FileNotFoundError:
         raise CliplitError(
             f"{folder}: no data set here (no {FILE}); `cliplit data get` downloads known ones, `cliplit data prepare` makes one of folders"
         ) from None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise CliplitError(f"{path}: not a data set's description ({reason}); make the data set again") from None
 
@@ -133,6 +137,14 @@ def _entry(image: dict[str, Any]) -> Entry:
     if not is_inside(entry.path):
         raise ValueError(f"'{entry.path}' leads out of the folder")
     return entry
+
+
+def _check_unique(images: Iterable[Entry]) -> None:
+    listed: set[str] = set()
+    for image in images:
+        if image.path in listed:
+            raise ValueError(f"'{image.path}' is listed twice")
+        listed.add(image.path)
 
 
 def _plain(image: Entry) -> dict[str, Any]:
@@ -230,6 +242,20 @@ def _from_set(folder: str) -> dict[str, Images]:
         for role, listed in files.items()
         if listed
     }
+
+
+def by_stem(paths: Iterable[Path]) -> dict[str, Path]:
+    """Images by stem, by which they are paired and split.
+
+    Raises:
+        CliplitError: two of the same stem; names both.
+    """
+    files: dict[str, Path] = {}
+    for path in paths:
+        if path.stem in files:
+            raise CliplitError(f"{files[path.stem]} and {path} have the same stem; rename or remove one")
+        files[path.stem] = path
+    return files
 
 
 def shortened(items: Iterable[str], most: int = 3) -> str:

@@ -12,7 +12,16 @@ from typing import Any
 from PIL import Image
 from tqdm import tqdm
 
-from cliplit.data.manifest import ROLES, Images, Manifest, gather_images, has_manifest, keep_only, write_manifest
+from cliplit.data.manifest import (
+    ROLES,
+    Images,
+    Manifest,
+    by_stem,
+    gather_images,
+    has_manifest,
+    keep_only,
+    write_manifest,
+)
 from cliplit.data.verify import Report, inspect_images
 from cliplit.errors import CliplitError
 from cliplit.files.images import decode, squared
@@ -133,7 +142,7 @@ def _check_roles(sources: Mapping[str, Images], unpair: bool, test_share: float)
 
 
 def _unpaired(sources: Mapping[str, Images], seed: int, test_share: float) -> dict[str, list[Path]]:
-    backlit, well_lit = ({path.stem: path for path in sources[role].files} for role in TRAINING)
+    backlit, well_lit = (by_stem(sources[role].files) for role in TRAINING)
     _, backlit_alone, well_lit_alone = pair_by_stem(backlit, well_lit)
     alone = backlit_alone + well_lit_alone
     if alone:
@@ -158,8 +167,9 @@ def _copy(taken: Mapping[str, list[Path]], folder: Path, size: int, skip_bad: bo
     for role, path in tqdm(every, desc=f"preparing {folder.name}", unit="image", leave=False):
         resize = size and role in TRAINING
         copy = folder / FOLDERS[role] / (f"{path.stem}.png" if resize else path.name)
-        if copy in origins:
-            raise CliplitError(f"{path.parent}: {origins[copy].name} and {path.name} have the same stem; remove one")
+        if copy.exists():  # looked at on the disk, for which letter case may not count
+            other = next(origins[made] for made in origins if made.samefile(copy))
+            raise CliplitError(f"{other} and {path} would both become {copy.name}; rename or remove one")
         copy.parent.mkdir(parents=True, exist_ok=True)
         origins[copy] = path
         try:

@@ -9,11 +9,11 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
-from cliplit.data.manifest import Entry, Manifest, describe_image, shortened, write_manifest
+from cliplit.data.manifest import Entry, Manifest, by_stem, describe_image, shortened, write_manifest
 from cliplit.data.prepare import FOLDERS, new_data_set, split_scenes
 from cliplit.data.relight import LEVELS, simulate_backlight, uniform
 from cliplit.engine.randomness import generator
-from cliplit.errors import CliplitError
+from cliplit.errors import CliplitError, did_you_mean
 from cliplit.files.folders import list_images
 from cliplit.files.tensors import read_image, write_image
 
@@ -55,14 +55,12 @@ def synthesize_data_set(target: Path, photos: Path | Sequence[Path], how: Synthe
         CliplitError: unknown level, photos that cannot be read or are too few, or a target that is taken.
     """
     if how.level not in LEVELS:
-        raise CliplitError(f"unknown level '{how.level}'; valid: {', '.join(LEVELS)}")
+        raise CliplitError(f"unknown level '{how.level}'; valid: {', '.join(LEVELS)}{did_you_mean(how.level, LEVELS)}")
     if not 0 <= how.test_share <= 1:
         raise CliplitError("--test-share is a share of the photos, 0 to 1")
     files = list_images(photos) if isinstance(photos, Path) else photos
     folders = ", ".join(sorted({path.resolve().parent.name for path in files}))
-    paths = {path.stem: path for path in files}
-    if len(paths) < len(files):
-        raise CliplitError(f"{folders}: several photos have the same stem; rename them")
+    paths = by_stem(files)
     sides = split_scenes(paths, how.seed, how.test_share)
     images: list[Entry] = []
     problems: list[str] = []
@@ -114,6 +112,8 @@ def _write(photo: Tensor, origin: Path, side: str, folder: Path, how: Synthesis)
     entries = []
     for role, (image, made_so) in files[side].items():
         path = folder / FOLDERS[role] / f"{origin.stem}.png"
+        if path.exists():  # on the disk, for which letter case may not count
+            raise CliplitError(f"{origin}: another photo would become {path.name} too; rename one")
         write_image(image, path)
         entries.append(describe_image(path, folder, role, (image.shape[-1], image.shape[-2]), made_so))
     return entries

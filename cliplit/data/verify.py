@@ -1,6 +1,5 @@
 """What is wrong with a data set: counts, unreadable files, duplicates, missing partners, sizes, changed files."""
 
-from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -19,6 +18,7 @@ KINDS = {
     "count": "images missing or too many",
     "unreadable": "cannot be read as an image",
     "partner": "an input without reference, or a reference without input",
+    "stem": "another image of this role has the same stem, so that pairs are not clear",
     "size": "an input and its reference differ in size",
     "missing": "listed in dataset.json, but not there",
     "changed": "not the file that dataset.json lists",
@@ -240,11 +240,12 @@ def _without_duplicates(
 
 
 def _check_pairs(entries: Mapping[Path, Entry], stems: Mapping[Path, str], findings: _Findings) -> None:
-    sides: dict[str, dict[str, Path]] = defaultdict(dict)
-    for path, entry in entries.items():
-        sides[entry.role][stems[path]] = path
-    if "test_reference" not in sides:
+    if not any(entry.role == "test_reference" for entry in entries.values()):
         return
+    sides: dict[str, dict[str, Path]] = {"test_backlit": {}, "test_reference": {}}
+    for path, entry in entries.items():
+        if entry.role in sides and (other := sides[entry.role].setdefault(stems[path], path)) != path:
+            findings.add("stem", path, f"the same stem as {entries[other].path}; rename or remove one")
     pairs, inputs, references = pair_by_stem(sides["test_backlit"], sides["test_reference"])
     for path in inputs:
         findings.add("partner", path, f"no good reference of the stem '{stems[path]}'")

@@ -8,16 +8,19 @@ import ctypes
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import nn
 
 from cliplit.engine import processes
+from cliplit.engine.interrupts import Interrupts, interrupts
 from cliplit.errors import CliplitError
 from cliplit.settings import Settings
 
 PRECISIONS = ("auto", "fp32", "bf16")
+BF16_OF_CPUS = ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16")  # as torch.cpu.get_capabilities names them: x86, ARM
 # Parameters of mallopt, from malloc.h of glibc.
 TRIM_THRESHOLD = -1
 MMAP_THRESHOLD = -3
@@ -43,6 +46,7 @@ class Engine:
     device: torch.device
     bf16: bool  # in networks and image encoders; losses are always computed in float32
     compiled: bool
+    interrupts: Interrupts  # whether the user asked to end
 
     def place(self, module: Module) -> Module:
         """A network or encoder on the device, with convolutions in channels-last layout, in the wanted precision."""
@@ -56,7 +60,7 @@ class Engine:
 
 @contextlib.contextmanager
 def engine(settings: Settings) -> Iterator[Engine]:
-    """The engine of a run. PyTorch's generator and switches are set for the block and put back after it.
+    """The engine of a run. PyTorch's generator and switches, and signals, are set for the block and put back after it.
 
     Raises:
         CliplitError: no such device, or an unknown precision.
@@ -65,10 +69,15 @@ def engine(settings: Settings) -> Iterator[Engine]:
     device = check_engine(settings)
     if device.type == "cpu":
         keep_freed_memory(1 << 30)
-    bf16 = options.precision == "bf16" or (options.precision == "auto" and device.type == "cuda")
-    with torch.random.fork_rng([device] if device.type == "cuda" else []), _switches(options.deterministic):
+    wanted = options.precision if options.precision != "auto" else "bf16" if device.type == "cuda" else "fp32"
+    bf16 = usable_precision(wanted, device) == "bf16"
+    with (
+        interrupts() as asked,
+        torch.random.fork_rng([device] if device.type == "cuda" else []),
+        _switches(options.deterministic),
+    ):
         torch.manual_seed(settings.seed)  # for a guidance of one's own that draws from PyTorch's generator
-        yield Engine(device, bf16, options.compile)
+        yield Engine(device, bf16, options.compile, asked)
 
 
 def check_engine(settings: Settings) -> torch.device:
@@ -124,6 +133,25 @@ def find_device(name: str = "auto") -> torch.device:
     except (RuntimeError, AssertionError) as error:  # torch without CUDA asserts
         reason = str(error).splitlines()[0]
         raise CliplitError(f"device '{name}' cannot be used here ({reason}); try auto or cpu") from None
+
+
+@cache  # so that it is said once
+def usable_precision(wanted: str, device: torch.device) -> str:
+    """fp32 or bf16: as wanted, but fp32 where the device has no bfloat16, for to imitate it takes many times as long."""
+    if wanted == "bf16" and not has_bf16(device):
+        processes.say(f"bf16: this {device.type} has no bfloat16 and would imitate it, slowly; computing in fp32")
+        return "fp32"
+    return wanted
+
+
+def has_bf16(device: torch.device) -> bool:
+    """Whether the device computes in bfloat16 by itself, as far as PyTorch can tell."""
+    if device.type == "cuda":
+        return torch.version.hip is not None or torch.cuda.get_device_capability(device) >= (8, 0)
+    if device.type != "cpu" or not hasattr(torch.cpu, "get_capabilities"):  # not in older PyTorch
+        return True
+    found = torch.cpu.get_capabilities()
+    return any(found.get(name) for name in BF16_OF_CPUS)
 
 
 def reduced_precision(device: torch.device, wanted: bool) -> torch.autocast:

@@ -5,16 +5,19 @@ import io
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from cliplit.engine import processes
+from cliplit.engine.interrupts import Interrupts
 from cliplit.engine.parts import Part, Position, mean
 from cliplit.engine.record import Recorder
-from cliplit.errors import CliplitError
-from cliplit.files.atomic import write_text, writing
+from cliplit.engine.saved import load_tensors, save_tensors
+from cliplit.errors import CliplitError, one_line
+from cliplit.files.atomic import write_text
 from cliplit.settings import Watch
 
 SAVING_SHARE = 0.02  # of the time at most goes into saving the progress
@@ -23,7 +26,7 @@ SAVING_SHARE = 0.02  # of the time at most goes into saving the progress
 class Loop:
     """Iterations of one part of the alternation.
 
-        for iteration in loop:      # goes on where an interrupted run stopped
+        for iteration in loop.until(interrupts):      # goes on where an interrupted run stopped
             loop.step(loss, term=value, ...)
 
     Randomness follows from the iteration (cliplit/engine/randomness.py) or from PyTorch's generator; then an interrupted
@@ -53,8 +56,8 @@ class Loop:
         self.best_iteration = 0
         self.best_loss = float("inf")
         self._recorder = recorder or Recorder(folder, Watch())
-        if self._progress.exists():
-            self._restore()
+        if state := self._read():
+            self._restore(state)
 
     @property
     def _progress(self) -> Path:
@@ -66,12 +69,20 @@ class Loop:
         return self.then.starts > self.at.starts
 
     def __iter__(self) -> Iterator[int]:
+        return self.until(Interrupts())
+
+    def until(self, interrupts: Interrupts) -> Iterator[int]:
+        """The iterations to come; fewer, if the user asks to end.
+
+        Raises:
+            KeyboardInterrupt: asked to end; everything up to here is saved.
+        """
         least = self._recorder.watch.save_seconds
         pause = least
-        saved = time.monotonic()
+        last = time.monotonic()
         hidden = not processes.is_main() or None  # None: tqdm decides
         bar = tqdm(total=self.at.planned, initial=self.at.done, desc=self.folder.name, leave=False, disable=hidden)
-        with bar, self._recorder:
+        with interrupts.postponed(), bar, self._recorder:
             while self.at.done < self.at.planned:
                 yield self.at.done
                 self._look()
@@ -81,11 +92,14 @@ class Loop:
                 terms = {key: f"{value:.3g}" for key, value in self.rows[-1].items() if key != "iteration"}
                 bar.set_postfix(terms, refresh=False)
                 bar.update()
-                if time.monotonic() - saved > pause:
+                if processes.any_of(interrupts.pending):
+                    interrupts.pending = True
+                    break
+                if time.monotonic() - last > pause:
                     began = time.monotonic()
                     self.save()
-                    saved = time.monotonic()
-                    pause = max(least, (saved - began) / SAVING_SHARE)
+                    last = time.monotonic()
+                    pause = max(least, (last - began) / SAVING_SHARE)
             self.save()
 
     def step(self, loss: Tensor, companion: Tensor | None = None, **terms: Tensor | float) -> None:
@@ -127,7 +141,12 @@ class Loop:
         if not processes.is_main():
             return
         self._write_log()
-        state = {
+        save_tensors(self._state(), self._progress)
+        self._recorder.saved(self.at)
+
+    def _state(self) -> dict[str, Any]:
+        """Everything needed to go on."""
+        return {
             "at": vars(self.at),
             "rows": self.rows,
             "best": self.best,
@@ -138,17 +157,33 @@ class Loop:
             "random": torch.get_rng_state(),
             "random_cuda": torch.cuda.get_rng_state_all(),
         }
-        with writing(self._progress) as temporary:
-            torch.save(state, temporary)
-        self._recorder.saved(self.at)
 
-    def _restore(self) -> None:
-        state = torch.load(self._progress, map_location="cpu", weights_only=True)
-        self.module.load_state_dict(state.pop("module"))
-        self.optimizer.load_state_dict(state.pop("optimizer"))
-        self.at = self.then = Position(**state.pop("at"))
-        torch.set_rng_state(state.pop("random"))
-        torch.cuda.set_rng_state_all(state.pop("random_cuda")[: torch.cuda.device_count()])
+    def _read(self) -> dict[str, Any] | None:
+        """What an interrupted run saved; None if there is nothing, or nothing that can be read."""
+        if not self._progress.exists():
+            return None
+        try:
+            state = load_tensors(self._progress)
+        except CliplitError as error:
+            processes.say(f"{error}; the stage starts anew")
+            return None
+        if not isinstance(state, dict) or state.keys() != self._state().keys():
+            processes.say(f"{self._progress}: not the progress of a stage; the stage starts anew")
+            return None
+        return state
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        try:
+            self.module.load_state_dict(state.pop("module"))
+            self.optimizer.load_state_dict(state.pop("optimizer"))
+            self.at = self.then = Position(**state.pop("at"))
+            torch.set_rng_state(state.pop("random"))
+            torch.cuda.set_rng_state_all(state.pop("random_cuda")[: torch.cuda.device_count()])
+        except Exception as error:  # PyTorch's are of many kinds
+            raise CliplitError(
+                f"{self._progress}: the progress of something else than this stage ({one_line(error)}); "
+                f"remove the file, then the stage starts anew"
+            ) from None
         vars(self).update(state)
 
     def _check(self, row: dict[str, float]) -> None:

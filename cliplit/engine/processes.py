@@ -9,6 +9,7 @@ every batch; the first one writes. A single process imports nothing of Accelerat
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Sequence
 from datetime import timedelta
 from functools import cache
@@ -79,6 +80,23 @@ def average(values: torch.Tensor) -> torch.Tensor:
 
     _state()
     return reduce(values, "mean")
+
+
+def any_of(flag: bool) -> bool:
+    """Whether it is so in one of the processes; the same answer in all of them."""
+    if count() == 1:
+        return flag
+    import torch
+
+    return bool(average(torch.tensor(float(flag), device=own_device())) > 0)
+
+
+def say(line: str) -> None:
+    """Tell the user, on stderr and above any progress bar, once for all processes."""
+    from tqdm import tqdm
+
+    if is_main():
+        tqdm.write(line, file=sys.stderr)
 
 
 def average_gradients(module: torch.nn.Module) -> None:

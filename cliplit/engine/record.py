@@ -5,7 +5,6 @@ panel_000100.jpg      a fixed panel of images
 events.*              for TensorBoard, if the settings ask for it
 """
 
-import csv
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -19,7 +18,7 @@ from torch import Tensor
 
 from cliplit.engine import processes
 from cliplit.engine.parts import Position
-from cliplit.files.atomic import writing
+from cliplit.files.atomic import write_text, writing
 from cliplit.files.tensors import to_uint8
 from cliplit.settings import Watch
 
@@ -81,14 +80,9 @@ class Recorder:
         """Note the speed since the start of this process."""
         seconds = time.monotonic() - self._began
         values = (at.done, at.planned, f"{seconds:.1f}", f"{self._batch_size * self._since / seconds:.4g}", memory_mb())
-        self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / "speed.csv"
-        new = not path.exists()
-        with open(path, "a", newline="") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            if new:
-                writer.writerow(COLUMNS)
-            writer.writerow(values)
+        before = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ",".join(COLUMNS) + "\n"
+        write_text(before + ",".join(map(str, values)) + "\n", path)
 
 
 def memory_mb() -> int:

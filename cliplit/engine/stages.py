@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 
 from cliplit.engine import processes
 from cliplit.errors import CliplitError
-from cliplit.files.atomic import read_json, sha256, write_json
+from cliplit.files.atomic import LARGE, digest_of, read_json, sha256, write_json
 
 OWNER = ".owner.json"
 
@@ -77,17 +77,29 @@ class Stages:
 
     def fits(self, stage: str, folder: Path) -> bool:
         """Whether a folder has the stage's outputs, made from these inputs and these builds of what it needs."""
-        record = read_json(folder / "stage.json")
+        record = _record(folder)
         return bool(
             record
             and record["settings"] == self.inputs_of(stage)
             and record["needs"] == self._builds_needed(stage)
-            and all(_size(folder / name) == size for name, (size, _) in record["outputs"].items())
+            and not _changed(folder, record)
         )
 
-    def record(self, stage: str) -> dict[str, Any]:
+    def record(self, stage: str) -> dict[str, Any] | None:
         """What is known of a finished stage: its build, seconds, processes, sizes and digests of its outputs; else None."""
-        return read_json(self.path / stage / "stage.json")
+        return _record(self.path / stage)
+
+    def notes(self, stage: str, name: str) -> dict[str, Any]:
+        """The object in a JSON file that a finished stage left.
+
+        Raises:
+            CliplitError: as `folder`; or it is damaged.
+        """
+        path = self.folder(stage) / name
+        content = read_json(path)
+        if content is None:
+            raise CliplitError(f"{path}: damaged; remove {path.parent}, and the same command makes it again")
+        return content
 
     def build(self, stage: str, make: Callable[[Path], None], together: bool = False) -> Path:
         """Folder of a stage, made by `make(folder)` unless it is current.
@@ -126,6 +138,8 @@ class Stages:
         folder = self.path / stage
         inputs = {"settings": self.inputs_of(stage), "needs": self._builds_needed(stage)}
         if read_json(folder / "building.json") != inputs:
+            for path in _damaged(folder):
+                processes.say(f"{path}: damaged or changed; stage '{stage}' is made anew")
             for left in (folder, self.path / "watch" / stage):
                 shutil.rmtree(left, ignore_errors=True)
             folder.mkdir(parents=True)
@@ -134,7 +148,7 @@ class Stages:
     def _end(self, stage: str, seconds: float) -> None:
         """The record of a finished stage."""
         folder = self.path / stage
-        inputs = read_json(folder / "building.json")
+        inputs = read_json(folder / "building.json") or {}
         (folder / "building.json").unlink()
         outputs = {
             str(path.relative_to(folder)): (path.stat().st_size, sha256(path))
@@ -163,7 +177,7 @@ def held(folder: Path) -> Iterator[None]:
     try:
         lock.acquire(blocking=False)
     except Timeout:
-        other = read_json(folder / OWNER) or {"pid": "unknown", "host": "?", "since": "?"}
+        other = _owner(folder) or {"pid": "unknown", "host": "?", "since": "?"}
         raise CliplitError(
             f"{folder}: process {other['pid']} on {other['host']} is at work here since {other['since']}; "
             f"wait until it ends, or choose another directory with --run"
@@ -179,15 +193,19 @@ def held(folder: Path) -> Iterator[None]:
 
 def owner(folder: Path) -> dict[str, Any] | None:
     """The process that holds a directory; None if none does, as far as can be told from here."""
-    found = read_json(folder / OWNER)
+    found = _owner(folder)
     if found and found["host"] == platform.node() and os.name == "posix":
         try:
             os.kill(found["pid"], 0)  # only asks whether it is there
-        except ProcessLookupError:
+        except (ProcessLookupError, OverflowError):
             return None
         except PermissionError:
             return found
     return found
+
+
+def _owner(folder: Path) -> dict[str, Any] | None:
+    return read_json(folder / OWNER, pid=int, host=str, since=str)
 
 
 def _serves_watching(path: Path) -> bool:
@@ -195,5 +213,31 @@ def _serves_watching(path: Path) -> bool:
     return any(part == "watch" or part.startswith(".") for part in path.parts)
 
 
-def _size(path: Path) -> int | None:
-    return path.stat().st_size if path.is_file() else None
+def _record(folder: Path) -> dict[str, Any] | None:
+    """The record of a finished stage; None if there is none that can be read."""
+    return read_json(folder / "stage.json", build=str, seconds=float, settings=dict, needs=dict, outputs=dict)
+
+
+def _changed(folder: Path, record: Mapping[str, Any]) -> list[Path]:
+    """Outputs of a stage that are not as it left them."""
+    return [folder / name for name, left in record["outputs"].items() if not _is_as_left(folder / name, left)]
+
+
+def _is_as_left(path: Path, left: Any) -> bool:
+    """Whether a file has the size and, unless it is large, the content that its stage recorded."""
+    if not path.is_file():
+        return False
+    size = path.stat().st_size
+    if not isinstance(left, list) or left[:1] != [size]:
+        return False
+    return size > LARGE or left[1:] == [digest_of(path)]
+
+
+def _damaged(folder: Path) -> list[Path]:
+    """Files of a stage that are not as they were left."""
+    record = _record(folder)
+    if record:
+        return _changed(folder, record)
+    begun = folder / "building.json"
+    readable = {folder / "stage.json": False, begun: bool(read_json(begun, settings=dict, needs=dict))}
+    return [path for path, good in readable.items() if path.exists() and not good]

@@ -8,7 +8,6 @@ from torch import Tensor
 from cliplit.data.relight import expose
 from cliplit.engine.compute import find_device
 from cliplit.errors import CliplitError
-from cliplit.files.atomic import read_json
 from cliplit.files.tensors import psnr
 from cliplit.method.clip import ClipBackbone, nearest_tokens
 from cliplit.method.enhancer import Enhancer, divide
@@ -91,7 +90,7 @@ def settings_table(run: Run, *groups: str) -> pd.DataFrame:
 
 def data_table(run: Run) -> pd.DataFrame:
     """How many images there are for each role, their size, and where they come from."""
-    record = read_json(run.folder("data") / "data.json")
+    record = run.notes("data", "data.json")
     data = run.settings.data
     roles = record["roles"]
     paired = sum(bool(test["reference"]) for test in record["test"])
@@ -114,7 +113,7 @@ def data_table(run: Run) -> pd.DataFrame:
 
 def sources_table(run: Run) -> pd.DataFrame:
     """Where the images come from and under which licence: embedded photos, data sets, folders of one's own."""
-    record = read_json(run.folder("data") / "data.json")
+    record = run.notes("data", "data.json")
     rows = {photo: ("embedded photo", licence) for photo, licence in record["licences"].items()}
     for role in record["roles"].values():
         rows[role["name"] or role["folder"]] = (role["source"] or "folder of your own", role["licence"] or "yours")
@@ -123,7 +122,7 @@ def sources_table(run: Run) -> pd.DataFrame:
 
 def skipped_files(run: Run) -> list[str]:
     """One line for every image that could not be read and was left out."""
-    return read_json(run.folder("data") / "data.json")["skipped"]
+    return run.notes("data", "data.json")["skipped"]
 
 
 @torch.no_grad()
@@ -140,8 +139,8 @@ def illumination_table(run: Run, k: int = 0) -> pd.DataFrame:
 
 def stage_seconds(run: Run) -> pd.DataFrame:
     """Seconds that every finished stage took, and their sum."""
-    stages = read_json(run.path / "manifest.json")["stages"]
-    seconds = {name: stage["seconds"] for name, stage in stages.items()}
+    records = {name: run.record(name) for name in run.current()}
+    seconds = {name: record["seconds"] for name, record in records.items() if record}
     return pd.DataFrame({"seconds": seconds | {"sum": round(sum(seconds.values()), 1)}}).T
 
 

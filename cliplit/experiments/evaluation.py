@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from cliplit.engine import processes
 from cliplit.engine.compute import find_device
-from cliplit.errors import CliplitError
+from cliplit.errors import CliplitError, did_you_mean
 from cliplit.files.atomic import write_json, write_text
 from cliplit.files.folders import Found, find_images
 from cliplit.files.pairs import pair
@@ -197,7 +197,9 @@ def check_baselines(names: tuple[str, ...]) -> None:
     """Raise CliplitError for a name that is none of a baseline."""
     unknown = [name for name in names if name not in BASELINES]
     if unknown:
-        raise CliplitError(f"unknown baseline '{unknown[0]}'; valid: {', '.join(BASELINES)}")
+        raise CliplitError(
+            f"unknown baseline '{unknown[0]}'; valid: {', '.join(BASELINES)}{did_you_mean(unknown[0], BASELINES)}"
+        )
 
 
 def _on_value(image: Tensor, equalise) -> Tensor:

@@ -137,11 +137,12 @@ def _pending(sources: list[Path], run: Run) -> list[Path]:
 
 
 def _up_to_date(source: Path, run: Run, current: list[str]) -> bool:
-    record = read_json(_record(source, run)) or {}
+    record = read_json(_record(source, run), inputs=dict, results=list)
     return (
-        record.get("inputs") == _inputs(source, run)
+        record is not None
+        and record["inputs"] == _inputs(source, run)
         and _executed(source, run).is_file()
-        and all((run.path / result).is_file() for result in record["results"])
+        and all((run.path / str(result)).is_file() for result in record["results"])
         and all(stage.name in current for stage in run.plan.values() if stage.notebook == source.stem)
     )
 
@@ -166,9 +167,9 @@ def _check_parameters(sources: list[Path], run: Run) -> None:
 
     for source in sources:
         try:
-            valid = papermill.inspect_notebook(source)
-        except (ValueError, AttributeError, KeyError) as error:
-            raise CliplitError(f"{source}: not a notebook that papermill can read ({error})") from None
+            valid = papermill.inspect_notebook(_literal(source))
+        except (ValueError, AttributeError, KeyError, TypeError) as error:
+            raise CliplitError(f"{source}: not a notebook that papermill can read ({one_line(error)})") from None
         unknown = [name for name in parameters(run) if name not in valid]
         if unknown:
             known = ", ".join(valid) or "none; is a cell tagged `parameters`?"
@@ -215,8 +216,8 @@ def _in_a_kernel(source: Path, target: Path, run: Run, bar: tqdm) -> None:
     for left in reversed(range(KERNEL_STARTS)):
         try:
             papermill.execute_notebook(
-                source,
-                target,
+                _literal(source),
+                _literal(target),
                 parameters(run),
                 kernel_name="python3",
                 language="python",
@@ -231,6 +232,11 @@ def _in_a_kernel(source: Path, target: Path, run: Run, bar: tqdm) -> None:
         except RuntimeError as error:
             if not left:
                 raise CliplitError(f"{source.stem}: its kernel cannot be started ({one_line(error)})") from None
+
+
+def _literal(path: Path) -> str:
+    """A path for papermill, which would put parameters in place of {names}."""
+    return str(path).replace("{", "{{").replace("}", "}}")
 
 
 def _kernel_manager_class() -> type:

@@ -20,7 +20,6 @@ from typing import Any
 import pandas as pd
 
 from cliplit.errors import CliplitError, one_line
-from cliplit.files.atomic import read_json
 from cliplit.method.run import Run
 from cliplit.scoring.summary import with_spread, write_table
 from cliplit.settings import Settings, from_json, override, parse_overrides, to_json
@@ -111,9 +110,13 @@ def run_studies(run: Run, studies: Iterable[Study], jobs: int = 0) -> None:
     workers = min(jobs or _usual_jobs(run.settings), len(missing))
     with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _prepare_worker) as pool:
         futures = [pool.submit(_train, str(cell.path), to_json(cell.settings)) for cell in missing]
-        for future in tqdm(as_completed(futures), "studies", len(futures), unit="run", leave=False):
-            if error := future.exception():
-                failures.append(one_line(error))
+        try:
+            for future in tqdm(as_completed(futures), "studies", len(futures), unit="run", leave=False):
+                if error := future.exception():
+                    failures.append(one_line(error))
+        except KeyboardInterrupt:
+            pool.shutdown(wait=False, cancel_futures=True)  # what is under way ends after its iteration
+            raise
     if failures:
         raise CliplitError(f"{run.path}: {len(failures)} of {len(missing)} runs failed; the first: {failures[0]}")
 
@@ -234,14 +237,15 @@ def seconds_of_training(run: Run, study: Study) -> pd.Series:
     """
     seconds = {}
     for label in study.variants:
-        records = [read_json(cell.path / "manifest.json") for cell in study_runs(run, study, label)]
-        sums = [
-            sum(stage["seconds"] for name, stage in record["stages"].items() if name not in ("data", "evaluation"))
-            for record in records
-            if record
-        ]
+        done = [cell for cell in study_runs(run, study, label) if cell.current()]
+        sums = [_seconds_of_training(cell) for cell in done]
         seconds[label] = sum(sums) / len(sums) if sums else float("nan")
     return pd.Series(seconds, name="seconds")
+
+
+def _seconds_of_training(cell: Run) -> float:
+    records = [cell.record(stage) for stage in cell.current() if stage not in ("data", "evaluation")]
+    return sum(record["seconds"] for record in records if record)
 
 
 def write_study(run: Run, study: Study) -> pd.DataFrame:

@@ -7,7 +7,7 @@ import pandas as pd
 import cliplit
 from cliplit.errors import CliplitError
 from cliplit.experiments.evaluation import evaluate
-from cliplit.files.atomic import read_json, write_text
+from cliplit.files.atomic import write_text
 from cliplit.method.run import Run
 from cliplit.scoring.summary import (
     Bootstrap,
@@ -147,8 +147,8 @@ def _check_seeds(runs: list[Run]) -> None:
 def _reproduced(runs: list[Run], data: str, count: int, paired: bool, metric: str) -> tuple[str, str]:
     """Our number for a table of the paper, or an empty cell and the reason."""
     settings = runs[0].settings
-    info = read_json(runs[0].folder("evaluation") / "evaluation.json")
-    roles = read_json(runs[0].folder("data") / "data.json")["roles"]
+    info = runs[0].notes("evaluation", "evaluation.json")
+    roles = runs[0].notes("data", "data.json")["roles"]
     stand_in = settings.clip.random or "tiny" in (settings.clip.similarity, settings.clip.identity)
     if settings.profile != "paper" or stand_in or "test_backlit" not in roles:
         return "", f"profile {settings.profile} with {_clip_name(settings)}: needs {data} and OpenAI's CLIP weights"

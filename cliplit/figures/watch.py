@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
+from cliplit.engine.record import COLUMNS as SPEED_COLUMNS
 from cliplit.engine.record import watch_folder
 from cliplit.engine.stages import owner
 from cliplit.figures.style import DARK, DPI, GREEN, INK, LIGHT, QUIET, STYLE, WIDTH, WRONG, Picture, save
@@ -63,7 +64,10 @@ def progress(run: Run) -> list[StageProgress]:
         folder = run.path / name
         begun = (folder / "building.json").is_file()
         state = "finished" if name in current else ("at work" if busy else "interrupted") if begun else "to come"
-        logs = [_read(folder / "log.csv"), _read(watch_folder(folder) / "speed.csv")]
+        logs = [
+            _read(folder / "log.csv", "iteration", "loss"),
+            _read(watch_folder(folder) / "speed.csv", *SPEED_COLUMNS),
+        ]
         if state == "to come":
             logs = [pd.DataFrame(), pd.DataFrame()]
         stages.append(StageProgress(name, state, *logs))
@@ -143,8 +147,10 @@ def _terms(axes: Axes, stage: StageProgress) -> None:
     axes.legend()
 
 
-def _read(path: Path) -> pd.DataFrame:
+def _read(path: Path, *columns: str) -> pd.DataFrame:
+    """Rows that a stage has logged; none if it was interrupted before, or its file is damaged."""
     try:
-        return pd.read_csv(path)
-    except (OSError, pd.errors.EmptyDataError):
+        found = pd.read_csv(path)
+    except (OSError, ValueError):
         return pd.DataFrame()
+    return found if {*columns} <= {*found} else pd.DataFrame()

@@ -1,45 +1,80 @@
 """Files written whole or not at all, JSON among them; and digests."""
 
 import contextlib
+import errno
 import hashlib
 import json
+import math
 import os
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+LARGE = 50_000_000  # bytes; the content of larger files is not looked at each time
+
 
 @contextlib.contextmanager
 def writing(path: str | Path) -> Iterator[Path]:
-    """A temporary name beside the file, which takes its place at the end, and is removed if anything fails."""
+    """A temporary name beside the file, which takes its place at the end, and is removed if anything fails.
+
+    Raises:
+        OSError: it cannot be written, e.g. since the disk is full; names the file.
+    """
     path = Path(path)
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, "a folder is where this file belongs; move it away", str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.partial")
     try:
         yield temporary
         os.replace(temporary, path)
+    except OSError as error:
+        if error.errno and error.filename in (None, str(temporary)):
+            raise OSError(error.errno, error.strerror, str(path)) from None
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def read_json(path: Path) -> Any:
-    """Content of a JSON file, or None if it is missing or broken."""
+def read_json(path: Path, **kinds: type) -> dict[str, Any] | None:
+    """The object in a JSON file; None if the file is missing or damaged, or holds something else.
+
+    Args:
+        kinds: entries that it must have, and the type of each.
+    """
     try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError):
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
         return None
+    if not isinstance(content, dict):
+        return None
+    return content if all(isinstance(content.get(key), kind) for key, kind in kinds.items()) else None
 
 
 def write_json(content: Any, path: Path) -> None:
-    """Write JSON, indented, atomically."""
-    write_text(json.dumps(content, indent=1) + "\n", path)
+    """Write strict JSON, indented, atomically; numbers that are not finite become null."""
+    write_text(json.dumps(finite(content), indent=1, allow_nan=False) + "\n", path)
+
+
+def finite(content: Any) -> Any:
+    """Plain values with None for NaN and the infinities, which JSON does not have."""
+    if isinstance(content, dict):
+        return {key: finite(value) for key, value in content.items()}
+    if isinstance(content, (list, tuple)):
+        return [finite(value) for value in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content
 
 
 def write_text(text: str, path: Path) -> None:
-    """Write a text file atomically."""
+    """Write a text file atomically; what UTF-8 does not have (odd names of files) is escaped."""
+    write_bytes(text.encode(errors="backslashreplace"), path)
+
+
+def write_bytes(content: bytes, path: str | Path) -> None:
+    """Write a file atomically."""
     with writing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_bytes(content)
 
 
 def sha256(path: Path) -> str:
@@ -56,7 +91,7 @@ def digest_of(path: Path) -> str | None:
     if not path.is_file():
         return None
     status = path.stat()
-    if status.st_size > 50_000_000:
+    if status.st_size > LARGE:
         return f"{status.st_size} bytes of {status.st_mtime_ns}"
     return _digest_then(path, status.st_size, status.st_mtime_ns)
 

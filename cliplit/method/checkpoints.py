@@ -1,21 +1,20 @@
 """Checkpoints: safetensors with everything that made them inside; the released files of CLIP-LIT and RAVE."""
 
 import json
-import pickle
 from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 import cliplit
+from cliplit.engine.saved import load_tensors, save_tensors
 from cliplit.errors import CliplitError, one_line
-from cliplit.files.atomic import writing
+from cliplit.files.atomic import write_bytes
 from cliplit.method.clip import ClipBackbone
 from cliplit.method.enhancer import Enhancer
 from cliplit.method.guidance.base import Guidance
@@ -60,12 +59,12 @@ def load_guidance(path: str | Path, settings: Settings, clip: ClipBackbone) -> G
     guidance = new_guidance(settings, clip)
     state, _ = _load(path)
     learned = dict(guidance.named_parameters())
-    for name, value in state.items():
-        if name not in learned:  # buffers come from `fit`, also their shapes
-            guidance.register_buffer(name, value)
     try:
+        for name, value in state.items():
+            if name not in learned:  # buffers come from `fit`, also their shapes
+                guidance.register_buffer(name, value)
         guidance.load_state_dict(state)
-    except RuntimeError as error:
+    except (RuntimeError, KeyError) as error:
         raise CliplitError(f"{path}: not of the guidance '{settings.guidance.kind}' ({one_line(error)})") from None
     return guidance
 
@@ -106,13 +105,19 @@ def load_prompts(path: str | Path) -> PromptPair:
         raise CliplitError(f"{path}: not a prompt pair: no '{PROMPT_KEY}' among {_some(state)}")
     if embedding.ndim != 3 or len(embedding) != 2:
         raise CliplitError(f"{path}: a prompt pair has the shape (2, 77, width), this one {tuple(embedding.shape)}")
-    return PromptPair(embedding.float(), int(metadata.get("end", 17)))
+    end = metadata.get("end", "17")
+    if not end.isdecimal() or not int(end) < embedding.shape[1]:
+        raise CliplitError(f"{path}: its prompts cannot be read at position '{end}' of {embedding.shape[1]}")
+    return PromptPair(embedding.float(), int(end))
 
 
 def read_metadata(path: str | Path) -> dict[str, Any]:
     """What a checkpoint of ours says of itself: kind, settings, stage, iteration, version."""
     metadata = _load(path)[1]
-    return {key: json.loads(value) if value[:1] in "{[" else value for key, value in metadata.items()}
+    try:
+        return {key: json.loads(value) if value.startswith(("{", "[")) else value for key, value in metadata.items()}
+    except (ValueError, RecursionError) as error:
+        raise CliplitError(f"{path}: notes that cannot be read ({one_line(error)})") from None
 
 
 def export_released(source: str | Path, target: str | Path, prefix: str = RELEASED_PREFIX) -> None:
@@ -127,15 +132,14 @@ def export_released(source: str | Path, target: str | Path, prefix: str = RELEAS
         if architecture != Enhancer().architecture:
             raise CliplitError(f"{source}: the released code has no such network ({architecture})")
     renamed = OrderedDict((prefix + key, value) for key, value in state.items())
-    with writing(target) as temporary:
-        torch.save(renamed, temporary)
+    save_tensors(renamed, target)
 
 
 def _notes(kind: str, settings: Settings, stage: str, iteration: int) -> dict[str, str]:
     """What every checkpoint of ours says of itself."""
     return {
         "kind": kind,
-        "settings": json.dumps(to_json(settings)),
+        "settings": json.dumps(to_json(settings), allow_nan=False),
         "stage": stage,
         "iteration": str(iteration),
         "version": cliplit.__version__,
@@ -146,8 +150,7 @@ def _save(tensors: dict[str, Tensor], path: str | Path, notes: dict[str, str]) -
     stored = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
     # One entry: safetensors writes several in random order, and the same run shall give the same bytes.
     metadata = {NOTES: json.dumps(notes, sort_keys=True)}
-    with writing(path) as temporary:
-        save_file(stored, temporary, metadata)
+    write_bytes(save(stored, metadata), path)
 
 
 def _load(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -159,21 +162,23 @@ def _load(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             with safe_open(path, "pt") as file:
                 notes = file.metadata() or {}
                 state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (it is no dictionary)
-                return state, json.loads(notes[NOTES]) if NOTES in notes else notes
+                return state, _plain_notes(notes)
         except Exception as error:  # safetensors has no public error class for a bad header
-            raise CliplitError(f"{path}: not a safetensors file ({error})") from None
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        kind = type(error).__name__
-        raise CliplitError(
-            f"{path}: not a checkpoint of tensors that can be loaded without running code ({kind})"
-        ) from None
+            raise CliplitError(f"{path}: not a safetensors file, or damaged ({one_line(error)})") from None
+    state = load_tensors(path)
     if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
         state = state["state_dict"]
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise CliplitError(f"{path}: not a state dict of tensors")
     return {key.removeprefix(RELEASED_PREFIX): value for key, value in state.items()}, {}
+
+
+def _plain_notes(metadata: dict[str, str]) -> dict[str, str]:
+    """Notes of our files, or those of another's."""
+    notes = json.loads(metadata[NOTES]) if NOTES in metadata else metadata
+    if not all(isinstance(value, str) for value in notes.values()):
+        raise ValueError("its notes are not texts")
+    return notes
 
 
 def _check_fit(path: str | Path, state: dict[str, Tensor], expected: dict[str, Tensor]) -> None:

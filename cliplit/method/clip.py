@@ -231,18 +231,22 @@ def _load(name: str, settings: Settings) -> ClipBackbone:
 def _load_file(path: Path, name: str, random: bool, antialias: bool) -> ClipBackbone:
     from open_clip.model import CLIP
 
-    clip = CLIP(**file_config(path))
-    with safe_open(path, "pt") as file:
-        preprocess = json.loads(file.metadata()["preprocess"])
-        state = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118 (it is no dictionary)
-    rows = state.pop("token_embedding.rows")
-    ids = state.pop("token_embedding.ids").long()
+    config = file_config(path)
+    try:
+        clip = CLIP(**config)
+        with safe_open(path, "pt") as file:
+            preprocess = json.loads(file.metadata()["preprocess"])
+            state = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118 (it is no dictionary)
+        rows = state.pop("token_embedding.rows")
+        ids = state.pop("token_embedding.ids").long()
+        size, mean, std = (preprocess[key] for key in ("image_size", "mean", "std"))
+    except Exception as error:  # open_clip and safetensors let every kind through
+        raise CliplitError(f"{path}: a CLIP that is damaged or of another version ({one_line(error)})") from None
     if not random:
         # Only the words of the captions are stored; all others share their mean.
         table = rows.mean(0, keepdim=True).repeat(clip.vocab_size, 1)
         table[ids] = rows
         _load_state(clip, state | {"token_embedding.weight": table}, path)
-    size, mean, std = (preprocess[key] for key in ("image_size", "mean", "std"))
     return ClipBackbone(clip, name, Preprocessing(size, mean, std, antialias), ids)
 
 
@@ -252,9 +256,9 @@ def _load_folder(path: Path, name: str, random: bool, antialias: bool) -> ClipBa
     config = folder_config(path)
     try:
         clip = open_clip.create_model(f"local-dir:{path}", load_weights=not random, require_pretrained=not random)
-    except (RuntimeError, ValueError, OSError, KeyError) as error:
+    except Exception as error:  # open_clip lets every kind through
         raise CliplitError(f"{path}: not a CLIP that open_clip can load ({one_line(error)})") from None
-    preprocess = config.get("preprocess_cfg", {})
+    preprocess = config.get("preprocess_cfg") or {}
     return _from_open_clip(clip, name, preprocess, antialias)
 
 

@@ -8,10 +8,11 @@ from pathlib import Path
 from safetensors import safe_open
 
 import cliplit
-from cliplit.errors import CliplitError, one_line
+from cliplit.errors import CliplitError, did_you_mean, one_line
 from cliplit.files.atomic import digest_of, sha256
 from cliplit.files.web import reachable
 
+QUICK = "-quickgelu"  # end of the names of open_clip's models with this activation
 WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")  # names on the hub, the first one found
 
 TINY = Path(cliplit.__file__).parent / "models" / "tiny_clip.safetensors"  # the embedded CLIP
@@ -43,12 +44,14 @@ def cached_weights(name: str) -> str | None:
     """Local path of the weights of an open_clip model and tag, if they were downloaded before.
 
     Raises:
-        CliplitError: unknown name.
+        CliplitError: unknown name, or weights of another activation than the model's.
     """
     import open_clip
 
     open_clip_config(name)
-    return _cached((open_clip.pretrained.get_pretrained_cfg(*name.split("/", 1)) or {}).get("hf_hub", ""))
+    model, tag = name.split("/", 1)
+    _check_activation(model, tag)
+    return _cached((open_clip.pretrained.get_pretrained_cfg(model, tag) or {}).get("hf_hub", ""))
 
 
 def has_resnet(name: str) -> bool:
@@ -73,15 +76,35 @@ def resolve(name: str, random: bool) -> tuple[str, dict, str | None]:
     return model, config, None if random else _weights_file(name, model, tag, config)
 
 
+def _check_activation(model: str, tag: str) -> None:
+    """Weights learned with QuickGELU give other features in a model with GELU, and the reverse; open_clip only warns.
+
+    Raises:
+        CliplitError: they do not go together; names the model that fits.
+    """
+    import open_clip
+
+    other = model.removesuffix(QUICK) if model.endswith(QUICK) else model + QUICK
+    config = open_clip.pretrained.get_pretrained_cfg(model, tag)
+    fits = config and bool(config.get("quick_gelu")) <= bool(open_clip_config(f"{model}/{tag}").get("quick_gelu"))
+    if not fits and open_clip.pretrained.get_pretrained_cfg(other, tag):
+        needs, has = ("GELU", "QuickGELU") if model.endswith(QUICK) else ("QuickGELU", "GELU")
+        raise CliplitError(f"CLIP '{model}/{tag}': these weights need {needs}, {model} has {has}; use {other}/{tag}")
+
+
 def _weights_file(name: str, model: str, tag: str, config: dict) -> str:
     """Local path of the weights; downloads them if the hub can be reached, and finds that out quickly."""
     import open_clip
 
     if Path(tag).is_file():
         return tag
+    _check_activation(model, tag)
     if not config:
-        known = ", ".join(open_clip.list_pretrained_tags_by_model(model)) or "none"
-        raise CliplitError(f"CLIP '{name}': '{tag}' is neither a file nor a tag of {model} (tags: {known})")
+        known = open_clip.list_pretrained_tags_by_model(model)
+        some = f" (it has {len(known)}, e.g. {', '.join(known[:3])})" if known else " (it has none)"
+        raise CliplitError(
+            f"CLIP '{name}': '{tag}' is neither a file nor a tag of {model}{some}{did_you_mean(tag, known)}"
+        )
     place = config.get("hf_hub", "")
     if cached := _cached(place):
         return cached
@@ -159,9 +182,11 @@ def open_clip_config(name: str) -> dict:
     model, _, tag = name.partition("/")
     config = open_clip.get_model_config(model) if tag else None
     if config is None:
+        listed = open_clip.list_pretrained()
+        known = ["tiny", *(f"{model}/{tag}" for model, tag in listed if (model + QUICK, tag) not in listed)]
         raise CliplitError(
             f"CLIP '{name}' is unknown: not a file or folder, nor MODEL/TAG of open_clip "
-            f"(e.g. ViT-B-32-quickgelu/openai), nor 'tiny'"
+            f"(e.g. ViT-B-32-quickgelu/openai), nor 'tiny'{did_you_mean(name, known)}"
         )
     return config
 
@@ -169,7 +194,9 @@ def open_clip_config(name: str) -> dict:
 def file_config(path: Path) -> dict:
     try:
         with safe_open(path, "pt") as file:
-            return json.loads(file.metadata()["model_cfg"])
+            config = json.loads(file.metadata()["model_cfg"])
+        config["vision_cfg"].get("layers")
+        return config
     except Exception as error:  # safetensors has no public error class for a bad header
         raise CliplitError(
             f"{path}: not a CLIP of data_scripts/train_tiny_clip.py ({one_line(error)}); "
@@ -179,8 +206,8 @@ def file_config(path: Path) -> dict:
 
 def folder_config(path: Path) -> dict:
     try:
-        config = json.loads((path / "open_clip_config.json").read_text())
-        config["model_cfg"]["vision_cfg"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        config = json.loads((path / "open_clip_config.json").read_text(encoding="utf-8"))
+        config["model_cfg"]["vision_cfg"].get("layers")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CliplitError(f"{path}: no readable open_clip_config.json ({one_line(error)})") from None
     return config

@@ -19,7 +19,9 @@ from cliplit.method.schedule import Step, alternation
 from cliplit.profiles import profile as get_profile
 from cliplit.settings import Settings, from_json, named_paths, parse_overrides, to_json
 
+MANIFEST = "manifest.json"
 GUIDED = ("clip", "guidance", "engine")  # groups of settings that concern everything guided
+Text = str | int | float | bool
 PACKAGES = ("torch", "torchvision", "open_clip_torch", "pyiqa", "papermill", "numpy", "pillow", "scikit-image")
 
 
@@ -71,8 +73,10 @@ class Run(Stages):
         """
         run = cls(path, settings)
         try:
-            if run.path.is_dir() and any(run.path.iterdir()) and not read_json(run.path / "manifest.json"):
-                raise CliplitError(f"{path}: this folder is neither empty nor a run; choose another one with --run")
+            if run.path.is_dir() and any(run.path.iterdir()) and not _is_run(run.path):
+                raise CliplitError(
+                    f"{path}: this folder is neither empty nor a run (no {MANIFEST} of one); choose another one with --run"
+                )
             processes.wait()  # until all have looked
             run.path.mkdir(parents=True, exist_ok=True)
             run.write_manifest()
@@ -87,10 +91,10 @@ class Run(Stages):
         Raises:
             CliplitError: no run there, or a manifest that cannot be read.
         """
-        manifest = read_json(Path(path) / "manifest.json")
-        if not manifest or "settings" not in manifest:
-            raise CliplitError(f"{path}: no run here (no readable manifest.json); make one with `cliplit reproduce`")
-        return cls(path, from_json(manifest["settings"]))
+        settings = stored_settings(path)
+        if settings is None:
+            raise CliplitError(f"{path}: no run here (no readable {MANIFEST}); make one with `cliplit reproduce`")
+        return cls(path, settings)
 
     def summary(self) -> str:
         """Path, profile, seed and versions in a few lines."""
@@ -106,7 +110,7 @@ class Run(Stages):
             return
         stages = {}
         for name in self.current():
-            record = self.record(name)
+            record = self.record(name) or {}
             hashes = {file: digest for file, (_, digest) in record["outputs"].items()}
             stages[name] = {"seconds": record["seconds"], "sha256": hashes}
         manifest = {
@@ -120,7 +124,7 @@ class Run(Stages):
             "packages": {name: _version(name) for name in PACKAGES},
             "stages": stages,
         }
-        write_json(manifest, self.path / "manifest.json")
+        write_json(manifest, self.path / MANIFEST)
 
     def inputs_of(self, stage: str) -> dict[str, Any]:
         """Version, seed, device, settings, and digests of the files that the stage reads."""
@@ -144,20 +148,49 @@ class Run(Stages):
         return {"version": cliplit.__version__, "seed": every["seed"], "device": every["device"]} | groups
 
 
+def stored_settings(path: str | Path) -> Settings | None:
+    """The settings in the manifest of a run; None if there is no manifest, or none that can be read.
+
+    Raises:
+        CliplitError: settings that this version does not know.
+    """
+    file = Path(path) / MANIFEST
+    manifest = read_json(file, settings=dict)
+    if manifest is None:
+        return None
+    try:
+        return from_json(manifest["settings"])
+    except CliplitError as error:
+        raise CliplitError(f"{file}: {error}; if another version made it, choose another run with --run") from None
+
+
+def _is_run(path: Path) -> bool:
+    """Whether a folder has the manifest of a run, or where that is damaged a stage of one."""
+    return stored_settings(path) is not None or any(path.glob("*/stage.json")) or any(path.glob("*/building.json"))
+
+
 def start_run(
-    profile: str = "demo", run: str | Path = "", seed: int = 0, overrides: Mapping[str, Any] | str | None = None
+    profile: Text = "demo",
+    run: Text | Path | None = "",
+    seed: int = 0,
+    overrides: Mapping[str, Any] | Text | None = None,
 ) -> Run:
     """The run of a notebook or command: a profile with overrides, in a run directory.
 
     Args:
         run: the directory; empty for runs/<profile> of the checkout, or of the working directory.
+        profile, run: texts; a number, as papermill takes "2024" for one, means its text.
         overrides: by dotted name, as a dictionary or as "name=value name=value".
     Raises:
         CliplitError: unknown profile or setting, or a value of the wrong type.
     """
-    changes = parse_overrides(overrides) if isinstance(overrides, str) else dict(overrides or {})
-    settings = get_profile(profile, {"seed": seed} | changes)
-    return Run.start(run or default_run_path(profile), settings)
+    changes = dict(overrides) if isinstance(overrides, Mapping) else parse_overrides(_text(overrides))
+    settings = get_profile(_text(profile), {"seed": seed} | changes)
+    return Run.start(_text(run) or default_run_path(settings.profile), settings)
+
+
+def _text(value: Text | Path | None) -> str:
+    return "" if value is None else str(value)
 
 
 def default_run_path(profile: str) -> Path:

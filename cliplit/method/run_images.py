@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from cliplit.data import demo_images
-from cliplit.data.manifest import Images, images_by_role, shortened
-from cliplit.errors import CliplitError
-from cliplit.files.atomic import read_json, sha256, write_json, writing
+from cliplit.data.manifest import Images, by_stem, images_by_role, shortened
+from cliplit.errors import CliplitError, one_line
+from cliplit.files.atomic import sha256, write_json, writing
 from cliplit.files.pairs import pair_by_stem
 from cliplit.files.tensors import read_image, read_readable, to_tensor, to_uint8, write_image
 from cliplit.method.run import Run
@@ -35,7 +35,10 @@ class TrainingImages:
     """Training images of one side, kept as 8 bits on disk and read as batches (N, 3, S, S) in [0, 1]."""
 
     def __init__(self, path: Path):
-        self._array = np.load(path, mmap_mode="r", allow_pickle=False)
+        try:
+            self._array = np.load(path, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            raise CliplitError(f"{path}: damaged ({one_line(error)}); remove {path.parent} to make it again") from None
 
     def __len__(self) -> int:
         return len(self._array)
@@ -55,7 +58,8 @@ def prepare_data(run: Run) -> dict[str, Any]:
         CliplitError: a folder without images, an image that cannot be read, references that do not match.
     """
     check_folders(run.settings.data)
-    return read_json(run.build("data", lambda folder: _prepare(run, folder)) / "data.json")
+    run.build("data", lambda folder: _prepare(run, folder))
+    return run.notes("data", "data.json")
 
 
 def check_folders(data: Data) -> None:
@@ -79,7 +83,7 @@ def training_images(run: Run) -> tuple[TrainingImages, TrainingImages]:
 def test_images(run: Run) -> list[TestImage]:
     """Readable test images of a run, in order of their names."""
     folder = run.folder("data")
-    records = read_json(folder / "data.json")["test"]
+    records = run.notes("data", "data.json")["test"]
     images = []
     for record in records:
         reference = record["reference"] and read_image(folder / record["reference"])
@@ -182,10 +186,10 @@ def _pairs(chosen: dict[str, Images], skipped: list[str]) -> dict[str, tuple[Pat
 
     An image without partner that cannot be read is named in `skipped` and left out.
     """
-    backlit = _by_stem(chosen["test_backlit"])
+    backlit = by_stem(chosen["test_backlit"].files)
     if "test_reference" not in chosen:
         return {stem: (path, None) for stem, path in backlit.items()}
-    references = _by_stem(chosen["test_reference"])
+    references = by_stem(chosen["test_reference"].files)
     pairs, backlit_alone, references_alone = pair_by_stem(backlit, references)
     lonely = []
     for paths, others in ((backlit_alone, chosen["test_reference"]), (references_alone, chosen["test_backlit"])):
@@ -204,17 +208,6 @@ def _is_readable(path: Path, skipped: list[str]) -> bool:
         skipped.append(str(error))
         return False
     return True
-
-
-def _by_stem(images: Images) -> dict[str, Path]:
-    files: dict[str, Path] = {}
-    for path in images.files:
-        if path.stem in files:
-            raise CliplitError(
-                f"{images.folder}: {files[path.stem].name} and {path.name} have the same stem; remove one"
-            )
-        files[path.stem] = path
-    return files
 
 
 def _save_array(images: Tensor, path: Path) -> None:

@@ -23,6 +23,8 @@ from cliplit.engine.compute import Engine, engine
 from cliplit.engine.loop import Loop
 from cliplit.engine.randomness import batch_indices, generator
 from cliplit.engine.record import Recorder
+from cliplit.engine.saved import load_tensors, save_tensors
+from cliplit.errors import CliplitError, one_line
 from cliplit.files.tensors import psnr, to_tensor, to_uint8
 from cliplit.method import losses, schedule
 from cliplit.method.augmentation import AugmentedBatches, ViewFeatures, random_view
@@ -75,7 +77,7 @@ def initialize_prompts(run: Run) -> Guidance:
         labels = torch.tensor([0] * len(backlit) + [1] * len(well_lit))
         features = ViewFeatures(clip, [np.concatenate([backlit, well_lit])], settings, part.name)
         loop = Loop(folder, part, guidance, _adam(guidance), Recorder(folder, settings.watch, options.batch_size))
-        for iteration in loop:
+        for iteration in loop.until(using.interrupts):
             batch = batch_indices(len(labels), options.batch_size, iteration, settings.seed, part.name)
             truth = labels[batch[processes.share(len(batch))]].to(using.device)
             loss, scores = guidance.learning_loss(features(batch, iteration)[0], truth)
@@ -101,7 +103,7 @@ def warm_up(run: Run) -> Enhancer:
         enhancer = using.place(new_enhancer(settings))
         batches = AugmentedBatches(backlit, settings, part.name, using.device)
         loop = Loop(folder, part, enhancer, _network_adam(enhancer, options), _panels(run, enhancer, folder, using))
-        for iteration in loop:
+        for iteration in loop.until(using.interrupts):
             images = batches(iteration)
             results = enhancer.enhance(images, padding="zeros")
             view = generator(settings.seed, "view", part.name, iteration)
@@ -139,7 +141,7 @@ def train_enhancer(run: Run, k: int) -> Enhancer:
         batches = AugmentedBatches(backlit, settings, part.name, using.device)
         others = AugmentedBatches(well_lit, settings, f"{part.name} well-lit", using.device)
         loop = Loop(folder, part, learned, optimizer, _panels(run, enhancer, folder, using))
-        for iteration in loop:
+        for iteration in loop.until(using.interrupts):
             images = batches(iteration)
             results = enhancer.enhance(images, padding="zeros")
             enhance = identity = results.new_zeros(())
@@ -184,7 +186,7 @@ def refine_prompts(run: Run, k: int) -> Guidance:
         partners = at_prompt_size(well_lit, size, using.device)
         features = ViewFeatures(clip, inputs, settings, part.name, partners=partners)
         loop = Loop(folder, part, guidance, optimizer, Recorder(folder, settings.watch, options.batch_size))
-        for iteration in loop:
+        for iteration in loop.until(using.interrupts):
             batch = batch_indices(len(backlit), options.batch_size, iteration, settings.seed, part.name, "backlit")
             groups = features(batch, iteration)
             scores = guidance.score(Seen(None, groups.flatten(0, 1))).split(groups.shape[1])
@@ -316,7 +318,14 @@ def _optimizer_after(run: Run, stage: str, enhancer: Enhancer, guidance: Guidanc
 
 def _with_state(optimizer: torch.optim.Optimizer, folder: Path) -> torch.optim.Optimizer:
     """The optimiser as the stage before left it: the released code has one for the whole training."""
-    optimizer.load_state_dict(torch.load(folder / "optimizer.pt", map_location="cpu", weights_only=True))
+    file = folder / "optimizer.pt"
+    state = load_tensors(file)
+    try:
+        optimizer.load_state_dict(state)
+    except Exception as error:  # PyTorch's are of many kinds
+        raise CliplitError(
+            f"{file}: not of this training ({one_line(error)}); remove {folder} to make it again"
+        ) from None
     return optimizer
 
 
@@ -344,6 +353,6 @@ def _finish(loop: Loop, save: Callable[[], None]) -> None:
     """Take the best weights, write them and the optimiser, and only then forget the progress."""
     loop.module.load_state_dict(loop.finish())
     if processes.is_main():
-        torch.save(loop.optimizer.state_dict(), loop.folder / "optimizer.pt")
+        save_tensors(loop.optimizer.state_dict(), loop.folder / "optimizer.pt")
         save()
         loop.forget()

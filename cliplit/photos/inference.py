@@ -1,7 +1,7 @@
 """Enhance images of any kind and size: exactly, quickly and in bounded memory."""
 
 from collections import deque
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 import cliplit
-from cliplit.engine.compute import find_device
+from cliplit.engine.compute import find_device, usable_precision
 from cliplit.errors import CliplitError
 from cliplit.method.checkpoints import load_enhancer
 from cliplit.method.enhancer import Enhancer, divide
@@ -63,6 +63,8 @@ def enhance(
     check_options(chosen)
     if not isinstance(checkpoint, Enhancer):
         checkpoint = load_enhancer(checkpoint or DEFAULT).to(find_device(device))
+    place = next(checkpoint.parameters()).device
+    chosen = replace(chosen, precision=usable_precision(chosen.precision, place))
     if isinstance(image, Image.Image):
         return _enhance_pil(checkpoint, image, chosen)
     if isinstance(image, Tensor):

@@ -7,7 +7,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from cliplit.errors import CliplitError, one_line
+from cliplit.errors import CliplitError, did_you_mean, one_line
 from cliplit.settings import Settings
 
 if TYPE_CHECKING:
@@ -61,6 +61,7 @@ def _class_in_file(kind: str) -> type["Guidance"]:
     if not Path(file).is_file():
         raise CliplitError(
             f"guidance.kind '{kind}' is neither one of {', '.join(KINDS)} nor FILE.py:CLASS with a file that is there"
+            f"{did_you_mean(kind, KINDS)}"
         )
     loader = SourceFileLoader(Path(file).stem, file)
     module = ModuleType(loader.name)

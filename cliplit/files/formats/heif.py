@@ -7,12 +7,12 @@ import numpy as np
 
 from cliplit.files.formats.photo import Photo, check_size, split
 
+BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1")
+
 
 def is_heif(start: bytes) -> bool:
-    """Whether these first bytes of a file are those of a HEIC."""
-    import pillow_heif
-
-    return start[4:8] == b"ftyp" and bool(pillow_heif.is_supported(start))
+    """Whether these first bytes of a file are those of a HEIC, and not of an AVIF, which Pillow reads."""
+    return start[4:8] == b"ftyp" and any(brand in start[8:64] for brand in BRANDS) and b"avi" not in start[8:64]
 
 
 def open_heif(path: Path, max_pixels: int) -> Any:

@@ -15,7 +15,7 @@ THUMBNAILS = (1033, 1036)  # image resources
 LONGEST = 65533  # bytes of a segment
 # Segments that are in `Photo` otherwise, or say how the picture was encoded.
 OTHERWISE = (EXIF, XMP, ICC, PHOTOSHOP, b"JFIF\0", b"JFXX\0", b"Adobe", b"Ducky", b"MPF\0")
-LOST = {b"FPXR\0": "FlashPix", b"JP": "content credentials (C2PA)"}  # that hold for the source alone
+LOST = {b"FPXR\0": "FlashPix segment", b"JP": "APP11 segment, such as content credentials,"}  # that hold for the source alone
 SAMPLINGS = (0x111111, 0x121111, 0x211111, 0x221111, 0x411111)  # horizontal and vertical factors, as OpenCV has them
 
 
@@ -32,7 +32,7 @@ def read_segments(image: Image.Image, content: bytes, photo: Photo) -> None:
     for name, data in segments:
         lost = [what for start, what in LOST.items() if data.startswith(start)]
         if lost:
-            photo.notes.append(f"{lost[0]} left out")
+            photo.notes = sorted({*photo.notes, f"{lost[0]} left out"})
         elif name == "COM" or not data.startswith(OTHERWISE):
             photo.own.append((name, data))
     photo.options["jfif"] = next((data[:12] for _, data in segments if data.startswith(b"JFIF\0")), b"")

@@ -25,7 +25,7 @@ from cliplit.files.formats.photo import (
 )
 from cliplit.files.formats.xmp import orientation_of, upright_xmp
 
-PILLOWS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "PPM", "TIFF", "AVIF")  # no others: some start programs
+PILLOWS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "PPM", "TIFF", "AVIF")  # no others: some start programs
 KINDS = {"MPO": "JPEG", "DIB": "BMP"}
 WITH_OWN = ("JPEG", "MPO", "PNG", "WEBP")  # hold more than Pillow tells
 START = 4096  # bytes of a file that tell its kind

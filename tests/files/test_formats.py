@@ -180,7 +180,10 @@ def test_what_a_format_cannot_hold_is_said(tmp_path):
 def test_cmyk_is_converted_and_said(tmp_path):
     Image.new("CMYK", (8, 8), (0, 255, 255, 0)).save(tmp_path / "a.jpg", quality=100)
     photo = read_photo(tmp_path / "a.jpg")
-    assert photo.notes == ["CMYK converted to RGB without a profile"] and np.abs(photo.pixels.astype(int) - [255, 0, 0]).max() < 4
+    assert (
+        photo.notes == ["CMYK converted to RGB without a profile"]
+        and np.abs(photo.pixels.astype(int) - [255, 0, 0]).max() < 4
+    )
 
 
 @pytest.mark.parametrize("extension", ["gif", "webp", "tif"])

@@ -15,7 +15,10 @@ THUMBNAILS = (1033, 1036)  # image resources
 LONGEST = 65533  # bytes of a segment
 # Segments that are in `Photo` otherwise, or say how the picture was encoded.
 OTHERWISE = (EXIF, XMP, ICC, PHOTOSHOP, b"JFIF\0", b"JFXX\0", b"Adobe", b"Ducky", b"MPF\0")
-LOST = {b"FPXR\0": "FlashPix segment", b"JP": "APP11 segment, such as content credentials,"}  # that hold for the source alone
+LOST = {
+    b"FPXR\0": "FlashPix segment",
+    b"JP": "APP11 segment, such as content credentials,",
+}  # that hold for the source alone
 SAMPLINGS = (0x111111, 0x121111, 0x211111, 0x221111, 0x411111)  # horizontal and vertical factors, as OpenCV has them
 
 

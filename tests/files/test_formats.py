@@ -11,7 +11,8 @@ import tifffile
 from PIL import ExifTags, Image, ImageCms, ImageOps, TiffImagePlugin
 
 from cliplit.errors import CliplitError
-from cliplit.files.formats import FORMATS, Photo, read_photo, reduced, write_photo
+from cliplit.files.formats import FORMATS, Photo, photo_size, raw, read_photo, reduced, write_photo
+from cliplit.files.images import decode
 
 PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 TAKEN = "2023:10:02 09:30:00"
@@ -246,3 +247,56 @@ def test_refusals(tmp_path):
         assert str(refused.value).startswith(str(tmp_path / name))
     wide = read_photo(tmp_path / "wide.tif")
     assert wide.notes == ["values outside [0, 1] clipped"] and wide.pixels.min() == 0 and wide.pixels.max() == 1
+
+
+def raw_photo(path, orientation: int = 6):
+    """A DNG of an evenly red wall, as small as LibRaw takes it."""
+    rows, columns = np.mgrid[:64, :96] % 2
+    mosaic = np.select([(rows == 0) & (columns == 0), (rows == 1) & (columns == 1)], [30000, 8000], 20000)
+    tags = [
+        (271, 2, 0, b"A maker\0", True),
+        (ExifTags.Base.Orientation, 3, 1, orientation, True),
+        (33421, 3, 2, (2, 2), True),  # CFARepeatPatternDim
+        (33422, 1, 4, b"\0\1\1\2", True),  # CFAPattern: red, green, green, blue
+        (50706, 1, 4, b"\1\4\0\0", True),  # DNGVersion
+        (50708, 2, 0, b"A camera\0", True),
+        (50721, 10, 9, (1, 1, 0, 1, 0, 1, 0, 1, 1, 1, 0, 1, 0, 1, 0, 1, 1, 1), True),  # ColorMatrix1
+        (50728, 5, 3, (1, 1, 1, 1, 1, 1), True),  # AsShotNeutral
+    ]
+    tifffile.imwrite(path, mosaic.astype(np.uint16), photometric=32803, metadata=None, software=False, extratags=tags)
+    return path
+
+
+def test_raw_is_developed_to_sixteen_bits_with_its_exif(tmp_path):
+    pytest.importorskip("rawpy")
+    source = raw_photo(tmp_path / "a.dng")
+    photo = read_photo(source)
+    assert photo.pixels.shape == (96, 64, 3) and photo.pixels.dtype == np.uint16 and photo_size(source) == (64, 96)
+    red, green, blue = photo.pixels.reshape(-1, 3).mean(0)
+    assert red > green > blue and photo.notes == ["RAW developed to 16 bits, in sRGB"]
+    for ending in (".tif", ".jpg"):
+        target = tmp_path / f"b{ending}"
+        write_photo(photo, target, FORMATS[ending])
+        with Image.open(target) as image:
+            assert image.getexif()[ExifTags.Base.Make] == "A maker"
+            assert image.getexif().get(ExifTags.Base.Orientation, 1) == 1
+    (tmp_path / "no.nef").write_bytes(b"no RAW")
+    with pytest.raises(CliplitError, match=r"no\.nef: LibRaw cannot read this RAW"):
+        read_photo(tmp_path / "no.nef")
+
+
+def test_raw_without_libraw_is_named_with_the_remedy(tmp_path, monkeypatch):
+    (tmp_path / "a.nef").write_bytes(b"II*\0 a RAW")
+    monkeypatch.setattr(raw, "can_be_read", lambda: False)
+    for read in (read_photo, photo_size):
+        with pytest.raises(CliplitError, match=r"a\.nef: RAW is read by LibRaw: pip install 'cliplit\[raw\]'"):
+            read(tmp_path / "a.nef")
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"subsampling": 2}, {"quality": 30}])
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_pixels_of_jpeg_are_pillows(tmp_path, mode, options):
+    """Metrics are calibrated on them."""
+    Image.fromarray(values(3, size=(61, 47))).convert(mode).save(tmp_path / "a.jpg", **options)
+    with Image.open(tmp_path / "a.jpg") as image:
+        assert np.array_equal(decode(tmp_path / "a.jpg"), np.asarray(image.convert("RGB")))

@@ -30,7 +30,7 @@ def read_heif(path: Path, max_pixels: int) -> Photo:
     opened = open_heif(path, max_pixels)
     array = np.asarray(opened)
     info = opened.info
-    photo = Photo(*split(array.reshape(*array.shape[:2], -1)), kind="HEIF", upright=True)
+    photo = Photo(*split(array.reshape(*array.shape[:2], -1)), kind="HEIF")
     photo.exif = info.get("exif") or b""
     photo.xmp = info.get("xmp") or b""
     photo.icc = info.get("icc_profile") or b""

@@ -45,4 +45,4 @@ UNREAD = {
     ending: f"{kind} is not read; convert it to PNG or TIFF"
     for kind, endings in KINDS.items()
     for ending in endings.split()
-} | {ending: "RAW is read by LibRaw: pip install 'cliplit[raw]'" for ending in raw.ENDINGS - READ}
+} | dict.fromkeys(raw.ENDINGS - READ, raw.WITHOUT_LIBRAW)

@@ -27,7 +27,6 @@ class Photo:
         own: what formats of this kind alone hold: JPEG's segments and comments, PNG's chunks, by name.
         options: how the source was stored: chroma subsampling, compression, resolution.
         notes: what could not be kept.
-        upright: whether the reader turned it already, whatever EXIF says.
     """
 
     pixels: np.ndarray
@@ -40,12 +39,11 @@ class Photo:
     own: list[tuple[str, bytes]] = field(default_factory=list)
     options: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
-    upright: bool = False
 
     @property
     def channels(self) -> np.ndarray:
-        """Colours and alpha, if there is one: (H, W, 1 to 4)."""
-        return self.pixels if self.alpha is None else np.dstack([self.pixels, self.alpha])
+        """Colours and alpha, if there is one: (H, W, 1 to 4), as C has them in memory."""
+        return np.ascontiguousarray(self.pixels) if self.alpha is None else np.dstack([self.pixels, self.alpha])
 
 
 def check_size(width: int, height: int, limit: int) -> None:

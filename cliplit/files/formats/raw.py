@@ -1,9 +1,13 @@
 """RAW of cameras, developed by LibRaw (the extra `raw`): 16 bits, in sRGB, with the camera's white balance."""
 
+import contextlib
 import importlib.util
+import io
 import mmap
 from pathlib import Path
 from typing import Any
+
+from PIL import Image
 
 from cliplit.errors import CliplitError
 from cliplit.files.formats.exif import EXIF, GPS, pack_block, read_block
@@ -39,6 +43,7 @@ ENDINGS = frozenset(
         ".x3f",
     ]
 )
+WITHOUT_LIBRAW = "RAW is read by LibRaw: pip install 'cliplit[raw]'"
 KEPT = (270, 271, 272, 305, 306, 315, 33432, EXIF, GPS)  # description, camera, software, time, people, rights
 
 
@@ -49,6 +54,8 @@ def can_be_read() -> bool:
 
 def open_raw(path: Path, max_pixels: int) -> Any:
     """A RAW, not yet developed, with at most so many pixels."""
+    if not can_be_read():
+        raise CliplitError(WITHOUT_LIBRAW)
     import rawpy
 
     try:
@@ -63,8 +70,10 @@ def open_raw(path: Path, max_pixels: int) -> Any:
 def read_raw(path: Path, max_pixels: int) -> Photo:
     """A RAW, developed as it was exposed and turned upright by LibRaw."""
     with open_raw(path, max_pixels) as raw:
+        exif = _exif(path) or _exif_of_thumbnail(raw)
         pixels = raw.postprocess(use_camera_wb=True, no_auto_bright=True, output_bps=16)
-        return Photo(pixels, kind="RAW", exif=_exif(path), upright=True, notes=["RAW developed to 16 bits, in sRGB"])
+    notes = ["RAW developed to 16 bits, in sRGB"] + ([] if exif else ["EXIF of this kind of RAW left out"])
+    return Photo(pixels, kind="RAW", exif=exif, notes=notes)
 
 
 def _exif(path: Path) -> bytes:
@@ -72,3 +81,15 @@ def _exif(path: Path) -> bytes:
     with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         block = read_block(content)
         return pack_block({tag: entry for tag, entry in block.tags.items() if tag in KEPT}, block.order)
+
+
+def _exif_of_thumbnail(raw: Any) -> bytes:
+    """Of another, whose JPEG thumbnail may have it."""
+    import rawpy
+
+    with contextlib.suppress(rawpy.LibRawError, OSError, SyntaxError):
+        thumbnail = raw.extract_thumb()
+        if thumbnail.format == rawpy.ThumbFormat.JPEG:
+            with Image.open(io.BytesIO(thumbnail.data), formats=["JPEG"]) as image:
+                return bytes(image.info.get("exif", b""))
+    return b""

@@ -57,7 +57,7 @@ def photo_size(path: str | Path, max_pixels: int = MAX_PIXELS) -> tuple[int, int
     path = Path(path)
     with named(path):
         start = _start(path)
-        if path.suffix.lower() in raw.ENDINGS and raw.can_be_read():
+        if path.suffix.lower() in raw.ENDINGS:
             with raw.open_raw(path, max_pixels) as opened:
                 lies = opened.sizes.flip in (5, 6)
                 size = (opened.sizes.iwidth, opened.sizes.iheight)
@@ -124,8 +124,6 @@ def _read(path: Path, max_pixels: int) -> Photo:
     """A photo with its EXIF and XMP as they are."""
     start = _start(path)
     if path.suffix.lower() in raw.ENDINGS:
-        if not raw.can_be_read():
-            raise CliplitError(UNREAD[path.suffix.lower()])
         return raw.read_raw(path, max_pixels)
     if heif.is_heif(start):
         return heif.read_heif(path, max_pixels)

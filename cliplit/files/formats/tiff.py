@@ -82,7 +82,7 @@ def read_tiff(path: Path, max_pixels: int) -> Photo | None:
             channels = _straight(channels, white)
         orientation = page.tags.valueof(ORIENTATION, 1)
         orientation = orientation if orientation in range(1, 9) else 1
-    return Photo(*split(upright(channels, orientation)), kind="TIFF", upright=True, notes=notes)
+    return Photo(*split(upright(channels, orientation)), kind="TIFF", notes=notes)
 
 
 def lying_size(path: Path) -> tuple[bool, tuple[int, int]]:

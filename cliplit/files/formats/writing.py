@@ -19,6 +19,8 @@ QUALITY = 95  # of JPEG and WebP
 FINER_QUALITY = 90  # of HEIC and AVIF, which need less for the same
 DEPTHS = {"PNG": np.uint16, "PPM": np.uint16, "HEIF": np.uint16, "TIFF": np.float32}  # the deepest; others 8 bits
 WITH_ALPHA = ("PNG", "TIFF", "WEBP", "HEIF", "AVIF")
+WITH_RESOLUTION = ("JPEG", "PNG", "TIFF", "BMP")
+COLOUR_ONLY = ("WEBP", "HEIF", "AVIF")
 # What formats hold beside the pixels, by the names of fields of `Photo`.
 HELD = {
     "JPEG": ("exif", "xmp", "icc", "iptc"),
@@ -73,6 +75,10 @@ def _fitting(photo: Photo, kind: str) -> tuple[Photo, list[str]]:
     if photo.alpha is not None and kind not in WITH_ALPHA:
         notes.append(f"transparency left out, for {kind} holds none")
         changes["alpha"] = None
+    if photo.pixels.shape[2] == 1 and kind in COLOUR_ONLY:
+        notes.append(f"grey written as colours, for {kind} holds none")
+    if "dpi" in photo.options and kind not in WITH_RESOLUTION:
+        notes.append(f"resolution left out, for {kind} holds none")
     for name in NAMES:
         if getattr(photo, name) and name not in HELD[kind]:
             notes.append(f"{NAMES[name]} left out, for {kind} holds none")

@@ -36,23 +36,33 @@ def upright_xmp(xmp: bytes | str) -> tuple[bytes, list[str]]:
     xmp = ORIENTATION.sub(rb"\g<1>1", xmp)
     if not any(space.encode() in xmp for space in OTHERS):
         return xmp, []
-    note = "XMP on gain maps, depth or films within the photo left out"
     try:
-        return _without_others(xmp), [note]
+        changed = _without_others(xmp)
     except (ExpatError, ValueError, UnicodeError):
         return b"", ["XMP left out, for it points to other pictures of the file and cannot be parsed"]
+    return (changed, ["XMP on gain maps, depth or films within the photo left out"]) if changed else (xmp, [])
 
 
 def _without_others(xmp: bytes) -> bytes:
+    """XMP without what points to other pictures; empty if there is nothing of the kind, but for names of namespaces."""
     if b"<!DOCTYPE" in xmp or b"<!ENTITY" in xmp:
         raise ValueError("XMP has no such thing")
     document = minidom.parseString(xmp.strip(b"\0 \n"))
+    removed = 0
+    declarations = []
     for element in document.getElementsByTagName("*"):
-        if element.namespaceURI in OTHERS:
-            if element.parentNode:
-                element.parentNode.removeChild(element)
+        if element.namespaceURI in OTHERS and element.parentNode:
+            element.parentNode.removeChild(element)
+            removed += 1
             continue
-        for attribute in list((element.attributes or {}).values()):
-            if attribute.namespaceURI in OTHERS or attribute.value in OTHERS:
+        for attribute in list(element.attributes.values()):
+            if attribute.namespaceURI in OTHERS:
                 element.removeAttributeNode(attribute)
+                removed += 1
+            elif attribute.value in OTHERS:
+                declarations.append((element, attribute))
+    if not removed:
+        return b""
+    for element, attribute in declarations:
+        element.removeAttributeNode(attribute)
     return b"".join(node.toxml().encode() for node in document.childNodes)

@@ -194,7 +194,8 @@ def write_tiff(photo: Photo, path: Path) -> list[str]:
     if _is_big(path):
         return ["EXIF, XMP and colour profile left out, for the TIFF is too large"]
     tags = {tag: entry for tag, entry in block.tags.items() if tag not in LAYOUT}
-    blobs = ((XMP, 1, photo.xmp), (PHOTOSHOP, 1, photo.iptc), (ICC, 7, photo.icc))
+    iptc = photo.iptc if IPTC not in tags else b""
+    blobs = ((XMP, 1, photo.xmp), (PHOTOSHOP, 1, iptc), (ICC, 7, photo.icc))
     tags |= {tag: Entry(kind, value) for tag, kind, value in blobs if value}
     if tags:
         _add_tags(path, tags)

@@ -132,4 +132,5 @@ def profile(name: str, overrides: Mapping[str, Any] | None = None) -> Settings:
 def overrides(settings: Settings) -> dict[str, Any]:
     """The overrides that make these settings of their profile, or of `paper` if it is another version's, as plain values."""
     default = flatten(PROFILES.get(settings.profile, PAPER))
-    return {name: plain(value) for name, value in flatten(settings).items() if value != default[name]}
+    changed = {name: value for name, value in flatten(settings).items() if value != default[name] and name != "profile"}
+    return {name: plain(value) for name, value in changed.items()}

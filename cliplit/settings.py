@@ -308,7 +308,7 @@ def override(settings: Settings, key: str, value: Any) -> Settings:
     """Settings with one of them changed, by its dotted name; see `profile`."""
     valid = [name for name in flatten(settings) if name != "profile"]
     if key not in valid:
-        raise CliplitError(f"unknown setting '{key}' (`cliplit settings` lists them){did_you_mean(key, valid)}")
+        raise CliplitError(f"unknown setting '{key}'{did_you_mean(key, valid)} (`cliplit settings` lists them)")
     group, _, leaf = key.rpartition(".")
     owner = getattr(settings, group) if group else settings
     converted = _convert(key, value, get_type_hints(type(owner))[leaf])

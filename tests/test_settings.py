@@ -1,11 +1,12 @@
 """Settings: overrides are checked, stored settings come back."""
 
 import dataclasses
+import json
 
 import pytest
 
 from cliplit.errors import CliplitError
-from cliplit.profiles import PROFILES, profile
+from cliplit.profiles import PROFILES, overrides, profile
 from cliplit.settings import describe, flatten, from_json, parse_overrides, to_json
 
 
@@ -40,6 +41,21 @@ def test_settings_survive_json(name):
     assert from_json(to_json(settings)) == settings
 
 
+def test_infinities_survive_strict_json():
+    settings = profile("demo", {"enhancement.extend_above": "-inf", "refinement.extend_above": "inf"})
+    text = json.dumps(to_json(settings), allow_nan=False)
+    assert from_json(json.loads(text)) == settings
+
+
+@pytest.mark.parametrize("stored", [{"profile": [1]}, {"clip": 3}, {"clip": {"random": None}}, {"seed": {"a": 1}}])
+def test_stored_settings_of_another_shape_are_one_error(stored):
+    if stored == {"profile": [1]}:
+        assert overrides(from_json(stored)) == {}
+        return
+    with pytest.raises(CliplitError, match="setting"):
+        from_json(stored)
+
+
 def test_settings_are_frozen():
     with pytest.raises(dataclasses.FrozenInstanceError):
         profile("demo").seed = 1
@@ -62,6 +78,9 @@ def test_overrides_of_every_type():
         ("enhancement.zoom", "1"),
         ("clip.identity", 3),
         ("seed", True),
+        ("seed", float("inf")),
+        ("clip.softmax_scale", "nan"),
+        ("enhancement.zoom", "1,nan"),
     ],
 )
 def test_wrong_types_are_refused(key, value):
@@ -76,9 +95,13 @@ def test_nothing_or_less_is_refused(key):
 
 
 def test_unknown_names_are_refused_with_the_valid_ones():
-    with pytest.raises(CliplitError, match="did you mean enhancement.iterations.*valid: .*prompts.length"):
+    near = "unknown setting 'enhancement.iteration'; did you mean 'enhancement.iterations'?"
+    with pytest.raises(CliplitError) as error:
         profile("demo", {"enhancement.iteration": 1})
-    with pytest.raises(CliplitError, match="unknown profile 'papre'; valid: demo, photos, smoke, paper"):
+    assert str(error.value) == f"{near} (`cliplit settings` lists them)"
+    with pytest.raises(
+        CliplitError, match=r"unknown profile 'papre'; valid: demo, photos, smoke, paper; did you mean 'paper'\?"
+    ):
         profile("papre")
     with pytest.raises(CliplitError, match="NAME=VALUE"):
         parse_overrides("seed")

@@ -252,9 +252,10 @@ def by_stem(paths: Iterable[Path]) -> dict[str, Path]:
     """
     files: dict[str, Path] = {}
     for path in paths:
-        if path.stem in files:
-            raise CliplitError(f"{files[path.stem]} and {path} have the same stem; rename or remove one")
-        files[path.stem] = path
+        first = files.setdefault(path.stem, path)
+        if first != path:
+            second = path.name if path.parent == first.parent else path
+            raise CliplitError(f"{first.parent}: {first.name} and {second} have the same stem; rename or remove one")
     return files
 
 

@@ -177,6 +177,8 @@ class Loop:
             self.module.load_state_dict(state.pop("module"))
             self.optimizer.load_state_dict(state.pop("optimizer"))
             self.at = self.then = Position(**state.pop("at"))
+            if len(state["rows"]) != self.at.done:
+                raise ValueError("its log is of another length")
             torch.set_rng_state(state.pop("random"))
             torch.cuda.set_rng_state_all(state.pop("random_cuda")[: torch.cuda.device_count()])
         except Exception as error:  # PyTorch's are of many kinds

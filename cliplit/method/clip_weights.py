@@ -8,6 +8,7 @@ from pathlib import Path
 from safetensors import safe_open
 
 import cliplit
+from cliplit.data.manifest import shortened
 from cliplit.errors import CliplitError, did_you_mean, one_line
 from cliplit.files.atomic import digest_of, sha256
 from cliplit.files.web import reachable
@@ -101,7 +102,7 @@ def _weights_file(name: str, model: str, tag: str, config: dict) -> str:
     _check_activation(model, tag)
     if not config:
         known = open_clip.list_pretrained_tags_by_model(model)
-        some = f" (it has {len(known)}, e.g. {', '.join(known[:3])})" if known else " (it has none)"
+        some = f" (tags: {shortened(known) or 'none'})"
         raise CliplitError(
             f"CLIP '{name}': '{tag}' is neither a file nor a tag of {model}{some}{did_you_mean(tag, known)}"
         )

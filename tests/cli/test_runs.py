@@ -16,7 +16,8 @@ from cliplit.method import clip_weights
 from cliplit.method.checkpoints import PromptPair, save_enhancer, save_prompts
 from cliplit.method.enhancer import Enhancer
 from cliplit.method.run import Run
-from cliplit.profiles import SMOKE
+from cliplit.profiles import PROFILES, SMOKE
+from cliplit.settings import describe
 
 
 def write_images(folder, count=4, size=70, names="{:02}.jpg"):
@@ -93,11 +94,23 @@ def test_a_clip_file_is_found_from_anywhere(tmp_path, monkeypatch):
 
 def test_unknown_settings_and_wrong_types(refused):
     line = refused("--set", "enhancement.iteration=3")
-    assert "unknown setting 'enhancement.iteration'; did you mean enhancement.iterations" in line
+    assert line.endswith(
+        "'enhancement.iteration'; did you mean 'enhancement.iterations'? (`cliplit settings` lists them)"
+    )
     assert "is of type int, got 'many'" in refused("--set", "prompts.iterations=many")
     assert "is not of the form NAME=VALUE" in refused("--set", "prompts.iterations")
     assert "unknown profile 'domo'; valid: demo, photos, smoke, paper" in refused("--profile", "domo")
     assert "device 'toaster' cannot be used here" in refused("--device", "toaster")
+
+
+def test_names_that_are_nearly_right(cli, refused, tmp_path):
+    assert refused("--profile", "dmo").endswith("did you mean 'demo'?")
+    assert refused("--set", "guidance.kind=clip-lt").endswith("did you mean 'clip-lit'?")
+    assert refused("--clip", "ViT-B-32-quickgelu/openia").endswith("did you mean 'openai'?")
+    assert refused("--clip", "VitB-32-quickgelu/openai").endswith("did you mean 'ViT-B-32-quickgelu/openai'?")
+    assert refused("--set", "evaluation.baselines=histeqq").endswith("did you mean 'histeq'?")
+    code, _, err = cli("study", "ablation_promts", "--profile", "smoke", "--run", tmp_path / "run")
+    assert code == 2 and err[-1].endswith("did you mean 'ablation_prompts'?")
 
 
 def test_bad_folders(refused, folders, tmp_path):
@@ -157,9 +170,20 @@ def test_a_run_of_another_profile_is_left_alone(refused, cli, tmp_path):
 
 def test_settings_shows_the_papers_values(cli):
     code, out, _ = cli("settings", "--profile", "demo", "--set", "prompts.iterations=8000")
-    rows = {line.split()[0]: line.split() for line in out}
-    assert code == 0 and rows["clip.similarity"][1:3] == ["tiny", "ViT-B-32-quickgelu/openai"]
-    assert rows["prompts.iterations"][1:4] == ["8000", "iterations", "code"]
+    rows = {line.split()[0]: line.split(maxsplit=1)[1] for line in out if not line.startswith(" ")}
+    assert code == 0 and rows["clip.similarity"].startswith("tiny (paper: ViT-B-32-quickgelu/openai); CLIP of")
+    assert rows["prompts.iterations"] == "8000 iterations; 0: the pair stays what it starts from [code]"
+
+
+@pytest.mark.parametrize("name", PROFILES)
+def test_settings_fit_a_terminal_and_leave_nothing_out(cli, name):
+    code, out, _ = cli("settings", "--profile", name)
+    text = " ".join(line.strip() for line in out)
+    assert code == 0 and max(map(len, out)) <= 100
+    for row in describe(PROFILES[name]):
+        assert all(
+            part in text for part in (row["name"], row.get("about", ""), row.get("unit", ""), row.get("source", ""))
+        )
 
 
 def test_tables_of_several_seeds(cli, reproduced, tmp_path):

@@ -4,6 +4,7 @@ import csv
 import multiprocessing
 import os
 import random
+import signal
 import subprocess
 import sys
 import time
@@ -15,7 +16,7 @@ import torch.nn.functional as F
 from golden_models import golden_numbers, random_enhancer, resnet_backbone, vit_backbone
 from safetensors.torch import load_file
 
-from cliplit.engine.compute import engine
+from cliplit.engine.compute import engine, usable_precision
 from cliplit.engine.stages import held, owner
 from cliplit.errors import CliplitError
 from cliplit.figures import watch
@@ -44,6 +45,7 @@ SHARED += ["--set", "enhancement.learning_rate=2e-5"]  # the paper's: Adam makes
 def command(*arguments: str) -> None:
     """The command line, in a process that has imported what is heavy."""
     os.environ["OMP_NUM_THREADS"] = "1"
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.argv = ["cliplit", *arguments]
     torch.set_num_threads(1)
     from cliplit.cli.app import main
@@ -78,13 +80,39 @@ def content(path: Path) -> dict[str, bytes]:
     }
 
 
-def test_five_kills_at_random_moments_change_no_byte(start, tmp_path):
+@pytest.fixture(scope="module")
+def whole(start, tmp_path_factory) -> tuple[Path, float]:
+    """A run without interruption, and the seconds that it took."""
     start("--version").join()  # what is imported before the first process is no part of the time below
-    whole = start("train", "--run", tmp_path / "whole", *KILLED)
+    path = tmp_path_factory.mktemp("whole") / "run"
     began = time.monotonic()
-    whole.join()
-    seconds, draw, run = time.monotonic() - began, random.Random(5), tmp_path / "killed"
-    assert whole.exitcode == 0
+    process = start("train", "--run", path, *KILLED)
+    process.join()
+    assert process.exitcode == 0
+    return path, time.monotonic() - began
+
+
+def test_ctrl_c_and_sigterm_at_random_moments_change_no_byte(start, whole, tmp_path):
+    expected, _ = whole
+    draw, run = random.Random(7), tmp_path / "interrupted"
+    for number in (signal.SIGINT, signal.SIGTERM) * 2:
+        process = start("train", "--run", run, *KILLED)
+        while owner(run) is None:  # until it builds a stage
+            time.sleep(0.02)
+        time.sleep(draw.uniform(0.3, 1))
+        os.kill(process.pid, number)
+        process.join()
+        assert process.exitcode == 130
+    last = start("train", "--run", run, *KILLED)
+    last.join()
+    ours, theirs = content(run), content(expected)
+    assert last.exitcode == 0 and ours.keys() == theirs.keys()
+    assert [name for name in theirs if ours[name] != theirs[name]] == []
+
+
+def test_five_kills_at_random_moments_change_no_byte(start, whole, tmp_path):
+    unbroken, seconds = whole
+    draw, run = random.Random(5), tmp_path / "killed"
     for _ in range(KILLS):
         process = start("train", "--run", run, *KILLED)
         process.join(seconds * draw.uniform(0.1, 0.35))
@@ -92,10 +120,10 @@ def test_five_kills_at_random_moments_change_no_byte(start, tmp_path):
         process.join()
         assert process.exitcode == -9, "it was done before it could be killed"
     left = len(list(run.glob("*/stage.json")))
-    assert 0 < left < len(list((tmp_path / "whole").glob("*/stage.json")))
+    assert 0 < left < len(list(unbroken.glob("*/stage.json")))
     last = start("train", "--run", run, *KILLED)
     last.join()
-    ours, expected = content(run), content(tmp_path / "whole")
+    ours, expected = content(run), content(unbroken)
     assert last.exitcode == 0 and ours.keys() == expected.keys()
     assert [name for name in expected if ours[name] != expected[name]] == []
     assert {"enhancer2/enhancer.safetensors", "warmup/log.csv", "tables/stages.csv"} <= expected.keys()
@@ -272,6 +300,29 @@ def test_watch_shows_a_run_at_work(watched, cli):
     assert out[-1] == str(watched.path / "watch" / "watch.png") and watch.picture(watched)._repr_png_()
     missing = cli("watch", "--run", watched.path / "none", "--once")
     assert missing[0] == 2 and "no run here" in missing[2][0]
+
+
+@pytest.mark.parametrize(
+    "capabilities, usable",
+    [
+        ({"avx512_f": True, "avx512_bf16": False, "amx_bf16": False}, "fp32"),
+        ({"avx512_bf16": True}, "bf16"),
+        ({"amx_bf16": True}, "bf16"),
+        ({"architecture": "arm64", "neon": True, "bf16": False}, "fp32"),
+        ({"architecture": "arm64", "bf16": True}, "bf16"),
+    ],
+)
+def test_bf16_is_used_where_the_processor_has_it_and_else_it_is_said_once(monkeypatch, capsys, capabilities, usable):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
+    usable_precision.cache_clear()
+    settings = profile("smoke", {"engine.precision": "bf16", "device": "cpu"})
+    for _ in range(2):
+        with engine(settings) as using:
+            assert using.bf16 == (usable == "bf16")
+    assert usable_precision("fp32", torch.device("cpu")) == "fp32"
+    note = "bf16: this cpu has no bfloat16 and would imitate it, slowly; computing in fp32"
+    assert capsys.readouterr().err.splitlines() == ([note] if usable == "fp32" else [])
+    usable_precision.cache_clear()
 
 
 def test_an_unknown_precision_is_refused(cli, tmp_path):

@@ -54,10 +54,15 @@ case("long_profile.jpg", "a colour profile is kept byte for byte, or said to be 
 case("broken_profile.jpg", "a colour profile is kept byte for byte, or said to be lost", b"no profile" * 20)(profiled)
 
 
-@case("application_segments.jpg", "segments of other programs are kept, or said to be lost")
-def application_segments() -> Made:
-    mine = segment(0xEB, b"JP\0\1\0\0\0\1" + b"whose content is known to its program alone")
-    return parts.jpeg(None, mine), like(smooth(), kept=b"known to its program", or_said="segment|APP11")
+def of_a_program(marker: int, head: bytes, said: str) -> Made:
+    mine = segment(marker, head + b"what its program alone knows")
+    return parts.jpeg(None, mine), like(smooth(), kept=b"what its program alone knows", or_said=said)
+
+
+PROGRAMS = "segments of other programs are kept, or said to be lost"
+case("credentials.jpg", PROGRAMS, 0xEB, b"JP\0\1\0\0\0\1", "content credentials|C2PA|APP11")(of_a_program)
+case("heat.jpg", PROGRAMS, 0xE1, b"FLIR\0\1\0\0", "FLIR|APP1")(of_a_program)
+case("own.jpg", PROGRAMS, 0xE8, b"OURS\0", "OURS|APP8")(of_a_program)
 
 
 @case("progressive.jpg", "a result, of a progressive JPEG of much detail too")

@@ -52,7 +52,7 @@ def alpha_bmp() -> Made:
     return bmp_with_alpha(), Right(noise(4), or_said="transparency|alpha")
 
 
-case("colour.dib", BMP, parts.saved(noise(), "DIB"), noise())(plain)
+case("colour.dib", BMP, parts.saved(noise(), "BMP"), noise())(plain)
 
 
 @case("palette.gif", "GIF keeps its colours, and its transparency")

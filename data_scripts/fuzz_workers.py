@@ -1,0 +1,139 @@
+"""Worker processes that try files: one may crash, hang, or want too much, and that is what is to be found out."""
+
+import contextlib
+import multiprocessing
+import os
+import re
+import sys
+import tempfile
+import traceback
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+RESULT, REFUSED = "result", "refused"
+FINE = (RESULT, REFUSED)  # any other outcome is a fault
+IMPORTS = 120  # seconds that the first file may take in addition
+ADDRESSES = 4 << 30  # bytes that a worker may ask for, so that a fault does not take the machine with it
+
+
+class Fault(Exception):
+    """What must not happen."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """How files are tried.
+
+    Attributes:
+        attempt: tries a file, which lies in a folder of its own, with or without a network: one of `FINE`, or it raises.
+        prepare: is called before, in every process.
+        seconds: that a file may take.
+        megabytes: by which the worker may grow meanwhile.
+    """
+
+    attempt: Callable[[Path, bool], str]
+    prepare: Callable[[], None] = lambda: None
+    seconds: float = 10
+    megabytes: float = 300
+
+
+class Worker:
+    """A process that tries files; another takes its place when it crashes or hangs."""
+
+    def __init__(self, trial: Trial):
+        self._trial = trial
+        self._start()
+
+    def _start(self) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._pipe, theirs = context.Pipe()
+        self._process = context.Process(target=_work, args=(theirs, self._trial), daemon=True)
+        self._process.start()
+        theirs.close()
+        self._seconds = self._trial.seconds + IMPORTS
+
+    def try_file(self, path: Path, with_network: bool) -> dict[str, Any]:
+        """What became of a file: its outcome, and the lines that libraries wrote to stderr."""
+        try:
+            self._pipe.send((path, with_network))
+            if self._pipe.poll(self._seconds):
+                self._seconds = self._trial.seconds
+                return self._pipe.recv()
+            outcome = f"more than {self._trial.seconds:g} s"
+        except (EOFError, ConnectionError):
+            self._process.join()
+            outcome = f"the process ended with {self._process.exitcode}"
+        self.end()
+        self._start()
+        return {"outcome": outcome, "said": []}
+
+    def end(self) -> None:
+        self._process.kill()
+        self._process.join()
+        self._pipe.close()
+
+
+def _work(pipe: Connection, trial: Trial) -> None:
+    """Try the files that are told, and tell what became of them."""
+    _limit_addresses()
+    warnings.simplefilter("always")
+    with tempfile.TemporaryFile() as said:
+        os.dup2(said.fileno(), 2)  # where libraries of C write to, too
+        sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False)
+        trial.prepare()
+        while True:
+            path, with_network = pipe.recv()
+            before = _peak_from_now()
+            outcome = _tried(trial, path, with_network)
+            if outcome in FINE and _peak() - before > trial.megabytes:
+                outcome = f"more than {trial.megabytes:g} MB"
+            sys.stderr.flush()
+            said.seek(0)
+            lines = said.read().decode(errors="replace").splitlines()
+            said.seek(0)
+            said.truncate()
+            pipe.send({"outcome": outcome, "said": sorted({_plain(line, path) for line in lines if line.strip()})})
+
+
+def _tried(trial: Trial, path: Path, with_network: bool) -> str:
+    try:
+        return trial.attempt(path, with_network)
+    except BaseException as error:
+        if isinstance(error, Fault):
+            return _plain(str(error), path)
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        return f"{type(error).__name__}: {_plain(str(error), path)}, at {Path(place.filename).name}:{place.lineno}"
+
+
+def _plain(text: str, path: Path) -> str:
+    """A message in one line, without what differs from file to file."""
+    text = re.sub(r"0x[0-9a-f]+|\d+", "N", text.replace(str(path), "FILE").replace(path.name, "FILE"))
+    return " ".join(text.split())[:200]
+
+
+def _limit_addresses() -> None:
+    """Let this process ask for no more than so many bytes beside those that it has, where the system tells (Linux)."""
+    with contextlib.suppress(ImportError, OSError):
+        import resource
+
+        now = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (now + ADDRESSES, resource.RLIM_INFINITY))
+
+
+def _peak_from_now() -> float:
+    """Megabytes that this process has; from now on they are looked at."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+    return _peak()
+
+
+def _peak() -> float:
+    """The most megabytes that this process has had, where the system tells."""
+    with contextlib.suppress(OSError):
+        found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
+        return int(found[1]) / 1024 if found else 0
+    return 0

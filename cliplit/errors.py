@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import traceback
 from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -17,6 +19,30 @@ class CliplitError(ValueError):
 def one_line(error: BaseException) -> str:
     """What an error of a library says, in one line of at most 200 characters."""
     return " ".join(str(error).split())[:200] or type(error).__name__
+
+
+def is_bug(error: BaseException) -> bool:
+    """Whether an error is a fault of cliplit rather than of what it was given.
+
+    It is if a line of cliplit itself raised it and its type is one that no input accounts for: whatever libraries raise
+    about a file is the file's.
+    """
+    last = error.__traceback__
+    while last and last.tb_next:
+        last = last.tb_next
+    ours = last is not None and Path(last.tb_frame.f_code.co_filename).is_relative_to(Path(__file__).parent)
+    return ours and isinstance(error, (AttributeError, NameError, TypeError, LookupError, AssertionError))
+
+
+def place_of(error: BaseException) -> str:
+    """Where an error was raised, as "module.py:12"."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{Path(last.filename).name}:{last.lineno}"
+
+
+def printable(line: str) -> str:
+    """A line for a terminal: what no terminal shows (control characters, names that are no Unicode) is escaped."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
 
 
 def did_you_mean(name: str, valid: Iterable[str]) -> str:

@@ -6,28 +6,42 @@ import hashlib
 import json
 import math
 import os
+import shutil
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 LARGE = 50_000_000  # bytes; the content of larger files is not looked at each time
+LONGEST_NAME = 255  # bytes, of a file on the usual systems
+
+
+def temporary_of(path: Path) -> Path:
+    """Where a file is while it is written: a hidden name beside it, of no more than the longest length."""
+    name = f".{path.name}.partial"
+    if len(os.fsencode(name)) > LONGEST_NAME:
+        name = f".{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:32]}.partial"
+    return path.with_name(name)
 
 
 @contextlib.contextmanager
 def writing(path: str | Path) -> Iterator[Path]:
     """A temporary name beside the file, which takes its place at the end, and is removed if anything fails.
 
+    A symbolic link stays, what it points to is replaced; a file that is replaced keeps its permissions.
+
     Raises:
         OSError: it cannot be written, e.g. since the disk is full; names the file.
     """
-    path = Path(path)
+    path = Path(os.path.realpath(path) if os.path.islink(path) else path)
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, "a folder is where this file belongs; move it away", str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.partial")
+    temporary = temporary_of(path)
     try:
         yield temporary
+        if path.exists():
+            shutil.copymode(path, temporary)
         os.replace(temporary, path)
     except OSError as error:
         if error.errno and error.filename in (None, str(temporary)):

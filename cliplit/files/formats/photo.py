@@ -81,8 +81,8 @@ def upright(lying: np.ndarray, orientation: int) -> np.ndarray:
 def split(channels: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
     """Colours (H, W, 1 or 3), which may be written to, and alpha (H, W), if there is one."""
     if channels.shape[2] % 2:
-        return np.require(channels, requirements="CW"), None
-    return np.require(channels[..., :-1], requirements="CW"), np.ascontiguousarray(channels[..., -1])
+        return np.require(channels, requirements=["C", "W"]), None
+    return np.require(channels[..., :-1], requirements=["C", "W"]), np.ascontiguousarray(channels[..., -1])
 
 
 def reduced(pixels: np.ndarray, side: int) -> Image.Image:

@@ -1,15 +1,18 @@
 """PNG: its chunks carried over as they are, and written around what libpng encodes, of 8 or 16 bits."""
 
 import contextlib
+import mmap
 import struct
 import zlib
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from cliplit.files.formats.photo import Photo
 
 START = b"\x89PNG\r\n\x1a\n"
 HEADER = 33  # bytes, with that of the file
+END = 12  # bytes, of the last chunk
 XMP = b"XML:com.adobe.xmp\0"  # keyword
 RAW_EXIF = (b"Raw profile type exif\0", b"Raw profile type APP1\0")  # ImageMagick's, before PNG had EXIF
 # Beside chunks that are safe to copy (a small last letter) there are those that hold for any pixels of these colours.
@@ -19,15 +22,30 @@ DROPPED = (b"sBIT", b"bKGD", b"hIST", b"sPLT", b"acTL", b"fcTL", b"fdAT")  # of 
 LEVEL = 4  # of compression, 0 to 9
 
 
-def chunks(content: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Names and data of a PNG's chunks; those that are cut off are left out."""
+def chunks(content: Any) -> Iterator[tuple[bytes, bytes, bool]]:
+    """Names and data of a PNG's chunks, without pixels, and whether they are sound; one that is cut off ends it.
+
+    Args:
+        content: bytes, or what is sliced like them.
+    """
     at = len(START)
     while at + 12 <= len(content):
-        (length,) = struct.unpack_from(">I", content, at)
-        if at + 12 + length > len(content):
+        length, name = struct.unpack_from(">I4s", content, at)
+        end = at + 12 + length
+        if end > len(content):
             return
-        yield content[at + 4 : at + 8], content[at + 8 : at + 8 + length]
-        at += 12 + length
+        data = b"" if name == b"IDAT" else bytes(content[at + 8 : end - 4])
+        sound = name == b"IDAT" or struct.unpack_from(">I", content, end - 4)[0] == zlib.crc32(name + data)
+        yield name, data, sound
+        at = end
+
+
+def says_more_behind(path: Path) -> bool:
+    """Whether there are texts or EXIF behind the pixels, which Pillow sees only when it has decoded them."""
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        names = [name for name, _, _ in chunks(content)]
+    behind = names[names.index(b"IDAT") :] if b"IDAT" in names else []
+    return not {b"eXIf", b"tEXt", b"zTXt", b"iTXt"}.isdisjoint(behind)
 
 
 def is_deep(content: bytes) -> bool:
@@ -37,10 +55,14 @@ def is_deep(content: bytes) -> bool:
 
 def read_chunks(content: bytes, photo: Photo) -> None:
     """Fill in what a PNG says beside its pixels, profile and XMP."""
-    for name, data in chunks(content):
-        if name in OTHERWISE or name in DROPPED or data.startswith((XMP, *RAW_EXIF)):
+    for name, data, sound in chunks(content):
+        if not sound:
+            photo.notes.append(f"PNG's damaged chunk {name.decode('latin-1')!r} left out")
+        elif name == b"IDAT":
+            photo.options.setdefault("in_front", len(photo.own))
+        elif name in OTHERWISE or name in DROPPED or data.startswith((XMP, *RAW_EXIF)):
             continue
-        if name in SAFE or name[3:].islower():
+        elif name in SAFE or name[3:].islower():
             photo.own.append((name.decode("latin-1"), data))
         else:
             what = "content credentials (C2PA)" if name == b"caBX" else f"chunk {name.decode('latin-1')!r}"
@@ -76,8 +98,9 @@ def encode_png(photo: Photo) -> bytes:
     if "dpi" in photo.options:
         per_metre = [min(round(dots / 0.0254), 0x7FFFFFFF) for dots in photo.options["dpi"]]
         parts.append(_chunk(b"pHYs", struct.pack(">IIB", *per_metre, 1)))
-    parts += [_chunk(name.encode("latin-1"), data) for name, data in photo.own]
-    return b"".join([*parts, bare[HEADER:]])
+    own = [_chunk(name.encode("latin-1"), data) for name, data in photo.own]
+    in_front = photo.options.get("in_front", len(own))  # of the pixels; readers are more lenient behind them
+    return b"".join([*parts, *own[:in_front], bare[HEADER:-END], *own[in_front:], bare[-END:]])
 
 
 def _chunk(name: bytes, data: bytes) -> bytes:

@@ -68,6 +68,8 @@ def photo_size(path: str | Path, max_pixels: int = MAX_PIXELS) -> tuple[int, int
             lies, size = tiff.lying_size(path)
         else:
             with opened_by_pillow(path, max_pixels) as image:
+                if image.format == "PNG" and png.says_more_behind(path):
+                    image.load()
                 lies = _orientation(image) >= 5
                 size = image.size
         check_size(*size, max_pixels)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from cliplit.errors import CliplitError
+from cliplit.errors import CliplitError, printable
 from cliplit.files.formats import jpeg
 from cliplit.files.formats.exif import ORIENTATION, Block, Entry, Tags, pack_block, pack_tags, read_block
 from cliplit.files.formats.photo import ROWS, Photo, check_size, split, to_16_bits, upright
@@ -65,7 +65,8 @@ def read_tiff(path: Path, max_pixels: int) -> Photo | None:
         channels = np.moveaxis(channels, 0, -1) if page.axes == "SYX" else channels
         channels = channels.reshape(*channels.shape[:2], -1)
         if channels.dtype in FLOATS:
-            channels = channels.astype(np.float32)
+            with np.errstate(over="ignore"):  # infinite, which is refused
+                channels = channels.astype(np.float32)
             notes += _clip(channels)
         elif 8 < bits < 16:
             channels = to_16_bits(channels, (1 << bits) - 1)
@@ -141,7 +142,7 @@ def _resolution(block: Block, tag: int) -> float:
 
 def _kind(page: Any) -> str:
     photometric = getattr(page.photometric, "name", str(page.photometric)).lower()
-    return f"{np.max(page.bitspersample)}-bit {page.dtype or 'samples'} in {photometric} colours"
+    return printable(f"{np.max(page.bitspersample)}-bit {page.dtype or 'samples'} in {photometric} colours")
 
 
 def _clip(channels: np.ndarray) -> list[str]:
@@ -160,10 +161,12 @@ def _straight(channels: np.ndarray, white: int) -> np.ndarray:
     """Colours divided by the alpha that they were multiplied with."""
     result = channels.copy()
     for top in range(0, len(channels), ROWS):
-        strip = channels[top : top + ROWS]
-        alpha = np.maximum(strip[..., -1:].astype(np.float32), np.finfo(np.float32).tiny)
-        colours = np.minimum(strip[..., :-1] * (white / alpha), white)
-        result[top : top + ROWS, :, :-1] = colours if white == 1 else colours.round()
+        strip = channels[top : top + ROWS].astype(np.float32)
+        colours = strip[..., :-1]
+        white_or_nothing = (colours > 0).astype(np.float32)  # where alpha is 0, or less than the colour
+        alpha = strip[..., -1:]
+        straight = np.divide(colours, alpha, out=white_or_nothing, where=alpha > colours) * white
+        result[top : top + ROWS, :, :-1] = straight if white == 1 else straight.round()
     return result
 
 

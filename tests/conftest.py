@@ -81,8 +81,9 @@ def checkpoint(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def enhance(cli, checkpoint):
+def enhance(cli, checkpoint, tmp_path_factory, monkeypatch):
     """Run `cliplit enhance` with that enhancer: exit code, lines on stdout and stderr."""
+    monkeypatch.setenv("CLIPLIT_CACHE", str(tmp_path_factory.mktemp("cache")))
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # for such small photos several only wait for one another
     yield lambda *arguments: cli("enhance", *arguments, "--checkpoint", checkpoint)

@@ -4,6 +4,7 @@ import io
 import json
 import os
 import sys
+import warnings
 from pathlib import Path
 from typing import Annotated
 
@@ -14,7 +15,7 @@ from cliplit.cli import data, runs, score
 from cliplit.cli.doctor import doctor
 from cliplit.cli.enhance import enhance
 from cliplit.cli.shared import flag, print_columns, shown
-from cliplit.errors import CliplitError
+from cliplit.errors import CliplitError, printable
 from cliplit.profiles import overrides
 from cliplit.settings import from_json
 
@@ -47,6 +48,7 @@ def main() -> None:
     """
     if isinstance(sys.stdout, io.TextIOWrapper):  # not so in a notebook
         sys.stdout.reconfigure(errors="replace")
+    warnings.filterwarnings("ignore", module=r"PIL\.")  # about odd files, of which we say what matters
     try:
         try:
             app()
@@ -56,7 +58,7 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left is flushed at exit
         sys.exit(CLOSED)
     except (CliplitError, OSError) as error:
-        print(f"cliplit: error: {error}", file=sys.stderr)
+        print(printable(f"cliplit: error: {error}"), file=sys.stderr)
         sys.exit(2)
     except SystemExit as ended:
         if ended.code == INTERRUPTED:  # typer's answer to Ctrl-C

@@ -3,7 +3,6 @@
 import os
 import signal
 import sys
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -14,13 +13,13 @@ import typer
 
 from cliplit.cli.shared import counted, flag, joined
 from cliplit.engine import processes
-from cliplit.errors import CliplitError
+from cliplit.errors import CliplitError, printable
 from cliplit.files.atomic import sha256
 
 if TYPE_CHECKING:
     from cliplit.photos.batch import Outcome
     from cliplit.photos.inference import Inference
-    from cliplit.photos.jobs import Job
+    from cliplit.photos.jobs import Job, Plan
 
 UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 NAMES_SHOWN = 3  # of the photos that a note is about
@@ -65,8 +64,9 @@ def enhance(
     from cliplit.photos.jobs import plan_jobs
 
     memory = parse_size(max_memory)
-    planned, others = plan_jobs(inputs, out, recursive)
-    folder = None if planned[0].target == out else out
+    plan = plan_jobs(inputs, out, recursive)
+    planned = plan.jobs
+    folder = None if planned and planned[0].target == out else out
     page = out / "report.html" if report else None
     if page and not folder:
         raise CliplitError("--report: needs a folder as OUT")
@@ -79,6 +79,7 @@ def enhance(
     from cliplit.photos.batch import BatchOptions, enhance_files, settings_of
     from cliplit.photos.inference import DEFAULT, Inference, check_options
     from cliplit.photos.jobs import Ledger
+    from cliplit.scoring.cache import user_cache
 
     place = find_device(device)
     inference = Inference(precision, memory, strength, preview_size if preview else 0)
@@ -99,16 +100,19 @@ def enhance(
     if processes.is_main():
         origin = "" if checkpoint else " (the default; --checkpoint takes another)"
         _say(f"enhancer {file}{origin}, on {place}")
-    ledger = Ledger(folder, settings_of(sha256(file), inference, options), processes.index())
+    ledger = Ledger(folder or user_cache(), settings_of(sha256(file), inference, options), processes.index())
     with _interruptible():
         mine = enhance_files(processes.mine(planned), network.to(place), inference, options, ledger)
         outcome = sum_up(processes.gather(mine))
+        outcome.problems = [*plan.problems, *outcome.problems]
         if processes.is_main():
-            _tell(outcome, others)
+            _tell(outcome, plan)
             if page:
                 _write_report(page, planned, outcome, file, inference)
             print(out)
         processes.wait()  # a launcher ends all processes with the first that fails
+    if outcome.bugs:
+        raise typer.Exit(1)
     if outcome.problems:
         raise typer.Exit(2)
 
@@ -147,7 +151,7 @@ def _write_report(
     settings = {"checkpoint": checkpoint.name, "strength": inference.strength, "precision": inference.precision}
     if inference.preview:
         settings["preview"] = f"{inference.preview} pixels"
-    write_report(path, [job for job in planned if job.name in done], outcome.problems, settings)
+    write_report(path, [job for job in planned if job.name in done], outcome.bugs + outcome.problems, settings)
     _say(f"report: {path}")
 
 
@@ -158,37 +162,38 @@ def _interruptible() -> Iterator[None]:
     def terminate(*_: Any) -> None:
         raise Terminated
 
-    warnings.filterwarnings("ignore", module=r"PIL\.")  # about odd EXIF, amid the progress
     before = signal.signal(signal.SIGTERM, terminate)
     try:
         yield
     except KeyboardInterrupt as interrupt:
-        _say("\ncliplit: interrupted; the same command goes on from here")
+        print(file=sys.stderr)  # after the bar
+        _say("cliplit: interrupted; the same command goes on from here")
         sys.stderr.flush()
         os._exit(143 if isinstance(interrupt, Terminated) else 130)
     finally:
         signal.signal(signal.SIGTERM, before)
 
 
-def _tell(outcome: "Outcome", others: int) -> None:
+def _tell(outcome: "Outcome", plan: "Plan") -> None:
     made = len(outcome.made)
     before = len(outcome.before)
-    problems = len(outcome.problems)
+    problems = len(outcome.problems) + len(outcome.bugs)
     for note, names in outcome.notes.items():
         more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
         _say(f"{note}: {', '.join(names[:NAMES_SHOWN])}{more}")
     if problems:
         _say(f"not enhanced: {problems}")
-    for line in outcome.problems:
+    for line in outcome.bugs + outcome.problems:
         _say(f"  {line}")
     summary = joined(
         f"{counted(made, 'photo')} enhanced",
         f"{before} were done before" if before else None,
-        f"{problems} problems" if problems else None,
-        f"{others} other files ignored" if others else None,
+        counted(problems, "problem") if problems else None,
+        f"{counted(plan.results, 'result')} of earlier calls ignored" if plan.results else None,
+        f"{counted(plan.others, 'other file')} ignored" if plan.others else None,
     )
     _say(summary)
 
 
 def _say(line: str) -> None:
-    print(line, file=sys.stderr)
+    print(printable(line), file=sys.stderr)

@@ -1,13 +1,15 @@
 """Enhance many photo files: decoding, computing and encoding overlap, and an interrupted run goes on."""
 
 import errno
+import os
 import threading
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from tempfile import TemporaryFile
+from tempfile import NamedTemporaryFile
 
 import numpy as np
 import torch
@@ -15,8 +17,8 @@ from PIL import Image
 from tqdm import tqdm
 
 import cliplit
-from cliplit.errors import CliplitError, one_line
-from cliplit.files.atomic import writing
+from cliplit.errors import CliplitError, is_bug, one_line, place_of
+from cliplit.files.atomic import LONGEST_NAME, temporary_of, writing
 from cliplit.files.formats import MAX_PIXELS, Photo, read_photo, reduced, write_photo
 from cliplit.files.images import image_size
 from cliplit.method.enhancer import Enhancer
@@ -44,18 +46,20 @@ class BatchOptions:
 
 @dataclass
 class Outcome:
-    """What became of photos, in their order: names that were made or were done before, a line for each problem, and
-    what formats could not hold, by what it was."""
+    """What became of photos, in their order: names that were made or were done before, a line for each problem and for
+    each fault of ours, and what formats could not hold, by what it was."""
 
     made: list[str] = field(default_factory=list)
     before: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    bugs: list[str] = field(default_factory=list)
     notes: dict[str, list[str]] = field(default_factory=dict)
 
     def __iadd__(self, other: "Outcome") -> "Outcome":
         self.made += other.made
         self.before += other.before
         self.problems += other.problems
+        self.bugs += other.bugs
         for note, names in other.notes.items():
             self.notes.setdefault(note, []).extend(names)
         return self
@@ -70,7 +74,7 @@ def enhance_files(
 ) -> Outcome:
     """Enhance photos; what is done according to the ledger is left as it is.
 
-    A photo that cannot be read or written is a problem in the outcome; the others are done.
+    A photo that cannot be read, computed or written is a problem in the outcome, whatever was raised; the others are done.
 
     Args:
         inference: how to compute; by default exactly, in a gigabyte.
@@ -86,11 +90,12 @@ def enhance_files(
     for job in jobs:
         if job in ledger:
             outcome.before.append(job.name)
-        elif refusal := _refusal(job, options.overwrite):
+        elif refusal := _refusal(job, options):
             outcome.problems.append(refusal)
         else:
             todo.append(job)
-    _check_places(todo)
+    todo, unfit = _fit(todo)
+    outcome.problems += unfit
     threads = torch.get_num_threads()
     torch.set_num_threads(max(1, threads // options.at_a_time))
     shared = replace(inference, max_memory=inference.max_memory // options.at_a_time)
@@ -125,24 +130,64 @@ def _succeeded(future: Future[Outcome]) -> bool:
     return future.done() and not future.cancelled() and future.exception() is None and bool(future.result().made)
 
 
-def _check_places(jobs: Iterable[Job]) -> None:
-    """Make the folders of the results, and see that they can be written to, before hours of work."""
-    for folder in dict.fromkeys(job.target.parent for job in jobs):
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            with TemporaryFile(dir=folder):
-                pass
-        except OSError as error:
-            raise CliplitError(f"{folder}: cannot be written to ({error.strerror}); choose another place") from None
+def _fit(jobs: Sequence[Job]) -> tuple[list[Job], list[str]]:
+    """Jobs whose results have a place, and a line for each other one: before hours of work.
+
+    Raises:
+        CliplitError: none of them has one.
+    """
+    fit: list[Job] = []
+    problems: list[str] = []
+    places: dict[Path, str | bool] = {}
+    names: dict[tuple[Path, str], Job] = {}
+    for job in jobs:
+        folder = job.target.parent
+        if folder not in places:
+            places[folder] = _made_ready(folder)
+        place = places[folder]
+        alike = names.setdefault((folder, unicodedata.normalize("NFC", job.target.name).casefold()), job)
+        if isinstance(place, str):
+            problems.append(place)
+        elif not place and alike is not job:
+            problems.append(f"{job.source}: {alike.name} would have the same name in {folder}; rename one")
+        else:
+            fit.append(job)
+    if problems and not fit:
+        raise CliplitError(problems[0])
+    return fit, problems
 
 
-def _refusal(job: Job, overwrite: bool) -> str | None:
-    """Why a photo is not enhanced: what its result would replace."""
-    if overwrite or not job.target.exists():
+def _made_ready(folder: Path) -> str | bool:
+    """Make a folder of results: what is wrong with it, or whether it tells small letters from capitals."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with NamedTemporaryFile(dir=folder, prefix=".cliplit-") as file:
+            name = Path(file.name)
+            return not name.with_name(name.name.swapcase()).exists()
+    except OSError as error:
+        return f"{folder}: cannot be written to ({error.strerror}); choose another place"
+
+
+def _refusal(job: Job, options: BatchOptions) -> str | None:
+    """Why a photo is not enhanced: what its result would replace, or how it would have to be called."""
+    longest = max((path.name for path in _files(job, options)), key=lambda name: len(os.fsencode(name)))
+    if len(os.fsencode(longest)) > LONGEST_NAME:
+        return f"{job.source}: its name is too long for a file {longest[-30:]} beside the others; shorten it"
+    if options.overwrite or not os.path.lexists(job.target):
         return None
     if job.is_in_place:
         return f"{job.source}: would be overwritten by its result; choose another place, or --overwrite"
     return f"{job.target}: is there already; --overwrite replaces it"
+
+
+def _files(job: Job, options: BatchOptions) -> list[Path]:
+    """What is written for a photo."""
+    files = [job.target]
+    if options.illumination:
+        files.append(job.beside("illumination.png"))
+    if options.compare:
+        files.append(job.beside("compare.jpg"))
+    return files
 
 
 class Room:
@@ -191,12 +236,17 @@ class _Work:
             with self.room.taken(_pixels(job.source)):
                 notes = self._enhance(job)
         except CliplitError as error:
-            return Outcome(problems=[str(error)])
+            cause = error.__cause__
+            return _fault(job, cause) if cause and is_bug(cause) else Outcome(problems=[str(error)])
         except OSError as error:
             if error.errno in HOPELESS:
                 error.filename = error.filename or str(job.target)
                 raise
             return Outcome(problems=[f"{job.target}: cannot be written ({error.strerror or one_line(error)})"])
+        except Exception as error:  # whatever it is, it is no reason not to do the others
+            if is_bug(error):
+                return _fault(job, error)
+            return Outcome(problems=[f"{job.source}: cannot be enhanced ({type(error).__name__}: {one_line(error)})"])
         return Outcome(made=[job.name], notes={note: [job.name] for note in notes})
 
     def _enhance(self, job: Job) -> list[str]:
@@ -206,14 +256,13 @@ class _Work:
         before = reduced(photo.pixels, COMPARE_SIDE) if self.options.compare else None
         with self.computing:
             self._go_on()
-            try:
-                enhance_pixels(self.network, photo.pixels, self.inference, map_, out=photo.pixels)
-            except (ValueError, RuntimeError, MemoryError) as error:
-                raise CliplitError(f"{job.source}: cannot be enhanced ({one_line(error)})") from None
+            enhance_pixels(self.network, photo.pixels, self.inference, map_, out=photo.pixels)
         if map_ is not None:
             _write_illumination(map_, job.beside("illumination.png"))
         if before is not None:
             _write_comparison(before, photo, job.beside("compare.jpg"))
+        if job.is_in_place and job.source.stat().st_nlink > 1:
+            photo.notes.append("the photo has other names (hard links), which keep it as it was")
         with writing(job.target) as temporary:
             try:
                 notes = photo.notes + write_photo(photo, temporary, job.kind)
@@ -232,7 +281,13 @@ class _Work:
         self.stop.set()
         for job in jobs:
             for path in (job.target, job.beside("illumination.png"), job.beside("compare.jpg")):
-                path.with_name(f".{path.name}.partial").unlink(missing_ok=True)
+                temporary_of(Path(os.path.realpath(path))).unlink(missing_ok=True)
+
+
+def _fault(job: Job, error: BaseException) -> Outcome:
+    """A bug of cliplit, met at a photo."""
+    what = f"{type(error).__name__} at {place_of(error)}: {one_line(error)}"
+    return Outcome(bugs=[f"{job.source}: not enhanced by a bug of cliplit, please report it ({what})"])
 
 
 def _pixels(path: Path) -> int:

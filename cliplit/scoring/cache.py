@@ -14,10 +14,15 @@ from cliplit.errors import CliplitError
 PATIENCE = 60  # seconds, with other processes that write
 
 
-def default_cache() -> Path:
-    """$CLIPLIT_CACHE/scores.sqlite, by default below ~/.cache (or $XDG_CACHE_HOME)."""
+def user_cache() -> Path:
+    """$CLIPLIT_CACHE, by default ~/.cache/cliplit (or below $XDG_CACHE_HOME)."""
     base = os.environ.get("CLIPLIT_CACHE") or Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")) / "cliplit"
-    return Path(base).expanduser() / "scores.sqlite"
+    return Path(base).expanduser()
+
+
+def default_cache() -> Path:
+    """The file of scores in the user's cache folder."""
+    return user_cache() / "scores.sqlite"
 
 
 def key(image: str, reference: str | None, fingerprint: Mapping[str, Any]) -> str:

@@ -38,7 +38,7 @@ def problem(enhance, tmp_path):
         out = tmp_path / f"out-{path.stem}-{len(list(tmp_path.iterdir()))}"
         code, shown, err = enhance(good, path, "-o", out, *options)
         assert code == 2 and shown == [str(out)] and contents(out).keys() == {"good.png"} and not partial(out)
-        assert err[-3:-1][0] == "not enhanced: 1" and err[-1] == "1 photo enhanced; 1 problems"
+        assert err[-3:-1][0] == "not enhanced: 1" and err[-1] == "1 photo enhanced; 1 problem"
         assert not any("Traceback" in line for line in err) and err[-2].startswith(f"  {path}: ")
         return err[-2]
 
@@ -209,7 +209,7 @@ def test_places_that_cannot_be_written(enhance, tmp_path, monkeypatch):
     def read_only(**_):
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
-    monkeypatch.setattr(batch, "TemporaryFile", read_only)
+    monkeypatch.setattr(batch, "NamedTemporaryFile", read_only)
     monkeypatch.setattr(batch, "enhance_pixels", None)  # it is found out before anything is computed
     code, _, err = enhance(path, "-o", tmp_path / "out")
     assert code == 2 and "cannot be written to (Read-only file system)" in err[-1]

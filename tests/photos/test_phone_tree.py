@@ -28,8 +28,8 @@ def phone(folder: Path) -> list[str]:
     camera = folder / "DCIM" / "100APPLE"
     camera.mkdir(parents=True)
     lying = scene(320, 240)
-    lying.info |= {"icc_profile": P3, "exif": usual_exif(6)}
-    pillow_heif.from_pillow(lying).save(camera / "IMG_0001.HEIC")
+    lying.info["icc_profile"] = P3
+    pillow_heif.from_pillow(lying).save(camera / "IMG_0001.HEIC", exif=b"Exif\0\0" + usual_exif(6))
     scene(8000, 6000, 1).save(camera / "IMG_0002.JPG", quality=85)  # 48 megapixels
     (camera / "PXL_ultra.jpg").write_bytes(CASES["ultra_hdr.jpg"].make()[0])
     (camera / "PXL_motion.jpg").write_bytes(CASES["motion_photo.jpg"].make()[0])

@@ -12,12 +12,14 @@ in strips into one array that is upright from the start, for the sake of memory.
 
 from cliplit.files.formats.kinds import FORMATS, READ, UNREAD
 from cliplit.files.formats.photo import MAX_PIXELS, Photo, reduced, to_8_bits
+from cliplit.files.formats.raw import ENDINGS as RAW
 from cliplit.files.formats.reading import photo_size, read_photo
 from cliplit.files.formats.writing import write_photo
 
 __all__ = [
     "FORMATS",
     "MAX_PIXELS",
+    "RAW",
     "READ",
     "UNREAD",
     "Photo",

@@ -12,7 +12,7 @@ from jinja2 import StrictUndefined, Template
 from tqdm import tqdm
 
 from cliplit.errors import CliplitError
-from cliplit.files.atomic import writing
+from cliplit.files.atomic import write_text
 from cliplit.files.formats import read_photo, reduced
 from cliplit.photos.jobs import Job
 
@@ -51,9 +51,7 @@ def write_report(path: Path, jobs: Sequence[Job], problems: Iterable[str], setti
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    with writing(path) as temporary:
-        page = template.render(cards=cards, problems=list(problems), settings=settings)
-        temporary.write_text(page, encoding="utf-8")
+    write_text(template.render(cards=cards, problems=list(problems), settings=settings), path)
 
 
 def _card(job: Job) -> Card:

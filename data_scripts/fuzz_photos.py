@@ -27,7 +27,7 @@ from fuzz_workers import FINE, REFUSED, RESULT, Fault, Trial, Worker
 from mutations import mutated
 from tqdm import tqdm
 
-from cliplit.errors import CliplitError
+from cliplit.errors import CliplitError, is_bug, place_of
 from cliplit.files.atomic import write_text, writing
 from cliplit.files.formats import FORMATS, read_photo, write_photo
 from cliplit.files.images import decode, image_size
@@ -113,6 +113,8 @@ def _size_for_score(path: Path) -> tuple[int, int] | None:
 
 
 def _check_refusal(error: CliplitError, path: Path) -> None:
+    if error.__cause__ and is_bug(error.__cause__):
+        raise Fault(f"a bug of cliplit: {type(error.__cause__).__name__} at {place_of(error.__cause__)}")
     if not str(error).isprintable():
         raise Fault(f"a refusal of several lines, or that cannot be printed: {str(error)!r}")
     if not str(error).startswith(str(path)):
@@ -132,10 +134,10 @@ def _enhance(path: Path, target: Path) -> None:
 
     options = BatchOptions(max_pixels=MOST_PIXELS, progress=False)
     outcome = enhance_files([Job(path.name, path, target)], _network(), options=options)
-    for problem in outcome.problems:
-        if "bug of cliplit" in problem:
-            raise Fault(problem)
-        raise CliplitError(problem)
+    if outcome.bugs:
+        raise Fault(outcome.bugs[0])
+    if outcome.problems:
+        raise CliplitError(outcome.problems[0])
 
 
 @cache

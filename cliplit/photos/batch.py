@@ -261,6 +261,8 @@ class _Work:
             _write_illumination(map_, job.beside("illumination.png"))
         if before is not None:
             _write_comparison(before, photo, job.beside("compare.jpg"))
+        if job.source.suffix.lower() == job.target.suffix.lower() and photo.kind != job.kind:
+            photo.notes.append(f"{photo.kind} by content, written as {job.kind}, as the name says")
         if job.is_in_place and job.source.stat().st_nlink > 1:
             photo.notes.append("the photo has other names (hard links), which keep it as it was")
         with writing(job.target) as temporary:

@@ -76,6 +76,14 @@ def test_pictures_of_unread_kinds_are_named(enhance, three, tmp_path):
     )
 
 
+def test_names_that_say_another_format(enhance, tmp_path):
+    picture(tmp_path / "a.png").rename(tmp_path / "a.jpg")
+    code, _, err = enhance(tmp_path / "a.jpg", "-o", tmp_path / "out")
+    assert code == 0 and "PNG by content, written as JPEG, as the name says: a.jpg" in err
+    with Image.open(tmp_path / "out" / "a.jpg") as image:
+        assert image.format == "JPEG"
+
+
 def test_results_of_earlier_calls_are_no_photos(enhance, three):
     assert enhance(three, "-o", three / "s07", "--strength", 0.7, "--compare", "--report")[0] == 0
     code, _, err = enhance(three, "-o", three / "s10", "--recursive")

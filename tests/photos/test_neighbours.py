@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from photo_files import contents, partial, picture
+from PIL import Image
 
 from cliplit.errors import is_bug
 from cliplit.files.atomic import LONGEST_NAME, temporary_of

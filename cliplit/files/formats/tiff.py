@@ -54,7 +54,7 @@ def read_tiff(path: Path, max_pixels: int) -> Photo | None:
     logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # what matters is raised
     with tifffile.TiffFile(path) as tiff:
         page = tiff.pages.first
-        check_size(page.imagewidth, page.imagelength, max_pixels)
+        check_size(*_size(page), max_pixels)
         bits = int(np.max(page.bitspersample))
         if bits < 8 or (bits == 8 and page.photometric not in (*GREY, RGB)):
             return None
@@ -93,7 +93,15 @@ def lying_size(path: Path) -> tuple[bool, tuple[int, int]]:
     logging.getLogger("tifffile").setLevel(logging.CRITICAL)
     with tifffile.TiffFile(path) as tiff:
         page = tiff.pages.first
-        return page.tags.valueof(ORIENTATION, 1) in range(5, 9), (page.imagewidth, page.imagelength)
+        return page.tags.valueof(ORIENTATION, 1) in range(5, 9), _size(page)
+
+
+def _size(page: Any) -> tuple[int, int]:
+    """Width and height as they lie; a damaged tag may be anything."""
+    size = (page.imagewidth, page.imagelength)
+    if not all(isinstance(side, int) and side > 0 for side in size):
+        raise CliplitError("a TIFF without a proper size; mend or remove the file")
+    return size
 
 
 def read_tags(path: Path, photo: Photo) -> None:

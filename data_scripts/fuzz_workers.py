@@ -16,7 +16,7 @@ from typing import Any
 
 RESULT, REFUSED = "result", "refused"
 FINE = (RESULT, REFUSED)  # any other outcome is a fault
-IMPORTS = 120  # seconds that the first file may take in addition
+MOST_TO_START = 120  # seconds, with all imports
 ADDRESSES = 4 << 30  # bytes that a worker may ask for, so that a fault does not take the machine with it
 
 
@@ -54,25 +54,28 @@ class Worker:
         self._process = context.Process(target=_work, args=(theirs, self._trial), daemon=True)
         self._process.start()
         theirs.close()
-        self._seconds = self._trial.seconds + IMPORTS
+        if not self._pipe.poll(MOST_TO_START):
+            raise RuntimeError("a worker does not start")
+        self._pipe.recv()  # that it is ready
 
     def try_file(self, path: Path, with_network: bool) -> dict[str, Any]:
         """What became of a file: its outcome, and the lines that libraries wrote to stderr."""
         try:
             self._pipe.send((path, with_network))
-            if self._pipe.poll(self._seconds):
-                self._seconds = self._trial.seconds
+            if self._pipe.poll(self._trial.seconds):
                 return self._pipe.recv()
             outcome = f"more than {self._trial.seconds:g} s"
         except (EOFError, ConnectionError):
             self._process.join()
             outcome = f"the process ended with {self._process.exitcode}"
-        self.end()
+        self._process.kill()
+        self._process.join()
+        self._pipe.close()
         self._start()
         return {"outcome": outcome, "said": []}
 
     def end(self) -> None:
-        self._process.kill()
+        self._pipe.send(None)
         self._process.join()
         self._pipe.close()
 
@@ -84,9 +87,13 @@ def _work(pipe: Connection, trial: Trial) -> None:
     with tempfile.TemporaryFile() as said:
         os.dup2(said.fileno(), 2)  # where libraries of C write to, too
         sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False)
+        warnings.formatwarning = _in_one_line
         trial.prepare()
-        while True:
-            path, with_network = pipe.recv()
+        pipe.send(None)
+        while given := pipe.recv():
+            path, with_network = given
+            said.seek(0)
+            said.truncate()
             before = _peak_from_now()
             outcome = _tried(trial, path, with_network)
             if outcome in FINE and _peak() - before > trial.megabytes:
@@ -94,9 +101,11 @@ def _work(pipe: Connection, trial: Trial) -> None:
             sys.stderr.flush()
             said.seek(0)
             lines = said.read().decode(errors="replace").splitlines()
-            said.seek(0)
-            said.truncate()
             pipe.send({"outcome": outcome, "said": sorted({_plain(line, path) for line in lines if line.strip()})})
+
+
+def _in_one_line(message: Any, category: type[Warning], filename: str, lineno: int, line: str | None = None) -> str:
+    return f"{category.__name__}: {' '.join(str(message).split())}, at {Path(filename).name}:{lineno}\n"
 
 
 def _tried(trial: Trial, path: Path, with_network: bool) -> str:

@@ -6,7 +6,7 @@ import struct
 import numpy as np
 from PIL import Image
 
-from field_files import parts
+from field_files import others, parts
 from field_files.checks import Right
 from field_files.parts import chunk, noise
 from field_files.registry import LOSSY, Made, case
@@ -30,11 +30,22 @@ def truncated(content: bytes) -> Made:
 
 
 LARGE = noise(size=(120, 100))
-case("truncated.jpg", "what ends early is refused", parts.jpeg(LARGE))(truncated)
-case("truncated.png", "what ends early is refused", parts.png(LARGE))(truncated)
-case("truncated_16.png", "what ends early is refused", parts.png(noise(3, np.uint16, (120, 100)), bits=16))(truncated)
-case("truncated.tif", "what ends early is refused", parts.saved(LARGE, "TIFF"))(truncated)
-case("truncated.webp", "what ends early is refused", parts.saved(LARGE, "WEBP", lossless=True))(truncated)
+WHOLE = {
+    "jpg": parts.jpeg(LARGE),
+    "png": parts.png(LARGE),
+    "deep.png": parts.png(noise(3, np.uint16, (120, 100)), bits=16),
+    "tif": parts.saved(LARGE, "TIFF"),
+    "lzw.tif": parts.saved(LARGE, "TIFF", compression="tiff_lzw"),
+    "webp": parts.saved(LARGE, "WEBP", lossless=True),
+    "avif": parts.saved(LARGE, "AVIF"),
+    "gif": parts.saved(LARGE, "GIF"),
+    "bmp": parts.saved(LARGE, "BMP"),
+    "ppm": parts.saved(LARGE, "PPM"),
+    "heic": others.phone(1, False)[0],
+    "dng": others.raw()[0],
+}
+for ending, content in WHOLE.items():
+    case(f"truncated.{ending}", "what ends early is refused", content)(truncated)
 
 
 def bomb(content: bytes) -> Made:

@@ -1,5 +1,6 @@
 """WebP, BMP, GIF, PPM, HEIC and AVIF."""
 
+import importlib.util
 import io
 import struct
 
@@ -119,6 +120,32 @@ def phone(orientation: int, deep: bool) -> Made:
 for n in (1, 6, 7):
     case(f"turned_{n}.heic", "HEIC is read as shown, with its depth and metadata", n, False)(phone)
 case("deep.heic", "HEIC is read as shown, with its depth and metadata", 6, True)(phone)
+
+
+@case("turned.dng", "RAW is developed, upright; or refused, if there is no LibRaw")
+def raw() -> Made:
+    """As a camera of half the light on the left, and a quarter on the right, in colours that need no balance."""
+    light = np.where(np.arange(96) < 48, 8192, 4096) * np.ones((64, 1))
+    matrix = (3.2405, -1.5371, -0.4985, -0.9693, 1.8760, 0.0416, 0.0556, -0.2040, 1.0573)  # of sRGB
+    entries = {
+        258: parts.shorts(16),
+        262: parts.shorts(32803),
+        272: parts.text("A camera"),
+        274: parts.shorts(6),
+        33421: parts.shorts(2, 2),
+        33422: (1, b"\0\1\1\2"),
+        50706: (1, b"\1\4\0\0"),
+        50708: parts.text("A camera"),
+        50717: parts.longs(16383),
+        50721: (10, struct.pack("<18i", *(part for value in matrix for part in (round(10000 * value), 10000)))),
+        50728: parts.ratios(1, 1, 1),
+        50778: parts.shorts(21),
+    }
+    lying_light = lying(light, 6).astype("<u2")
+    content = parts.tiff(lying_light.shape, [lying_light.tobytes()], entries)
+    shown = np.where(light == 8192, 0.705, 0.49)[..., None].astype(np.float32)
+    there = importlib.util.find_spec("rawpy")
+    return content, Right(shown.repeat(3, 2), 0.02, bits=16, said="RAW") if there else Right(None)
 
 
 @case("profile.avif", "AVIF keeps its metadata")

@@ -36,7 +36,7 @@ class Trial:
     """
 
     attempt: Callable[[Path, bool], str]
-    prepare: Callable[[], None] = lambda: None
+    prepare: Callable[[], None] | None = None
     seconds: float = 10
     megabytes: float = 300
 
@@ -88,7 +88,8 @@ def _work(pipe: Connection, trial: Trial) -> None:
         os.dup2(said.fileno(), 2)  # where libraries of C write to, too
         sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False)
         warnings.formatwarning = _in_one_line
-        trial.prepare()
+        if trial.prepare:
+            trial.prepare()
         pipe.send(None)
         while given := pipe.recv():
             path, with_network = given

@@ -59,7 +59,7 @@ def photo_size(path: str | Path, max_pixels: int = MAX_PIXELS) -> tuple[int, int
         start = _start(path)
         if path.suffix.lower() in raw.ENDINGS:
             with raw.open_raw(path, max_pixels) as opened:
-                lies = opened.sizes.flip in (5, 6)
+                lies = bool(opened.sizes.flip & 4)
                 size = (opened.sizes.iwidth, opened.sizes.iheight)
         elif heif.is_heif(start):
             lies = False
@@ -91,7 +91,7 @@ def named(path: Path) -> Iterator[None]:
     except MemoryError:
         raise CliplitError(f"{path}: more pixels than this machine has memory for") from None
     except UnidentifiedImageError:
-        reason = UNREAD.get(path.suffix.lower(), "not an image, or of an unknown kind")
+        reason = UNREAD.get(path.suffix.lower(), "not an image of a known kind, or damaged; mend or remove the file")
         raise CliplitError(f"{path}: {reason}") from None
     except Exception as error:
         raise CliplitError(

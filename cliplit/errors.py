@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import difflib
 import traceback
+import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+CONTROL = ("Cc", "Cs", "Zl", "Zp")  # Unicode's categories: control characters, halves of characters, ends of lines
 
 
 class CliplitError(ValueError):
@@ -19,6 +22,17 @@ class CliplitError(ValueError):
 def one_line(error: BaseException) -> str:
     """What an error of a library says, in one line of at most 200 characters."""
     return " ".join(str(error).split())[:200] or type(error).__name__
+
+
+def reason_of(error: Exception) -> str:
+    """Why something failed, in one line, with the type of error where its text alone may say nothing."""
+    if isinstance(error, MemoryError):
+        return "not enough memory"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    if isinstance(error, (OSError, ValueError, RuntimeError)):
+        return one_line(error)
+    return " ".join(traceback.format_exception_only(error)[-1].split())[:200]
 
 
 def is_bug(error: BaseException) -> bool:
@@ -40,9 +54,14 @@ def place_of(error: BaseException) -> str:
     return f"{Path(last.filename).name}:{last.lineno}"
 
 
-def printable(line: str) -> str:
-    """A line for a terminal: what no terminal shows (control characters, names that are no Unicode) is escaped."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
+def printable(text: str) -> str:
+    """A text with names of files in it, as one line that can be written anywhere: newlines, other control characters
+    and what is no Unicode are escaped."""
+    return "".join(_escaped(letter) if unicodedata.category(letter) in CONTROL else letter for letter in text)
+
+
+def _escaped(letter: str) -> str:
+    return letter.encode("unicode_escape").decode()
 
 
 def did_you_mean(name: str, valid: Iterable[str]) -> str:

@@ -59,18 +59,18 @@ def enhance(
 
     Every result has the size, depth, metadata and colour profile of its photo, and its format unless OUT is a file
     of another. Files that exist are left alone. An interrupted command goes on when it is given again; bad photos are
-    listed at the end (exit code 2). `torchrun` and `accelerate launch` share the photos among their processes.
+    listed at the end (exit code 2; 1 for a bug of ours). `torchrun` and `accelerate launch` share the photos among
+    their processes.
     """
     from cliplit.photos.jobs import plan_jobs
 
     memory = parse_size(max_memory)
     plan = plan_jobs(inputs, out, recursive)
-    planned = plan.jobs
-    folder = None if planned and planned[0].target == out else out
+    to_one_file = [job.target for job in plan.jobs] == [out]
     page = out / "report.html" if report else None
-    if page and not folder:
+    if page and to_one_file:
         raise CliplitError("--report: needs a folder as OUT")
-    if page and any(job.is_in_place for job in planned):
+    if page and any(job.is_in_place for job in plan.jobs):
         raise CliplitError("--report: there is no before where photos are overwritten; choose another OUT")
 
     from cliplit.engine.compute import find_device, usable_precision
@@ -78,8 +78,7 @@ def enhance(
     from cliplit.method.checkpoints import load_enhancer
     from cliplit.photos.batch import BatchOptions, enhance_files, settings_of
     from cliplit.photos.inference import DEFAULT, Inference, check_options
-    from cliplit.photos.jobs import Ledger
-    from cliplit.scoring.cache import user_cache
+    from cliplit.photos.ledger import Ledger, folder_of_one
 
     place = find_device(device)
     inference = Inference(precision, memory, strength, preview_size if preview else 0)
@@ -100,16 +99,18 @@ def enhance(
     if processes.is_main():
         origin = "" if checkpoint else " (the default; --checkpoint takes another)"
         _say(f"enhancer {file}{origin}, on {place}")
-    ledger = Ledger(folder or user_cache(), settings_of(sha256(file), inference, options), processes.index())
+    settings = settings_of(sha256(file), inference, options)
+    folder = folder_of_one(out) if to_one_file else out
+    ledger = Ledger(folder, settings, processes.index(), optional=to_one_file)
     with _interruptible():
-        mine = enhance_files(processes.mine(planned), network.to(place), inference, options, ledger)
+        mine = enhance_files(processes.mine(plan.jobs), network.to(place), inference, options, ledger)
         outcome = sum_up(processes.gather(mine))
         outcome.problems = [*plan.problems, *outcome.problems]
         if processes.is_main():
             _tell(outcome, plan)
             if page:
-                _write_report(page, planned, outcome, file, inference)
-            print(out)
+                _write_report(page, plan.jobs, outcome, file, inference)
+            print(printable(str(out)))
         processes.wait()  # a launcher ends all processes with the first that fails
     if outcome.bugs:
         raise typer.Exit(1)
@@ -187,8 +188,9 @@ def _tell(outcome: "Outcome", plan: "Plan") -> None:
         _say(f"  {line}")
     summary = joined(
         f"{counted(made, 'photo')} enhanced",
-        f"{before} were done before" if before else None,
+        f"{before} {'was' if before == 1 else 'were'} done before" if before else None,
         counted(problems, "problem") if problems else None,
+        f"{counted(plan.links, 'link')} to these photos ignored" if plan.links else None,
         f"{counted(plan.results, 'result')} of earlier calls ignored" if plan.results else None,
         f"{counted(plan.others, 'other file')} ignored" if plan.others else None,
     )

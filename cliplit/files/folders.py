@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cliplit.errors import CliplitError
+from cliplit.errors import CliplitError, printable
 from cliplit.files.formats import READ, UNREAD
 
 EXTENSIONS = READ
@@ -93,7 +93,7 @@ def find_images(
     (`is_side_file`) are other files. Links to files are followed, links to folders are not.
 
     An image's name is its path below the folder that was given; if several paths were given, with that path before it;
-    what Unicode does not have in it is escaped. A file that is found twice is one image.
+    control characters and what is no Unicode are escaped. A file that is found twice is one image.
 
     Raises:
         CliplitError: a path that does not exist or cannot be opened, or no images at all.
@@ -117,11 +117,6 @@ def find_images(
         raise CliplitError(f"{', '.join(map(str, places))}: no images here ({_what_else(unread, extensions)})")
     unread |= {Path(given): "no images here" for given, names_there in groups.items() if not names_there}
     return Found(images, others, any(place.is_dir() for place in places), groups, unread)
-
-
-def printable(text: str) -> str:
-    """A text with names of files in it, with what is no Unicode there escaped: it can be written and sent anywhere."""
-    return text.encode(errors="backslashreplace").decode()
 
 
 def is_clutter(name: str) -> bool:

@@ -3,13 +3,12 @@
 import errno
 import os
 import threading
-import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from tempfile import NamedTemporaryFile
+from tempfile import TemporaryFile
 
 import numpy as np
 import torch
@@ -17,19 +16,25 @@ from PIL import Image
 from tqdm import tqdm
 
 import cliplit
-from cliplit.errors import CliplitError, is_bug, one_line, place_of
-from cliplit.files.atomic import LONGEST_NAME, temporary_of, writing
+from cliplit.errors import CliplitError, is_bug, one_line, place_of, reason_of
+from cliplit.files.atomic import temporary_of, writing
 from cliplit.files.formats import MAX_PIXELS, Photo, read_photo, reduced, write_photo
 from cliplit.files.images import image_size
 from cliplit.method.enhancer import Enhancer
 from cliplit.photos.inference import Inference, enhance_pixels
-from cliplit.photos.jobs import Job, Ledger
+from cliplit.photos.jobs import Job
+from cliplit.photos.ledger import File, Ledger
 
 AHEAD = 2  # photos that are decoded or encoded while others are computed
 BYTES_PER_PIXEL = 12  # of a photo under way, with Pillow's own copy
 ILLUMINATION_ONE = 32768  # value of 1.0 in a saved illumination map
 COMPARE_SIDE = 1600  # pixels, longer side of each half
-HOPELESS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)  # errors after which no other photo will fare better
+HOPELESS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)  # in writing: no other photo will fare better
+LINKED = "no longer one file with its other names (hard links), which were not replaced"
+
+
+class OutputLostError(Exception):
+    """Nothing more can be written; says which file could not be, and why."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +52,7 @@ class BatchOptions:
 @dataclass
 class Outcome:
     """What became of photos, in their order: names that were made or were done before, a line for each problem and for
-    each fault of ours, and what formats could not hold, by what it was."""
+    each fault of ours, and what could not be kept, by what it was."""
 
     made: list[str] = field(default_factory=list)
     before: list[str] = field(default_factory=list)
@@ -74,7 +79,8 @@ def enhance_files(
 ) -> Outcome:
     """Enhance photos; what is done according to the ledger is left as it is.
 
-    A photo that cannot be read, computed or written is a problem in the outcome, whatever was raised; the others are done.
+    A photo that cannot be read, computed or written is a problem in the outcome, a bug of ours (`is_bug`), too; the others
+    are done.
 
     Args:
         inference: how to compute; by default exactly, in a gigabyte.
@@ -85,17 +91,15 @@ def enhance_files(
     """
     inference = inference or Inference()
     ledger = ledger or Ledger(None, {})
-    outcome = Outcome()
+    outcome, rest = _done_before(jobs, ledger)
+    unusable = _unusable({job.target.parent for job in rest})
     todo = []
-    for job in jobs:
-        if job in ledger:
-            outcome.before.append(job.name)
-        elif refusal := _refusal(job, options):
-            outcome.problems.append(refusal)
+    for job in rest:
+        reason = unusable.get(job.target.parent)
+        if problem := f"{job.target}: cannot be written ({reason})" if reason else _refusal(job, options):
+            outcome.problems.append(problem)
         else:
             todo.append(job)
-    todo, unfit = _fit(todo)
-    outcome.problems += unfit
     threads = torch.get_num_threads()
     torch.set_num_threads(max(1, threads // options.at_a_time))
     shared = replace(inference, max_memory=inference.max_memory // options.at_a_time)
@@ -107,13 +111,12 @@ def enhance_files(
         for future in tqdm(as_completed(futures), "enhancing", len(todo), unit="photo", disable=hidden):
             future.result()
         pool.shutdown()
-    except OSError as error:
+    except OutputLostError as lost:
         work.stop.set()
         pool.shutdown(cancel_futures=True)
         done = len(outcome.before) + sum(_succeeded(future) for future in futures)
         raise CliplitError(
-            f"{error.filename or 'results'}: {error.strerror}; {done} of {len(jobs)} photos are done, "
-            "the same command goes on from there"
+            f"{lost}; {done} of {len(jobs)} photos are done, the same command goes on from there"
         ) from None
     except BaseException:
         work.abandon(todo)
@@ -130,49 +133,30 @@ def _succeeded(future: Future[Outcome]) -> bool:
     return future.done() and not future.cancelled() and future.exception() is None and bool(future.result().made)
 
 
-def _fit(jobs: Sequence[Job]) -> tuple[list[Job], list[str]]:
-    """Jobs whose results have a place, and a line for each other one: before hours of work.
-
-    Raises:
-        CliplitError: none of them has one.
-    """
-    fit: list[Job] = []
-    problems: list[str] = []
-    places: dict[Path, str | bool] = {}
-    names: dict[tuple[Path, str], Job] = {}
+def _done_before(jobs: Iterable[Job], ledger: Ledger) -> tuple[Outcome, list[Job]]:
+    """What is known of photos already, and the other ones."""
+    outcome = Outcome()
+    rest = []
     for job in jobs:
-        folder = job.target.parent
-        if folder not in places:
-            places[folder] = _made_ready(folder)
-        place = places[folder]
-        alike = names.setdefault((folder, unicodedata.normalize("NFC", job.target.name).casefold()), job)
-        if isinstance(place, str):
-            problems.append(place)
-        elif not place and alike is not job:
-            problems.append(f"{job.source}: {alike.name} would have the same name in {folder}; rename one")
-        else:
-            fit.append(job)
-    if problems and not fit:
-        raise CliplitError(problems[0])
-    return fit, problems
-
-
-def _made_ready(folder: Path) -> str | bool:
-    """Make a folder of results: what is wrong with it, or whether it tells small letters from capitals."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with NamedTemporaryFile(dir=folder, prefix=".cliplit-") as file:
-            name = Path(file.name)
-            return not name.with_name(name.name.swapcase()).exists()
-    except OSError as error:
-        return f"{folder}: cannot be written to ({error.strerror}); choose another place"
+        try:
+            if job in ledger:
+                outcome.before.append(job.name)
+            else:
+                rest.append(job)
+        except OSError as error:
+            outcome.problems.append(f"{error.filename or job.source}: cannot be read ({reason_of(error)})")
+    return outcome, rest
 
 
 def _refusal(job: Job, options: BatchOptions) -> str | None:
-    """Why a photo is not enhanced: what its result would replace, or how it would have to be called."""
-    longest = max((path.name for path in _files(job, options)), key=lambda name: len(os.fsencode(name)))
-    if len(os.fsencode(longest)) > LONGEST_NAME:
-        return f"{job.source}: its name is too long for a file {longest[-30:]} beside the others; shorten it"
+    """Why a photo is not enhanced: a name that cannot be there, or what its result would replace."""
+    for path in _files_of(job, options):
+        try:
+            path.lstat()
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            return f"{path}: cannot be written ({reason_of(error)})"
     if options.overwrite or not os.path.lexists(job.target):
         return None
     if job.is_in_place:
@@ -180,14 +164,30 @@ def _refusal(job: Job, options: BatchOptions) -> str | None:
     return f"{job.target}: is there already; --overwrite replaces it"
 
 
-def _files(job: Job, options: BatchOptions) -> list[Path]:
+def _files_of(job: Job, options: BatchOptions) -> list[Path]:
     """What is written for a photo."""
-    files = [job.target]
-    if options.illumination:
-        files.append(job.beside("illumination.png"))
-    if options.compare:
-        files.append(job.beside("compare.jpg"))
-    return files
+    illumination = [job.beside("illumination.png")] if options.illumination else []
+    comparison = [job.beside("compare.jpg")] if options.compare else []
+    return [job.target, *illumination, *comparison]
+
+
+def _unusable(folders: Collection[Path]) -> dict[Path, str]:
+    """Make the folders of the results, before hours of work; why those that cannot be written to cannot.
+
+    Raises:
+        CliplitError: none of them can, or after this error none will.
+    """
+    unusable = {}
+    for folder in sorted(folders):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with TemporaryFile(dir=folder):
+                pass
+        except OSError as error:
+            unusable[folder] = reason = reason_of(error)
+            if error.errno in HOPELESS or len(unusable) == len(folders):
+                raise CliplitError(f"{folder}: cannot be written to ({reason}); choose another place") from None
+    return unusable
 
 
 class Room:
@@ -229,49 +229,54 @@ class _Work:
         """Read, enhance and write one photo.
 
         Raises:
-            OSError: nothing more can be written.
+            OutputLostError: nothing more can be written.
         """
         try:
             self._go_on()
-            with self.room.taken(_pixels(job.source)):
+            with self.room.taken(_pixels(job.source, self.options.max_pixels)):
                 notes = self._enhance(job)
+        except OutputLostError:
+            raise
         except CliplitError as error:
             cause = error.__cause__
             return _fault(job, cause) if cause and is_bug(cause) else Outcome(problems=[str(error)])
         except OSError as error:
-            if error.errno in HOPELESS:
-                error.filename = error.filename or str(job.target)
-                raise
-            return Outcome(problems=[f"{job.target}: cannot be written ({error.strerror or one_line(error)})"])
-        except Exception as error:  # whatever it is, it is no reason not to do the others
+            return Outcome(problems=[f"{job.source}: cannot be read ({reason_of(error)})"])
+        except Exception as error:  # of whatever kind: it must not cost the other photos
             if is_bug(error):
                 return _fault(job, error)
-            return Outcome(problems=[f"{job.source}: cannot be enhanced ({type(error).__name__}: {one_line(error)})"])
+            return Outcome(problems=[f"{job.source}: cannot be enhanced ({reason_of(error)})"])
         return Outcome(made=[job.name], notes={note: [job.name] for note in notes})
 
     def _enhance(self, job: Job) -> list[str]:
-        """What the format of the result could not hold."""
+        """What could not be kept."""
+        mark = File(job.source).mark
         photo = read_photo(job.source, self.options.max_pixels)
         map_ = np.empty(photo.pixels.shape[:2], np.float32) if self.options.illumination else None
         before = reduced(photo.pixels, COMPARE_SIDE) if self.options.compare else None
         with self.computing:
             self._go_on()
-            enhance_pixels(self.network, photo.pixels, self.inference, map_, out=photo.pixels)
+            try:
+                enhance_pixels(self.network, photo.pixels, self.inference, map_, out=photo.pixels)
+            except CliplitError as error:  # which does not know the file
+                raise CliplitError(f"{job.source}: cannot be enhanced ({error})") from None
         if map_ is not None:
             _write_illumination(map_, job.beside("illumination.png"))
         if before is not None:
             _write_comparison(before, photo, job.beside("compare.jpg"))
         if job.source.suffix.lower() == job.target.suffix.lower() and photo.kind != job.kind:
             photo.notes.append(f"{photo.kind} by content, written as {job.kind}, as the name says")
-        if job.is_in_place and job.source.stat().st_nlink > 1:
-            photo.notes.append("the photo has other names (hard links), which keep it as it was")
-        with writing(job.target) as temporary:
+        with _writing(job.target) as temporary:
             try:
                 notes = photo.notes + write_photo(photo, temporary, job.kind)
             except ValueError as error:
                 raise CliplitError(f"{job.source}: cannot be written as {job.kind} ({one_line(error)})") from None
             self._go_on()
-            self.ledger.add(job, temporary)
+            if refusal := _refusal(job, self.options):  # it came to be there meanwhile
+                raise CliplitError(refusal)
+            if job.target.exists() and job.target.stat().st_nlink > 1:
+                notes.append(LINKED)
+            self.ledger.add(job, mark, temporary)
         return notes
 
     def _go_on(self) -> None:
@@ -282,8 +287,9 @@ class _Work:
         """Let nothing more be written, and remove what is half-written."""
         self.stop.set()
         for job in jobs:
-            for path in (job.target, job.beside("illumination.png"), job.beside("compare.jpg")):
-                temporary_of(Path(os.path.realpath(path))).unlink(missing_ok=True)
+            for path in _files_of(job, self.options):
+                with suppress(OSError):
+                    temporary_of(Path(os.path.realpath(path))).unlink()
 
 
 def _fault(job: Job, error: BaseException) -> Outcome:
@@ -292,19 +298,31 @@ def _fault(job: Job, error: BaseException) -> Outcome:
     return Outcome(bugs=[f"{job.source}: not enhanced by a bug of cliplit, please report it ({what})"])
 
 
-def _pixels(path: Path) -> int:
+def _pixels(path: Path, max_pixels: int) -> int:
     try:
-        width, height = image_size(path)
+        width, height = image_size(path, max_pixels)
         return width * height
-    except CliplitError:  # reading says more about it
+    except Exception:  # reading says more about it
         return 0
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[Path]:
+    """As `writing`; what ends the run is told from what is the problem of a photo."""
+    try:
+        with writing(path) as temporary:
+            yield temporary
+    except OSError as error:
+        if error.errno in HOPELESS:
+            raise OutputLostError(f"{error.filename or path}: {error.strerror}") from None
+        raise CliplitError(f"{path}: cannot be written ({reason_of(error)})") from None
 
 
 def _write_illumination(map_: np.ndarray, path: Path) -> None:
     map_ *= ILLUMINATION_ONE
     np.round(map_, out=map_)
     np.clip(map_, 0, 65535, out=map_)
-    with writing(path) as temporary:
+    with _writing(path) as temporary:
         Image.fromarray(map_.astype(np.uint16)).save(temporary, "PNG")
 
 
@@ -314,7 +332,7 @@ def _write_comparison(before: Image.Image, photo: Photo, path: Path, gap: int = 
     both.paste(before, (0, 0))
     both.paste(after, (after.width + gap, 0))
     profile = photo.icc if photo.pixels.shape[2] == 3 else None  # that of a grey photo does not fit
-    with writing(path) as temporary:
+    with _writing(path) as temporary:
         both.save(temporary, "JPEG", quality=90, icc_profile=profile or None)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from jinja2 import StrictUndefined, Template
 from tqdm import tqdm
 
-from cliplit.errors import CliplitError
+from cliplit.errors import CliplitError, printable, reason_of
 from cliplit.files.atomic import write_text
 from cliplit.files.formats import read_photo, reduced
 from cliplit.photos.jobs import Job
@@ -51,16 +51,24 @@ def write_report(path: Path, jobs: Sequence[Job], problems: Iterable[str], setti
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    write_text(template.render(cards=cards, problems=list(problems), settings=settings), path)
+    page = template.render(
+        cards=cards,
+        problems=[*map(printable, problems)],
+        settings={name: printable(str(value)) for name, value in settings.items()},
+    )
+    write_text(page, path)
 
 
 def _card(job: Job) -> Card:
+    name = printable(job.name)
     try:
         before, width, height = _picture(job.source)
         after, _, _ = _picture(job.target)
     except CliplitError as error:  # moved since
-        return Card(job.name, problem=str(error))
-    return Card(job.name, before, after, width, height)
+        return Card(name, problem=printable(str(error)))
+    except Exception as error:  # of whatever kind: it must not cost the other photos
+        return Card(name, problem=f"{name}: cannot be shown ({printable(reason_of(error))})")
+    return Card(name, before, after, width, height)
 
 
 def _picture(path: Path) -> tuple[str, int, int]:

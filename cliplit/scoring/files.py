@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from cliplit.errors import CliplitError, did_you_mean
-from cliplit.files.folders import find_images, printable
+from cliplit.errors import CliplitError, did_you_mean, printable
+from cliplit.files.folders import find_images
 from cliplit.files.formats import MAX_PIXELS
 from cliplit.files.pairs import Pairs, pair
 from cliplit.scoring import measuring

@@ -209,7 +209,7 @@ def test_places_that_cannot_be_written(enhance, tmp_path, monkeypatch):
     def read_only(**_):
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
-    monkeypatch.setattr(batch, "NamedTemporaryFile", read_only)
+    monkeypatch.setattr(batch, "TemporaryFile", read_only)
     monkeypatch.setattr(batch, "enhance_pixels", None)  # it is found out before anything is computed
     code, _, err = enhance(path, "-o", tmp_path / "out")
     assert code == 2 and "cannot be written to (Read-only file system)" in err[-1]

@@ -87,11 +87,11 @@ def test_one_photo_to_a_file_of_another_format(enhance, tmp_path):
     assert (code, out) == (0, [str(tmp_path / "new" / "b.jpg")]) and Image.open(out[0]).format == "JPEG"
     assert any("transparency left out" in line and "a.png" in line for line in err)
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["b.jpg"]  # no ledger beside a single file
-    code, _, err = enhance(source, "-o", tmp_path / "new" / "b.jpg")
-    assert code == 0 and err[-1] == "0 photos enhanced; 1 were done before"
+    before = contents(tmp_path / "new")
     code, _, err = enhance(source, "-o", tmp_path / "new" / "b.jpg", "--strength", 2)
-    assert code == 2 and any("--overwrite" in line for line in err)
+    assert code == 2 and contents(tmp_path / "new") == before and any("--overwrite" in line for line in err)
     assert enhance(source, "-o", tmp_path / "new" / "b.jpg", "--strength", 2, "--overwrite")[0] == 0
+    assert contents(tmp_path / "new") != before
 
 
 def test_names_never_collide(tmp_path):
@@ -110,8 +110,7 @@ def test_names_never_collide(tmp_path):
     assert names("y/a.jpg", "y/a.jpg", "y") == ["a.jpg", "a.gif.png"]
     assert names("y", recursive=True) == ["a.gif.png", "a.jpg", "z/b.png"]
     picture(tmp_path / "y" / "a.gif.png")
-    (problem,) = plan_jobs([tmp_path / "y"], out).problems
-    assert names("y") == ["a.gif.png", "a.jpg"] and "a.gif would also become" in problem and "y/a.gif.png: " in problem
+    assert names("y") == ["a.jpg"]  # the two others are problems
     with pytest.raises(CliplitError, match="need a folder"):
         plan_jobs([tmp_path / "x"], tmp_path / "out.jpg")
 

@@ -1,0 +1,260 @@
+"""`cliplit enhance` given again, here or after files were copied, and beside the results of other calls."""
+
+import json
+import os
+import shutil
+import zipfile
+from pathlib import Path
+
+import pytest
+from photo_files import contents, picture
+
+from cliplit.photos import batch, ledger
+from cliplit.photos.jobs import plan_jobs
+
+
+@pytest.fixture
+def photos(tmp_path) -> Path:
+    for n, name in enumerate(["a.jpg", "b.png", "below/c.gif"]):
+        picture(tmp_path / "photos" / name, seed=n)
+    return tmp_path / "photos"
+
+
+@pytest.fixture
+def computed(monkeypatch) -> list[str]:
+    """Names of the photos that are read to be enhanced."""
+    read = batch.read_photo
+    names = []
+
+    def noted(path, max_pixels):
+        names.append(path.name)
+        return read(path, max_pixels)
+
+    monkeypatch.setattr(batch, "read_photo", noted)
+    return names
+
+
+def times(folder: Path, changed) -> None:
+    for path in folder.rglob("*"):
+        if path.is_file() and path.suffix != ".jsonl":
+            now = path.stat().st_mtime_ns
+            os.utime(path, ns=(now, changed(now)))
+
+
+SECOND = 1_000_000_000  # ns
+COPIES = {
+    "exFAT: 2 s": lambda time: time // (2 * SECOND) * 2 * SECOND,
+    "FAT, other zone": lambda time: time // (2 * SECOND) * 2 * SECOND + 3600 * SECOND,
+    "zip: local time": lambda time: time - 7200 * SECOND,
+    "git, cp: now": lambda time: time + 86400 * SECOND + 1,
+}
+
+
+@pytest.mark.parametrize("kind", COPIES)
+@pytest.mark.parametrize("place", ["photos", "out", "."])
+def test_times_that_a_copy_changed(enhance, photos, tmp_path, computed, kind, place):
+    arguments = (photos, "-o", tmp_path / "out", "--recursive")
+    assert enhance(*arguments)[0] == 0 and sorted(computed) == ["a.jpg", "b.png", "c.gif"]
+    times(tmp_path / place, COPIES[kind])
+    code, _, err = enhance(*arguments)
+    assert (code, err[-1]) == (0, "0 photos enhanced; 3 were done before") and len(computed) == 3
+
+
+def test_a_copied_folder_is_known_and_another_photo_is_not(enhance, photos, tmp_path):
+    enhance(photos, "-o", photos / "out", "--recursive")
+    with zipfile.ZipFile(tmp_path / "all.zip", "w") as archive:
+        for path in photos.rglob("*"):
+            archive.write(path, path.relative_to(photos))
+    with zipfile.ZipFile(tmp_path / "all.zip") as archive:
+        archive.extractall(tmp_path / "copy")
+    copy = tmp_path / "copy"
+    assert "3 were done before" in enhance(copy, "-o", copy / "out", "--recursive")[2][-1]
+    content = bytearray((copy / "b.png").read_bytes())
+    content[-1] ^= 1  # of the same size
+    (copy / "b.png").write_bytes(content)
+    code, _, err = enhance(copy, "-o", copy / "out", "--recursive")
+    assert code == 2 and "out/b.png: is there already" in err[-2] and "2 were done before; 1 problem" in err[-1]
+
+
+def test_content_is_not_read_where_times_fit(enhance, photos, tmp_path, monkeypatch):
+    enhance(photos, "-o", tmp_path / "out")
+    monkeypatch.setattr(ledger, "sha256", None)
+    assert "2 were done before" in enhance(photos, "-o", tmp_path / "out")[2][-1]
+
+
+def test_ledgers_of_older_versions_count_by_time(enhance, photos, tmp_path):
+    path = tmp_path / "out" / "cliplit-enhance.jsonl"
+    enhance(photos, "-o", tmp_path / "out")
+    lines = [json.loads(text) for text in path.read_text().splitlines()]
+    assert all(len(line["photo"]) == 3 and len(line["photo"][2]) == 64 for line in lines)
+    path.write_text("".join(json.dumps(line | {k: line[k][:2] for k in ("photo", "result")}) + "\n" for line in lines))
+    assert "2 were done before" in enhance(photos, "-o", tmp_path / "out")[2][-1]
+    times(photos, lambda time: time + 1)
+    assert "2 problems" in enhance(photos, "-o", tmp_path / "out")[2][-1]
+
+
+def test_odd_lines_of_a_ledger_are_passed_over(enhance, photos, tmp_path):
+    enhance(photos, "-o", tmp_path / "out")
+    good = json.loads((tmp_path / "out" / "cliplit-enhance.jsonl").read_text().splitlines()[0])
+    marks = [None, 3, [], [1], [1, 2, 3], [1, 2, "x", 4], ["1", 2], [1.5, 2], {"size": 1}]
+    odd = [json.dumps(good | {name: mark}) for name in ("photo", "result") for mark in marks]
+    odd += [json.dumps(good | change) for change in ({"name": 7}, {"name": []}, {"settings": None})]
+    odd += ["", "null", "[]", '"text"', "NaN", "{}", "[" * 100_000, "1" * 5000, '{"name": "torn']
+    with open(tmp_path / "out" / "cliplit-enhance.jsonl", "ab") as file:
+        file.write("\n".join(odd).encode() + b"\n\xff\xfe\x00\x80\n" + bytes(range(256)))
+    code, _, err = enhance(photos, "-o", tmp_path / "out")
+    assert code == 0 and "2 were done before" in err[-1]
+    (tmp_path / "out" / "a.jpg").unlink()
+    assert "1 photo enhanced; 1 was done before" in enhance(photos, "-o", tmp_path / "out")[2][-1]
+    assert "2 were done before" in enhance(photos, "-o", tmp_path / "out")[2][-1]
+
+
+def test_a_ledger_that_cannot_be_used_is_named_before_anything_is_done(enhance, photos, tmp_path, monkeypatch):
+    place = tmp_path / "out" / "cliplit-enhance.jsonl"
+    place.mkdir(parents=True)
+    code, out, err = enhance(photos, "-o", tmp_path / "out")
+    assert code == 2 and not out and not contents(tmp_path / "out")
+    assert f"{place}: cannot be gone on with (Is a directory); move it away" in err[-1]
+    place.rmdir()
+    place.touch()
+    monkeypatch.setattr(ledger.os, "access", lambda path, _: path != place)
+    assert "jsonl: cannot be gone on with (Permission denied)" in enhance(photos, "-o", tmp_path / "out")[2][-1]
+
+
+def test_a_ledger_is_strict_json(photos, tmp_path):
+    (job,) = plan_jobs([photos / "b.png"], tmp_path).jobs
+    with pytest.raises(ValueError, match="JSON"):
+        ledger.Ledger(tmp_path, {"strength": float("nan")}).add(job, [1, 2, ""], job.source)
+    assert not list(tmp_path.glob("*.jsonl"))
+
+
+# Results of other calls
+
+
+def test_results_of_another_call_are_no_photos(enhance, photos):
+    assert enhance(photos, "-o", photos / "s07", "--recursive", "--strength", 0.7)[0] == 0
+    code, _, err = enhance(photos, "-o", photos / "s10", "--recursive")
+    assert code == 0 and contents(photos / "s10").keys() == {"a.jpg", "b.png", "below/c.gif.png"}
+    assert err[-1] == "3 photos enhanced; 3 results of earlier calls ignored; 1 other file ignored"
+    for name in "s07", "s10":
+        options = ("--recursive", *(("--strength", 0.7) if name == "s07" else ()))
+        code, _, err = enhance(photos, "-o", photos / name, *options)
+        assert code == 0 and "3 were done before; 6 results of earlier calls ignored; 2 other files" in err[-1]
+
+
+@pytest.mark.parametrize("change", ["moved", "renamed", "copied", "second process"])
+def test_they_are_known_wherever_their_folder_is(enhance, photos, change):
+    enhance(photos, "-o", photos / "out")
+    place = photos / "out"
+    if change == "moved":
+        place = place.rename(photos / "below" / "results")
+    elif change == "renamed":
+        (place / "a.jpg").rename(place / "bright.jpg")
+    elif change == "copied":
+        place = photos / "copy"
+        shutil.copytree(photos / "out", place, copy_function=shutil.copy)
+        shutil.rmtree(photos / "out")
+    else:
+        (place / "cliplit-enhance.jsonl").rename(place / "cliplit-enhance.1.jsonl")
+    picture(place / "mine.png", seed=9)
+    code, _, err = enhance(photos, "-o", photos / "new", "--recursive")
+    made = {name.removeprefix("below/").removeprefix("results/") for name in contents(photos / "new")}
+    made = {name.removeprefix("copy/").removeprefix("out/") for name in made}
+    assert code == 0 and made == {"a.jpg", "b.png", "c.gif.png", "mine.png"}
+    assert "4 photos enhanced; 2 results of earlier calls ignored" in err[-1]
+
+
+def test_results_that_are_given_are_photos(enhance, photos, tmp_path):
+    enhance(photos, "-o", photos / "out")
+    assert enhance(photos / "out", "-o", tmp_path / "twice")[2][-1].startswith("2 photos enhanced")
+    assert enhance(photos / "out" / "a.jpg", "-o", tmp_path / "file.jpg")[0] == 0
+    code, _, err = enhance(photos, photos / "out", "-o", tmp_path / "both", "--recursive")
+    assert code == 0 and err[-1].startswith("5 photos enhanced") and "results" not in err[-1]
+    enhance(photos / "below", "-o", photos / "below", "--overwrite")  # GIF: a PNG beside it
+    code, _, err = enhance(photos / "below", "-o", tmp_path / "below")
+    assert code == 2 and "would both become" in err[-2]  # c.gif and c.gif.png, both given
+
+
+def test_photos_that_were_replaced_are_not_enhanced_twice_by_a_call_from_above(enhance, photos):
+    (photos / "below" / "c.gif").unlink()
+    picture(photos / "below" / "c.png")
+    assert enhance(photos / "below", "-o", photos / "below", "--overwrite")[0] == 0
+    once = (photos / "below" / "c.png").read_bytes()
+    code, _, err = enhance(photos, "-o", photos, "--overwrite", "--recursive")
+    assert code == 0 and (photos / "below" / "c.png").read_bytes() == once
+    assert err[-1] == "2 photos enhanced; 1 result of earlier calls ignored; 1 other file ignored"
+
+
+def test_a_result_that_was_changed_is_a_photo(enhance, photos):
+    enhance(photos, "-o", photos / "out")
+    picture(photos / "out" / "a.jpg", seed=7)
+    code, _, err = enhance(photos, "-o", photos / "new", "--recursive")
+    assert code == 0 and err[-1].startswith("4 photos enhanced; 1 result of earlier calls ignored")
+
+
+def test_nothing_but_results(enhance, photos, tmp_path):
+    (tmp_path / "top").mkdir()
+    enhance(photos, "-o", tmp_path / "top" / "out")
+    code, _, err = enhance(tmp_path / "top", "-o", tmp_path / "new", "--recursive")
+    assert code == 2 and len(err) == 1 and "no photos here but results of earlier calls" in err[0]
+    assert not (tmp_path / "new").exists()
+
+
+def test_side_files_and_reports_are_no_photos(enhance, photos):
+    options = ("--overwrite", "--compare", "--save-illumination")
+    assert enhance(photos, "-o", photos, *options)[2][-1] == "2 photos enhanced"
+    before = contents(photos)
+    code, _, err = enhance(photos, "-o", photos, *options)
+    assert code == 0 and contents(photos) == before
+    assert err[-1] == "0 photos enhanced; 2 were done before; 5 other files ignored"
+
+
+def test_unread_kinds_are_named_and_all_files_are_accounted_for(enhance, photos, tmp_path):
+    enhance(photos, "-o", photos / "out")
+    (photos / "drawing.psd").touch()
+    (photos / "bad.jpg").touch()
+    (photos / "notes.txt").touch()
+    picture(photos / "new.png", seed=5)
+    code, _, err = enhance(photos, "-o", photos / "out", "--recursive")
+    assert code == 2 and any("drawing.psd: a Photoshop file is not read" in line for line in err)
+    counts = (
+        "2 photos enhanced; 2 were done before; 2 problems; 2 results of earlier calls ignored; 2 other files ignored"
+    )
+    assert err[-1] == counts
+    assert sum(int(part.split()[0]) for part in counts.split("; ")) == 10  # files that were there
+
+
+# One photo, to a file
+
+
+def test_one_photo_is_done_once(enhance, tmp_path, computed):
+    source = picture(tmp_path / "a.png")
+    arguments = (source, "-o", tmp_path / "b.jpg")
+    for _ in range(2):
+        assert enhance(*arguments)[0] == 0
+    assert len(computed) == 1 and sorted(path.name for path in tmp_path.iterdir()) == ["a.png", "b.jpg"]
+    os.utime(source)
+    code, out, err = enhance(*arguments)
+    assert (code, out, err[-1]) == (0, [str(tmp_path / "b.jpg")], "0 photos enhanced; 1 was done before")
+    for change in "photo", "result", "settings":
+        if change == "photo":
+            picture(source, seed=3)
+        elif change == "result":
+            (tmp_path / "b.jpg").write_text("mine")
+        options = ("--strength", 2) if change == "settings" else ()
+        assert "is there already" in enhance(*arguments, *options)[2][-2]
+        assert enhance(*arguments, *options, "--overwrite")[0] == 0
+
+
+def test_one_photo_is_replaced_once(enhance, tmp_path):
+    path = picture(tmp_path / "a.png")
+    assert enhance(path, "-o", path, "--overwrite")[0] == 0
+    once = path.read_bytes()
+    assert "1 was done before" in enhance(path, "-o", path, "--overwrite")[2][-1] and path.read_bytes() == once
+
+
+def test_one_photo_is_done_where_nothing_can_be_noted(enhance, tmp_path, monkeypatch):
+    (tmp_path / "cache").write_text("a file")
+    monkeypatch.setenv("CLIPLIT_CACHE", str(tmp_path / "cache"))
+    assert enhance(picture(tmp_path / "a.png"), "-o", tmp_path / "b.png")[0] == 0
+    assert "is there already" in enhance(tmp_path / "a.png", "-o", tmp_path / "b.png")[2][-2]

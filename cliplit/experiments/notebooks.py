@@ -1,6 +1,7 @@
 """Execute the numbered notebooks of a run through papermill; leave out those that have nothing to do."""
 
 import json
+import os
 import re
 import shutil
 import sys
@@ -17,6 +18,7 @@ from cliplit.method.run import Run
 from cliplit.profiles import overrides
 
 KERNEL_STARTS = 3  # of a notebook, at most
+INTERRUPTED_WAIT = 60.0  # seconds that a training has for the iteration at work
 RESULTS = ("figures", "tables")  # what notebooks write beside the stages
 STUDIES = 5  # notebooks from this number on are studies: many trainings, only on demand
 
@@ -223,7 +225,7 @@ def _in_a_kernel(source: Path, target: Path, run: Run, bar: tqdm) -> None:
                 language="python",
                 progress_bar=False,
                 kernel_manager_class=_kernel_manager_class(),
-                shutdown_kernel="immediate",
+                shutdown_kernel="graceful",
                 on_cell_executed=lambda **_: bar.update(),
             )
             return
@@ -235,8 +237,8 @@ def _in_a_kernel(source: Path, target: Path, run: Run, bar: tqdm) -> None:
 
 
 def _literal(path: Path) -> str:
-    """A path for papermill, which would put parameters in place of {names}."""
-    return str(path).replace("{", "{{").replace("}", "}}")
+    """A path for papermill, for which {names} are parameters, and one that starts with "-" is the terminal."""
+    return os.path.abspath(path).replace("{", "{{").replace("}", "}}")
 
 
 def _kernel_manager_class() -> type:
@@ -246,8 +248,9 @@ def _kernel_manager_class() -> type:
     class ThisInterpreter(AsyncKernelManager):
         """Starts the interpreter that runs cliplit, whatever kernels are registered; without progress bars, or pleas for them."""
 
+        shutdown_wait_time = 2 * INTERRUPTED_WAIT
         kernel_spec = KernelSpec(
-            argv=[sys.executable, "-m", "ipykernel_launcher", "--log-level=ERROR", "-f", "{connection_file}"],
+            argv=[sys.executable, "-m", "ipykernel_launcher", "--log-level=CRITICAL", "-f", "{connection_file}"],
             env={"TQDM_DISABLE": "1", "PYTHONWARNINGS": "ignore:IProgress not found"},
             display_name="Python 3",
             language="python",

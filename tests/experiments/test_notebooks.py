@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import nbformat
 import papermill
@@ -16,7 +17,7 @@ from conftest import builds, write_notebook
 from cliplit.errors import CliplitError
 from cliplit.experiments.notebooks import STUDIES, list_notebooks, notebooks_folder, parameters, publish, reproduce
 from cliplit.files.atomic import read_json
-from cliplit.method.run import Run
+from cliplit.method.run import Run, start_run
 from cliplit.profiles import SMOKE, profile
 
 # A cell that leaves a trace of being executed, and one of what it was given.
@@ -184,12 +185,29 @@ cliplit.cli.app.main()
 """
 
 
-def test_ctrl_c_ends_the_kernel_too(tmp_path):
+TRAINING = """
+import torch
+from cliplit.engine.interrupts import interrupts
+from cliplit.engine.loop import Loop
+from cliplit.engine.parts import Part
+from cliplit.engine.record import Recorder
+from cliplit.settings import Watch
+module = torch.nn.Linear(1, 1)
+optimizer = torch.optim.SGD(module.parameters(), lr=0.1)
+recorder = Recorder(Path(run) / "stage", Watch(save_seconds=600))
+loop = Loop(Path(run) / "stage", Part("warmup", 500), module, optimizer, recorder)
+with interrupts() as asked:
+    for iteration in loop.until(asked):
+        (Path(run) / "pid").write_text(str(os.getpid()))
+        time.sleep(3)
+        loop.step(module(torch.ones(1, 1)).sum())
+"""
+
+
+@pytest.mark.parametrize("waits", ["(Path(run) / 'pid').write_text(str(os.getpid()))\ntime.sleep(600)", TRAINING])
+def test_ctrl_c_ends_the_kernel_too_and_saves_its_training(tmp_path, waits):
     pid = tmp_path / "run" / "pid"
-    wait = (
-        "import os, time\nfrom pathlib import Path\n(Path(run) / 'pid').write_text(str(os.getpid()))\ntime.sleep(600)"
-    )
-    write_notebook(tmp_path / "notebooks" / "0_a.ipynb", wait)
+    write_notebook(tmp_path / "notebooks" / "0_a.ipynb", f"import os, time\nfrom pathlib import Path\n{waits}")
     options = ["reproduce", "--profile", "smoke", "--run", tmp_path / "run", tmp_path / "notebooks"]
     process = subprocess.Popen(
         [sys.executable, "-c", INTERRUPTED, *map(str, options)], stderr=subprocess.PIPE, text=True
@@ -200,6 +218,7 @@ def test_ctrl_c_ends_the_kernel_too(tmp_path):
     assert process.returncode == 130 and "Traceback" not in shown
     _wait_for(lambda: not _alive(int(pid.read_text())))
     assert read_json(tmp_path / "run" / "notebooks" / "0_a.json") is None
+    assert (tmp_path / "run" / "stage" / "progress.pt").exists() == (waits == TRAINING)
 
 
 def _wait_for(condition, seconds: float = 90) -> None:
@@ -250,6 +269,46 @@ def test_a_kernel_that_dies_at_its_start_is_started_again(run, folder, monkeypat
     failures += ["Kernel died before replying to kernel_info"] * 3
     with pytest.raises(CliplitError, match="0_a: its kernel cannot be started"):
         reproduce(run, folder, force=True)
+
+
+@pytest.mark.parametrize("name", [2024, 1.5, True, "2024"])
+def test_numbers_as_texts_of_a_notebook_are_texts(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    run = start_run("smoke", name, overrides=None)
+    assert [path.name for path in tmp_path.iterdir()] == [str(name)] and run.path == Path(str(name))
+    for bad, words in ((3, "unknown profile '3'"), (2.5, "unknown profile '2.5'")):
+        with pytest.raises(CliplitError, match=words):
+            start_run(bad, "run")
+    with pytest.raises(CliplitError, match="override '5' is not of the form NAME=VALUE"):
+        start_run("smoke", "run", overrides=5)
+
+
+@pytest.mark.parametrize("number", range(7))
+def test_every_notebook_takes_its_run_by_start_run(number):
+    (source,) = notebooks_folder().glob(f"{number:02}_*.ipynb")
+    code = [cell.source for cell in nbformat.read(source, as_version=4).cells if cell.cell_type == "code"]
+    assert sum("cliplit.start_run(profile, run, seed, overrides)" in cell for cell in code) == 1
+
+
+@pytest.mark.parametrize("name", ["{a}", "}{0}{ [b]*?", "-x 50%s größe", "$HOME a'b\"c"])
+def test_odd_names_of_runs_and_notebooks(tmp_path, name, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_notebook(tmp_path / f"{name} notebooks" / "0_a.ipynb", TRACE.format("0_a"))
+    run = Run.start(name, SMOKE)
+    done = reproduce(run, tmp_path / f"{name} notebooks")
+    assert done == [Path(name) / "notebooks" / "0_a.ipynb"] and done[0].is_file() and trace(run) == ["0_a"]
+    assert reproduce(run, tmp_path / f"{name} notebooks") == []
+
+
+@pytest.mark.parametrize(
+    "content", ["", "[]", "null", '{"inputs": 1}', '{"inputs": {}, "results": null}', '{"results": [3]}']
+)
+def test_a_damaged_record_of_a_notebook_has_it_executed_again(run, tmp_path, content):
+    write_notebook(tmp_path / "notebooks" / "0_a.ipynb", TRACE.format("0_a"))
+    reproduce(run, tmp_path / "notebooks")
+    (run.path / "notebooks" / "0_a.json").write_text(content)
+    reproduce(run, tmp_path / "notebooks")
+    assert trace(run) == ["0_a"] * 2
 
 
 def test_plain_papermill_works_as_well(tmp_path):

@@ -73,7 +73,8 @@ def plan_jobs(inputs: Sequence[Path], out: Path, recursive: bool = False) -> Pla
     """
     found = find_images(inputs, recursive, READ)
     earlier = EarlierResults(inputs, out)
-    sources = [path for path in found.images.values() if path not in earlier]
+    photos = [path for path in found.images.values() if path not in earlier]
+    sources = [path for path in photos if not (_lies_beside_its_photo(path) and earlier.names(path))]
     unread = {path: reason for path, reason in found.unread.items() if path not in earlier}
     others = found.others + len(found.unread) - len(unread)
     if not sources and not unread:
@@ -106,6 +107,12 @@ def result_name(name: str) -> str:
     if ending in FORMATS:
         return name
     return f"{name}.tif" if ending in RAW else f"{name}.png"
+
+
+def _lies_beside_its_photo(path: Path) -> bool:
+    """Whether a file would be the result of one beside it, as a.gif.png of a.gif."""
+    photo = path.with_suffix("")
+    return photo.suffix.lower() in READ and result_name(photo.name) == path.name and photo.is_file()
 
 
 def _without_conflicts(jobs: Sequence[Job]) -> tuple[list[Job], int, list[str]]:

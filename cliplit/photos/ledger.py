@@ -10,7 +10,7 @@ import errno
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import takewhile
 from pathlib import Path
@@ -147,9 +147,17 @@ class EarlierResults:
             return False
         return any(map(self._is_result, {place, Path(os.path.realpath(path))}))
 
+    def names(self, path: Path) -> bool:
+        """Whether a ledger in any folder above names a file that was not given itself."""
+        place = _place(path)
+        return place not in self._given and self._is_named(place, place.parents)
+
     def _is_result(self, place: Path) -> bool:
         below = list(takewhile(lambda folder: folder not in self._given, place.parents))
-        return self._out in below or any(_is_known(place, self._known_in(folder)) for folder in below)
+        return self._out in below or self._is_named(place, below)
+
+    def _is_named(self, place: Path, folders: Iterable[Path]) -> bool:
+        return any(_is_known(place, self._known_in(folder)) for folder in folders)
 
     def _known_in(self, folder: Path) -> set[tuple[Any, ...]]:
         """Sizes of the results that the ledgers in a folder name; sizes with times of change, and with digests."""

@@ -170,9 +170,25 @@ def test_results_that_are_given_are_photos(enhance, photos, tmp_path):
     assert enhance(photos / "out" / "a.jpg", "-o", tmp_path / "file.jpg")[0] == 0
     code, _, err = enhance(photos, photos / "out", "-o", tmp_path / "both", "--recursive")
     assert code == 0 and err[-1].startswith("5 photos enhanced") and "results" not in err[-1]
-    enhance(photos / "below", "-o", photos / "below", "--overwrite")  # GIF: a PNG beside it
-    code, _, err = enhance(photos / "below", "-o", tmp_path / "below")
-    assert code == 2 and "would both become" in err[-2]  # c.gif and c.gif.png, both given
+
+
+@pytest.mark.parametrize("again", [".", "below", "new"])
+def test_results_beside_their_photos_are_no_photos(enhance, photos, tmp_path, again):
+    """Of a kind that is not written: a PNG lies beside the GIF, for which it must not be taken."""
+    assert enhance(photos, "-o", photos, "--overwrite", "--recursive")[0] == 0
+    before = contents(photos)
+    assert "below/c.gif.png" in before
+    given = photos / "below" if again == "below" else photos
+    code, _, err = enhance(given, "-o", tmp_path / "new" if again == "new" else given, "--overwrite", "--recursive")
+    assert code == 0 and "1 result of earlier calls ignored" in err[-1] and contents(photos) == before
+    (photos / "below" / "c.gif").unlink()  # what is left is all there is of the photo
+    assert enhance(photos / "below", "-o", tmp_path / "other")[2][-1].startswith("1 photo enhanced")
+
+
+def test_what_no_ledger_names_is_a_photo_of_its_own(enhance, photos, tmp_path):
+    picture(photos / "below" / "c.gif.png", seed=8)
+    code, _, err = enhance(photos / "below", "-o", tmp_path / "out")
+    assert code == 2 and "c.gif and c.gif.png would both become" in err[-2]
 
 
 def test_photos_that_were_replaced_are_not_enhanced_twice_by_a_call_from_above(enhance, photos):

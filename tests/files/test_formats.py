@@ -1,8 +1,11 @@
 """Photo files: pixels, depth, transparency, metadata and profile survive, read back by other means than ours."""
 
+import errno
 import io
 import itertools
+import signal
 import struct
+import sys
 
 import cv2
 import numpy as np
@@ -219,6 +222,24 @@ def test_a_stale_thumbnail_is_dropped(tmp_path):
     with Image.open(tmp_path / "a.jpg") as source, Image.open(target) as image:
         assert source.getexif().get_ifd(ExifTags.IFD.IFD1) and not image.getexif().get_ifd(ExifTags.IFD.IFD1)
         assert image.getexif()[ExifTags.Base.Make] == "A maker"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="limits of processes")
+@pytest.mark.parametrize("kind", sorted(set(FORMATS.values())))
+def test_what_cannot_be_written_whole_says_why(tmp_path, kind):
+    """On a full disk the run must end, which is known by the error's number."""
+    import resource
+
+    pixels = np.random.default_rng(0).integers(0, 255, (200, 200, 3), dtype=np.uint8)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (5000, before[1][1]))
+    try:
+        with pytest.raises(OSError) as raised:
+            write_photo(Photo(pixels, kind=kind), tmp_path / "a", kind)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before[1])
+        signal.signal(signal.SIGXFSZ, before[0])
+    assert raised.value.errno in (errno.EFBIG, errno.ENOSPC)
 
 
 def test_reduced_is_small_and_eight_bits():

@@ -1,7 +1,9 @@
 """TIFF of any depth by tifffile; of palettes, CMYK and the like by Pillow. Tags are carried over as bytes."""
 
+import errno
 import logging
 import mmap
+import os
 import struct
 from pathlib import Path
 from typing import Any
@@ -179,29 +181,38 @@ def _straight(channels: np.ndarray, white: int) -> np.ndarray:
 
 
 def write_tiff(photo: Photo, path: Path) -> list[str]:
-    """Write a TIFF of any depth, compressed as its source was if that is lossless, else deflated; and what is lost."""
+    """Write a TIFF of any depth, compressed as its source was if that is lossless, else deflated; and what is lost.
+
+    Raises:
+        OSError: it cannot be written.
+    """
     import tifffile
 
     block = read_block(photo.exif)
     channels = photo.channels
     compression = LOSSLESS.get(photo.options.get("compression", 1), "zlib")
     integers = channels.dtype.kind == "u"
-    tifffile.imwrite(
-        path,
-        channels if channels.shape[2] > 1 else channels[..., 0],
-        byteorder=block.order,
-        photometric="rgb" if channels.shape[2] > 2 else "minisblack",
-        planarconfig="contig" if channels.shape[2] > 1 else None,
-        extrasamples=None if photo.alpha is None else ["unassalpha"],
-        compression=compression,
-        predictor=(2 if integers else 3) if compression in PREDICTED else None,
-        rowsperstrip=ROWS,
-        resolution=photo.options.get("dpi"),
-        resolutionunit="INCH" if "dpi" in photo.options else None,
-        metadata=None,
-        software=False,
-        maxworkers=1,
-    )
+    try:
+        tifffile.imwrite(
+            path,
+            channels if channels.shape[2] > 1 else channels[..., 0],
+            byteorder=block.order,
+            photometric="rgb" if channels.shape[2] > 2 else "minisblack",
+            planarconfig="contig" if channels.shape[2] > 1 else None,
+            extrasamples=None if photo.alpha is None else ["unassalpha"],
+            compression=compression,
+            predictor=(2 if integers else 3) if compression in PREDICTED else None,
+            rowsperstrip=ROWS,
+            resolution=photo.options.get("dpi"),
+            resolutionunit="INCH" if "dpi" in photo.options else None,
+            metadata=None,
+            software=False,
+            maxworkers=1,
+        )
+    except OSError as error:
+        if error.errno:
+            raise
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from None  # NumPy only says: less written
     if _is_big(path):
         return ["EXIF, XMP and colour profile left out, for the TIFF is too large"]
     tags = {tag: entry for tag, entry in block.tags.items() if tag not in LAYOUT}

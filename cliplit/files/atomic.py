@@ -28,7 +28,7 @@ def temporary_of(path: Path) -> Path:
 def writing(path: str | Path) -> Iterator[Path]:
     """A temporary name beside the file, which takes its place at the end, and is removed if anything fails.
 
-    A symbolic link stays, what it points to is replaced; a file that is replaced keeps permissions and extended attributes.
+    A symbolic link stays, what it points to is replaced; a file that is replaced keeps owner, permissions and more.
 
     Raises:
         OSError: it cannot be written, e.g. since the disk is full; names the file.
@@ -56,6 +56,8 @@ def _keep_attributes(path: Path, temporary: Path) -> None:
     with contextlib.suppress(OSError):  # no such file; or a file system that has no permissions
         shutil.copystat(path, temporary)
         os.utime(temporary, ns=(status.st_atime_ns, status.st_mtime_ns))
+        if hasattr(os, "chown"):  # for root, say in a container: the owner's photos stay the owner's
+            os.chown(temporary, path.stat().st_uid, path.stat().st_gid)
 
 
 def read_json(path: Path, **kinds: type) -> dict[str, Any] | None:

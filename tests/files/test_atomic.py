@@ -26,6 +26,17 @@ def test_permissions_stay_and_the_time_is_that_of_the_new_file(tmp_path):
         assert path.stat().st_mtime_ns == TIME
 
 
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root gives files away")
+def test_the_owner_stays(tmp_path):
+    path = tmp_path / "a"
+    path.write_text("old")
+    os.chown(path, 1234, 1235)
+    path.chmod(0o640)
+    replace(path)
+    status = path.stat()
+    assert (status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode)) == (1234, 1235, 0o640)
+
+
 @pytest.mark.skipif(not hasattr(os, "setxattr"), reason="extended attributes of Linux")
 def test_tags_that_a_desktop_keeps_beside_the_content_stay(tmp_path):
     path = tmp_path / "a"

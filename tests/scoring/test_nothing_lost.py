@@ -266,3 +266,9 @@ def test_images_without_any_score_are_not_counted_as_scored(folder, cli):
     arguments = ("score", folder, "--metrics", "psnr", "--no-cache", "--allow-missing")
     code, _, err = cli(*arguments)
     assert code == 0 and err[-1].startswith("0 images scored (0 scores computed")
+
+
+def test_a_user_without_a_home_folder_is_told(folder, monkeypatch):
+    monkeypatch.setenv("CLIPLIT_CACHE", "~no.such.user/cache")
+    with pytest.raises(CliplitError, match="no home folder for the cache; set CLIPLIT_CACHE"):
+        scored(folder, "entropy", cache="default")

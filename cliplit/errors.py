@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import Tensor
 
+BUGS = (AttributeError, NameError, TypeError, LookupError, AssertionError, NotImplementedError)
 CONTROL = ("Cc", "Cs", "Zl", "Zp")  # Unicode's categories: control characters, halves of characters, ends of lines
 
 
@@ -45,7 +46,7 @@ def is_bug(error: BaseException) -> bool:
     while last and last.tb_next:
         last = last.tb_next
     ours = last is not None and Path(last.tb_frame.f_code.co_filename).is_relative_to(Path(__file__).parent)
-    return ours and isinstance(error, (AttributeError, NameError, TypeError, LookupError, AssertionError))
+    return ours and isinstance(error, BUGS)
 
 
 def place_of(error: BaseException) -> str:

@@ -10,6 +10,7 @@ import errno
 import hashlib
 import json
 import os
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import takewhile
@@ -81,7 +82,7 @@ class Ledger:
             _check(path)
             self._separator = b"\n" if _is_cut_off(path) else b""
             for line in _lines(folder):
-                self._lines.setdefault(line["name"], []).append(line)
+                self._lines.setdefault(_composed(line["name"]), []).append(line)
             self._path = path
         except OSError as error:
             if not optional:
@@ -93,7 +94,7 @@ class Ledger:
         Raises:
             OSError: the photo or the result cannot be read.
         """
-        lines = [line for line in self._lines.get(job.name, []) if line["settings"] == self.settings]
+        lines = [line for line in self._lines.get(_composed(job.name), []) if line["settings"] == self.settings]
         if not lines or not job.target.is_file():
             return False
         result = File(job.target)
@@ -124,10 +125,18 @@ class Ledger:
         self._separator = b""
 
 
-def folder_of_one(result: Path) -> Path:
-    """Where the ledger of a single result lies: not beside it, but where scores are kept."""
+def _composed(name: str) -> str:
+    """A name as it is wherever it was copied to: some systems take é apart."""
+    return unicodedata.normalize("NFC", name)
+
+
+def folder_of_one(result: Path) -> Path | None:
+    """Where the ledger of a single result lies: not beside it, but where scores are kept; None without such a place."""
     place = os.fsencode(_place(result))
-    return user_cache() / "enhanced" / hashlib.sha256(place).hexdigest()
+    try:
+        return user_cache() / "enhanced" / hashlib.sha256(place).hexdigest()
+    except CliplitError:
+        return None
 
 
 class EarlierResults:

@@ -76,6 +76,16 @@ def test_a_copied_folder_is_known_and_another_photo_is_not(enhance, photos, tmp_
     assert code == 2 and "out/b.png: is there already" in err[-2] and "2 were done before; 1 problem" in err[-1]
 
 
+def test_a_copy_whose_names_are_taken_apart_is_known(enhance, tmp_path):
+    """As by macOS: é becomes e and an accent."""
+    folders = tmp_path / "photos", tmp_path / "out"
+    picture(folders[0] / "\u00e9.png")
+    enhance(folders[0], "-o", folders[1])
+    for folder in folders:
+        (folder / "\u00e9.png").rename(folder / "e\u0301.png")
+    assert "1 was done before" in enhance(folders[0], "-o", folders[1])[2][-1]
+
+
 def test_content_is_not_read_where_times_fit(enhance, photos, tmp_path, monkeypatch):
     enhance(photos, "-o", tmp_path / "out")
     monkeypatch.setattr(ledger, "sha256", None)
@@ -274,3 +284,5 @@ def test_one_photo_is_done_where_nothing_can_be_noted(enhance, tmp_path, monkeyp
     monkeypatch.setenv("CLIPLIT_CACHE", str(tmp_path / "cache"))
     assert enhance(picture(tmp_path / "a.png"), "-o", tmp_path / "b.png")[0] == 0
     assert "is there already" in enhance(tmp_path / "a.png", "-o", tmp_path / "b.png")[2][-2]
+    monkeypatch.setenv("CLIPLIT_CACHE", "~no.such.user/cache")  # as without a home folder
+    assert enhance(tmp_path / "a.png", "-o", tmp_path / "c.png")[0] == 0

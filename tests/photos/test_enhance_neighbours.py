@@ -9,6 +9,7 @@ from photo_files import contents, partial, picture
 
 from cliplit.errors import is_bug, reason_of
 from cliplit.files.images import decode
+from cliplit.method.guidance.base import Guidance
 from cliplit.photos import batch, page
 
 
@@ -98,6 +99,7 @@ def test_what_counts_as_a_bug(tmp_path):
     assert not is_bug(caught(decode, tmp_path / "none.png"))  # an error of ours
     assert not is_bug(caught(decode, None))  # raised by a library
     assert not is_bug(caught(len, 1))
+    assert is_bug(caught(Guidance.score, None, None))  # NotImplementedError
 
 
 def test_a_folder_that_cannot_be_made_costs_no_other_one(enhance, photos, tmp_path):

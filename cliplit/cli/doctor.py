@@ -49,8 +49,8 @@ def demo_can_run(checks: list[Check]) -> bool:
     return all(found.ready for found in checks if found.group == "package" or found.name in ("cpu", "tiny"))
 
 
-def fetch_all(say: Callable[[str], None] = print) -> None:
-    """Fetch the CLIP weights of the paper and the weights of its metrics and of the usual ones without reference.
+def fetch_all(clips: Iterable[str] = (), say: Callable[[str], None] = print) -> None:
+    """Fetch the CLIP weights of the paper, and of others, and the weights of metrics, the paper's and the usual ones without reference.
 
     Files that can be resumed are, and all that have a published SHA-256 are compared with it.
 
@@ -59,7 +59,7 @@ def fetch_all(say: Callable[[str], None] = print) -> None:
     """
     from cliplit.method.clip_weights import check_available
 
-    for name in CLIPS:
+    for name in dict.fromkeys((*CLIPS, *clips)):
         check_available(name)
         say(f"{name}: ready")
     for name in LOOKED_FOR:
@@ -189,7 +189,7 @@ def doctor(
     from dataclasses import asdict
 
     if download:
-        fetch_all(say=lambda line: print(line, file=sys.stderr))
+        fetch_all(clip, say=lambda line: print(line, file=sys.stderr))
     checks = examine(root, clip)
     able = demo_can_run(checks)
     if as_json:

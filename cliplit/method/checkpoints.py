@@ -20,7 +20,7 @@ from cliplit.method.enhancer import Enhancer
 from cliplit.method.guidance.base import Guidance
 from cliplit.method.guidance.clip_lit import PromptGuidance
 from cliplit.method.guidance.registry import new_guidance
-from cliplit.settings import INFINITE, Settings, plain, to_json
+from cliplit.settings import INFINITE, Settings, from_json, plain, to_json
 
 RELEASED_PREFIX = "module."  # left by DataParallel
 PROMPT_KEY = "embedding_prompt"
@@ -112,11 +112,19 @@ def load_prompts(path: str | Path) -> PromptPair:
 
 
 def read_metadata(path: str | Path) -> dict[str, Any]:
-    """What a checkpoint of ours says of itself: kind, settings, stage, iteration, version."""
+    """What a checkpoint of ours says of itself: kind, settings, stage, iteration, version.
+
+    Raises:
+        CliplitError: as `load_enhancer`, or settings of another version.
+    """
     metadata = _load(path)[1]
     try:
-        return {key: json.loads(value) if value.startswith(("{", "[")) else value for key, value in metadata.items()}
-    except (ValueError, RecursionError) as error:
+        notes: dict[str, Any] = {
+            key: json.loads(value) if value.startswith(("{", "[")) else value for key, value in metadata.items()
+        }
+        from_json(notes.get("settings", {}))  # whether this version knows them
+        return notes
+    except (ValueError, RecursionError, AttributeError) as error:
         raise CliplitError(f"{path}: notes that cannot be read ({one_line(error)})") from None
 
 

@@ -51,8 +51,8 @@ def cached_weights(name: str) -> str | None:
 
     open_clip_config(name)
     model, tag = name.split("/", 1)
-    _check_activation(model, tag)
-    return _cached((open_clip.pretrained.get_pretrained_cfg(model, tag) or {}).get("hf_hub", ""))
+    _check_tag(model, tag)
+    return _cached(open_clip.pretrained.get_pretrained_cfg(model, tag).get("hf_hub", ""))
 
 
 def has_resnet(name: str) -> bool:
@@ -77,20 +77,30 @@ def resolve(name: str, random: bool) -> tuple[str, dict, str | None]:
     return model, config, None if random else _weights_file(name, model, tag, config)
 
 
-def _check_activation(model: str, tag: str) -> None:
+def _check_tag(model: str, tag: str) -> None:
     """Weights learned with QuickGELU give other features in a model with GELU, and the reverse; open_clip only warns.
 
     Raises:
-        CliplitError: they do not go together; names the model that fits.
+        CliplitError: no such weights of this model, or of another activation; names the model that fits.
     """
     import open_clip
 
+    published = open_clip.pretrained.get_pretrained_cfg(model, tag)
     other = model.removesuffix(QUICK) if model.endswith(QUICK) else model + QUICK
-    config = open_clip.pretrained.get_pretrained_cfg(model, tag)
-    fits = config and bool(config.get("quick_gelu")) <= bool(open_clip_config(f"{model}/{tag}").get("quick_gelu"))
-    if not fits and open_clip.pretrained.get_pretrained_cfg(other, tag):
-        needs, has = ("GELU", "QuickGELU") if model.endswith(QUICK) else ("QuickGELU", "GELU")
-        raise CliplitError(f"CLIP '{model}/{tag}': these weights need {needs}, {model} has {has}; use {other}/{tag}")
+    elsewhere = open_clip.pretrained.get_pretrained_cfg(other, tag)
+    wanted = _activation(published or elsewhere)
+    if elsewhere and wanted != _activation(open_clip.get_model_config(model)):
+        raise CliplitError(f"CLIP '{model}/{tag}': these weights need {wanted}, unlike {model}; use {other}/{tag}")
+    if not published:
+        known = open_clip.list_pretrained_tags_by_model(model)
+        some = f" (tags: {shortened(known) or 'none'})"
+        raise CliplitError(
+            f"CLIP '{model}/{tag}': '{tag}' is neither a file nor a tag of {model}{some}{did_you_mean(tag, known)}"
+        )
+
+
+def _activation(config: dict) -> str:
+    return "QuickGELU" if config.get("quick_gelu") else "GELU"
 
 
 def _weights_file(name: str, model: str, tag: str, config: dict) -> str:
@@ -99,13 +109,7 @@ def _weights_file(name: str, model: str, tag: str, config: dict) -> str:
 
     if Path(tag).is_file():
         return tag
-    _check_activation(model, tag)
-    if not config:
-        known = open_clip.list_pretrained_tags_by_model(model)
-        some = f" (tags: {shortened(known) or 'none'})"
-        raise CliplitError(
-            f"CLIP '{name}': '{tag}' is neither a file nor a tag of {model}{some}{did_you_mean(tag, known)}"
-        )
+    _check_tag(model, tag)
     place = config.get("hf_hub", "")
     if cached := _cached(place):
         return cached

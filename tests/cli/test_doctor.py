@@ -50,6 +50,13 @@ def test_weights_that_were_put_in_place_are_seen(offline):
     assert findings(root=offline)["niqe"].ready
 
 
+def test_a_clip_that_does_not_fit_its_weights_is_told(offline, cli):
+    code, out, _ = cli("doctor", "--root", offline, "--clip", "ViT-B-32/openai", "--clip", "ViT-B-32/opanai")
+    lines = {line.split()[1]: line for line in out if line.startswith("CLIP")}
+    assert code == 0 and lines["ViT-B-32/openai"].endswith("use ViT-B-32-quickgelu/openai")
+    assert lines["ViT-B-32/opanai"].endswith("did you mean 'openai'?")
+
+
 def test_a_demo_that_cannot_run_is_an_error(offline, cli, monkeypatch):
     monkeypatch.setattr(doctor, "TINY", offline / "missing.safetensors")
     code, out, _ = cli("doctor", "--root", offline)

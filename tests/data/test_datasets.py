@@ -16,7 +16,7 @@ from standins import Fault, serving
 
 from cliplit.data.catalog import CATALOG, Location
 from cliplit.data.get import Acquisition, get_data_set
-from cliplit.data.manifest import ROLES, images_by_role, read_manifest
+from cliplit.data.manifest import ROLES, Manifest, describe_image, images_by_role, read_manifest, write_manifest
 from cliplit.data.prepare import Preparation, prepare_data_set, split_scenes
 from cliplit.data.relight import SEVERITIES
 from cliplit.data.synthesize import Synthesis, relight_photo, synthesize_data_set
@@ -223,6 +223,21 @@ def test_get_from_google_drive_takes_only_what_is_the_sets(root, tmp_path, monke
     assert len(read_json(root / "checksums.json")) == 3
 
 
+def test_two_files_of_one_name_in_a_shared_folder_are_refused(root, monkeypatch):
+    gdown = types.ModuleType("gdown")
+    gdown.download_folder = lambda **_: [types.SimpleNamespace(id=each, path="Backlit300/a.png") for each in "12"]
+    monkeypatch.setitem(sys.modules, "gdown", gdown)
+    assert "several files of the same name" in refusal(get_data_set, "backlit300", root)
+
+
+@pytest.mark.parametrize("content", ["", "[]", "null", '{"a": 1}', '{"a": null}'])
+def test_damaged_checksums_are_refused_by_name(web, root, content):
+    root.mkdir()
+    (root / "checksums.json").write_text(content)
+    line = refusal(get_data_set, "div2k", root)
+    assert line.startswith(f"{root / 'checksums.json'}: damaged") and visible(root) == ["checksums.json"]
+
+
 # ---- verify ----
 
 
@@ -331,6 +346,56 @@ def test_pairs_are_taken_apart_by_a_seed(root, tmp_path):
     assert stems["test_backlit"] == stems["test_reference"]
     assert not stems["train_backlit"] & stems["train_well_lit"] | stems["test_backlit"] & stems["train_well_lit"]
     assert manifest.images == read_manifest(root / "b").images != read_manifest(root / "c").images
+
+
+@pytest.mark.parametrize("side", ["backlit", "well_lit"])
+def test_two_images_of_one_stem_are_named_instead_of_one_being_dropped(root, tmp_path, side):
+    folders = {name: tmp_path / name for name in ("backlit", "well_lit")}
+    for folder in folders.values():
+        for n in range(4):
+            write_photo(folder / f"{n}.png", n)
+    Image.open(folders[side] / "1.png").save(folders[side] / "1.jpg")
+    data = Data(**{name: str(folder) for name, folder in folders.items()})
+    for how in (Preparation(16, unpair=True), Preparation(16)):
+        line = refusal(prepare_data_set, root / "mine", data, how)
+        assert str(folders[side]) in line and "1.jpg" in line and "1.png" in line
+    assert visible(root) == []
+
+
+def test_images_that_would_take_one_anothers_place_are_named(root, tmp_path):
+    for name in ("a/1.png", "b/1.png"):
+        write_photo(tmp_path / "set" / "test" / name, 0)
+    paths = [tmp_path / "set" / "test" / name for name in ("a/1.png", "b/1.png")]
+    entries = tuple(describe_image(path, tmp_path / "set", "test_backlit", (8, 8)) for path in paths)
+    write_manifest(Manifest("set", "", "", entries), tmp_path / "set")
+    line = refusal(prepare_data_set, root / "mine", Data(sets=(str(tmp_path / "set"),)))
+    assert all(str(path) in line for path in paths) and visible(root) == []
+
+
+def test_photos_of_one_stem_are_named_by_synthesize(root, tmp_path):
+    for name in ("a.png", "a.jpg", "b.png", "c.png"):
+        write_photo(tmp_path / "photos" / name, 0)
+    line = refusal(synthesize_data_set, root / "mine", tmp_path / "photos")
+    assert "a.jpg and a.png have the same stem" in line and str(tmp_path / "photos") in line
+
+
+@pytest.mark.parametrize("role", ["test_backlit", "test_reference"])
+def test_verify_names_a_second_image_of_a_stem(tmp_path, role):
+    folder = tmp_path / "set"
+    roles = {"test_backlit": ["a.png"], "test_reference": ["a.png"]}
+    roles[role].append("a.bmp")
+    entries = []
+    for n, (each, names) in enumerate(roles.items()):
+        for m, name in enumerate(names):
+            write_photo(folder / each / name, seed=2 * n + m)
+            size = decode(folder / each / name).shape[1::-1]
+            entries.append(describe_image(folder / each / name, folder, each, size))
+    write_manifest(Manifest("set", "", "", tuple(entries)), folder)
+    (found,) = verify_folder(folder).problems
+    assert found.kind == "stem" and {found.path, found.detail.split()[4].strip(";")} == {
+        f"{role}/a.png",
+        f"{role}/a.bmp",
+    }
 
 
 def test_scenes_are_split_alike_everywhere():
@@ -510,6 +575,12 @@ def test_a_data_set_made_anew_is_prepared_anew(sets, tmp_path, root):
         (lambda content: content.update(format=9), "its format is not 1"),
         (lambda content: content["images"][0].pop("sha256"), "sha256"),
         (lambda content: content.pop("images"), "images"),
+        (lambda content: content.update(images=None), "not a data set's description"),
+        (lambda content: content["images"].append(content["images"][0]), "is listed twice"),
+        (lambda content: content["images"][0].update(path=3), "not a data set's description"),
+        (lambda content: content.update(name=None), "are not texts"),
+        (lambda content: content.update(problems=[1]), "are not texts"),
+        (lambda content: content.clear(), "format"),
     ],
 )
 def test_a_dataset_json_that_cannot_be_trusted(sets, change, says):

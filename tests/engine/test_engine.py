@@ -298,6 +298,13 @@ def test_watch_shows_a_run_at_work(watched, cli):
     code, out, _ = cli("watch", "--run", watched.path, "--once")
     assert code == 0 and any(line.split()[:3] == ["enhancer0", "finished", "4/4"] for line in out)
     assert out[-1] == str(watched.path / "watch" / "watch.png") and watch.picture(watched)._repr_png_()
+    for name in ("log.csv", "speed.csv"):  # damaged: nothing is shown, nothing fails
+        for content in (b"", b"\xff\xfe", b"a,b\n1,2,3\n4\n", b"\0" * 9):
+            path = (watched.path if name == "log.csv" else watched.path / "watch") / "prompts1" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+            assert cli("watch", "--run", watched.path, "--once")[0] == 0
+        path.unlink()
     missing = cli("watch", "--run", watched.path / "none", "--once")
     assert missing[0] == 2 and "no run here" in missing[2][0]
 

@@ -351,6 +351,9 @@ def test_training_without_notebooks_ends_with_the_same_tables(reproduced, tmp_pa
     code, out, _ = cli("train", "--profile", "smoke", "--run", tmp_path / "run")
     assert code == 0 and any("round2" in line for line in out)
     assert tables(Run.open(tmp_path / "run")) == tables(reproduced.run)
+    code, out, err = cli("publish", "--run", tmp_path / "run", "--output", tmp_path / "out")
+    assert code == 0 and out[0].startswith("1 files") and (tmp_path / "out" / "manifest.json").is_file()
+    assert err == [f"{tmp_path / 'run'}: no figures and no notebooks there; `cliplit reproduce` makes them"]
 
 
 def tables(run: Run) -> dict[str, bytes]:

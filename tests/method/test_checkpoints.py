@@ -1,5 +1,6 @@
 """Checkpoints both ways: ours with everything inside, the released formats with and without prefix."""
 
+import errno
 import json
 import pickle
 
@@ -95,6 +96,20 @@ def bad_files(folder):
     (folder / "code.pth").write_bytes(pickle.dumps(Malicious()))
     (folder / "garbage.safetensors").write_bytes(b"\x00" * 40)
     save_file({"a": torch.zeros(1)}, folder / "foreign.safetensors")
+    save_enhancer(Enhancer(8), folder / "whole.safetensors", SMOKE, "enhancer0", 1)
+    torch.save(state, folder / "whole.pth")
+    for suffix in (".safetensors", ".pth"):
+        whole = (folder / f"whole{suffix}").read_bytes()
+        for size in (0, 100, len(whole) // 2, len(whole) - 1):
+            (folder / f"cut at {size}{suffix}").write_bytes(whole[:size])
+        (folder / f"zeros{suffix}").write_bytes(b"\0" * len(whole))
+        (folder / f"whole{suffix}").unlink()
+        (folder / f"folder{suffix}").mkdir()
+    for n, notes in enumerate(
+        ("[]", "3", '{"architecture": 3}', '{"architecture": "["}', "{", '{"end": "x"}', '{"end": null}')
+    ):
+        pair = {"embedding_prompt": torch.zeros(2, 77, 8)}
+        save_file({"a": torch.zeros(1)} if n < 5 else pair, folder / f"notes {n}.safetensors", {"cliplit": notes})
     return [*sorted(folder.iterdir()), folder / "missing.pth"]
 
 
@@ -113,6 +128,29 @@ def test_the_line_says_what_differs(tmp_path):
         load_enhancer(tmp_path / "narrow.pth")
     with pytest.raises(CliplitError, match="missing cond1.weight, .* unknown something"):
         load_enhancer(tmp_path / "foreign.pth")
+
+
+@pytest.mark.parametrize(
+    "notes",
+    ["[]", "null", '{"settings": "{"}', '{"settings": 3}', '{"settings": "[1]"}', '{"settings": "{\\"lustre\\": 1}"}'],
+)
+def test_damaged_notes_are_one_line_of_inspect(tmp_path, cli, notes):
+    save_file({"a": torch.zeros(1)}, tmp_path / "a.safetensors", {"cliplit": notes})
+    code, out, err = cli("inspect", tmp_path / "a.safetensors")
+    assert code == 2 and out == [] and len(err) == 1 and str(tmp_path / "a.safetensors") in err[0]
+
+
+def test_a_full_disk_leaves_the_older_checkpoint_and_is_named(ours, tmp_path):
+    network, path = ours
+    before = path.read_bytes()
+    path.with_name(f".{path.name}.partial").symlink_to("/dev/full")
+    with pytest.raises(OSError) as error:
+        save_enhancer(network, path, SMOKE, "enhancer1", 8)
+    assert error.value.errno == errno.ENOSPC and error.value.filename == str(path) and path.read_bytes() == before
+    (tmp_path / ".out.pth.partial").symlink_to("/dev/full")
+    with pytest.raises(OSError) as error:
+        export_released(path, tmp_path / "out.pth")
+    assert error.value.filename == str(tmp_path / "out.pth") and not (tmp_path / "out.pth").exists()
 
 
 def test_metadata_is_json(ours):

@@ -6,7 +6,7 @@ import pytest
 import torch
 from golden_models import TEXT, golden_numbers, vit_backbone
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from cliplit.errors import CliplitError
 from cliplit.method import clip_weights
@@ -94,6 +94,34 @@ def test_a_folder_with_weights_of_another_model(tmp_path):
     save_file({"a": torch.zeros(1)}, tmp_path / "clip" / "open_clip_model.safetensors")
     with pytest.raises(CliplitError, match="not a CLIP that open_clip can load"):
         load_backbone(str(tmp_path / "clip"))
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{", '{"model_cfg": 3}', '{"model_cfg": {"vision_cfg": [3]}}'])
+def test_a_folder_with_a_damaged_description(tmp_path, content):
+    make_folder(tmp_path / "clip")
+    (tmp_path / "clip" / "open_clip_config.json").write_text(content)
+    for look in (load_backbone, clip_weights.check_available, clip_weights.has_resnet):
+        with pytest.raises(CliplitError, match="no readable open_clip_config.json") as error:
+            look(str(tmp_path / "clip"))
+        assert str(tmp_path / "clip") in str(error.value)
+
+
+@pytest.mark.parametrize("change", ["size", "config", "preprocess", "tensors"])
+def test_a_damaged_file_of_a_clip_is_named(tmp_path, change):
+    path = tmp_path / "clip.safetensors"
+    whole = clip_weights.TINY.read_bytes()
+    with safe_open(clip_weights.TINY, "pt") as file:
+        notes = file.metadata()
+    tensors = load_file(clip_weights.TINY)
+    changed = {"config": {"model_cfg": '{"vision_cfg": {}}'}, "preprocess": {"preprocess": "[]"}}
+    if change == "tensors":
+        del tensors["token_embedding.rows"]
+    save_file(tensors, path, notes | changed.get(change, {}))
+    if change == "size":
+        path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(CliplitError) as error:
+        load_backbone(str(path))
+    assert str(error.value).startswith(f"{path}: ") and "\n" not in str(error.value)
 
 
 def test_weights_of_an_open_clip_model_from_a_file(tmp_path):

@@ -16,6 +16,7 @@ from safetensors.torch import load, save
 from standins import COMMIT, Fault, publish, serving
 
 from cliplit.errors import CliplitError
+from cliplit.method import clip_weights
 from cliplit.method.clip import load_backbone
 
 SMALL_TEXT = {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1}
@@ -77,6 +78,33 @@ def test_both_models_of_the_paper_are_downloaded_once_and_loaded(hub, files):
     hub.requests.clear()
     load_backbone(NAME)
     assert hub.requests == [] and all(hub.asked(path) == [] for path in paths.values())
+
+
+@pytest.mark.parametrize(
+    "name, says",
+    [
+        (
+            "ViT-B-32/openai",
+            "CLIP 'ViT-B-32/openai': these weights need QuickGELU, unlike ViT-B-32; use ViT-B-32-quickgelu/openai",
+        ),
+        ("RN101/openai", "use RN101-quickgelu/openai"),
+        ("ViT-B-32/laion400m_e32", "use ViT-B-32-quickgelu/laion400m_e32"),
+        ("ViT-B-16/dfn2b", "use ViT-B-16-quickgelu/dfn2b"),
+        (
+            "ViT-B-32-quickgelu/laion2b_s34b_b79k",
+            "these weights need GELU, unlike ViT-B-32-quickgelu; use ViT-B-32/laion2b_s34b_b79k",
+        ),
+    ],
+)
+def test_weights_of_another_activation_are_refused_before_anything_is_asked_of_the_hub(hub, files, name, says):
+    for each in (name, name.replace("-quickgelu", "")):
+        if config := open_clip.pretrained.get_pretrained_cfg(*each.split("/")):
+            publish(hub, config["hf_hub"].rstrip("/"), FILE, files[NAME])
+    hub.requests.clear()
+    assert says in refusal(name) and hub.requests == []
+    with pytest.raises(CliplitError, match="these weights need"):
+        clip_weights.check_available(name)
+    assert load_backbone(name, random=True).name == name  # no weights, nothing to fit
 
 
 def test_a_dropped_connection_is_taken_up_where_it_broke(hub, files, monkeypatch):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cliplit.cli.shared import counted, flag, joined
+from cliplit.cli.shared import counted, flag, joined, not_looked_into
 from cliplit.engine import processes
 from cliplit.errors import CliplitError, printable
 from cliplit.files.atomic import sha256
@@ -43,11 +43,11 @@ def enhance(
     max_memory: Annotated[
         str, typer.Option(metavar="SIZE", help="For computing, beside the photos themselves, e.g. 500M.")
     ] = "1G",
-    jobs: Annotated[int, typer.Option(help="Photos computed at a time on a CPU, for many small ones.")] = 1,
+    jobs: Annotated[int, typer.Option(min=1, help="Photos computed at a time on a CPU, for many small ones.")] = 1,
     recursive: Annotated[bool, flag("--recursive", "Also folders below, kept as they are.")] = False,
     overwrite: Annotated[bool, flag("--overwrite", "Replace files that exist, even the photos themselves.")] = False,
     preview: Annotated[bool, flag("--preview", "Quick, not exact: illumination predicted at a small size.")] = False,
-    preview_size: Annotated[int, typer.Option(metavar="PIXELS", help="Longer side, for --preview.")] = 512,
+    preview_size: Annotated[int, typer.Option(min=1, metavar="PIXELS", help="Longer side, for --preview.")] = 512,
     save_illumination: Annotated[
         bool, flag("--save-illumination", "Also NAME.illumination.png: 16 bits, 32768 is 1.")
     ] = False,
@@ -193,6 +193,7 @@ def _tell(outcome: "Outcome", plan: "Plan") -> None:
         f"{counted(plan.links, 'link')} to these photos ignored" if plan.links else None,
         f"{counted(plan.results, 'result')} of earlier calls ignored" if plan.results else None,
         f"{counted(plan.others, 'other file')} ignored" if plan.others else None,
+        not_looked_into(plan.passed),
     )
     _say(summary)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cliplit.cli.shared import counted, flag, folder, joined, pairs, print_columns
+from cliplit.cli.shared import counted, flag, folder, joined, not_looked_into, pairs, print_columns
 from cliplit.errors import CliplitError, did_you_mean
 from cliplit.scoring.metrics import GROUPS, PRESETS, Conventions, catalogue, choose
 from cliplit.scoring.metrics import preset as conventions_of
@@ -40,7 +40,7 @@ def score(
     ] = False,
     strict: Annotated[bool, flag("--strict", "Exit code 2 unless every image has every score.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
-    jobs: Annotated[int, typer.Option(help="Images at a time on a CPU; 0: one per core, up to 8.")] = 0,
+    jobs: Annotated[int, typer.Option(min=0, help="Images at a time on a CPU; 0: one per core, up to 8.")] = 0,
     max_pixels: Annotated[int, typer.Option(metavar="N", help="Refuse images of more pixels; 0: 268 million.")] = 0,
     cache: Annotated[bool, flag("--cache/--no-cache", "Keep scores for the next time, by content.")] = True,
 ) -> None:
@@ -122,13 +122,11 @@ def _print_tables(scores: "Scores", every_image: bool) -> None:
         print_columns([["image", *head], *rows])
         print()
     parts = [table[table["image"].isin(names)].assign(path=given) for given, names in scores.groups.items()]
+    scored = {part["path"].iloc[0]: part[metrics].notna().any(axis=1).sum() for part in parts if len(part)}
     shown = with_spread(summary(pd.concat(parts), "path"), missing="no scores")
     print_columns(
         [["mean ± std", "images", *head]]
-        + [
-            [row["path"], str(len(scores.groups[row["path"]])), *(row[name] for name in metrics)]
-            for _, row in shown.iterrows()
-        ]
+        + [[row["path"], str(scored[row["path"]]), *(row[name] for name in metrics)] for _, row in shown.iterrows()]
     )
 
 
@@ -139,11 +137,13 @@ def _notes(scores: "Scores") -> bool:
     for line in (*left_out, *scores.problems, *scores.unpaired, *scores.notes, *copies):
         print(line, file=sys.stderr)
     scored = int(scores.table.iloc[:, 1:].notna().any(axis=1).sum())
+    known = int(scores.table.iloc[:, 1:].notna().sum().sum()) - scores.computed
     line = joined(
-        f"{counted(scored, 'image')} scored ({counted(scores.computed, 'score')} computed, the others known)",
+        f"{counted(scored, 'image')} scored ({counted(scores.computed, 'score')} computed, {known} known before)",
+        f"{counted(len(scores.table) - scored, 'image')} without a score" if scored < len(scores.table) else None,
         counted(len(scores.problems), "problem") if scores.problems else None,
-        f"{len(scores.unpaired)} without reference" if scores.unpaired else None,
         f"{counted(scores.others, 'other file')} ignored" if scores.others else None,
+        not_looked_into(scores.passed),
     )
     print(line, file=sys.stderr)
     return not (scores.problems or scores.unpaired or scores.unavailable)

@@ -41,6 +41,11 @@ def counted(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
+def not_looked_into(folders: int) -> str | None:
+    """That there are folders below which were passed over, if there are."""
+    return f"{counted(folders, 'folder')} below not looked into (--recursive)" if folders else None
+
+
 def joined(*parts: str | None) -> str:
     """The parts that are there, as one line."""
     return "; ".join(part for part in parts if part)

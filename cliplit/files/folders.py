@@ -51,6 +51,7 @@ class Found:
         folders: whether a folder was among what was given.
         groups: every path that was given -> the names of its images; an image may be in several.
         unread: what may be an image, or hold some, and was not taken -> the reason.
+        passed: folders below that were not looked into, for want of `recursive`.
     """
 
     images: dict[str, Path]
@@ -58,6 +59,7 @@ class Found:
     folders: bool
     groups: dict[str, list[str]] = field(default_factory=dict)
     unread: dict[Path, str] = field(default_factory=dict)
+    passed: list[Path] = field(default_factory=list)
 
 
 def list_images(folder: str | Path) -> list[Path]:
@@ -102,21 +104,23 @@ def find_images(
     images: dict[str, Path] = {}
     groups: dict[str, list[str]] = {}
     unread: dict[Path, str] = {}
+    passed: list[Path] = []
     others = 0
     names: dict[str, str] = {}  # by absolute path
     for given in places:
         contents = _contents(given, recursive, extensions)
         others += contents.others
         unread |= contents.unread
+        passed += contents.passed
         groups[str(given)] = []
         for file in contents.images:
             name = names.setdefault(os.path.abspath(file), _name(file, given, several=len(places) > 1))
             images.setdefault(name, file)
             groups[str(given)].append(name)
     if not images:
-        raise CliplitError(f"{', '.join(map(str, places))}: no images here ({_what_else(unread, extensions)})")
+        raise CliplitError(f"{', '.join(map(str, places))}: no images here ({_what_else(unread, extensions, passed)})")
     unread |= {Path(given): "no images here" for given, names_there in groups.items() if not names_there}
-    return Found(images, others, any(place.is_dir() for place in places), groups, unread)
+    return Found(images, others, any(place.is_dir() for place in places), groups, unread, passed)
 
 
 def is_clutter(name: str) -> bool:
@@ -136,6 +140,7 @@ def is_side_file(name: str) -> bool:
 class _Contents:
     images: list[Path] = field(default_factory=list)
     unread: dict[Path, str] = field(default_factory=dict)
+    passed: list[Path] = field(default_factory=list)
     others: int = 0
 
 
@@ -162,6 +167,8 @@ def _look_into(folder: Path, recursive: bool, extensions: Collection[str]) -> _C
         for path in entries:
             if not os.path.isdir(path):
                 _add(path, found, extensions)
+            elif not recursive and not is_clutter(path.name):
+                found.passed.append(path)
             elif recursive and is_clutter(path.name):
                 found.others += 1
             elif recursive and not path.is_symlink():
@@ -199,11 +206,13 @@ def _leads_away(link: Path, folder: Path) -> bool:
     return not (target.is_relative_to(top) or top.is_relative_to(target))
 
 
-def _what_else(unread: dict[Path, str], extensions: Collection[str]) -> str:
+def _what_else(unread: dict[Path, str], extensions: Collection[str], passed: Collection[Path] = ()) -> str:
     """What was found instead of images, or what was looked for."""
     if unread:
         path, reason = next(iter(unread.items()))
         return f"but {len(unread)} that cannot be used, such as {path}: {reason}"
+    if passed:
+        return f"but {len(passed)} folders below, such as {next(iter(passed))}: --recursive looks into them"
     return f"looked for {', '.join(sorted(extensions))}"
 
 

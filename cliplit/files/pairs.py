@@ -119,9 +119,11 @@ def _places(found: Found) -> dict[str, PurePath]:
 
 
 def _candidates(images: Mapping[str, PurePath], references: Mapping[Path, PurePath]) -> dict[str, list[Path]]:
-    """References that an image may have: those of its path, else those of its stem, if no other image has their path."""
+    """References that an image may have: that of its very path, those of its path but for the ending, those of its stem
+    if no other image has their path."""
+    same = {place: [file] for file, place in references.items()}
     index = _index(references)
-    candidates = {name: _look_up(place, index) for name, place in images.items()}
+    candidates = {name: same.get(place) or _look_up(place, index) for name, place in images.items()}
     taken = {file for files in candidates.values() for file in files}
     free = {
         file: PurePath(place.name)

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from cliplit.errors import CliplitError
 from cliplit.files.folders import find_images
-from cliplit.files.formats import FORMATS, RAW, READ
+from cliplit.files.formats import FORMATS, RAW, READ, UNREAD
 from cliplit.photos.ledger import EarlierResults
 
 
@@ -51,6 +51,7 @@ class Plan(NamedTuple):
         others: number of files that are no photos.
         results: number of results of earlier calls, which are no photos either.
         links: number of links to photos that are replaced already.
+        passed: number of folders below that were not looked into.
         problems: a line for each photo that has no job, with its file.
     """
 
@@ -58,6 +59,7 @@ class Plan(NamedTuple):
     others: int = 0
     results: int = 0
     links: int = 0
+    passed: int = 0
     problems: Sequence[str] = ()
 
 
@@ -82,13 +84,16 @@ def plan_jobs(inputs: Sequence[Path], out: Path, recursive: bool = False) -> Pla
             f"{', '.join(map(str, inputs))}: no photos here but results of earlier calls; "
             "to enhance these once more, give their own folder"
         )
+    if out.suffix.lower() in (READ | UNREAD.keys()) - FORMATS.keys() and not out.is_dir():
+        raise CliplitError(f"{out}: such files are not written; name one of {', '.join(FORMATS)}, or a folder")
     if out.suffix.lower() in FORMATS and not out.is_dir():
         if len(inputs) > 1 or not inputs[0].is_file():
             raise CliplitError(f"{out}: several photos need a folder to go to, not a file")
         return Plan([Job(sources[0].name, sources[0], out)])
     jobs, links, problems = _without_conflicts([_job(source, _common_folder(inputs), out) for source in sources])
     lines = [f"{path}: {reason}" for path, reason in unread.items()]
-    return Plan(jobs, others, len(found.images) - len(sources), links, lines + problems)
+    passed = sum(folder.resolve() != out.resolve() for folder in found.passed)
+    return Plan(jobs, others, len(found.images) - len(sources), links, passed, lines + problems)
 
 
 def _common_folder(inputs: Sequence[Path]) -> str:

@@ -72,6 +72,7 @@ class Scores:
         duplicates: images left out as copies of others.
         others: files in the folders that are not images by their extension.
         computed: scores that were computed now; all others were known.
+        passed: number of folders below that were not looked into.
         groups: every path that was given -> its rows of the table; an image may be in several.
         notes: what else is worth knowing: different images that share a reference, a cache that failed.
     """
@@ -83,6 +84,7 @@ class Scores:
     duplicates: list[str]
     others: int
     computed: int
+    passed: int = 0
     groups: dict[str, list[str]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
@@ -170,6 +172,7 @@ def score_files(
         duplicates=pairs.duplicates,
         others=found.others,
         computed=sum(name in item.scores for item in items for name in item.pending),
+        passed=len(found.passed),
         groups={printable(given): [name for name in names if name in rows] for given, names in found.groups.items()},
         notes=[*map(printable, notes)],
     )

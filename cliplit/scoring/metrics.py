@@ -107,8 +107,10 @@ def choose(names: str | Iterable[str]) -> tuple[str, ...]:
     Raises:
         CliplitError: a name that pyiqa does not know, or a metric of whole folders.
     """
-    words = names.split(",") if isinstance(names, str) else names
-    chosen = [name for word in words for name in GROUPS.get(word.strip(), (word.strip(),))]
+    words = [word.strip() for word in (names.split(",") if isinstance(names, str) else names)]
+    chosen = [name for word in words if word for name in GROUPS.get(word, (word,))]
+    if not chosen:
+        raise CliplitError("no metric is named; `cliplit metrics` lists them")
     for name in chosen:
         if name in OF_SETS:
             raise CliplitError(f"metric '{name}' compares whole folders, not images: pyiqa {name} -t DIR -r DIR")

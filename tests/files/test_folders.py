@@ -164,3 +164,14 @@ def test_names_that_are_no_unicode_are_escaped_in_tables(tmp_path):
     file = tmp_path / os.fsdecode(b"caf\xe9.png")
     file.write_bytes(b"")
     assert find_images([tmp_path]).images == {"caf\\udce9.png": file}
+
+
+def test_folders_that_are_passed_over_are_known(tmp_path):
+    for name in ("a.png", "below/b.png", ".hidden/c.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    assert find_images([tmp_path]).passed == [tmp_path / "below"]
+    assert not find_images([tmp_path], recursive=True).passed
+    (tmp_path / "a.png").unlink()
+    with pytest.raises(CliplitError, match="but 1 folders below, such as .*below: --recursive looks into them"):
+        find_images([tmp_path])

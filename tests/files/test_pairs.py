@@ -117,7 +117,9 @@ def test_a_reference_of_another_path_is_not_taken_from_its_image(tmp_path):
 
 
 def test_several_references_are_all_named_and_none_is_taken(tmp_path):
-    pairs = paired(tmp_path, {"a.png": "1", "b.png": "1"}, {"x/a.png": "1", "y/a.jpg": "2", "b.png": "1", "b.jpg": "1"})
+    pairs = paired(
+        tmp_path, {"a.png": "1", "b.webp": "1"}, {"x/a.png": "1", "y/a.jpg": "2", "b.png": "1", "b.jpg": "1"}
+    )
     assert not pairs.references
     assert pairs.problems == [
         "a: several references (x/a.png, y/a.jpg); remove all but one",
@@ -161,3 +163,11 @@ def test_one_file_is_the_reference_of_one_image_whatever_their_names(tmp_path):
 def test_folders_below_are_looked_into_only_if_asked(tmp_path):
     with pytest.raises(CliplitError, match="gt: no images here"):
         paired(tmp_path, {"a.png": "1"}, {"day/a.png": "2"}, recursive=False)
+
+
+def test_the_very_name_comes_before_the_stem(tmp_path):
+    """So a folder of a.jpg and a.png can be compared with itself, and with its originals."""
+    for name in ("a.jpg", "a.png"):
+        (tmp_path / name).write_text(name)
+    found = pair(find_images([tmp_path]), tmp_path)
+    assert found.references == {name: tmp_path / name for name in ("a.jpg", "a.png")} and not found.problems

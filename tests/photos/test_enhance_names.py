@@ -193,3 +193,10 @@ def test_hard_links_are_told(enhance, tmp_path):
     code, _, err = enhance(tmp_path / "in", "-o", tmp_path / "in", "--overwrite", "--strength", 2)
     assert code == 0 and "3 photos enhanced" in err[-1]
     assert (tmp_path / "in" / "b.png").read_bytes() == (tmp_path / "in" / "c.png").read_bytes()
+
+
+@pytest.mark.parametrize("name", ["b.gif", "b.jxl", "b.psd"])
+def test_a_file_of_a_kind_that_is_not_written_is_no_folder(enhance, tmp_path, name):
+    code, _, err = enhance(picture(tmp_path / "a.png"), "-o", tmp_path / name)
+    assert code == 2 and len(err) == 1 and f"{name}: such files are not written; name one of .jpg" in err[0]
+    assert not (tmp_path / name).exists()

@@ -229,7 +229,7 @@ def test_every_image_that_was_not_taken_is_a_problem(folder, cli):
     assert code == 2
     assert [line for line in err if "x.psd: " in line]
     assert [line for line in err if "lost.png: cannot be opened" in line]
-    assert err[-1] == ("5 images scored (5 scores computed, the others known); 2 problems; 1 other file ignored")
+    assert err[-1] == ("5 images scored (5 scores computed, 0 known before); 2 problems; 1 other file ignored")
 
 
 def test_different_pictures_of_one_name_are_both_scored_and_named(folder, tmp_path, cli):

@@ -81,52 +81,61 @@ def content(path: Path) -> dict[str, bytes]:
 
 
 @pytest.fixture(scope="module")
-def whole(start, tmp_path_factory) -> tuple[Path, float]:
-    """A run without interruption, and the seconds that it took."""
-    start("--version").join()  # what is imported before the first process is no part of the time below
+def whole(start, tmp_path_factory) -> Path:
+    """A run without interruption."""
     path = tmp_path_factory.mktemp("whole") / "run"
-    began = time.monotonic()
     process = start("train", "--run", path, *KILLED)
     process.join()
     assert process.exitcode == 0
-    return path, time.monotonic() - began
+    return path
 
 
-def test_ctrl_c_and_sigterm_at_random_moments_change_no_byte(start, whole, tmp_path):
-    expected, _ = whole
-    draw, run = random.Random(7), tmp_path / "interrupted"
-    for number in (signal.SIGINT, signal.SIGTERM) * 2:
+def finished(run: Path) -> int:
+    return len(list(run.glob("*/stage.json")))
+
+
+def wait_within(process: multiprocessing.Process, run: Path, stages: int, seconds: float) -> None:
+    """Until so many stages are finished and another has been building for `seconds`: the same on any machine."""
+    while process.exitcode is None and (finished(run) < stages or owner(run) is None):
+        time.sleep(0.01)
+    time.sleep(seconds)
+
+
+def assert_equal_bytes(run: Path, expected: Path) -> None:
+    ours, theirs = content(run), content(expected)
+    assert ours.keys() == theirs.keys()
+    assert [name for name in theirs if ours[name] != theirs[name]] == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_and_sigterm_at_random_moments_change_no_byte(start, whole, tmp_path, number):
+    draw, run = random.Random(number), tmp_path / "interrupted"
+    for stages in (0, 3):
         process = start("train", "--run", run, *KILLED)
-        while owner(run) is None:  # until it builds a stage
-            time.sleep(0.02)
-        time.sleep(draw.uniform(0.3, 1))
+        wait_within(process, run, stages, draw.uniform(0, 0.5))
         os.kill(process.pid, number)
         process.join()
         assert process.exitcode == 130
     last = start("train", "--run", run, *KILLED)
     last.join()
-    ours, theirs = content(run), content(expected)
-    assert last.exitcode == 0 and ours.keys() == theirs.keys()
-    assert [name for name in theirs if ours[name] != theirs[name]] == []
+    assert last.exitcode == 0
+    assert_equal_bytes(run, whole)
 
 
 def test_five_kills_at_random_moments_change_no_byte(start, whole, tmp_path):
-    unbroken, seconds = whole
     draw, run = random.Random(5), tmp_path / "killed"
-    for _ in range(KILLS):
+    for stages in range(KILLS):
         process = start("train", "--run", run, *KILLED)
-        process.join(seconds * draw.uniform(0.1, 0.35))
+        wait_within(process, run, stages, draw.uniform(0, 0.5))
         process.kill()
         process.join()
         assert process.exitcode == -9, "it was done before it could be killed"
-    left = len(list(run.glob("*/stage.json")))
-    assert 0 < left < len(list(unbroken.glob("*/stage.json")))
+    assert KILLS - 1 <= finished(run) < finished(whole)
     last = start("train", "--run", run, *KILLED)
     last.join()
-    ours, expected = content(run), content(unbroken)
-    assert last.exitcode == 0 and ours.keys() == expected.keys()
-    assert [name for name in expected if ours[name] != expected[name]] == []
-    assert {"enhancer2/enhancer.safetensors", "warmup/log.csv", "tables/stages.csv"} <= expected.keys()
+    assert last.exitcode == 0
+    assert_equal_bytes(run, whole)
+    assert {"enhancer2/enhancer.safetensors", "warmup/log.csv", "tables/stages.csv"} <= content(whole).keys()
 
 
 def test_two_processes_equal_one(start, tmp_path):

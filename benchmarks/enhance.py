@@ -1,7 +1,11 @@
 """Time and memory of `enhance_pixels` against the plain network on the full frame in float32, on the same photo.
 
     python benchmarks/enhance.py [PHOTO] [--checkpoint FILE] [--megapixels 0.25 3 12] [--output FILE --fill docs/photos.md]
+    python benchmarks/enhance.py --files [PHOTO] [--checkpoint FILE] [--megapixels 3 12 48] [--output FILE --fill docs/photos.md]
     python benchmarks/enhance.py --check DIR --checkpoint FILE  # every photo, three tile sizes, against the full frame
+
+With --files: JPEG to JPEG as `cliplit enhance` does it, by the shipped network if no other is given; how the time of
+computing compares with that of decoding and encoding, and the memory over that of the program once started.
 
 Every row is a process of its own. Its memory is the peak that the operating system saw while it computed, over what it
 held before, with the image loaded; so it counts the result, too. Without a photo: one of scikit-image's, resized;
@@ -35,18 +39,20 @@ def main() -> None:
     options.add_argument("--checkpoint", type=Path)
     options.add_argument("--megapixels", type=float, nargs="+", default=[0.25, 3, 12])
     options.add_argument("--how", nargs="+", choices=HOW, default=list(HOW))
+    options.add_argument("--files", action="store_true", help="from file to file")
     options.add_argument("--check", type=Path, metavar="DIR", help="compare results instead of timing")
     options.add_argument("--output", type=Path, help="also write the table there")
     options.add_argument("--fill", type=Path, help="also put it between <!-- enhance --> marks there")
     options.add_argument("--child", help=argparse.SUPPRESS)
     given = options.parse_args()
     if given.child:
-        print(json.dumps(measure(given.child, given.photo, given.megapixels[0], given.checkpoint)))
+        work = {"file": measure_file, "save": save_jpeg}.get(given.child, measure)
+        print(json.dumps(work(given.child, given.photo, given.megapixels[0], given.checkpoint)))
         return
     if given.check:
         check(given.check, given.checkpoint)
         return
-    table = compare(given)
+    table = compare_files(given) if given.files else compare(given)
     print(table)
     if given.output or given.fill:
         from cliplit.experiments.tables import fill_in
@@ -55,7 +61,7 @@ def main() -> None:
         if given.output:
             write_text(table, given.output)
         if given.fill:
-            fill_in(given.fill, {"enhance": table})
+            fill_in(given.fill, {"enhance files" if given.files else "enhance": table})
 
 
 def compare(given: argparse.Namespace) -> str:
@@ -77,12 +83,36 @@ def compare(given: argparse.Namespace) -> str:
                     per_megapixel = found["memory"] / megapixels
                 rows.append([f"{megapixels:g}", HOW[how], *cells(found, reference, given.checkpoint)])
                 print(" ".join(rows[-1]), file=sys.stderr)
+    columns = ["megapixels", "how", "seconds", "times as fast", "MB", "times less", "to plain: most / mean / PSNR"]
+    return written(rows, columns, given.checkpoint.stem if given.checkpoint else "random weights", notes)
+
+
+def compare_files(given: argparse.Namespace) -> str:
+    """The table of --files, in Markdown."""
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        for megapixels in given.megapixels:
+            found = run_child("file", given, megapixels, Path(folder))
+            times = [found[part] for part in ("decode", "compute", "encode")]
+            ratio = found["compute"] / (found["decode"] + found["encode"])
+            shown = [
+                f"{megapixels:g}",
+                *(f"{seconds:.2f}" for seconds in times),
+                f"{ratio:.2f}",
+                f"{found['memory'] / 1e6:.0f}",
+            ]
+            rows.append(shown)
+            print(" ".join(shown), file=sys.stderr)
+    columns = ["megapixels", "decoding, s", "computing, s", "encoding, s", "computing / both", "MB above the start"]
+    return written(rows, columns, given.checkpoint.stem if given.checkpoint else "the shipped network", [])
+
+
+def written(rows: list[list[str]], columns: list[str], weights: str, notes: list[str]) -> str:
+    """A table in Markdown with what it was measured on."""
     import pandas as pd
 
     from cliplit.scoring.summary import markdown
 
-    columns = ["megapixels", "how", "seconds", "times as fast", "MB", "times less", "to plain: most / mean / PSNR"]
-    weights = f"{given.checkpoint.stem}" if given.checkpoint else "random weights"
     machine = f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}, CPU only"
     lines = [f"{weights}; {machine}; {date.today()}", *notes]
     return markdown(pd.DataFrame(rows, columns=columns)) + f"\n{'; '.join(lines)}.\n"
@@ -122,6 +152,43 @@ def measure(how: str, photo: Path | None, megapixels: float, checkpoint: Path | 
     peak = memory("VmHWM") - before
     np.save(os.environ["RESULT"], result)
     return {"seconds": min(seconds), "memory": peak}
+
+
+def measure_file(how: str, photo: Path | None, megapixels: float, checkpoint: Path | None) -> dict:
+    """Seconds of every part of the best of three times from JPEG to JPEG, and bytes over those of the program once started."""
+    import numpy as np
+
+    from cliplit.files.formats import read_photo, write_photo
+    from cliplit.method.checkpoints import load_enhancer
+    from cliplit.photos.inference import DEFAULT, Inference, enhance_pixels
+
+    source = Path(os.environ["RESULT"]).with_suffix(".jpg")
+    subprocess.run(
+        [sys.executable, __file__, "--child", "save", "--megapixels", str(megapixels), *([photo] if photo else [])],
+        check=True,
+    )
+    network = load_enhancer(checkpoint or DEFAULT)
+    enhance_pixels(network, np.zeros((200, 200, 3), np.uint8))  # kernels are compiled at first use
+    before = memory("VmRSS")
+    runs = []
+    for _ in range(3):
+        times = [time.perf_counter()]
+        opened = read_photo(source)
+        times.append(time.perf_counter())
+        enhance_pixels(network, opened.pixels, Inference(), out=opened.pixels)
+        times.append(time.perf_counter())
+        write_photo(opened, source.with_name("result.jpg"), "JPEG")
+        times.append(time.perf_counter())
+        runs.append(dict(zip(("decode", "compute", "encode"), np.diff(times).tolist(), strict=True)))
+    return min(runs, key=lambda run: run["compute"]) | {"memory": memory("VmHWM") - before}
+
+
+def save_jpeg(how: str, photo: Path | None, megapixels: float, checkpoint: Path | None) -> dict:
+    """Write a JPEG of so many megapixels to $RESULT, in a process of its own for the sake of the peak of memory."""
+    from PIL import Image
+
+    Image.fromarray(load_pixels(photo, megapixels)).save(Path(os.environ["RESULT"]).with_suffix(".jpg"), quality=92)
+    return {}
 
 
 def plain(network, pixels):

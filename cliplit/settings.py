@@ -71,6 +71,7 @@ class Backlight:
     wander: float = setting(0.25, "cliplit", "", "weight of smooth randomness in the mask, against darkness with 1")
     down: float = setting(0.7, "cliplit", "", 'weight of "lower in the picture"')
     centre: float = setting(0.2, "cliplit", "", 'weight of "nearer the vertical middle line"')
+    overall: bool = setting(False, "cliplit", "", "a random share of the stops is taken from the whole picture")
     photons: float = setting(4000.0, "cliplit", "electrons", "at white: shot noise has the variance light / photons")
     read_noise: float = setting(0.0015, "cliplit", "of white", "standard deviation of noise in the dark")
 
@@ -112,8 +113,12 @@ class Enhancement:
 
     width: int = count(32, "code", "channels")
     downscale: int = count(1, "code", "factor", "the illumination map is predicted at 1/downscale of the image")
+    longer_side: int = count(
+        0, "code", "pixels", "larger images are reduced to it, the map is upsampled along edges; 0: never", least=0
+    )
     init_std: float = setting(0.02, "code", "", "standard deviation of the first weights of every convolution")
     max_illumination: float = setting(INFINITE, "code", "", "smooth upper bound of the illumination map; inf: ReLU")
+    min_illumination: float = setting(0.0, "code", "", "lower bound of the illumination map, where it has an upper one")
     batch_size: int = count(8, "code", "images")
     learning_rate: float = setting(2e-5, "code", "Adam")
     weight_decay: float = setting(1e-3, "code", "Adam")
@@ -138,6 +143,9 @@ class Enhancement:
     extend_by: int = setting(60, "code", "iterations")
     average: int = count(30, "code", "iterations", "the best network has the best mean loss of so many")
     look_every: int = count(20, "code", "iterations", "between looks for the best network")
+    averaging: float = setting(
+        0.0, "code", "decay", "of an exponential average of the weights, kept in their place; 0: none"
+    )
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from cliplit.data.relight import backlit, capture, expose, foreground_mask, luma, resized, smooth_noise, uniform
+from cliplit.settings import Backlight
 
 
 def lifted(images: Tensor, generator: Generator, share: Tensor) -> Tensor:
@@ -28,14 +29,24 @@ def well_lit(images: Tensor, generator: Generator, strength: Tensor) -> Tensor:
     return capture(expose(images, 0.4 * (strength - 0.5)), generator)
 
 
+def against_the_light(images: Tensor, generator: Generator, strength: Tensor) -> Tensor:
+    """Backlit, 0.3 to 4.5 EV."""
+    return backlit(images, generator, Backlight(stops_min=0.3, stops_max=4.5), strength)
+
+
 def underexposed(images: Tensor, generator: Generator, strength: Tensor) -> Tensor:
-    """Too little light everywhere: 1 to 4 EV."""
-    return capture(expose(images, -1 - 3 * strength), generator)
+    """Too little light everywhere: 0.3 to 4 EV."""
+    return capture(expose(images, -0.3 - 3.7 * strength), generator)
+
+
+def dim(images: Tensor, generator: Generator, strength: Tensor) -> Tensor:
+    """Backlit, and too little light everywhere: 0.3 to 4.5 EV, shared out at random."""
+    return backlit(images, generator, Backlight(stops_min=0.3, stops_max=4.5, overall=True), strength)
 
 
 def overexposed(images: Tensor, generator: Generator, strength: Tensor) -> Tensor:
-    """Too much light everywhere, clipped: 0.7 to 2.7 EV."""
-    return capture(expose(images, 0.7 + 2 * strength), generator)
+    """Too much light everywhere, clipped: 0.3 to 2 EV."""
+    return capture(expose(images, 0.3 + 1.7 * strength), generator)
 
 
 def washed_out(images: Tensor, generator: Generator, strength: Tensor) -> Tensor:
@@ -107,8 +118,9 @@ def noisy(images: Tensor, generator: Generator, strength: Tensor) -> Tensor:
 Relight = Callable[[Tensor, Generator, Tensor], Tensor]
 LIGHTS: dict[str, Relight] = {
     "well_lit": well_lit,
-    "backlit": lambda images, generator, strength: backlit(images, generator, strength=strength),
+    "backlit": against_the_light,
     "underexposed": underexposed,
+    "dim": dim,
     "overexposed": overexposed,
     "washed_out": washed_out,
     "tinted": tinted,
@@ -123,3 +135,10 @@ ARTEFACTS: dict[str, Relight] = {
     "patchy": patchy,
     "noisy": noisy,
 }
+
+
+def relit(kind: str, images: Tensor, generator: Generator, strength: Tensor) -> Tensor:
+    """Images ``(N, 3, S, S)`` under a kind of light; `relit` is backlit, then lifted to where it was."""
+    if kind == "relit":
+        return lifted(images, generator, 0.9 + 0.2 * strength)
+    return {**LIGHTS, **ARTEFACTS}[kind](images, generator, strength)

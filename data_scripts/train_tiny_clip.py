@@ -1,46 +1,53 @@
-"""Train `tiny`, the small CLIP that ships with cliplit, on relit photos and captions about their light.
+"""Train the successor of `tiny`, a small CLIP, on relit photos and captions about their light (docs/tiny.md).
 
-    python data_scripts/train_tiny_clip.py --photos DIR --photos DIR2 --output tiny_clip.safetensors
+    python data_scripts/train_tiny_clip.py PHOTOS... --output tiny2.safetensors [--work runs/tiny]
 
 `tiny` is a stand-in to show and test the machinery without a download: it knows light, little else.
 Two losses are added up:
 
-* contrastive: photos under fourteen kinds and three degrees of light or fault, and captions that name them
+* contrastive: photos under fifteen kinds and three degrees of light or fault, and captions that name them
   (identical captions are merged; other captions that would also be true are left out of the negatives);
-* graded: P("backlit" rather than "well-lit") follows the distance to the well-lit photo, so that it keeps
-  falling until the light is right and rises again after.
+* graded: the odds of "backlit" against "well-lit" are the distance to the well-lit photo, in units of
+  `error_unit`, so that they keep falling until the light is right and rise again after.
 
-After 60 % of the iterations the statistics of batch normalisation are measured and frozen: the model is used
-that way, and running averages lag behind the weights.
+After `settled` of the iterations the statistics of batch normalisation are measured and frozen: the model is used that
+way, and running averages lag behind the weights. From then on it also sees what enhancement networks make of the dark
+photos, which learn along to please it: a network that is trained against a model finds what this model does not see.
+A new one starts now and then, so that results of every age are seen.
 
-Every eighth photo of each folder (sorted by name) is held out for the evaluation. About ten minutes on two cores.
+Every eighth photo of each folder is held out for the evaluation. It goes on where it was interrupted.
 """
 
 import argparse
 import copy
-import csv
 import json
 import math
-import os
 import random
-import time
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, fields
-from importlib.metadata import PackageNotFoundError, version
+from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 
 import open_clip
 import torch
 import torch.nn.functional as F
-from faults import ARTEFACTS, LIGHTS, illumination, lifted
+from faults import ARTEFACTS, LIGHTS, illumination, relit
 from open_clip.model import CLIP
-from PIL import Image
-from safetensors.torch import save_file
-from torch import Generator, Tensor
-from torchvision.transforms.functional import pil_to_tensor
+from photo_sets import HELD_OUT, split
+from safetensors.torch import save
+from torch import Generator, Tensor, nn
 from tqdm import tqdm
 
-from cliplit.data.relight import Backlight, backlit, uniform
+import cliplit
+from cliplit.data.relight import LEVELS, backlit, uniform
+from cliplit.engine.interrupts import interrupts
+from cliplit.engine.loop import Loop
+from cliplit.engine.parts import Part
+from cliplit.engine.randomness import generator
+from cliplit.files.atomic import write_bytes
+from cliplit.files.tensors import read_image, to_uint8
+from cliplit.method.clip import OPENAI_MEAN, OPENAI_STD
+from cliplit.method.enhancer import Enhancer, divide
 
 
 @dataclass(frozen=True)
@@ -49,30 +56,34 @@ class Settings:
 
     iterations: int = 1200
     seed: int = 0
-    image_size: int = 64  # pixels, of the square input
-    width: int = 16  # channels of the ResNet's stem
+    image_size: int = 96  # pixels, of the square input
+    width: int = 20  # channels of the ResNet's stem
     embed_dim: int = 128
-    stored_size: int = 128  # pixels, short side of the photos in memory
-    crop_min: float = 0.45  # least side of a random crop, as a share of the photo's short side
-    well_lit: int = 24  # images per iteration
-    backlit: int = 20  # images per iteration
-    others: int = 4  # images per iteration of every other kind
-    settled: float = 0.6  # share of the training after which batch normalisation is frozen
-    named: float = 0.25  # share of captions that name the photo's class, where it has one
+    stored_size: int = 256  # pixels, side of the photos in memory
+    crop_min: float = 0.4  # least side of a random crop, as a share of the photo's side
+    well_lit: int = 20  # images per iteration
+    backlit: int = 16  # images per iteration
+    dark: int = 8  # images per iteration that are underexposed, and as many that are so and backlit
+    others: int = 3  # images per iteration of every other kind
+    settled: float = 0.3  # share of the training after which batch normalisation is frozen
     positions: int = 24  # text positions trained
     learning_rate: float = 1.5e-3
     weight_decay: float = 0.05
     scale: float = 10.0  # first logit scale
     scale_max: float = 20.0  # largest logit scale
-    graded: float = 2.0  # weight of the graded loss
-    error_unit: float = 0.08  # RMS error (image range 1) that gives P(backlit) = 1 - 1/e
-    average: float = 0.997  # decay of the moving average of the weights
-    holdout: int = 8  # every so many photos of a folder, sorted by name, is held out
+    graded: float = 6.0  # weight of the graded loss
+    error_unit: float = 0.1  # RMS error (image range 1) at which P(backlit) = 1/2
+    average: float = 0.995  # decay of the moving average of the weights
+    rival_width: int = 12  # channels of the networks that learn along
+    rival_size: int = 64  # pixels: longer side of the images at which they predict their maps
+    rival_images: int = 16  # per iteration
+    rival_rate: float = 1e-3  # Adam
+    rival_exponents: tuple[float, float] = (0.5, 1.6)  # range of random exponents on their maps, for variety
+    generation: int = 120  # iterations of such a network, then a new one starts
 
 
-MEAN = (0.48145466, 0.4578275, 0.40821073)  # OpenAI CLIP's, so that one preprocessing fits all
-STD = (0.26862954, 0.26130258, 0.27577711)
-SIZES = (64, 80, 96, 128)  # pixels; photos are relit at one of these, then resized to the model's input
+THREADS = 2  # results depend on their number
+SIZES = (96, 112, 128)  # pixels; photos are relit at one of these, then resized to the model's input
 
 WELL_LIT = (
     "a well-lit photo",
@@ -91,6 +102,7 @@ WORDINGS = {  # {0} takes the degree; what follows " of a" is the class
         "a {0} backlit picture with a dark subject",
     ),
     "underexposed": ("a {0} underexposed photo", "a {0} dark photo", "a photo in {0} low light"),
+    "dim": ("a {0} dark and backlit photo", "a photo taken {0} against the light in low light"),
     "overexposed": ("a {0} overexposed photo", "a photo that is {0} too bright"),
     "washed_out": ("a {0} washed out photo", "a {0} hazy photo", "a photo with {0} low contrast"),
     "tinted": ("a {0} tinted photo", "a photo with a {0} wrong colour cast"),
@@ -121,84 +133,102 @@ class Caption:
     text: str
     kinds: frozenset
     degree: int | None = None
-    name: str | None = None
 
-    def fits(self, kind: str, degree: int, name: str | None) -> bool:
-        return kind in self.kinds and self.degree in (None, degree) and self.name in (None, name)
+    def fits(self, kind: str, degree: int) -> bool:
+        return kind in self.kinds and self.degree in (None, degree)
 
 
-def draw_caption(kind: str, degree: int, name: str | None, named: float, rng: random.Random) -> Caption:
+def draw_caption(kind: str, degree: int, rng: random.Random) -> Caption:
     """A caption that is true of an image of this kind (`relit` counts as well-lit)."""
-    said_name = name if name and rng.random() < named else None
-    suffix = f" of a {said_name}" if said_name else ""
     if kind in ("well_lit", "relit"):
-        return Caption(rng.choice(WELL_LIT) + suffix, frozenset({"well_lit", "relit"}), None, said_name)
+        return Caption(rng.choice(WELL_LIT), frozenset({"well_lit", "relit"}))
     if rng.random() < 0.15:
         faults = frozenset(ARTEFACTS)
         kinds, wordings = (faults, FAULTY) if kind in faults else (frozenset(LIGHTS) - {"well_lit"}, BAD_LIGHT)
-        return Caption(rng.choice(wordings) + suffix, kinds, None, said_name)
+        return Caption(rng.choice(wordings), kinds)
     said_degree = degree if rng.random() < 0.5 else None
-    word = "" if said_degree is None else DEGREES[said_degree]
-    text = " ".join(rng.choice(WORDINGS[kind]).format(word).split())
-    return Caption(text + suffix, frozenset({kind}), said_degree, said_name)
+    return Caption(worded(rng.choice(WORDINGS[kind]), said_degree), frozenset({kind}), said_degree)
+
+
+def worded(wording: str, degree: int | None = None) -> str:
+    """A wording with its degree, or without."""
+    word = "" if degree is None else DEGREES[degree]
+    return " ".join(wording.format(word).split())
+
+
+@cache
+def tokens_of(text: str) -> Tensor:
+    return open_clip.tokenize([text])[0]
 
 
 # Photos
 
 
-def read_photos(folder: Path, size: int) -> tuple[list[Tensor], list[str | None]]:
-    """Square uint8 crops ``(3, size, size)`` of a folder's photos, class names from `n01234567_name` files."""
-    crops, names = [], []
-    for path in sorted(p for p in folder.iterdir() if p.suffix.lower() in (".jpg", ".jpeg", ".png", ".bmp")):
-        image = Image.open(path)
-        image.draft("RGB", (2 * size, 2 * size))
-        image = image.convert("RGB")
-        scale = size / min(image.size)
-        image = image.resize([max(size, round(side * scale)) for side in image.size], Image.Resampling.LANCZOS)
-        left, top = ((side - size) // 2 for side in image.size)
-        crops.append(pil_to_tensor(image.crop((left, top, left + size, top + size))))
-        synset, _, name = path.stem.partition("_")
-        names.append(name.replace("_", " ") if name and synset[0] == "n" and synset[1:].isdigit() else None)
-    if not crops:
-        raise ValueError(f"no images in {folder}")
-    return crops, names
+def read_photos(files: list[Path], size: int) -> Tensor:
+    """Photos as squares ``(N, 3, size, size)``, uint8."""
+    return torch.stack(
+        [torch.from_numpy(to_uint8(read_image(file, size))).movedim(-1, 0) for file in tqdm(files, "photos")]
+    )
 
 
-def load_folders(folders: list[Path], settings: Settings) -> tuple[Tensor, list, Tensor, list]:
-    """Training photos ``(N, 3, S, S)`` uint8 with class names, and the held-out ones likewise."""
-    parts = {True: ([], []), False: ([], [])}
-    for folder in folders:
-        crops, names = read_photos(folder, settings.stored_size)
-        for i, (crop, name) in enumerate(zip(crops, names, strict=True)):
-            images, labels = parts[i % settings.holdout == 0]
-            images.append(crop)
-            labels.append(name)
-    (train, train_names), (held, held_names) = parts[False], parts[True]
-    return torch.stack(train), train_names, torch.stack(held), held_names
-
-
-def random_crops(photos: Tensor, size: int, least: float, generator: Generator) -> Tensor:
-    """Random square crops, flipped at random, resized without antialiasing: ``(N, 3, size, size)`` in [0, 1]."""
+def random_crops(photos: Tensor, size: int, least: float, random: Generator) -> Tensor:
+    """Random square crops, flipped at random, resized: ``(N, 3, size, size)`` in [0, 1]."""
     n = len(photos)
-    side = uniform(n, least, 1, generator).view(n, 1)
-    shift = (1 - side) * (2 * torch.rand(n, 2, generator=generator) - 1)
-    flip = torch.where(torch.rand(n, 1, generator=generator) < 0.5, -side, side)
+    side = uniform(n, least, 1, random).view(n, 1)
+    shift = (1 - side) * (2 * torch.rand(n, 2, generator=random) - 1)
+    flip = torch.where(torch.rand(n, 1, generator=random) < 0.5, -side, side)
     zero = torch.zeros(n, 1)
     theta = torch.cat([flip, zero, shift[:, :1], zero, side, shift[:, 1:]], 1).view(n, 2, 3)
     grid = F.affine_grid(theta, (n, 3, size, size), align_corners=False)
     return F.grid_sample(photos.float() / 255, grid, padding_mode="border", align_corners=False).clamp(0, 1)
 
 
-def seen(images: Tensor, size: int, generator: Generator | None = None) -> Tensor:
+def seen(images: Tensor, size: int, random: Generator | None = None) -> Tensor:
     """Resized as CLIP-LIT does it, without antialiasing; with a generator also noisy, by 0 to 0.02 each.
 
     Without the noise the model tells the kinds of light apart by their noise and rounding, not by the light.
     """
     images = F.interpolate(images, (size, size), mode="bilinear", align_corners=False)
-    if generator is None:
+    if random is None:
         return images
-    noise = torch.randn(images.shape, generator=generator) * uniform(len(images), 0, 0.02, generator)
+    noise = torch.randn(images.shape, generator=random) * uniform(len(images), 0, 0.02, random)
     return (images + noise).clamp(0, 1)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Images ``(N, 3, S, S)`` in [0, 1] under some kind of light, and the well-lit photos that they are made of."""
+
+    kinds: list[str]
+    images: Tensor
+    references: Tensor
+    strength: Tensor  # (N, 1, 1, 1) in [0, 1]
+
+    @property
+    def degrees(self) -> list[int]:
+        """Number of the degree, from slight to strong."""
+        return (self.strength.flatten() * len(DEGREES)).long().tolist()
+
+    def of(self, *kinds: str) -> Tensor:
+        """Which images are of these kinds: (N,) bool."""
+        return torch.tensor([kind in kinds for kind in self.kinds])
+
+
+def draw_batch(photos: Tensor, settings: Settings, *keys: object) -> Batch:
+    """A batch of all kinds; all randomness follows from the keys."""
+    random = generator(settings.seed, "batch", *keys)
+    counts = {kind: settings.others for kind in (*LIGHTS, *ARTEFACTS)}
+    counts |= {"well_lit": settings.well_lit, "backlit": settings.backlit, "relit": 2 * settings.others}
+    counts |= {"underexposed": settings.dark, "dim": settings.dark}
+    kinds = [kind for kind, count in counts.items() for _ in range(count)]
+    chosen = torch.randint(len(photos), (len(kinds),), generator=random)
+    size = SIZES[torch.randint(len(SIZES), (1,), generator=random)]
+    references = random_crops(photos[chosen], size, settings.crop_min, random)
+    strength = uniform(len(kinds), 0, 1, random)
+    sizes = list(counts.values())
+    parts = zip(counts, references.split(sizes), strength.split(sizes), strict=True)
+    images = torch.cat([relit(kind, part, random, degree) for kind, part, degree in parts])
+    return Batch(kinds, images, references, strength)
 
 
 # Model
@@ -213,15 +243,13 @@ def model_config(settings: Settings) -> dict:
 
 def normalised(images: Tensor) -> Tensor:
     """[0, 1] to CLIP's input range, channels last."""
-    mean, std = (images.new_tensor(v).view(3, 1, 1) for v in (MEAN, STD))
+    mean, std = (images.new_tensor(v).view(3, 1, 1) for v in (OPENAI_MEAN, OPENAI_STD))
     return ((images - mean) / std).contiguous(memory_format=torch.channels_last)
 
 
-def encode_images(model: CLIP, images: Tensor, fast: bool = True) -> Tensor:
-    """Unit features ``(N, D)`` of images ``(N, 3, S, S)`` in [0, 1]; `fast` computes in bfloat16."""
-    with torch.autocast("cpu", torch.bfloat16, enabled=fast):
-        features = model.visual(normalised(images))
-    return F.normalize(features.float(), dim=-1)
+def encode_images(model: CLIP, images: Tensor) -> Tensor:
+    """Unit features ``(N, D)`` of images ``(N, 3, S, S)`` in [0, 1]."""
+    return F.normalize(model.visual(normalised(images)), dim=-1)
 
 
 def encode_tokens(model: CLIP, tokens: Tensor, positions: int) -> Tensor:
@@ -230,9 +258,6 @@ def encode_tokens(model: CLIP, tokens: Tensor, positions: int) -> Tensor:
     x = model.token_embedding(tokens) + model.positional_embedding[:positions]
     x = model.ln_final(model.transformer(x, attn_mask=model.attn_mask[:positions, :positions]))
     return F.normalize(x[torch.arange(len(x)), tokens.argmax(-1)] @ model.text_projection, dim=-1)
-
-
-# Losses
 
 
 def contrastive(images: Tensor, texts: Tensor, target: Tensor, fits: Tensor, scale: Tensor) -> Tensor:
@@ -253,132 +278,147 @@ def darkness(images: Tensor, dark: Tensor, good: Tensor, scale: Tensor) -> Tenso
 
 
 def badness(images: Tensor, references: Tensor, unit: float) -> Tensor:
-    """Target for P(backlit) ``(N,)`` in [0, 1): from the RMS difference to the well-lit photo at half size."""
+    """Target for P(backlit) ``(N,)`` in [0, 1): its odds are the RMS difference to the well-lit photo at half size."""
     error = F.avg_pool2d(images - references, 2).square().mean((1, 2, 3)).sqrt()
-    return 1 - torch.exp(-error / unit)
+    return error / (error + unit)
 
 
 # Training
 
 
-def relit(kind: str, images: Tensor, generator: Generator, strength: Tensor) -> Tensor:
-    """Images ``(N, 3, S, S)`` under a kind of light; `relit` is backlit, then lifted to where it was."""
-    if kind == "relit":
-        return lifted(images, generator, 0.9 + 0.2 * strength)
-    if kind == "backlit":
-        return backlit(images, generator, Backlight(stops_min=1.3, stops_max=4.5), strength)
-    return {**LIGHTS, **ARTEFACTS}[kind](images, generator, strength)
+class Learning(nn.Module):
+    """What is trained: the model, the moving average of its weights, and the rival, a network that is to please it."""
+
+    def __init__(self, settings: Settings):
+        super().__init__()
+        torch.manual_seed(settings.seed)  # initialisation; everything later draws from its own generator
+        self.settings = settings
+        self.model = CLIP(**model_config(settings))
+        self.model.visual.to(memory_format=torch.channels_last)
+        nn.init.constant_(self.model.logit_scale, math.log(settings.scale))
+        self.averaged = copy.deepcopy(self.model).eval().requires_grad_(False)
+        self.rival = Enhancer(settings.rival_width, max_illumination=1.0, longer_side=settings.rival_size)
+        self.rival.initialize(settings.seed)
+
+    def optimizer(self) -> torch.optim.Optimizer:
+        decayed = [p for p in self.model.parameters() if p.ndim > 1]
+        rest = [p for p in self.model.parameters() if p.ndim <= 1]
+        groups = [
+            {"params": decayed, "weight_decay": self.settings.weight_decay},
+            {"params": rest},
+            {"params": list(self.rival.parameters()), "lr": self.settings.rival_rate},
+        ]
+        return torch.optim.AdamW(groups, lr=self.settings.learning_rate, betas=(0.9, 0.98), weight_decay=0.0)
+
+    @torch.no_grad()
+    def average(self, iteration: int) -> None:
+        """Move the average towards the model."""
+        self.model.logit_scale.clamp_(0, math.log(self.settings.scale_max))
+        decay = min(self.settings.average, (1 + iteration) / (10 + iteration))
+        for kept, new in zip(self.averaged.state_dict().values(), self.model.state_dict().values(), strict=True):
+            kept.lerp_(new, 1 - decay) if kept.is_floating_point() else kept.copy_(new)
+
+    @torch.no_grad()
+    def settle(self, batches: Iterable[Batch]) -> None:
+        """Measure the statistics of batch normalisation over all batches, and let the average start anew.
+
+        Running averages lag behind the weights, and light is just what normalising a batch by itself hides, so
+        the model has to learn the last part as it will be used.
+        """
+        norms = [module for module in self.model.modules() if isinstance(module, nn.BatchNorm2d)]
+        for norm in norms:
+            norm.reset_running_stats()
+            norm.momentum = None  # cumulative average
+        for batch in batches:
+            encode_images(self.model, seen(batch.images, self.settings.image_size))
+        self.averaged.load_state_dict(self.model.state_dict())
 
 
-@torch.no_grad()
-def settle(model: CLIP, batches: Iterable[Tensor]) -> None:
-    """Measure the statistics of batch normalisation over all batches, then freeze them: evaluation mode.
-
-    Running averages lag behind the weights, and light is just what normalising a batch by itself hides, so
-    the model has to learn the last part as it will be used.
-    """
-    norms = [module for module in model.modules() if isinstance(module, torch.nn.BatchNorm2d)]
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None  # cumulative average
-    model.train()
-    for images in batches:
-        encode_images(model, images)
-    model.eval()
+def rate(iteration: int, settings: Settings) -> float:
+    """Learning rate: rises over a tenth of the training, then falls along a cosine."""
+    done = iteration / settings.iterations
+    factor = done / 0.1 if done < 0.1 else (1 + math.cos(math.pi * (done - 0.1) / 0.9)) / 2
+    return settings.learning_rate * max(factor, 0.01)
 
 
-def train(photos: Tensor, names: list, settings: Settings, log: Path) -> CLIP:
+def train(photos: Tensor, settings: Settings, folder: Path) -> CLIP:
     """The model with averaged weights, in evaluation mode."""
-    torch.manual_seed(settings.seed)  # initialisation; everything later draws from its own generator
-    model = CLIP(**model_config(settings)).train()
-    model.visual.to(memory_format=torch.channels_last)
-    torch.nn.init.constant_(model.logit_scale, math.log(settings.scale))
-    averaged = copy.deepcopy(model).eval().requires_grad_(False)
-    generator, rng = Generator().manual_seed(settings.seed + 1), random.Random(settings.seed + 2)
-    decayed = [p for p in model.parameters() if p.ndim > 1]
-    rest = [p for p in model.parameters() if p.ndim <= 1]
-    optimiser = torch.optim.AdamW(
-        [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": rest, "weight_decay": 0.0}],
-        lr=settings.learning_rate,
-        betas=(0.9, 0.98),
-    )
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, settings.learning_rate, settings.iterations, pct_start=0.1, cycle_momentum=False
-    )
-    counts = {kind: settings.others for kind in (*LIGHTS, *ARTEFACTS, "relit")}
-    counts |= {"well_lit": settings.well_lit, "backlit": settings.backlit, "relit": 2 * settings.others}
-    kinds = [kind for kind, count in counts.items() for _ in range(count)]
-    good_tokens, dark_tokens = (
-        open_clip.tokenize([" ".join(t.format("").split()) for t in texts]) for texts in (WELL_LIT, WORDINGS["backlit"])
-    )
-    tokenise = {}
-
-    def some(n: int) -> tuple[Tensor, list]:
-        chosen = torch.randint(len(photos), (n,), generator=generator)
-        size = SIZES[torch.randint(len(SIZES), (1,), generator=generator)]
-        return random_crops(photos[chosen], size, settings.crop_min, generator), [names[i] for i in chosen]
-
-    def batch() -> tuple[Tensor, Tensor, Tensor, list]:
-        references, labels = some(len(kinds))
-        strength = uniform(len(kinds), 0, 1, generator)
-        sizes = list(counts.values())
-        parts = zip(counts, references.split(sizes), strength.split(sizes), strict=True)
-        images = torch.cat([relit(kind, r, generator, s) for kind, r, s in parts])
-        images, references = seen(images, settings.image_size, generator), seen(references, settings.image_size)
-        return images, references, strength, labels
-
+    learning = Learning(settings)
+    optimizer = learning.optimizer()
     settled = round(settings.settled * settings.iterations)
-
-    with log.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["iteration", "contrastive", "graded", "prototype", "scale"])
-        for iteration in tqdm(range(settings.iterations), mininterval=5):
+    loop = Loop(folder, Part("tiny", settings.iterations), learning, optimizer)
+    with interrupts() as asked:
+        for iteration in loop.until(asked):
+            for group in optimizer.param_groups[:2]:
+                group["lr"] = rate(iteration, settings)
             if iteration == settled:
-                settle(model, (batch()[0] for _ in range(20)))
-                averaged.load_state_dict(model.state_dict())
-            images, references, strength, labels = batch()
-            degrees = (strength.flatten() * len(DEGREES)).long().tolist()
-            captions = [draw_caption(*what, settings.named, rng) for what in zip(kinds, degrees, labels, strict=True)]
-            unique = {caption.text: caption for caption in captions}
-            place = {text: i for i, text in enumerate(unique)}
-            target = torch.tensor([place[caption.text] for caption in captions])
-            fits = torch.tensor(
-                [[c.fits(*what) for c in unique.values()] for what in zip(kinds, degrees, labels, strict=True)]
-            )
-            for text in unique:
-                if text not in tokenise:
-                    tokenise[text] = open_clip.tokenize([text])[0]
+                learning.settle(draw_batch(photos, settings, "settle", n) for n in range(20))
+            learning.model.train(iteration < settled)
+            batch = draw_batch(photos, settings, iteration)
+            if iteration >= settled and (iteration - settled) % settings.generation == 0:
+                learning.rival.initialize(settings.seed + iteration)
+                for parameter in learning.rival.parameters():
+                    optimizer.state.pop(parameter, None)
+            views = [(batch.images, batch.references)]
+            pleasing = torch.zeros(())
+            if iteration >= settled:
+                results, references, pleasing = rival_results(learning, batch, iteration)
+                views.append((results, references))
+            loss, terms = model_losses(learning.model, batch, views, settings, iteration)
+            loop.step(loss, pleasing, **terms)
+            learning.average(iteration)
+    return learning.averaged
 
-            tokens = torch.cat([torch.stack([tokenise[text] for text in unique]), good_tokens, dark_tokens])
-            texts = encode_tokens(model, tokens, settings.positions)
-            texts, good, dark = texts.split([len(unique), len(good_tokens), len(dark_tokens)])
-            good = good[torch.randperm(len(good), generator=generator)[:3]]
-            dark = dark[torch.randperm(len(dark), generator=generator)[:3]]
-            scale = model.logit_scale.exp()
 
-            goal = badness(images, references, settings.error_unit)
-            features = encode_images(model, images)
-            contrast = contrastive(features, texts, target, fits, scale)
-            graded = F.binary_cross_entropy_with_logits(darkness(features, dark, good, scale), goal)
-            is_good, is_dark = (torch.tensor([kind == k for kind in kinds]) for k in ("well_lit", "backlit"))
-            prototypes = [F.normalize(features[chosen].mean(0), dim=0) for chosen in (is_dark, is_good)]
-            prototype = F.binary_cross_entropy_with_logits(darkness(features, *prototypes, scale), goal)
-            loss = contrast + settings.graded * (graded + 0.5 * prototype)
-            optimiser.zero_grad()
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimiser.step()
-            schedule.step()
-            with torch.no_grad():
-                model.logit_scale.clamp_(0, math.log(settings.scale_max))
-                decay = min(settings.average, (1 + iteration) / (10 + iteration))
-                for kept, new in zip(averaged.state_dict().values(), model.state_dict().values(), strict=True):
-                    kept.lerp_(new, 1 - decay) if kept.is_floating_point() else kept.copy_(new)
-            row = [contrast, graded, prototype, scale]
-            writer.writerow([iteration, *(f"{x.item():.4f}" for x in row)])
-            if iteration % 50 == 0:
-                file.flush()
-    return averaged
+def rival_results(learning: Learning, batch: Batch, iteration: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Results of the rival on dark images, without gradient; their references; and what it is to minimise."""
+    settings = learning.settings
+    random = generator(settings.seed, "rival", iteration)
+    dark = batch.of("backlit", "underexposed", "dim", "well_lit").nonzero().flatten()
+    chosen = dark[torch.randperm(len(dark), generator=random)[: settings.rival_images]]
+    images = batch.images[chosen]
+    maps = learning.rival(images, padding="zeros")
+    features = encode_images(learning.averaged, seen(divide(images, maps), settings.image_size))
+    dark, good = prompt_pair(learning.averaged, settings.positions)
+    pleasing = darkness(features, dark, good, learning.averaged.logit_scale.exp()).sigmoid().mean()
+    exponents = uniform(len(chosen), *settings.rival_exponents, random)
+    results = divide(images, maps.detach().clamp_min(0.01) ** exponents)
+    return results, batch.references[chosen], pleasing
+
+
+def model_losses(
+    model: CLIP, batch: Batch, views: list[tuple[Tensor, Tensor]], settings: Settings, iteration: int
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Contrastive and graded loss; views: images and references, first those of the batch, which have captions."""
+    rng = random.Random(f"{settings.seed} {iteration}")
+    noise = generator(settings.seed, "noise", iteration)
+    captions = [draw_caption(kind, degree, rng) for kind, degree in zip(batch.kinds, batch.degrees, strict=True)]
+    unique = {caption.text: caption for caption in captions}
+    place = {text: i for i, text in enumerate(unique)}
+    target = torch.tensor([place[caption.text] for caption in captions])
+    fits = torch.tensor(
+        [
+            [caption.fits(kind, degree) for caption in unique.values()]
+            for kind, degree in zip(batch.kinds, batch.degrees, strict=True)
+        ]
+    )
+    good = rng.sample([worded(text) for text in WELL_LIT], 3)
+    dark = rng.sample([worded(text) for text in WORDINGS["backlit"]], 3)
+    tokens = torch.stack([tokens_of(text) for text in (*unique, *good, *dark)])
+    texts, good, dark = encode_tokens(model, tokens, settings.positions).split([len(unique), len(good), len(dark)])
+    scale = model.logit_scale.exp()
+
+    images = torch.cat([seen(images, settings.image_size, noise) for images, _ in views])
+    references = torch.cat([seen(references, settings.image_size) for _, references in views])
+    goal = badness(images, references, settings.error_unit)
+    features = encode_images(model, images)
+    captioned = features[: len(captions)]
+    contrast = contrastive(captioned, texts, target, fits, scale)
+    graded = F.binary_cross_entropy_with_logits(darkness(features, dark, good, scale), goal)
+    prototypes = [F.normalize(captioned[batch.of(kind)].mean(0), dim=0) for kind in ("backlit", "well_lit")]
+    prototype = F.binary_cross_entropy_with_logits(darkness(features, *prototypes, scale), goal)
+    loss = contrast + settings.graded * (graded + 0.5 * prototype)
+    return loss, {"contrastive": contrast, "graded": graded, "prototype": prototype, "scale": scale}
 
 
 # Evaluation on held-out photos
@@ -386,8 +426,10 @@ def train(photos: Tensor, names: list, settings: Settings, log: Path) -> CLIP:
 
 def prompt_pair(model: CLIP, positions: int) -> tuple[Tensor, Tensor]:
     """Unit features ``(D,)`` of the two prompts that the evaluation uses."""
-    tokens = open_clip.tokenize(["a backlit photo", "a well-lit photo"])
-    return tuple(encode_tokens(model, tokens, positions))
+    dark, good = encode_tokens(
+        model, torch.stack([tokens_of(text) for text in ("a backlit photo", "a well-lit photo")]), positions
+    )
+    return dark, good
 
 
 def auc(high: Tensor, low: Tensor) -> float:
@@ -395,120 +437,91 @@ def auc(high: Tensor, low: Tensor) -> float:
     return (high[:, None] > low[None]).double().mean().item()
 
 
-def evaluate(model: CLIP, held: Tensor, settings: Settings, real: Tensor | None = None, pairs: int = 32) -> dict:
-    """Held-out figures: classification, scores along re-lifting, and scores by kind of light.
+@torch.no_grad()
+def evaluate(model: CLIP, held_out: Tensor, settings: Settings) -> dict:
+    """Held-out figures: classification, scores along re-lifting and by kind of light; held_out: ``(N, 3, S, S)``, uint8."""
+    random = Generator().manual_seed(1234)
+    references = held_out.float() / 255
+    bad, good = prompt_pair(model, settings.positions)
+    scale = model.logit_scale.exp()
 
-    held, real: uint8 ``(N, 3, S, S)``: well-lit photos that are relit here; photos really dark or backlit.
-    """
-    generator = Generator().manual_seed(1234)
-    references = held.float() / 255
-    small = lambda x: F.interpolate(x, (settings.image_size,) * 2, mode="bilinear")
-    with torch.no_grad():
-        bad, good = prompt_pair(model, settings.positions)
-        scale = model.logit_scale.exp()
-        score = lambda x: darkness(encode_images(model, small(x), False), bad, good, scale)
-        dark = backlit(references, generator)
-        high, low = score(dark), score(references)
-        figures = {
-            "images": len(held),
-            "scale": scale.item(),
-            "accuracy": ((high > 0).double().mean().item() + (low <= 0).double().mean().item()) / 2,
-            "auc": auc(high, low),
-            "p_backlit": high.sigmoid().mean().item(),
-            "p_well_lit": low.sigmoid().mean().item(),
-        }
-        if real is not None:
-            figures["auc_real"] = auc(score(real.float() / 255), low)
-        some = references[:: max(1, len(references) // pairs)][:pairs]
-        dark = backlit(some, generator)
-        ideal = illumination(dark, some)
-        figures["p_along_relifting"] = {
+    def score(images: Tensor) -> Tensor:
+        return darkness(encode_images(model, seen(images, settings.image_size)), bad, good, scale)
+
+    dark = backlit(references, random, LEVELS["any"])
+    high, low = score(dark), score(references)
+    errors = badness(seen(dark, settings.image_size), seen(references, settings.image_size), settings.error_unit)
+    ideal = illumination(dark, references)
+    half = torch.full((len(references), 1, 1, 1), 0.5)
+    return {
+        "images": len(held_out),
+        "scale": scale.item(),
+        "accuracy": ((high > 0).double().mean().item() + (low <= 0).double().mean().item()) / 2,
+        "auc": auc(high, low),
+        "correlation_with_error": torch.corrcoef(torch.stack([high.sigmoid(), errors]))[0, 1].item(),
+        "p_backlit": high.sigmoid().mean().item(),
+        "p_well_lit": low.sigmoid().mean().item(),
+        "p_along_relifting": {
             f"{t:.2f}": score((dark / ideal**t).clamp(0, 1)).sigmoid().mean().item()
             for t in (0, 0.25, 0.5, 0.75, 1, 1.25, 1.5, 2)
-        }
-        figures["p_by_kind"] = {
-            kind: score(relit(kind, some, generator, torch.full((len(some), 1, 1, 1), 0.5))).sigmoid().mean().item()
+        },
+        "p_by_kind": {
+            kind: score(relit(kind, references, random, half)).sigmoid().mean().item()
             for kind in (*LIGHTS, *ARTEFACTS, "relit")
-        }
-    return figures
+        },
+    }
 
 
 def rounded(x):
     """Floats in nested containers to four digits after the point."""
     if isinstance(x, dict):
-        return {k: rounded(v) for k, v in x.items()}
-    if isinstance(x, list):
-        return [rounded(v) for v in x]
+        return {key: rounded(value) for key, value in x.items()}
     return round(x, 4) if isinstance(x, float) else x
 
 
 # File
 
 
-def used_ids(names: list) -> Tensor:
+def used_ids() -> Tensor:
     """Ids of all tokens that captions and likely user prompts contain, sorted ``(K,)``."""
     texts = [w.format(" ".join(DEGREES)) for ws in WORDINGS.values() for w in ws]
-    texts += [*WELL_LIT, *BAD_LIGHT, *FAULTY, *USER_WORDS.split(), *(f"of a {name}" for name in names if name)]
+    texts += [*WELL_LIT, *BAD_LIGHT, *FAULTY, *USER_WORDS.split()]
     return torch.unique(open_clip.tokenize(texts))
 
 
-def save(model: CLIP, output: Path, names: list, metadata: dict) -> None:
-    """Write the weights in half precision, token rows in use only, under a temporary name first."""
-    tensors = {k: v.half() if v.is_floating_point() else v for k, v in model.state_dict().items()}
-    ids = used_ids(names)
+def content(model: CLIP, metadata: dict[str, str]) -> bytes:
+    """The file: weights in half precision, token rows in use only."""
+    tensors = {key: value.half() if value.is_floating_point() else value for key, value in model.state_dict().items()}
+    ids = used_ids()
     tensors["token_embedding.ids"] = ids
     tensors["token_embedding.rows"] = tensors.pop("token_embedding.weight")[ids]
-    output.parent.mkdir(parents=True, exist_ok=True)
-    temporary = output.with_suffix(".partial")
-    save_file({k: v.contiguous() for k, v in tensors.items()}, temporary, metadata)
-    temporary.chmod(0o644)
-    os.replace(temporary, output)
-
-
-def package_version() -> str:
-    try:
-        return version("cliplit")
-    except PackageNotFoundError:
-        return "unknown"
+    return save({key: value.contiguous() for key, value in tensors.items()}, metadata)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--photos", type=Path, action="append", required=True, help="folder of photos; repeatable")
-    parser.add_argument("--output", type=Path, required=True, help="the .safetensors file to write")
-    parser.add_argument(
-        "--real", type=Path, action="append", default=[], help="really dark or backlit photos, to score"
-    )
-    for field in fields(Settings):
-        parser.add_argument(f"--{field.name.replace('_', '-')}", type=type(field.default), default=field.default)
-    arguments = vars(parser.parse_args())
-    folders, real, output = (arguments.pop(name) for name in ("photos", "real", "output"))
-    settings = Settings(**arguments)
-
-    photos, names, held, _ = load_folders(folders, settings)
-    real = [crop for folder in real for crop in read_photos(folder, settings.stored_size)[0]]
-    start = time.time()
-    model = train(photos, names, settings, output.with_suffix(".csv"))
-    minutes = (time.time() - start) / 60
-    figures = rounded(
-        evaluate(model, held, settings, torch.stack(real) if real else None) | {"training_minutes": minutes}
-    )
-    preprocess = {"mean": MEAN, "std": STD, "image_size": settings.image_size}
-    save(
-        model,
-        output,
-        names,
-        {
-            "model_cfg": json.dumps(model_config(settings)),
-            "preprocess": json.dumps(preprocess),
-            "settings": json.dumps(asdict(settings)),
-            "training_data": f"{len(photos)} photos of the folders {', '.join(f.name for f in folders)}, relit by "
-            f"cliplit.data.relight; every {settings.holdout}th photo by name was held out.",
-            "evaluation": json.dumps(figures),
-            "package_version": package_version(),
-            "license": "MIT",
-        },
-    )
+    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    options.add_argument("photos", type=Path, nargs="+", help="folders of photos in good light")
+    options.add_argument("--work", type=Path, default=Path("runs/tiny"), help="folder of the training's progress")
+    options.add_argument("--output", type=Path, required=True, help="the .safetensors file to write")
+    options.add_argument("--iterations", type=int, default=Settings.iterations)
+    given = options.parse_args()
+    torch.set_num_threads(THREADS)
+    settings = Settings(iterations=given.iterations)
+    training, held_out = (read_photos(files, settings.stored_size) for files in split(given.photos))
+    model = train(training, settings, given.work)
+    figures = rounded(evaluate(model, held_out, settings))
+    preprocess = {"mean": OPENAI_MEAN, "std": OPENAI_STD, "image_size": settings.image_size}
+    metadata = {
+        "model_cfg": json.dumps(model_config(settings)),
+        "preprocess": json.dumps(preprocess),
+        "settings": json.dumps(asdict(settings)),
+        "training_data": f"{len(training)} photos of the folders {', '.join(f.name for f in given.photos)}, relit by "
+        f"cliplit.data.relight; every {HELD_OUT}th photo by name was held out.",
+        "evaluation": json.dumps(figures),
+        "package_version": cliplit.__version__,
+        "license": "MIT",
+    }
+    write_bytes(content(model, metadata), given.output)
     print(json.dumps(figures, indent=1))
 
 

@@ -96,6 +96,10 @@ def enhance(
     if not checkpoint and not file.is_file():
         raise CliplitError(f"{file}: the default enhancer is not there; give one with --checkpoint")
     network = load_enhancer(file)
+    fixed = network.architecture["longer_side"]
+    if inference.preview and fixed:
+        inference = replace(inference, preview=0)
+        _say(f"--preview changes nothing: {file.name} always predicts the illumination at {fixed} pixels")
     if processes.is_main():
         origin = "" if checkpoint else " (the default; --checkpoint takes another)"
         _say(f"enhancer {file}{origin}, on {place}")

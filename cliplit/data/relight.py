@@ -23,7 +23,10 @@ SEVERITIES = {
     "medium": Backlight(stops_min=2.5, stops_max=3.5),
     "severe": Backlight(stops_min=4.0, stops_max=5.0),
 }
-LEVELS = SEVERITIES | {"mixed": Backlight(stops_min=0.0, stops_max=4.5)}  # from well-lit to severe, to train on
+LEVELS = SEVERITIES | {  # from well-lit to severe, to train on
+    "mixed": Backlight(stops_min=0.0, stops_max=4.5),
+    "any": Backlight(stops_min=0.0, stops_max=4.5, overall=True),
+}
 
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 MASK_GRID = 32  # pixels; masks are drawn on this grid, so that they do not depend on the image's size
@@ -115,14 +118,21 @@ def simulate_backlight(
     """`backlit`, and what was drawn for each image, (N,) each.
 
     `stops` and `background_stops` in EV: taken from the foreground, given to the background; `coverage`: the share of
-    the picture in the foreground.
+    the picture in the foreground. With `settings.overall` also `overall`: the share of the stops that the background
+    loses as well, which is then not lifted by as much; in a quarter of the pictures each it is 0 and 1.
     """
     mask = foreground_mask(images, generator, settings)
     strength = uniform(len(images), 0, 1, generator) if strength is None else strength
     stops = settings.stops_min + (settings.stops_max - settings.stops_min) * strength
     lift = uniform(len(images), 0, settings.background_stops, generator)
+    drawn = {"stops": stops.flatten(), "background_stops": lift.flatten(), "coverage": mask.mean((1, 2, 3))}
+    if settings.overall:
+        overall = uniform(len(images), -0.5, 1.5, generator).clamp(0, 1)
+        drawn["overall"] = overall.flatten()
+        lift = lift * (1 - overall)
+        mask = overall + (1 - overall) * mask
     dark = capture(expose(images, lift * (1 - mask) - stops * mask), generator, settings.photons, settings.read_noise)
-    return dark, {"stops": stops.flatten(), "background_stops": lift.flatten(), "coverage": mask.mean((1, 2, 3))}
+    return dark, drawn
 
 
 def _check(images: Tensor) -> None:

@@ -52,6 +52,7 @@ class Loop:
         self.optimizer = optimizer
         self.at = self.then = part.begin()
         self.rows: list[dict[str, float]] = []
+        self.averaged: dict[str, Tensor] | None = None
         self.best: dict[str, Tensor] | None = None
         self.best_iteration = 0
         self.best_loss = float("inf")
@@ -124,13 +125,14 @@ class Loop:
         )
         self._check(row)
         self.optimizer.step()
+        self._average()
         self.rows.append(row)
         self.then = self.part.after(self.at, self.rows)
 
     def finish(self) -> dict[str, Tensor]:
-        """Write log.csv and return the best weights (the last ones if none were looked for)."""
+        """Write log.csv and return the best weights (the last ones if none were looked for), averaged if the part says so."""
         self._write_log()
-        return self.best if self.best is not None else self.module.state_dict()
+        return self.best if self.best is not None else self._weights()
 
     def forget(self) -> None:
         """Remove the progress; what the stage learned must be in its files by now."""
@@ -149,6 +151,7 @@ class Loop:
         return {
             "at": vars(self.at),
             "rows": self.rows,
+            "averaged": self.averaged,
             "best": self.best,
             "best_iteration": self.best_iteration,
             "best_loss": self.best_loss,
@@ -210,7 +213,22 @@ class Loop:
         if loss < self.best_loss:
             self.best_loss = loss
             self.best_iteration = self.at.done
-            self.best = {key: value.detach().clone() for key, value in self.module.state_dict().items()}
+            self.best = {key: value.detach().clone() for key, value in self._weights().items()}
+
+    def _weights(self) -> dict[str, Tensor]:
+        return self.module.state_dict() if self.averaged is None else self.averaged
+
+    @torch.no_grad()
+    def _average(self) -> None:
+        """Move the average of the weights towards them, faster at the beginning."""
+        if not self.part.averaging:
+            return
+        weights = self.module.state_dict()
+        if self.averaged is None:
+            self.averaged = {key: value.clone() for key, value in weights.items()}
+        decay = min(self.part.averaging, (1 + self.at.done) / (10 + self.at.done))
+        for key, value in weights.items():
+            self.averaged[key].lerp_(value, 1 - decay)
 
     def _write_log(self) -> None:
         if self.rows and processes.is_main():

@@ -72,6 +72,7 @@ class Part:
     extension: Extension = Extension()
     guard: Guard | None = None
     best: Best | None = None  # None: the last weights are kept
+    averaging: float = 0.0  # decay of an exponential average of the weights, which is kept in their place; 0: none
 
     def begin(self) -> Position:
         return Position(planned=self.iterations)

@@ -6,9 +6,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cliplit.data.relight import guided_fit
 from cliplit.engine.compute import reduced_precision
 from cliplit.errors import check_images
 
+EDGE_RADIUS = 1  # pixels of the small image: windows of the guided filter
+EDGE_SMOOTHING = 1e-4  # variance of brightness, below which a window counts as flat
 EPSILON = 1e-9  # added to the illumination map before the division (released train.py; its test script drops it)
 
 
@@ -96,16 +99,29 @@ class Enhancer(nn.Module):
             Released: 1.
         max_illumination: upper bound of the illumination map, approached smoothly (m x sigmoid instead of the last
             ReLU, so that no pixel is ever without gradient). Released: infinity, the plain ReLU.
+        longer_side: pixels; of a larger image the map is predicted at this size, and upsampled along its edges.
+            Released: 0, never.
+        min_illumination: lower bound of the illumination map, where it has an upper one: of the gain, which is
+            1 / illumination. Released: 0.
     """
 
     bf16 = False  # compute in bfloat16 where that is safe, but for the last convolution
 
-    def __init__(self, width: int = 32, downscale: int = 1, max_illumination: float = float("inf")):
+    def __init__(
+        self,
+        width: int = 32,
+        downscale: int = 1,
+        max_illumination: float = float("inf"),
+        longer_side: int = 0,
+        min_illumination: float = 0.0,
+    ):
         super().__init__()
         self.architecture: dict[str, Any] = {
             "width": width,
             "downscale": downscale,
             "max_illumination": max_illumination,
+            "longer_side": longer_side,
+            "min_illumination": min_illumination,
         }
         self.cond1 = nn.Conv2d(3, width, 3)
         self.ResidualBlock1 = ResidualBlock(width)
@@ -143,6 +159,14 @@ class Enhancer(nn.Module):
             ValueError: images of another shape or type.
         """
         check_images(images)
+        small = reduced_size(images.shape[-2:], self.architecture["longer_side"])
+        if small == images.shape[-2:]:
+            return self._predict(images, padding)
+        copy = F.interpolate(images, small, mode="area")
+        return upsample_along_edges(self._predict(copy, padding), copy, images)
+
+    def _predict(self, images: Tensor, padding: str) -> Tensor:
+        """Illumination map of images of the size that the network works at."""
         size = working_size(images.shape[-2:], self.architecture["downscale"])
         x = images if size == images.shape[-2:] else F.interpolate(images, size, mode="area")
         with reduced_precision(images.device, self.bf16):
@@ -160,9 +184,10 @@ class Enhancer(nn.Module):
         return [self]
 
     def positive(self, x: Tensor) -> Tensor:
-        """The illumination map of the last convolution's output: ReLU, or bounded by `max_illumination`."""
-        bound = self.architecture["max_illumination"]
-        return F.relu(x) if bound == float("inf") else bound * torch.sigmoid(x)
+        """The illumination map of the last convolution's output: ReLU, or between the two bounds."""
+        least = self.architecture["min_illumination"]
+        most = self.architecture["max_illumination"]
+        return F.relu(x) if most == float("inf") else least + (most - least) * torch.sigmoid(x)
 
     def enhance(self, images: Tensor, padding: str = "reflect") -> Tensor:
         """Enhanced images (N, 3, H, W) in [0, 1]."""
@@ -173,6 +198,38 @@ def working_size(size: tuple[int, ...], downscale: int) -> tuple[int, int]:
     """Size at which the illumination map of an image is predicted: at least 2 pixels, which the padding needs."""
     height, width = size
     return max(2, height // downscale), max(2, width // downscale)
+
+
+def reduced_size(size: tuple[int, ...], longer_side: int) -> tuple[int, int]:
+    """Size of an image whose longer side is at most so many pixels; 0: its own."""
+    height, width = size
+    ratio = max(height, width) / longer_side if longer_side else 1.0
+    if ratio <= 1:
+        return height, width
+    return max(1, round(height / ratio)), max(1, round(width / ratio))
+
+
+def upsample_along_edges(maps: Tensor, small: Tensor, images: Tensor) -> Tensor:
+    """Illumination maps (N, 1, h, w) of small images (N, 3, h, w), at the size of the images (N, 3, H, W) themselves.
+
+    The fast guided filter (He and Sun, arXiv 1505.00996): within a window of the small image the map is a linear
+    function of brightness, whose two coefficients are upsampled in place of the map.
+    """
+    slope, offset = edge_fit(small, maps)
+    size = images.shape[-2:]
+    slope, offset = (F.interpolate(x, size, mode="bilinear", align_corners=False) for x in (slope, offset))
+    low, high = (bound(maps, (1, 2, 3), keepdim=True) for bound in (torch.amin, torch.amax))
+    return (slope * brightness(images) + offset).clamp(low, high)
+
+
+def edge_fit(small: Tensor, maps: Tensor) -> tuple[Tensor, Tensor]:
+    """Slope and offset (N, 1, h, w) of maps as functions of brightness."""
+    return guided_fit(brightness(small), maps, EDGE_RADIUS, EDGE_SMOOTHING)
+
+
+def brightness(images: Tensor) -> Tensor:
+    """Mean of the channels: (N, C, H, W) to (N, 1, H, W)."""
+    return images.mean(1, keepdim=True)
 
 
 def _convolve(layer: nn.Conv2d, x: Tensor, padding: str) -> Tensor:

@@ -63,7 +63,8 @@ def network(settings: Settings, k: int) -> Part:
     rounds = settings.refinement
     more = Extension(options.extend_above, options.extend_by, rounds.max_extensions)
     iterations = rounds.tuning_iterations if k else options.iterations
-    return Part(f"enhancer{k}", iterations, more, best=Best(options.average, options.look_every))
+    best = Best(options.average, options.look_every)
+    return Part(f"enhancer{k}", iterations, more, best=best, averaging=options.averaging)
 
 
 def refined_prompts(settings: Settings, k: int) -> Part:

@@ -218,7 +218,8 @@ def network_of(run: Run, stage: str) -> Enhancer:
 def new_enhancer(settings: Settings) -> Enhancer:
     """An untrained network."""
     options = settings.enhancement
-    network = Enhancer(options.width, options.downscale, options.max_illumination)
+    names = ("width", "downscale", "max_illumination", "longer_side", "min_illumination")
+    network = Enhancer(**{name: getattr(options, name) for name in names})
     return network.initialize(settings.seed, options.init_std)
 
 

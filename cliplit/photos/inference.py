@@ -17,7 +17,7 @@ from cliplit.method.checkpoints import load_enhancer
 from cliplit.method.enhancer import Enhancer, divide
 from cliplit.photos.preview import predict_small
 from cliplit.photos.regions import Region
-from cliplit.photos.tiles import predict, reach_of, to_tensor, white
+from cliplit.photos.tiles import Budget, predict, reach_of, to_planes, white
 from cliplit.settings import setting
 
 DEFAULT = Path(cliplit.__file__).parent / "models" / "enhancer.safetensors"  # the shipped checkpoint
@@ -125,15 +125,21 @@ def enhance_pixels(
     check_options(options)
     result = np.empty_like(pixels) if out is None else out
     reach = reach_of(network, pixels.shape[0])
-    waiting: deque[tuple[Region, np.ndarray]] = deque()  # a tile is written when no later one reads it
-    if 0 < options.preview < max(pixels.shape[:2]):
-        maps = predict_small(network, pixels, options.precision, options.max_memory, options.preview)
-    else:
-        maps = predict(network, pixels, options.precision, options.max_memory, options.tile)
-    for tile, map_ in maps:
-        waiting.append((tile, _divided(pixels[tile.slices], map_, options.strength)))
+    budget = Budget(options.precision, options.max_memory, options.tile)
+
+    def divided(tile: Region, map_: Tensor) -> tuple[Region, np.ndarray]:
         if illumination is not None:
             illumination[tile.slices] = map_.cpu().numpy()
+        return tile, _divided(pixels[tile.slices], map_, options.strength)
+
+    longer_side = network.architecture["longer_side"] or options.preview
+    if 0 < longer_side < max(pixels.shape[:2]):
+        parts = predict_small(network, pixels, budget, divided, longer_side)
+    else:
+        parts = predict(network, pixels, budget, divided)
+    waiting: deque[tuple[Region, np.ndarray]] = deque()  # a tile is written when no later one reads it
+    for tile, part in parts:
+        waiting.append((tile, part))
         while waiting and (result is not pixels or waiting[0][0].rows[1] + reach <= tile.rows[0]):
             done, part = waiting.popleft()
             result[done.slices] = part
@@ -148,9 +154,10 @@ def _divided(pixels: np.ndarray, map_: Tensor, strength: float) -> np.ndarray:
     step = max(1, CPU_STRIP // pixels.shape[1]) if map_.device.type == "cpu" else len(pixels)
     for top in range(0, len(pixels), step):
         rows = slice(top, top + step)
-        illumination = map_[rows, :, None] ** strength
-        part = divide(to_tensor(pixels[rows], map_.device), illumination) * white(pixels.dtype)
-        result[rows] = (part if pixels.dtype == np.float32 else part.round()).cpu().numpy()
+        illumination = map_[rows] if strength == 1 else map_[rows] ** strength
+        part = divide(to_planes(pixels[rows], map_.device), illumination) * white(pixels.dtype)
+        part = part if pixels.dtype == np.float32 else part.round_()
+        result[rows] = part.movedim(0, -1).cpu().numpy()
     return result
 
 

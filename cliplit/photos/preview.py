@@ -1,58 +1,72 @@
-"""The illumination map of a small copy of the image, upsampled along the edges of the image: quick, not exact."""
+"""The illumination map of a small copy of the image, upsampled along the edges of the image.
 
-from collections.abc import Iterator
+For a network with a `longer_side` that is its definition; for others it is quick, not exact."""
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from cliplit.data.relight import guided_fit
-from cliplit.method.enhancer import Enhancer
-from cliplit.photos.regions import Region, enlargement, resize, tiles
-from cliplit.photos.tiles import device_of, in_parallel, predict, read, size_of, to_tensor, workers_on
+from cliplit.method.enhancer import Enhancer, edge_fit, reduced_size
+from cliplit.photos.regions import Region, Size, averaging, interpolation, strips
+from cliplit.photos.tiles import (
+    Budget,
+    device_of,
+    in_parallel,
+    predict,
+    size_of,
+    to_planes,
+    to_tensor,
+    workers_on,
+)
 
-RADIUS = 1  # pixels of the small copy: windows of the guided filter
-SMOOTHING = 1e-4  # variance of brightness, below which a window counts as flat
-SIDE = 512  # pixels, of the tiles in which the image is read
+Result = TypeVar("Result")
+
+STRIP = 1 << 16  # pixels, of the strips of rows in which the image is read: they fit into the cache
 
 
 def predict_small(
-    network: Enhancer, pixels: np.ndarray, precision: str, max_memory: int, longer_side: int
-) -> Iterator[tuple[Region, Tensor]]:
-    """As `predict`, with the network at an image of the given longer side.
-
-    The small map is upsampled by the fast guided filter (He and Sun, arXiv 1505.00996): within a window of the small
-    copy the map is a linear function of brightness, whose two coefficients are upsampled in place of the map.
-    """
+    network: Enhancer, pixels: np.ndarray, budget: Budget, then: Callable[[Region, Tensor], Result], longer_side: int
+) -> Iterator[Result]:
+    """As `predict`, with the network at an image of the given longer side: what `upsample_along_edges` defines."""
     size = size_of(pixels)
     device = device_of(network)
-    workers = workers_on(device)
-    ratio = max(1.0, max(size) / longer_side)
-    small = max(1, round(size[0] / ratio)), max(1, round(size[1] / ratio))
-    copy = np.empty((*small, 3), np.float32)
+    small = reduced_size(size, longer_side)
+    copy = _reduced(pixels, small, device)
     map_ = torch.empty(small, device=device)
 
-    def reduced(tile: Region) -> tuple[Region, Tensor]:
-        return tile, read(pixels, tile, device)[0].movedim(0, -1).clamp(0, 1)
-
-    for tile, part in in_parallel(reduced, tiles(small, max(1, int(SIDE / ratio))), workers):
-        copy[tile.slices] = part.cpu().numpy()
-    for tile, part in predict(network, copy, precision, max_memory):
+    def keep(tile: Region, part: Tensor) -> None:
         map_[tile.slices] = part
-    guide = _brightness(to_tensor(copy, device))
-    slope, offset = (x[0, 0] for x in guided_fit(guide[None, None], map_[None, None], RADIUS, SMOOTHING))
+
+    deque(predict(network, copy, budget, keep), maxlen=0)
+    slope, offset = edge_fit(to_tensor(copy, device).movedim(-1, 0)[None], map_[None, None])
+    fit = torch.cat([slope, offset], 1)[0]
     low = map_.min()
     high = map_.max()
 
-    def upsampled(tile: Region) -> tuple[Region, Tensor]:
-        source, rows, columns = enlargement(small, tile)
-        a = resize(slope[source.slices], rows, columns)
-        b = resize(offset[source.slices], rows, columns)
-        return tile, (a * _brightness(to_tensor(pixels[tile.slices], device)) + b).clamp(low, high)
+    def upsampled(tile: Region) -> Result:
+        rows, read = interpolation(small[0], tile.size[0], tile.rows, align_corners=False)
+        by_rows = rows.to(fit) @ fit[:, slice(*read)]
+        a, b = F.interpolate(by_rows, tile.size[1], mode="linear", align_corners=False)
+        light = to_planes(pixels[tile.slices], device).mean(0)
+        return then(tile, a.mul_(light).add_(b).clamp_(low, high))
 
-    yield from in_parallel(upsampled, tiles(size, SIDE), workers)
+    yield from in_parallel(upsampled, strips(size, STRIP), workers_on(device))
 
 
-def _brightness(image: Tensor) -> Tensor:
-    """(H, W, C) to (H, W)."""
-    return image.mean(-1)
+def _reduced(pixels: np.ndarray, small: Size, device: torch.device) -> np.ndarray:
+    """The image at a smaller size, by the mean over each pixel's area: (h, w, C), float32."""
+    height, width = size_of(pixels)
+    columns = averaging(width, small[1], (0, small[1]))[0].to(device, torch.float32)
+
+    def row(n: int) -> Tensor:
+        weights, read = averaging(height, small[0], (n, n + 1))
+        strip = to_tensor(pixels[slice(*read)], device)
+        return columns @ (weights.to(strip) @ strip.flatten(1)).view(strip.shape[1:])
+
+    rows = in_parallel(row, range(small[0]), workers_on(device))
+    return torch.stack(list(rows)).clamp_(0, 1).cpu().numpy()

@@ -72,6 +72,13 @@ def tiles(size: Size, side: int) -> Iterator[Region]:
             yield Region(size, rows, columns)
 
 
+def strips(size: Size, pixels: int) -> Iterator[Region]:
+    """An image in strips of whole rows, of at most so many pixels if they are not too wide."""
+    height, width = size
+    for rows in _split(height, max(1, pixels // width)):
+        yield Region(size, rows, (0, width))
+
+
 def averaging(side: int, bins: int, span: Span) -> tuple[Tensor, Span]:
     """Adaptive average pooling, which is also resizing with mode="area": weights of the bins of a span, float64.
 

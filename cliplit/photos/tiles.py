@@ -9,6 +9,7 @@ import copy
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
@@ -20,6 +21,7 @@ from cliplit.engine.compute import keep_freed_memory
 from cliplit.method.enhancer import Enhancer, ResidualBlock, working_size
 from cliplit.photos.regions import Region, Size, averaging, enlargement, interpolation, resize, tiles
 
+Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 HEAD = 5  # convolutions before the pyramid pooling
@@ -31,25 +33,39 @@ PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 READ_ROWS = 16  # of a smaller copy of the image, that are read at a time: its original may be large
 
 
-def predict(
-    network: Enhancer, pixels: np.ndarray, precision: str, max_memory: int, side: int = 0
-) -> Iterator[tuple[Region, Tensor]]:
-    """Tiles of an image (H, W, 1 or 3) and their illumination maps (h, w), float32, on the network's device.
+@dataclass(frozen=True)
+class Budget:
+    """How the network may compute.
 
-    Args:
+    Attributes:
         precision: of the convolutions: fp32 or bf16.
         max_memory: bytes, for tiles and features.
         side: of a tile, at the size at which the network works; 0: chosen by the memory and the device.
     """
+
+    precision: str = "fp32"
+    max_memory: int = 1 << 30
+    side: int = 0
+
+
+def predict(
+    network: Enhancer, pixels: np.ndarray, budget: Budget, then: Callable[[Region, Tensor], Result]
+) -> Iterator[Result]:
+    """What is made of every tile of an image (H, W, 1 or 3) and of its illumination map (h, w), in order.
+
+    Args:
+        then: makes it, in the thread of the tile; maps are float32, on the network's device.
+    """
+    max_memory = budget.max_memory
     device = device_of(network)
-    dtype = PRECISIONS[precision]
+    dtype = PRECISIONS[budget.precision]
     downscale = network.architecture["downscale"]
     width = network.architecture["width"]
     full = size_of(pixels)
     size = working_size(full, downscale)
     workers = workers_on(device)
     per_pixel = LIVE * width * dtype.itemsize + 48 * downscale**2
-    side = side or _choose_side(max_memory // 2 // workers, per_pixel, device)
+    side = budget.side or _choose_side(max_memory // 2 // workers, per_pixel, device)
     keep_freed_memory(LARGEST_KEPT)
     valid = without_padding(network, dtype)
     free = max_memory - workers * per_pixel * (side + 2 * (HEAD + TAIL)) ** 2
@@ -77,7 +93,7 @@ def predict(
 
     # Pass 2: the rest.
     @torch.inference_mode()
-    def rest(tile: Region) -> tuple[Region, Tensor]:
+    def rest(tile: Region) -> Result:
         region, rows, columns = enlargement(size, tile)
         if tile.size == size:
             region = tile
@@ -85,17 +101,17 @@ def predict(
         x = features(wide) if kept is None else whole.crop(kept, wide)
         x = tail(valid, x, context(wide.shrink(1)).to(dtype), wide)
         map_ = wide.shrink(TAIL).crop(x, region)[0, 0]
-        return tile, map_ if tile.size == size else resize(map_, rows, columns)
+        return then(tile, map_ if tile.size == size else resize(map_, rows, columns))
 
     yield from in_parallel(rest, tiles(full, side * downscale), workers)
 
 
-def in_parallel(work: Callable[[Region], Result], regions: Iterable[Region], workers: int) -> Iterator[Result]:
+def in_parallel(work: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Iterator[Result]:
     """Results in order, each by one of several threads: they wait for one another less than inside of every layer."""
-    regions = list(regions)
-    workers = min(workers, len(regions))
+    items = list(items)
+    workers = min(workers, len(items))
     if workers == 1:
-        yield from map(work, regions)
+        yield from map(work, items)
         return
     threads = torch.get_num_threads()
     alone = threads // workers
@@ -103,8 +119,8 @@ def in_parallel(work: Callable[[Region], Result], regions: Iterable[Region], wor
     pending: deque[Future[Result]] = deque()
     try:
         with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(alone,)) as pool:
-            for region in regions:
-                pending.append(pool.submit(work, region))
+            for item in items:
+                pending.append(pool.submit(work, item))
                 if len(pending) > workers:
                     yield pending.popleft().result()
             while pending:
@@ -269,6 +285,12 @@ def to_tensor(pixels: np.ndarray, device: torch.device) -> Tensor:
     """Pixels of any type as float32 in [0, 1]."""
     x = torch.from_numpy(np.array(pixels)).to(device)
     return x.float() / white(pixels.dtype)
+
+
+def to_planes(pixels: np.ndarray, device: torch.device) -> Tensor:
+    """Pixels (H, W, C) of any type as float32 in [0, 1], one channel after the other: (C, H, W)."""
+    planes = torch.from_numpy(np.array(pixels)).to(device).movedim(-1, 0).contiguous()
+    return planes.float().div_(white(pixels.dtype))
 
 
 def white(dtype: np.dtype) -> int:

@@ -50,6 +50,18 @@ def test_backlit_darkens_foreground_and_keeps_background(scenes):
     assert stops[outside].mean() == pytest.approx(0, abs=0.02)
 
 
+def test_light_can_be_missing_overall_too(scenes):
+    many = scenes[:1].expand(32, -1, -1, -1)
+    settings = relight.Backlight(stops_min=3, stops_max=3, background_stops=0, read_noise=0, overall=True)
+    dark, drawn = relight.simulate_backlight(many, Generator().manual_seed(3), settings)
+    share = drawn["overall"]
+    assert (share == 0).any() and (share == 1).any() and ((share > 0) & (share < 1)).any()
+    stops = (relight.srgb_to_linear(dark) / relight.srgb_to_linear(many)).log2()
+    sky = stops[:, :, :12].mean((1, 2, 3))
+    assert torch.allclose(sky, -3 * share, atol=0.1)
+    assert stops[:, :, 40:].mean() == pytest.approx(-3, abs=0.2)
+
+
 def test_strength_chooses_the_stops(scenes):
     images = scenes[:1].expand(2, -1, -1, -1)
     dark = relight.backlit(images, Generator().manual_seed(0), strength=torch.tensor([0.0, 1.0]).view(2, 1, 1, 1))

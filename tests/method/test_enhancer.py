@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 from safetensors.torch import load_file
 
 from cliplit.method.checkpoints import load_enhancer
@@ -37,6 +38,22 @@ def test_bounded_low_resolution_illumination():
     network = Enhancer(8, downscale=2, max_illumination=0.01).initialize(0)
     illumination = network(torch.rand(1, 3, 33, 41))
     assert illumination.shape == (1, 1, 33, 41) and illumination.min() > 0 and illumination.max() < 0.01
+    network.architecture["min_illumination"] = 0.008
+    assert network(torch.rand(1, 3, 33, 41)).min() > 0.008
+
+
+def test_a_fixed_size_network_follows_the_edges_of_the_image():
+    ground = torch.cat([torch.full((1, 3, 96, 50), 0.2), torch.full((1, 3, 96, 46), 0.9)], -1)
+    network = Enhancer(8, max_illumination=1.0, longer_side=24).initialize(0, 0.3)
+    small = F.interpolate(ground, (24, 24), mode="area")
+    small_map = network(small)
+    along, plain = network(ground), F.interpolate(small_map, (96, 96), mode="bilinear")
+    steps = (along[..., 49] - along[..., 50]).abs().mean(), (plain[..., 49] - plain[..., 50]).abs().mean()
+    assert along.shape == (1, 1, 96, 96) and steps[0] > 4 * steps[1]
+    along.sum().backward()
+    assert all(parameter.grad is not None for parameter in network.parameters())
+    network.architecture["longer_side"] = 0
+    assert torch.equal(network(small), small_map)  # no larger images are left as they are
 
 
 @pytest.mark.parametrize(

@@ -140,6 +140,28 @@ def test_best_network_is_a_copy_of_the_iteration_with_the_lowest_mean_loss(tmp_p
     assert loop.best_iteration == 3 and loop.finish()["weight"].item() == 3.0
 
 
+def test_averaged_weights_are_kept_also_after_an_interruption(tmp_path):
+    def weights(folder: str, stops: tuple[int, ...]) -> torch.Tensor:
+        for stop in (*stops, 6):
+            module = torch.nn.Linear(1, 1, bias=False)
+            torch.nn.init.constant_(module.weight, 3.0)
+            part = Part("enhancer0", 6, averaging=0.5)
+            loop = loops.Loop(tmp_path / folder, part, module, torch.optim.SGD(module.parameters(), lr=1.0))
+            for iteration in loop:
+                loop.step(module.weight.sum())
+                if iteration + 1 == stop:
+                    loop.at = loop.then
+                    loop.save()
+                    break
+        return loop.finish()["weight"]
+
+    expected = torch.tensor(2.0)  # the first weight that is seen; each step takes 1 off
+    for n, weight in enumerate((1.0, 0.0, -1.0, -2.0, -3.0), start=1):
+        expected = torch.lerp(expected, torch.tensor(weight), 1 - min(0.5, (1 + n) / (10 + n)))
+    assert weights("whole", ()).item() == pytest.approx(expected.item())
+    assert torch.equal(weights("stopped", (2, 4)), weights("whole again", ()))
+
+
 def test_divergence_names_iteration_and_term_and_keeps_good_weights(tmp_path):
     module = torch.nn.Linear(1, 1)
     part, optimizer = Part("enhancer0", 3), torch.optim.SGD(module.parameters(), lr=0.1)

@@ -61,6 +61,24 @@ def test_the_same_bytes_whatever_the_number_of_jobs(enhance, photos, tmp_path):
     assert contents(tmp_path / "1") == contents(tmp_path / "3")
 
 
+def test_preview_of_a_network_of_fixed_size_changes_nothing_and_says_so(cli, tmp_path):
+    save_enhancer(
+        Enhancer(8, max_illumination=1.0, longer_side=16).initialize(1), tmp_path / "fixed.safetensors", SMOKE, "x", 1
+    )
+    picture(tmp_path / "photo.png", (50, 40))
+    for name, options in {"plain": (), "preview": ("--preview", "--preview-size", 30)}.items():
+        arguments = (
+            tmp_path / "photo.png",
+            "-o",
+            tmp_path / f"{name}.png",
+            "--checkpoint",
+            tmp_path / "fixed.safetensors",
+        )
+        code, _, err = cli("enhance", *arguments, *options)
+        assert code == 0 and any("--preview changes nothing" in line for line in err) == bool(options)
+    assert (tmp_path / "plain.png").read_bytes() == (tmp_path / "preview.png").read_bytes()
+
+
 @pytest.mark.parametrize("size", [(1, 1), (47, 31), (200, 90), (333, 70)])
 @pytest.mark.parametrize("downscale", [1, 3])
 def test_a_photo_may_give_way_to_its_result(size, downscale):

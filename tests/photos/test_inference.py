@@ -22,6 +22,7 @@ SHARED = Path(__file__).parents[3] / "shared"
 OFFICIAL = SHARED / "checkpoints" / "clip_lit_official.pth"
 PHOTOS = sorted((SHARED / "photos" / "lime").glob("*")) + sorted((SHARED / "photos" / "real_backlit").glob("*"))
 ILLUMINATION_TOLERANCE = 1e-5  # absolute, of maps of up to about 2
+EDGES_TOLERANCE = 2e-4  # the same, where the map is upsampled along edges: slopes are quotients of small differences
 EIGHT_BIT_STEP = 1
 BF16_MEAN_STEPS = 1.0  # of 8 bits, mean over pixels
 PREVIEW_PSNR = 30.0  # dB to the exact result, with the network at half the size
@@ -31,6 +32,7 @@ NETWORKS = {
     "narrow": {"width": 8, "max_illumination": 2.0},
     "half size": {"width": 16, "downscale": 2, "max_illumination": 2.0},
     "third of the size": {"width": 12, "downscale": 3, "max_illumination": 1.5},
+    "fixed size": {"width": 12, "max_illumination": 1.5, "longer_side": 40},
 }
 SIZES = [(1, 1), (1, 9), (7, 1), (2, 5), (3, 3), (5, 41), (33, 46), (64, 107), (131, 90)]
 
@@ -84,7 +86,8 @@ def test_equals_the_full_frame_whatever_the_tiles(network, size):
     for tile in (3, 16, 45, 500) if max(size) < 50 else (30, 64, 500):
         illumination = np.empty(size, np.float32)
         result = enhance_pixels(network, pixels, Inference(tile=tile), illumination)
-        np.testing.assert_allclose(illumination, expected, rtol=0, atol=ILLUMINATION_TOLERANCE)
+        tolerance = EDGES_TOLERANCE if network.architecture["longer_side"] else ILLUMINATION_TOLERANCE
+        np.testing.assert_allclose(illumination, expected, rtol=0, atol=tolerance)
         assert steps(result, expected_result).max() <= EIGHT_BIT_STEP
 
 

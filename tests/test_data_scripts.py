@@ -1,0 +1,138 @@
+"""What trains and judges the models that ship: goes on where it stopped, measures what it says."""
+
+import colorsys
+import json
+import os
+
+import evaluate_enhancer
+import numpy as np
+import photo_sets
+import pytest
+import torch
+import train_tiny_clip
+from PIL import Image
+
+from cliplit.data.demo_images import photo
+from cliplit.files.tensors import to_tensor, to_uint8, write_image
+from cliplit.method.clip import load_backbone
+
+SMALL = train_tiny_clip.Settings(
+    iterations=6,
+    image_size=32,
+    width=8,
+    embed_dim=32,
+    stored_size=64,
+    well_lit=3,
+    backlit=3,
+    dark=2,
+    others=1,
+    rival_width=8,
+    rival_size=24,
+    rival_images=3,
+    generation=2,
+)
+ANGLE_TOLERANCE = 1.0  # degrees: hue of HSV is not quite the angle of chroma
+RATIO_TOLERANCE = 0.05  # of noise: rounding to 8 bits
+
+
+@pytest.fixture(scope="module")
+def photos():
+    scenes = [to_uint8(photo(name)) for name in ("coffee", "grace_hopper", "astronaut", "chelsea")]
+    squares = [np.array(Image.fromarray(scene).resize((64, 64))) for scene in scenes]
+    return torch.from_numpy(np.stack(squares)).movedim(-1, 1)
+
+
+def weights(model) -> dict[str, torch.Tensor]:
+    return dict(model.state_dict())
+
+
+def test_a_clip_that_is_interrupted_goes_on_to_the_same_weights_and_loads(photos, tmp_path, monkeypatch):
+    torch.set_num_threads(1)
+    whole = train_tiny_clip.train(photos, SMALL, tmp_path / "whole")
+    draw = train_tiny_clip.draw_batch
+
+    def interrupted(photos, settings, *keys):
+        if keys == (4,):  # past the settling, in the second generation of rivals
+            os.kill(os.getpid(), 2)
+        return draw(photos, settings, *keys)
+
+    monkeypatch.setattr(train_tiny_clip, "draw_batch", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        train_tiny_clip.train(photos, SMALL, tmp_path / "again")
+    monkeypatch.setattr(train_tiny_clip, "draw_batch", draw)
+    again = train_tiny_clip.train(photos, SMALL, tmp_path / "again")
+    assert all(torch.equal(value, weights(again)[key]) for key, value in weights(whole).items())
+    assert (tmp_path / "again" / "log.csv").read_bytes() == (tmp_path / "whole" / "log.csv").read_bytes()
+
+    preprocess = {"mean": [0.5] * 3, "std": [0.5] * 3, "image_size": 32}
+    notes = {"model_cfg": json.dumps(train_tiny_clip.model_config(SMALL)), "preprocess": json.dumps(preprocess)}
+    file = tmp_path / "clip.safetensors"
+    file.write_bytes(train_tiny_clip.content(whole, notes))
+    assert load_backbone(str(file)).encode_image(torch.rand(2, 3, 50, 40)).shape == (2, 32)
+    figures = train_tiny_clip.evaluate(whole, photos, SMALL)
+    assert figures["images"] == 4 and 0 <= figures["auc"] <= 1 and "dim" in figures["p_by_kind"]
+
+
+def test_photos_are_split_by_folder_without_what_is_dark_or_drawn(tmp_path):
+    for n in range(9):
+        write_image(torch.full((3, 20, 30), 0.5), tmp_path / "a" / f"{n}.png")
+    write_image(torch.full((3, 20, 30), 0.1), tmp_path / "a" / "0 night.png")
+    write_image(torch.full((3, 20, 30), 0.5), tmp_path / "a" / "Boxplot.png")
+    training, held_out = photo_sets.split([tmp_path / "a"])
+    assert [file.name for file in held_out] == ["0.png", "8.png"]
+    assert [file.name for file in training] == [f"{n}.png" for n in range(1, 8)]
+
+
+def rotated(image: torch.Tensor, degrees: float) -> torch.Tensor:
+    """An image of one colour with its hue turned."""
+    h, s, v = colorsys.rgb_to_hsv(*image[:, 0, 0].tolist())
+    return torch.tensor(colorsys.hsv_to_rgb(h + degrees / 360, s, v)).view(3, 1, 1).expand_as(image)
+
+
+def test_the_columns_measure_what_they_say():
+    image = torch.tensor([0.5, 0.48, 0.46]).view(3, 1, 1).expand(3, 8, 8)
+    assert evaluate_enhancer.hue_change(image, image * 1.5) == pytest.approx(0, abs=0.05)
+    turned = evaluate_enhancer.hue_change(image, rotated(image, 180))
+    assert turned == pytest.approx(180, abs=ANGLE_TOLERANCE)
+    white = torch.ones(3, 4, 4)
+    assert evaluate_enhancer.white_becomes(white, white * 0.5) == pytest.approx(127.5)
+    assert np.isnan(evaluate_enhancer.white_becomes(white * 0.9, white))
+
+    dark = to_tensor(to_uint8(photo("coffee") ** 2.2 * 0.6))
+    where = evaluate_enhancer.shadows(dark)
+    assert where.float().mean().item() == pytest.approx(1 / 3, abs=0.05)
+    lifted = to_tensor(to_uint8(dark**0.6))
+    scores = evaluate_enhancer.dark_scores(dark, lifted)
+    assert scores["noise"] == pytest.approx(1, abs=RATIO_TOLERANCE) and scores["newly clipped"] == 0
+    assert scores["shadows"] == pytest.approx(evaluate_enhancer.luma(lifted[None])[0, 0][where].mean().item())
+    half_white = torch.where(torch.arange(dark.shape[-1]) < dark.shape[-1] / 2, 1.0, dark)
+    assert evaluate_enhancer.dark_scores(dark, half_white)["newly clipped"] == pytest.approx(50, abs=1)
+
+
+def test_the_table_has_all_columns_and_the_best_gamma(tmp_path, monkeypatch):
+    monkeypatch.setattr(evaluate_enhancer, "TRIED", (0.5, 0.7))
+    monkeypatch.setattr(evaluate_enhancer, "GAMMAS", (0.7,))
+    scenes = {name: photo(name)[:, :96, :128] for name in ("coffee", "astronaut", "chelsea")}
+    other = tmp_path / "theirs"
+    write_image(scenes["coffee"], other / "coffee.png")
+    methods = evaluate_enhancer.methods_of(results=[f"theirs={other}"])
+    exposures = {"coffee": (scenes["coffee"] ** 2, scenes["coffee"])}
+    scores = evaluate_enhancer.measure(methods, scenes, exposures, {"cat": scenes["chelsea"] ** 2})
+    table, shown = evaluate_enhancer.summarise(scores, list(methods))
+    assert list(shown.iloc[:, 0]) == ["input", "best gamma", "gamma 0.7", "theirs", "ours"]
+    assert {
+        "made backlit",
+        "exposures",
+        "ssim",
+        "shadows",
+        "newly clipped",
+        "hue change",
+        "white",
+        "noise",
+        "itself",
+    } <= {*shown.columns}
+    best = table[(table["method"] == "best gamma") & (table["column"] == "exposures")].iloc[0]
+    assert best["mean"] > 40 and best["photos"] == 1  # 0.5 undoes the square
+    theirs = table[table["method"] == "theirs"]
+    assert theirs[theirs["column"] == "exposures"]["mean"].item() == pytest.approx(100, abs=60)
+    assert evaluate_enhancer.sheet(methods, {"cat": scenes["chelsea"]}).axes

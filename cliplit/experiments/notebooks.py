@@ -1,6 +1,7 @@
 """Execute the numbered notebooks of a run through papermill; leave out those that have nothing to do."""
 
 import json
+import logging
 import os
 import re
 import shutil
@@ -229,11 +230,21 @@ def _in_a_kernel(source: Path, target: Path, run: Run, bar: tqdm) -> None:
                 on_cell_executed=lambda **_: bar.update(),
             )
             return
+        except KeyboardInterrupt:
+            logging.getLogger("asyncio").addFilter(_is_no_dead_kernel)
+            raise
         except DeadKernelError:  # within a cell
             raise
         except RuntimeError as error:
             if not left:
                 raise CliplitError(f"{source.stem}: its kernel cannot be started ({one_line(error)})") from None
+
+
+def _is_no_dead_kernel(record: logging.LogRecord) -> bool:
+    """Whether a message is worth showing after Ctrl-C: asyncio tells of cells left behind, whose kernel was ended."""
+    from nbclient.exceptions import DeadKernelError
+
+    return not (record.exc_info and isinstance(record.exc_info[1], DeadKernelError))
 
 
 def _literal(path: Path) -> str:

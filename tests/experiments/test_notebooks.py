@@ -1,6 +1,7 @@
 """`reproduce`: what is executed, what is left out, what a failure says; then the real notebooks, end to end."""
 
 import json
+import logging
 import os
 import shutil
 import signal
@@ -15,6 +16,7 @@ import pytest
 from conftest import builds, write_notebook
 
 from cliplit.errors import CliplitError
+from cliplit.experiments import notebooks
 from cliplit.experiments.notebooks import STUDIES, list_notebooks, notebooks_folder, parameters, publish, reproduce
 from cliplit.files.atomic import read_json
 from cliplit.method.run import Run, start_run
@@ -378,3 +380,11 @@ def test_publish_refuses_unfinished_runs(tmp_path, reproduced):
 
 def test_parameters_of_a_default_run_change_nothing(tmp_path):
     assert parameters(Run(tmp_path, SMOKE)) == {"profile": "smoke", "run": str(tmp_path), "seed": 0, "overrides": {}}
+
+
+def test_only_cells_left_behind_are_not_told_of():
+    from nbclient.exceptions import DeadKernelError
+
+    for error, shown in ((DeadKernelError("Kernel died"), False), (ValueError("other"), True)):
+        record = logging.LogRecord("asyncio", logging.ERROR, "", 0, "", (), (type(error), error, None))
+        assert notebooks._is_no_dead_kernel(record) == shown

@@ -3,8 +3,8 @@
     python data_scripts/evaluate_enhancer.py --photos DIR... --exposures DIR --real DIR... \\
         [--checkpoint NAME=FILE] [--results NAME=FOLDER] [--fill docs/enhancer.md]
 
---photos: the folders that it was trained with; of the photos held out (see photo_sets.py) pairs are made, at one of
-three degrees of backlight each. --exposures: dark/ and reference/ with the same scenes by name. --real: backlit and dark
+--photos: folders of well-lit photos; of every eighth, which nothing is trained with (see photo_sets.py), a pair is made,
+at one of three degrees of backlight. --exposures: dark/ and reference/ with the same scenes by name. --real: backlit and dark
 photos without references. Writes table.csv, table.md, table.tex and contact_sheet.jpg to --output.
 
 made backlit        PSNR of the pairs, dB
@@ -60,7 +60,7 @@ Method = Callable[[Tensor, str], Tensor | None]  # an image (3, H, W) and its na
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    options.add_argument("--photos", type=Path, nargs="+", required=True, help="the folders that it was trained with")
+    options.add_argument("--photos", type=Path, nargs="+", required=True, help="folders of well-lit photos")
     options.add_argument("--exposures", type=Path, help="a folder with dark/ and reference/")
     options.add_argument("--real", type=Path, nargs="*", default=[], help="folders of real backlit or dark photos")
     options.add_argument("--checkpoint", action="append", default=[], metavar="NAME=FILE", help="also compare this one")

@@ -2,8 +2,7 @@
 
     python data_scripts/train_enhancer.py PHOTOS... [--work runs/photos] [--output cliplit/models/enhancer.safetensors]
 
-Every eighth photo of each folder is held out (data_scripts/evaluate_enhancer.py looks at those); half of the others
-are made backlit, from not at all to severely, the other half is the well-lit side. The settings are those of the
+Every eighth photo of each folder is held out, for trials of settings; half of the others are made backlit, from not at all to severely, the other half is the well-lit side. The settings are those of the
 profile `photos` (`cliplit settings --profile photos`). It goes on where it was interrupted.
 """
 

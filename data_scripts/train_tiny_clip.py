@@ -41,7 +41,7 @@ from tqdm import tqdm
 import cliplit
 from cliplit.data.relight import LEVELS, backlit, uniform
 from cliplit.engine.interrupts import interrupts
-from cliplit.engine.loop import Loop
+from cliplit.engine.loop import Loop, move_average
 from cliplit.engine.parts import Part
 from cliplit.engine.randomness import generator
 from cliplit.files.atomic import write_bytes
@@ -94,7 +94,7 @@ WELL_LIT = (
     "a bright photo in natural light",
     "a good photo with balanced light",
 )
-WORDINGS = {  # {0} takes the degree; what follows " of a" is the class
+WORDINGS = {  # {0} takes the degree
     "backlit": (
         "a {0} backlit photo",
         "a photo taken {0} against the light",
@@ -314,9 +314,7 @@ class Learning(nn.Module):
     def average(self, iteration: int) -> None:
         """Move the average towards the model."""
         self.model.logit_scale.clamp_(0, math.log(self.settings.scale_max))
-        decay = min(self.settings.average, (1 + iteration) / (10 + iteration))
-        for kept, new in zip(self.averaged.state_dict().values(), self.model.state_dict().values(), strict=True):
-            kept.lerp_(new, 1 - decay) if kept.is_floating_point() else kept.copy_(new)
+        move_average(self.averaged.state_dict(), self.model.state_dict(), self.settings.average, iteration)
 
     @torch.no_grad()
     def settle(self, batches: Iterable[Batch]) -> None:

@@ -99,8 +99,9 @@ def enhance(
     fixed = network.architecture["longer_side"]
     if inference.preview and fixed:
         inference = replace(inference, preview=0)
-        _say(f"--preview changes nothing: {file.name} always predicts the illumination at {fixed} pixels")
     if processes.is_main():
+        if preview and fixed:
+            _say(f"--preview changes nothing: {file.name} always predicts the illumination at {fixed} pixels")
         origin = "" if checkpoint else " (the default; --checkpoint takes another)"
         _say(f"enhancer {file}{origin}, on {place}")
     settings = settings_of(sha256(file), inference, options)

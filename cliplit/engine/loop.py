@@ -3,7 +3,7 @@
 import csv
 import io
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -218,17 +218,13 @@ class Loop:
     def _weights(self) -> dict[str, Tensor]:
         return self.module.state_dict() if self.averaged is None else self.averaged
 
-    @torch.no_grad()
     def _average(self) -> None:
-        """Move the average of the weights towards them, faster at the beginning."""
         if not self.part.averaging:
             return
         weights = self.module.state_dict()
         if self.averaged is None:
             self.averaged = {key: value.clone() for key, value in weights.items()}
-        decay = min(self.part.averaging, (1 + self.at.done) / (10 + self.at.done))
-        for key, value in weights.items():
-            self.averaged[key].lerp_(value, 1 - decay)
+        move_average(self.averaged, weights, self.part.averaging, self.at.done)
 
     def _write_log(self) -> None:
         if self.rows and processes.is_main():
@@ -237,3 +233,14 @@ class Loop:
             writer.writeheader()
             writer.writerows({key: f"{value:.6g}" for key, value in row.items()} for row in self.rows)
             write_text(text.getvalue(), self.folder / "log.csv")
+
+
+@torch.no_grad()
+def move_average(average: Mapping[str, Tensor], weights: Mapping[str, Tensor], decay: float, iteration: int) -> None:
+    """Move an exponential average of weights towards them, in place and faster at the beginning; counters are copied."""
+    decay = min(decay, (1 + iteration) / (10 + iteration))
+    for key, value in weights.items():
+        if value.is_floating_point():
+            average[key].lerp_(value, 1 - decay)
+        else:
+            average[key].copy_(value)

@@ -1,6 +1,7 @@
 """The illumination map of a small copy of the image, upsampled along the edges of the image.
 
-For a network with a `longer_side` that is its definition; for others it is quick, not exact."""
+For a network with a `longer_side` that is its definition; for others it is quick, not exact.
+"""
 
 from collections import deque
 from collections.abc import Callable, Iterator

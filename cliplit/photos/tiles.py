@@ -43,9 +43,9 @@ class Budget:
         side: of a tile, at the size at which the network works; 0: chosen by the memory and the device.
     """
 
-    precision: str = "fp32"
-    max_memory: int = 1 << 30
-    side: int = 0
+    precision: str
+    max_memory: int
+    side: int
 
 
 def predict(

@@ -162,6 +162,14 @@ def test_averaged_weights_are_kept_also_after_an_interruption(tmp_path):
     assert torch.equal(weights("stopped", (2, 4)), weights("whole again", ()))
 
 
+def test_an_average_of_weights_copies_counters():
+    average, norm = torch.nn.BatchNorm1d(2), torch.nn.BatchNorm1d(2)
+    norm(torch.rand(4, 2))
+    loops.move_average(average.state_dict(), norm.state_dict(), decay=0.5, iteration=100)
+    assert average.num_batches_tracked == 1
+    assert torch.allclose(average.running_mean, norm.running_mean / 2)
+
+
 def test_divergence_names_iteration_and_term_and_keeps_good_weights(tmp_path):
     module = torch.nn.Linear(1, 1)
     part, optimizer = Part("enhancer0", 3), torch.optim.SGD(module.parameters(), lr=0.1)

@@ -31,6 +31,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
+from cliplit.engine.interrupts import Interrupts
 from cliplit.engine.loop import Loop
 from cliplit.engine.record import memory_mb
 from cliplit.experiments.tables import fill_in
@@ -170,20 +171,20 @@ def now() -> float:
 @contextlib.contextmanager
 def marked(marks: list[float]) -> Iterator[None]:
     """Note the time at the beginning of every iteration of a stage, and at its end."""
-    original = Loop.__iter__
+    original = Loop.until
 
-    def iterate(self: Loop) -> Iterator[int]:
+    def iterate(self: Loop, interrupts: Interrupts) -> Iterator[int]:
         marks.clear()
-        for iteration in original(self):
+        for iteration in original(self, interrupts):
             marks.append(now())
             yield iteration
         marks.append(now())
 
-    Loop.__iter__ = iterate
+    Loop.until = iterate
     try:
         yield
     finally:
-        Loop.__iter__ = original
+        Loop.until = original
 
 
 def ours(kind: str, stage: str, batch: int, folder: Path) -> None:

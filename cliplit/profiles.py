@@ -77,18 +77,29 @@ DEMO = Settings(
 PHOTOS = replace(
     DEMO,
     profile="photos",
+    clip=replace(DEMO.clip, similarity="tiny2", identity="tiny2"),
     data=replace(DEMO.data, train_size=256),
-    prompts=replace(DEMO.prompts, iterations=15, batch_size=32, size=96),  # more: brighter than well-lit
+    prompts=replace(DEMO.prompts, iterations=15, batch_size=32, size=96),
     enhancement=replace(
         DEMO.enhancement,
-        init_std=0.02,
-        crop=0.4,  # many scales: a photo of 12 megapixels shows a network of this reach little but smooth patches
+        downscale=1,
+        longer_side=128,  # the map is smooth: larger ones gain nothing
+        max_illumination=1.0,  # it only lifts: whites stay white
+        min_illumination=0.05,  # by 20 at most
+        batch_size=12,
+        crop=0.5,  # several scales
         sizes=(96, 128, 160),
-        warmup_iterations=30,
-        iterations=250,  # longer ones drift: brighter and brighter, and more contrast
+        learning_rate=1e-3,
+        identity_weight=0.8,
+        smoothness_weight=400.0,  # without it the map is in patches, of little or much light: CLIP sees nothing wrong
+        max_gradient_norm=320.0,
+        warmup_iterations=1,  # it begins near the identity; more leave the sigmoid without gradient
+        warmup_identity_weight=0.1,  # Adam remembers large gradients for hundreds of iterations
+        iterations=500,
+        averaging=0.99,  # the last iterations swing, their average does not
         average=100,
     ),
-    refinement=replace(DEMO.refinement, rounds=0),  # with `tiny`, rounds made it worse on held-out pairs
+    refinement=replace(DEMO.refinement, rounds=0),
 )
 
 # Seconds, for tests: too short to learn anything.

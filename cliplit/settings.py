@@ -72,6 +72,7 @@ class Backlight:
     down: float = setting(0.7, "cliplit", "", 'weight of "lower in the picture"')
     centre: float = setting(0.2, "cliplit", "", 'weight of "nearer the vertical middle line"')
     overall: bool = setting(False, "cliplit", "", "a random share of the stops is taken from the whole picture")
+    untouched: float = setting(0.0, "cliplit", "share", "of the pictures, whose light stays as it is")
     photons: float = setting(4000.0, "cliplit", "electrons", "at white: shot noise has the variance light / photons")
     read_noise: float = setting(0.0015, "cliplit", "of white", "standard deviation of noise in the dark")
 
@@ -118,7 +119,7 @@ class Enhancement:
     )
     init_std: float = setting(0.02, "code", "", "standard deviation of the first weights of every convolution")
     max_illumination: float = setting(INFINITE, "code", "", "smooth upper bound of the illumination map; inf: ReLU")
-    min_illumination: float = setting(0.0, "code", "", "lower bound of the illumination map, where it has an upper one")
+    min_illumination: float = setting(0.0, "code", "", "lower bound beside it; the map is then learned in stops")
     batch_size: int = count(8, "code", "images")
     learning_rate: float = setting(2e-5, "code", "Adam")
     weight_decay: float = setting(1e-3, "code", "Adam")
@@ -128,6 +129,8 @@ class Enhancement:
     clip_weight: float = setting(320.0, "code", "", "of the CLIP-Enhance loss")
     identity_weight: float = setting(22.5, "code", "", "of the identity loss: 0.9 x 25")
     identity_stages: tuple[float, ...] = setting((1.0, 1.0, 1.0, 1.0, 0.5), "code", "", "of stem and stages 1-4")
+    smoothness_weight: float = setting(0.0, "cliplit", "", "of the smoothness of the illumination map's logarithm")
+    max_gradient_norm: float = setting(INFINITE, "cliplit", "", "longer gradients are scaled down to it")
     view_scale: float = setting(1.0, "cliplit", "of the side", "smallest random square view that CLIP sees; 1: all")
     views: int = count(1, "cliplit", "views", "random views of each image that CLIP sees")
 
@@ -182,7 +185,9 @@ class Watch:
 
     panel_every: int = setting(100, "cliplit", "iterations", "of the network between panels of images; 0: none")
     tensorboard: bool = setting(False, "cliplit", about="also write events for TensorBoard")
-    save_seconds: float = setting(5.0, "cliplit", "s", "between saves of the progress; more if a save takes long")
+    save_seconds: float = setting(
+        5.0, "cliplit", "s", "between saves of the progress, more if one takes long; 0: always"
+    )
 
 
 @dataclass(frozen=True)

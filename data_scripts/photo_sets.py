@@ -48,6 +48,20 @@ NO_PHOTOS = frozenset(
     ]
 )
 
+LICENCES = {  # as stated where the photos are from
+    "cid22": "CC BY-SA 4.0",
+    "clic": "Unsplash licence",
+    "gb82": "public domain",
+    "kodak": "stated unrestricted",
+    "bsds_train": "for research only",
+    "imagenet_samples": "for research only",
+}
+
+
+def described(folders: list[Path]) -> str:
+    """The folders' names with their licences."""
+    return ", ".join(f"{folder.name} ({LICENCES.get(folder.name, 'licence unknown')})" for folder in folders)
+
 
 def split(folders: list[Path]) -> tuple[list[Path], list[Path]]:
     """Well-lit photos of the folders: those to train with, and those held out."""

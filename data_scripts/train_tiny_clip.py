@@ -33,13 +33,13 @@ import torch
 import torch.nn.functional as F
 from faults import ARTEFACTS, LIGHTS, illumination, relit
 from open_clip.model import CLIP
-from photo_sets import HELD_OUT, split
+from photo_sets import HELD_OUT, described, split
 from safetensors.torch import save
 from torch import Generator, Tensor, nn
 from tqdm import tqdm
 
 import cliplit
-from cliplit.data.relight import LEVELS, backlit, uniform
+from cliplit.data.relight import backlit, uniform
 from cliplit.engine.interrupts import interrupts
 from cliplit.engine.loop import Loop, move_average
 from cliplit.engine.parts import Part
@@ -48,6 +48,7 @@ from cliplit.files.atomic import write_bytes
 from cliplit.files.tensors import read_image, to_uint8
 from cliplit.method.clip import OPENAI_MEAN, OPENAI_STD
 from cliplit.method.enhancer import Enhancer, divide
+from cliplit.settings import Backlight
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,7 @@ class Settings:
 
 
 THREADS = 2  # results depend on their number
+DARK = Backlight(stops_min=0.0, stops_max=4.5, overall=True)  # what the rivals are given
 SIZES = (96, 112, 128)  # pixels; photos are relit at one of these, then resized to the model's input
 
 WELL_LIT = (
@@ -446,7 +448,7 @@ def evaluate(model: CLIP, held_out: Tensor, settings: Settings) -> dict:
     def score(images: Tensor) -> Tensor:
         return darkness(encode_images(model, seen(images, settings.image_size)), bad, good, scale)
 
-    dark = backlit(references, random, LEVELS["any"])
+    dark = backlit(references, random, DARK)
     high, low = score(dark), score(references)
     errors = badness(seen(dark, settings.image_size), seen(references, settings.image_size), settings.error_unit)
     ideal = illumination(dark, references)
@@ -493,7 +495,17 @@ def content(model: CLIP, metadata: dict[str, str]) -> bytes:
     ids = used_ids()
     tensors["token_embedding.ids"] = ids
     tensors["token_embedding.rows"] = tensors.pop("token_embedding.weight")[ids]
-    return save({key: value.contiguous() for key, value in tensors.items()}, metadata)
+    return in_order(save({key: value.contiguous() for key, value in tensors.items()}, metadata))
+
+
+def in_order(file: bytes) -> bytes:
+    """A safetensors file with its notes in order of their names; the library writes them in any."""
+    end = 8 + int.from_bytes(file[:8], "little")
+    header = json.loads(file[8:end])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + file[end:]
 
 
 def main() -> None:
@@ -513,7 +525,7 @@ def main() -> None:
         "model_cfg": json.dumps(model_config(settings)),
         "preprocess": json.dumps(preprocess),
         "settings": json.dumps(asdict(settings)),
-        "training_data": f"{len(training)} photos of the folders {', '.join(f.name for f in given.photos)}, relit by "
+        "training_data": f"{len(training)} photos of the folders {described(given.photos)}, relit by "
         f"cliplit.data.relight; every {HELD_OUT}th photo by name was held out.",
         "evaluation": json.dumps(figures),
         "package_version": cliplit.__version__,

@@ -3,8 +3,12 @@
 import colorsys
 import json
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import evaluate_enhancer
+import model_cards
 import numpy as np
 import photo_sets
 import pytest
@@ -136,3 +140,19 @@ def test_the_table_has_all_columns_and_the_best_gamma(tmp_path, monkeypatch):
     theirs = table[table["method"] == "theirs"]
     assert theirs[theirs["column"] == "exposures"]["mean"].item() == pytest.approx(100, abs=60)
     assert evaluate_enhancer.sheet(methods, {"cat": scenes["chelsea"]}).axes
+
+
+def test_the_card_is_what_the_files_and_tables_say(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["model_cards", "--output", str(tmp_path / "card.md")])
+    model_cards.main()
+    assert (tmp_path / "card.md").read_text() == (model_cards.DEFAULT.parent / "MODEL_CARD.md").read_text()
+
+
+@pytest.mark.slow
+def test_the_script_for_a_gpu_runs_in_its_form_for_a_cpu(tmp_path):
+    script = [sys.executable, Path(__file__).parents[1] / "benchmarks" / "gpu.py"]
+    options = ["--device", "cpu", "--profile", "smoke", "--kinds", "fp32", "--output", tmp_path / "table.md"]
+    subprocess.run([*script, *options], check=True, capture_output=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    table = (tmp_path / "table.md").read_text()
+    assert table.count("the same bytes") == 2 and "failed" not in table and "miniature" in table
+    assert table.count("differs by") == 4

@@ -14,6 +14,7 @@ import cliplit
 from cliplit.cli import data, runs, score
 from cliplit.cli.doctor import doctor
 from cliplit.cli.enhance import enhance
+from cliplit.cli.plan import plan
 from cliplit.cli.shared import flag, print_columns, shown
 from cliplit.errors import CliplitError, printable
 from cliplit.profiles import overrides
@@ -28,7 +29,7 @@ app = typer.Typer(
 )
 
 app.add_typer(data.app, name="data", help="Get, verify, prepare and synthesize data sets.")
-for command in (runs.reproduce, runs.train, runs.watch, runs.study, runs.tables, runs.publish, runs.settings):
+for command in (plan, runs.reproduce, runs.train, runs.watch, runs.study, runs.tables, runs.publish, runs.settings):
     app.command()(command)
 app.command()(enhance)
 app.command()(score.score)
@@ -78,10 +79,18 @@ def _options(
 @app.command()
 def export(
     checkpoint: Checkpoint,
-    output: Annotated[Path, typer.Argument(metavar="OUT.pth", help="The file to write.")],
+    output: Annotated[Path, typer.Argument(metavar="OUT", help="The file to write: .pth, .onnx or .pt2.")],
     prefix: Annotated[bool, flag("--prefix/--no-prefix", "`module.` before every name, as released.")] = True,
 ) -> None:
-    """Write a checkpoint in the released format."""
+    """Write a checkpoint in the released format, or an enhancer as a program.
+
+    OUT.pth is for the authors' code, OUT.onnx and OUT.pt2 run without ours (docs/export.md).
+    """
+    if output.suffix in (".onnx", ".pt2"):
+        from cliplit.photos.programs import export_program
+
+        print(export_program(checkpoint, output))
+        return
     from cliplit.method.checkpoints import RELEASED_PREFIX, export_released
 
     export_released(checkpoint, output, RELEASED_PREFIX if prefix else "")

@@ -15,7 +15,7 @@ from packaging.requirements import Requirement
 from cliplit.cli.shared import flag, print_columns
 from cliplit.errors import CliplitError, one_line
 from cliplit.files.web import reachable
-from cliplit.method.clip_weights import TINY
+from cliplit.method.clip_weights import EMBEDDED
 from cliplit.scoring.metrics import GROUPS, catalogue
 from cliplit.scoring.weights import fetch_weights, hub_address, missing_files, weight_files, why_unavailable
 
@@ -106,7 +106,10 @@ def _devices() -> list[Check]:
 def _clips(online: bool, more: Iterable[str]) -> list[Check]:
     from cliplit.method.clip_weights import cached_weights
 
-    found = [Check("CLIP", "tiny", TINY.is_file(), "embedded" if TINY.is_file() else f"{TINY} is missing")]
+    found = [
+        Check("CLIP", name, file.is_file(), "embedded" if file.is_file() else f"{file} is missing")
+        for name, file in EMBEDDED.items()
+    ]
     for name in dict.fromkeys((*CLIPS, *more)):
         try:
             path = cached_weights(name)

@@ -25,7 +25,7 @@ SEVERITIES = {
 }
 LEVELS = SEVERITIES | {  # from well-lit to severe, to train on
     "mixed": Backlight(stops_min=0.0, stops_max=4.5),
-    "any": Backlight(stops_min=0.0, stops_max=4.5, overall=True),
+    "any": Backlight(stops_min=0.0, stops_max=5.5, overall=True, untouched=0.2),
 }
 
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
@@ -125,6 +125,9 @@ def simulate_backlight(
     strength = uniform(len(images), 0, 1, generator) if strength is None else strength
     stops = settings.stops_min + (settings.stops_max - settings.stops_min) * strength
     lift = uniform(len(images), 0, settings.background_stops, generator)
+    if settings.untouched:
+        touched = uniform(len(images), 0, 1, generator) >= settings.untouched
+        stops, lift = stops * touched, lift * touched
     drawn = {"stops": stops.flatten(), "background_stops": lift.flatten(), "coverage": mask.mean((1, 2, 3))}
     if settings.overall:
         overall = uniform(len(images), -0.5, 1.5, generator).clamp(0, 1)

@@ -1,7 +1,7 @@
 """Backlit and well-lit images from any folder of photos, by the linear-light model of cliplit.data.relight."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ class Synthesis:
         size: longest side in pixels; larger photos are reduced, 0 leaves all as they are.
         skip_bad: leave out photos that cannot be read.
         force: make the data set again if it is there.
+        draws: how often each photo serves, each time on a side and with a mask of its own; more than once to train only.
     """
 
     level: str = "medium"
@@ -37,6 +38,7 @@ class Synthesis:
     size: int = 1024
     skip_bad: bool = False
     force: bool = False
+    draws: int = 1
 
 
 DEFAULT = Synthesis()
@@ -45,7 +47,7 @@ DEFAULT = Synthesis()
 def synthesize_data_set(target: Path, photos: Path | Sequence[Path], how: Synthesis = DEFAULT) -> Manifest:
     """Make a data set of well-lit photos: test pairs, and unpaired training images of other scenes.
 
-    Every photo serves once: as a test pair, as a backlit or as a well-lit training image. At every level a photo
+    Every photo serves once (or `draws` times): as a test pair, a backlit or a well-lit training image. At every level a photo
     gets the same role, mask and noise for the same seed, only the stops differ. dataset.json stores what was drawn.
 
     Args:
@@ -58,10 +60,13 @@ def synthesize_data_set(target: Path, photos: Path | Sequence[Path], how: Synthe
         raise CliplitError(f"unknown level '{how.level}'; valid: {', '.join(LEVELS)}{did_you_mean(how.level, LEVELS)}")
     if not 0 <= how.test_share <= 1:
         raise CliplitError("--test-share is a share of the photos, 0 to 1")
+    if how.draws < 1 or (how.draws > 1 and how.test_share):
+        raise CliplitError("several draws of each photo are for training only: they need a test share of 0")
     files = list_images(photos) if isinstance(photos, Path) else photos
     folders = ", ".join(sorted({path.resolve().parent.name for path in files}))
     paths = by_stem(files)
-    sides = split_scenes(paths, how.seed, how.test_share)
+    seeds = range(how.seed, how.seed + how.draws)
+    sides = [split_scenes(paths, seed, how.test_share) for seed in seeds]
     images: list[Entry] = []
     problems: list[str] = []
     with new_data_set(target, how.force) as folder:
@@ -71,7 +76,8 @@ def synthesize_data_set(target: Path, photos: Path | Sequence[Path], how: Synthe
             except CliplitError as error:
                 problems.append(str(error))
                 continue
-            images += _write(photo, path, sides[stem], folder, how)
+            for seed, side in zip(seeds, sides, strict=True):
+                images += _write(photo, path, side[stem], folder, replace(how, seed=seed))
         if problems and not how.skip_bad:
             raise CliplitError(f"{shortened(problems, 1)}; --skip-bad leaves such photos out")
         if not images:
@@ -79,6 +85,7 @@ def synthesize_data_set(target: Path, photos: Path | Sequence[Path], how: Synthe
         made = {
             "level": how.level,
             "seed": how.seed,
+            "draws": how.draws,
             "test_share": how.test_share,
             "size": how.size,
             "backlight": asdict(LEVELS[how.level]),
@@ -111,7 +118,8 @@ def _write(photo: Tensor, origin: Path, side: str, folder: Path, how: Synthesis)
     }
     entries = []
     for role, (image, made_so) in files[side].items():
-        path = folder / FOLDERS[role] / f"{origin.stem}.png"
+        name = origin.stem if how.draws == 1 else f"{origin.stem}.{how.seed}"
+        path = folder / FOLDERS[role] / f"{name}.png"
         if path.exists():  # on the disk, for which letter case may not count
             raise CliplitError(f"{origin}: another photo would become {path.name} too; rename one")
         write_image(image, path)

@@ -100,7 +100,7 @@ class Loop:
                     began = time.monotonic()
                     self.save()
                     last = time.monotonic()
-                    pause = max(least, (last - began) / SAVING_SHARE)
+                    pause = max(least, (last - began) / SAVING_SHARE) if least else 0.0
             self.save()
 
     def step(self, loss: Tensor, companion: Tensor | None = None, **terms: Tensor | float) -> None:
@@ -116,7 +116,8 @@ class Loop:
         (loss if companion is None else loss + companion).backward()
         processes.average_gradients(self.module)
         values = torch.stack([torch.as_tensor(value).detach().to(loss).reshape(()) for value in terms.values()])
-        numbers = torch.cat([processes.average(values), self._gradient_norm().to(loss).reshape(1)]).tolist()
+        norm = nn.utils.clip_grad_norm_(self.module.parameters(), self.part.max_gradient_norm)
+        numbers = torch.cat([processes.average(values), norm.to(loss).reshape(1)]).tolist()
         rate = self.optimizer.param_groups[0]["lr"]
         row = (
             {"iteration": self.at.done}
@@ -201,10 +202,6 @@ class Loop:
                 f"({values}); last good weights: {self._progress} (after {self.at.done} iterations). Lower the learning "
                 f"rate or a weight with --set, then the stage starts anew"
             )
-
-    def _gradient_norm(self) -> Tensor:
-        gradients = [parameter.grad for parameter in self.module.parameters() if parameter.grad is not None]
-        return torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(gradient) for gradient in gradients]))
 
     def _look(self) -> None:
         if not self.part.best or not self.part.best.looks(self.at, self.rows):

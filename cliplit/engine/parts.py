@@ -72,6 +72,7 @@ class Part:
     extension: Extension = Extension()
     guard: Guard | None = None
     best: Best | None = None  # None: the last weights are kept
+    max_gradient_norm: float = INFINITE  # longer gradients are scaled down to it
     averaging: float = 0.0  # decay of an exponential average of the weights, which is kept in their place; 0: none
 
     def begin(self) -> Position:

@@ -79,7 +79,7 @@ class Recorder:
     def saved(self, at: Position) -> None:
         """Note the speed since the start of this process."""
         seconds = time.monotonic() - self._began
-        values = (at.done, at.planned, f"{seconds:.1f}", f"{self._batch_size * self._since / seconds:.4g}", memory_mb())
+        values = (at.done, at.planned, f"{seconds:.3f}", f"{self._batch_size * self._since / seconds:.4g}", memory_mb())
         path = self.folder / "speed.csv"
         before = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ",".join(COLUMNS) + "\n"
         write_text(before + ",".join(map(str, values)) + "\n", path)

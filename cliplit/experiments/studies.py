@@ -365,6 +365,14 @@ def _train(path: str, settings: Mapping[str, Any]) -> None:
     evaluate(cell)
 
 
+def _link(source: str, target: str) -> None:
+    """A hard link, or a copy where the disk has none."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+
+
 def _adopt(cell: Run, siblings: Iterable[Path]) -> None:
     """Copy finished stages of other runs of the studies, as long as they were made of the same things."""
     others = [path for path in siblings if path != cell.path and (path / "manifest.json").is_file()]
@@ -376,7 +384,7 @@ def _adopt(cell: Run, siblings: Iterable[Path]) -> None:
             return
         partial = cell.path / f".{stage}.partial"
         shutil.rmtree(partial, ignore_errors=True)
-        shutil.copytree(source, partial, copy_function=os.link)
+        shutil.copytree(source, partial, copy_function=_link)
         shutil.rmtree(cell.path / stage, ignore_errors=True)
         os.replace(partial, cell.path / stage)
     cell.write_manifest()

@@ -8,6 +8,7 @@ import cliplit
 from cliplit.errors import CliplitError
 from cliplit.experiments.evaluation import evaluate
 from cliplit.files.atomic import write_text
+from cliplit.method.clip_weights import EMBEDDED
 from cliplit.method.run import Run
 from cliplit.scoring.summary import (
     Bootstrap,
@@ -149,7 +150,9 @@ def _reproduced(runs: list[Run], data: str, count: int, paired: bool, metric: st
     settings = runs[0].settings
     info = runs[0].notes("evaluation", "evaluation.json")
     roles = runs[0].notes("data", "data.json")["roles"]
-    stand_in = settings.clip.random or "tiny" in (settings.clip.similarity, settings.clip.identity)
+    stand_in = settings.clip.random or not EMBEDDED.keys().isdisjoint(
+        (settings.clip.similarity, settings.clip.identity)
+    )
     if settings.profile != "paper" or stand_in or "test_backlit" not in roles:
         return "", f"profile {settings.profile} with {_clip_name(settings)}: needs {data} and OpenAI's CLIP weights"
     if info["images"] != count or paired != ("test_reference" in roles):

@@ -1,6 +1,6 @@
 """Frozen CLIP backbones, loaded through open_clip and named by a string.
 
-tiny                             the embedded stand-in, no network
+tiny, tiny2                      the embedded stand-ins, no network (docs/tiny.md)
 MODEL/TAG                        any open_clip model and tag, e.g. ViT-B-32-quickgelu/openai
 MODEL/FILE                       an open_clip model with weights from a local file
 FILE.safetensors                 a file of data_scripts/train_tiny_clip.py
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from cliplit.engine.compute import Engine, reduced_precision
 from cliplit.errors import CliplitError, check_images, one_line
-from cliplit.method.clip_weights import TINY, file_config, folder_config, resolve
+from cliplit.method.clip_weights import EMBEDDED, file_config, folder_config, resolve
 from cliplit.settings import Settings
 
 BATCH = 512  # tokens encoded at a time
@@ -187,7 +187,7 @@ def load_backbone(name: str, *, random: bool = False, seed: int = 0, antialias: 
     Raises:
         CliplitError: unknown name, weights that cannot be had, or a file that does not fit.
     """
-    path = TINY if name == "tiny" else Path(name)
+    path = EMBEDDED.get(name, Path(name))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if path.is_file():

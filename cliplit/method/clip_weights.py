@@ -16,12 +16,14 @@ from cliplit.files.web import reachable
 QUICK = "-quickgelu"  # end of the names of open_clip's models with this activation
 WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")  # names on the hub, the first one found
 
-TINY = Path(cliplit.__file__).parent / "models" / "tiny_clip.safetensors"  # the embedded CLIP
+EMBEDDED = {  # CLIPs that come with the package (docs/tiny.md)
+    name: Path(cliplit.__file__).parent / "models" / f"{name}_clip.safetensors" for name in ("tiny", "tiny2")
+}
 
 
 def digest_of_weights(clip: str) -> str | None:
     """A digest of the weights of a CLIP that is a local file: of its content, if it is small."""
-    files = (TINY if clip == "tiny" else Path(clip), Path(clip.partition("/")[2]))
+    files = (EMBEDDED.get(clip, Path(clip)), Path(clip.partition("/")[2]))
     path = next((file for file in files if file.is_file()), None)
     return digest_of(path) if path else None
 
@@ -32,7 +34,7 @@ def check_available(name: str, random: bool = False) -> None:
     Raises:
         CliplitError: unknown name, or weights that cannot be had.
     """
-    path = TINY if name == "tiny" else Path(name)
+    path = EMBEDDED.get(name, Path(name))
     if path.is_file():
         file_config(path)
     elif path.is_dir():
@@ -57,7 +59,7 @@ def cached_weights(name: str) -> str | None:
 
 def has_resnet(name: str) -> bool:
     """Whether the named CLIP has a ResNet tower, so that it can serve the identity loss too."""
-    path = TINY if name == "tiny" else Path(name)
+    path = EMBEDDED.get(name, Path(name))
     if path.is_file():
         config = file_config(path)
     elif path.is_dir():
@@ -188,10 +190,10 @@ def open_clip_config(name: str) -> dict:
     config = open_clip.get_model_config(model) if tag else None
     if config is None:
         listed = open_clip.list_pretrained()
-        known = ["tiny", *(f"{model}/{tag}" for model, tag in listed if (model + QUICK, tag) not in listed)]
+        known = [*EMBEDDED, *(f"{model}/{tag}" for model, tag in listed if (model + QUICK, tag) not in listed)]
         raise CliplitError(
             f"CLIP '{name}' is unknown: not a file or folder, nor MODEL/TAG of open_clip "
-            f"(e.g. ViT-B-32-quickgelu/openai), nor 'tiny'{did_you_mean(name, known)}"
+            f"(e.g. ViT-B-32-quickgelu/openai), nor 'tiny' or 'tiny2'{did_you_mean(name, known)}"
         )
     return config
 

@@ -1,5 +1,6 @@
 """The enhancement network of CLIP-LIT: image -> illumination map; result = image / illumination map."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -12,6 +13,8 @@ from cliplit.errors import check_images
 
 EDGE_RADIUS = 1  # pixels of the small image: windows of the guided filter
 EDGE_SMOOTHING = 1e-4  # variance of brightness, below which a window counts as flat
+START = 2.0  # of a map with two bounds, in units of the sigmoid's argument: it begins near the upper one
+LIVELY = 0.02  # share of softsign in its sigmoid
 EPSILON = 1e-9  # added to the illumination map before the division (released train.py; its test script drops it)
 
 
@@ -59,10 +62,10 @@ class PyramidPooling(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         height, width = x.shape[-2:]
-        rows = torch.cat([_averages(cells, height, x) for cells in self.bins])
+        rows = torch.cat([averages(cells, height, x) for cells in self.bins])
         strips = _times(rows, x.permute(0, 2, 3, 1)).split(self.bins, 1)  # for each b: (N, b, W, C)
         pooled = [
-            branch((_averages(cells, width, x) @ strip).permute(0, 3, 1, 2))
+            branch((averages(cells, width, x) @ strip).permute(0, 3, 1, 2))
             for branch, cells, strip in zip(self.features, self.bins, strips, strict=True)
         ]
         return self.fuse(torch.cat([x, *(_upsample(cells, height, width) for cells in pooled)], 1))
@@ -80,9 +83,12 @@ def _interpolation(cells: int, side: int, like: Tensor) -> Tensor:
     return F.interpolate(corners, side, mode="linear", align_corners=True)[0].T.to(like)
 
 
-def _averages(cells: int, side: int, like: Tensor) -> Tensor:
+def averages(cells: int, side: int, like: Tensor) -> Tensor:
     """Matrix (cells, side) that averages over the cells of adaptive pooling."""
-    return F.adaptive_avg_pool1d(torch.eye(side, device=like.device)[None], cells)[0].T.to(like)
+    cell = torch.arange(cells, device=like.device)
+    place = torch.arange(side, device=like.device)
+    first, after = (cell * side // cells)[:, None], ((cell + 1) * side + cells - 1)[:, None] // cells
+    return (((place >= first) & (place < after)) / (after - first)).to(like)
 
 
 def _times(matrix: Tensor, x: Tensor) -> Tensor:
@@ -101,8 +107,9 @@ class Enhancer(nn.Module):
             ReLU, so that no pixel is ever without gradient). Released: infinity, the plain ReLU.
         longer_side: pixels; of a larger image the map is predicted at this size, and upsampled along its edges.
             Released: 0, never.
-        min_illumination: lower bound of the illumination map, where it has an upper one: of the gain, which is
-            1 / illumination. Released: 0.
+        min_illumination: lower bound of the illumination map, where it has an upper one. With it the sigmoid is of the
+            map's logarithm, so a step of training changes the gain (1 / illumination) by as many stops whether it is
+            small or large, and the untrained network hardly lifts. Released: 0.
     """
 
     bf16 = False  # compute in bfloat16 where that is safe, but for the last convolution
@@ -166,32 +173,41 @@ class Enhancer(nn.Module):
         return upsample_along_edges(self._predict(copy, padding), copy, images)
 
     def _predict(self, images: Tensor, padding: str) -> Tensor:
-        """Illumination map of images of the size that the network works at."""
+        """Illumination map of images, predicted at 1 / downscale of their size."""
         size = working_size(images.shape[-2:], self.architecture["downscale"])
-        x = images if size == images.shape[-2:] else F.interpolate(images, size, mode="area")
+        if size == images.shape[-2:]:
+            return self.layers(images, padding)
+        return upsample(self.layers(F.interpolate(images, size, mode="area"), padding), images.shape[-2:])
+
+    def layers(self, images: Tensor, padding: str = "reflect") -> Tensor:
+        """Illumination map of images by all layers at the images' own size."""
         with reduced_precision(images.device, self.bf16):
-            x = F.leaky_relu(_convolve(self.cond1, x, padding), 0.2)
+            x = F.leaky_relu(_convolve(self.cond1, images, padding), 0.2)
             x = self.PPM1(self.ResidualBlock2(self.ResidualBlock1(x)))
             x = self.ResidualBlock4(self.ResidualBlock3(_convolve(self.condx, x, padding)))
             x = self.ResidualBlock6(self.ResidualBlock5(_convolve(self.condy, x, padding)))
-        x = self.positive(_convolve(self.cond_add1, x.to(images), padding))
-        if size == images.shape[-2:]:
-            return x
-        return F.interpolate(x, images.shape[-2:], mode="bilinear", align_corners=False)
+        return self.positive(_convolve(self.cond_add1, x.to(images), padding))
 
     def compiled_parts(self) -> list[nn.Module]:
         """What torch.compile is worth while for."""
         return [self]
 
     def positive(self, x: Tensor) -> Tensor:
-        """The illumination map of the last convolution's output: ReLU, or between the two bounds."""
+        """The illumination map of the last convolution's output: ReLU, or between the bounds; between two in stops."""
         least = self.architecture["min_illumination"]
         most = self.architecture["max_illumination"]
-        return F.relu(x) if most == float("inf") else least + (most - least) * torch.sigmoid(x)
+        if most == float("inf"):
+            return F.relu(x)
+        return most * (least / most) ** lively_sigmoid(-START - x) if least else most * torch.sigmoid(x)
 
     def enhance(self, images: Tensor, padding: str = "reflect") -> Tensor:
         """Enhanced images (N, 3, H, W) in [0, 1]."""
         return divide(images, self(images, padding))
+
+
+def lively_sigmoid(x: Tensor) -> Tensor:
+    """A sigmoid with a share of softsign, whose gradient fades slowly: far out a map would else never come back."""
+    return (1 - LIVELY) * torch.sigmoid(x) + LIVELY * (F.softsign(x) + 1) / 2
 
 
 def working_size(size: tuple[int, ...], downscale: int) -> tuple[int, int]:
@@ -203,10 +219,20 @@ def working_size(size: tuple[int, ...], downscale: int) -> tuple[int, int]:
 def reduced_size(size: tuple[int, ...], longer_side: int) -> tuple[int, int]:
     """Size of an image whose longer side is at most so many pixels; 0: its own."""
     height, width = size
-    ratio = max(height, width) / longer_side if longer_side else 1.0
-    if ratio <= 1:
+    longer = torch.sym_max(height, width)  # as max; of sizes that are not known yet, too
+    if not longer_side or longer <= longer_side:
         return height, width
-    return max(1, round(height / ratio)), max(1, round(width / ratio))
+    return rounded(height * longer_side, longer), rounded(width * longer_side, longer)
+
+
+def rounded(numerator: Any, denominator: Any) -> Any:
+    """Quotient of two ints, or of sizes that are not known yet, rounded, but at least 1."""
+    return torch.sym_max(1, (2 * numerator + denominator) // (2 * denominator))
+
+
+def upsample(maps: Tensor, size: Sequence[int]) -> Tensor:
+    """Maps (N, C, h, w) at another size, bilinear."""
+    return F.interpolate(maps, size, mode="bilinear", align_corners=False)
 
 
 def upsample_along_edges(maps: Tensor, small: Tensor, images: Tensor) -> Tensor:
@@ -217,7 +243,7 @@ def upsample_along_edges(maps: Tensor, small: Tensor, images: Tensor) -> Tensor:
     """
     slope, offset = edge_fit(small, maps)
     size = images.shape[-2:]
-    slope, offset = (F.interpolate(x, size, mode="bilinear", align_corners=False) for x in (slope, offset))
+    slope, offset = (upsample(x, size) for x in (slope, offset))
     low, high = (bound(maps, (1, 2, 3), keepdim=True) for bound in (torch.amin, torch.amax))
     return (slope * brightness(images) + offset).clamp(low, high)
 

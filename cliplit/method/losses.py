@@ -1,4 +1,4 @@
-"""The four losses of CLIP-LIT. Encoders are passed in; features need not be normalised.
+"""The four losses of CLIP-LIT, and one on the map itself. Encoders are passed in; features need not be normalised.
 
 Image and text features are (N, D) and (2, D); the prompt pair is (backlit, well-lit).
 Scores are P(backlit), the probability of the backlit prompt, in [0, 1].
@@ -13,6 +13,8 @@ from torch import Tensor
 
 from cliplit.errors import check_same_shape
 
+SMOOTHNESS_GRID = 64  # cells a side, on which the smoothness of illumination maps is measured
+LEAST_LIGHT = 1e-3  # illumination below which differences do not count as roughness
 PAPER_SCALE = 100.0  # factor on the cosine similarity before the softmax (released code)
 
 
@@ -57,6 +59,20 @@ def identity_loss(predicted: Sequence[Tensor], target: Sequence[Tensor], weights
         check_same_shape(ours, theirs)
         total = total + weight * (ours - theirs).square().flatten(1).mean(1).sum()
     return total
+
+
+def smoothness_loss(illumination: Tensor) -> Tensor:
+    """Smoothness of illumination maps: mean squared difference of the logarithm between neighbours (not in the paper).
+
+    On a grid of 64 x 64 cells, so that it does not depend on the images' size; **summed** over the batch, as the identity
+    loss is. Zero-DCE (Guo et al., CVPR 2020, section 3.3) has one of this kind.
+
+    Args:
+        illumination: (N, 1, H, W), positive.
+    """
+    stops = F.interpolate(illumination, (SMOOTHNESS_GRID, SMOOTHNESS_GRID), mode="area").clamp_min(LEAST_LIGHT).log()
+    across, down = stops.diff(dim=-1), stops.diff(dim=-2)
+    return len(illumination) * (across.square().mean() + down.square().mean())
 
 
 def margin_ranking_loss(scores: Sequence[Tensor], far: float = 0.9, near: float = 0.2) -> Tensor:

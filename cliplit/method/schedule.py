@@ -54,7 +54,7 @@ def warm_up(settings: Settings) -> Part:
     """Warm-up towards the identity, guarded."""
     options = settings.enhancement
     guard = Guard(options.guard_psnr, options.average, options.guard_after, options.guard_attempts)
-    return Part("warmup", options.warmup_iterations, guard=guard)
+    return Part("warmup", options.warmup_iterations, guard=guard, max_gradient_norm=options.max_gradient_norm)
 
 
 def network(settings: Settings, k: int) -> Part:
@@ -64,7 +64,8 @@ def network(settings: Settings, k: int) -> Part:
     more = Extension(options.extend_above, options.extend_by, rounds.max_extensions)
     iterations = rounds.tuning_iterations if k else options.iterations
     best = Best(options.average, options.look_every)
-    return Part(f"enhancer{k}", iterations, more, best=best, averaging=options.averaging)
+    norm = options.max_gradient_norm
+    return Part(f"enhancer{k}", iterations, more, best=best, max_gradient_norm=norm, averaging=options.averaging)
 
 
 def refined_prompts(settings: Settings, k: int) -> Part:

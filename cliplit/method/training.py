@@ -143,7 +143,8 @@ def train_enhancer(run: Run, k: int) -> Enhancer:
         loop = Loop(folder, part, learned, optimizer, _panels(run, enhancer, folder, using))
         for iteration in loop.until(using.interrupts):
             images = batches(iteration)
-            results = enhancer.enhance(images, padding="zeros")
+            illumination = enhancer(images, padding="zeros")
+            results = divide(images, illumination)
             enhance = identity = results.new_zeros(())
             for n in range(options.views):
                 view = generator(settings.seed, "view", n, part.name, iteration)
@@ -152,11 +153,15 @@ def train_enhancer(run: Run, k: int) -> Enhancer:
                 enhance = enhance + terms[0] / options.views
                 identity = identity + terms[1] / options.views
             loss = options.clip_weight * guidance.factor * enhance + options.identity_weight * identity
+            more = {}
+            if options.smoothness_weight:
+                more["smoothness"] = processes.count() * losses.smoothness_loss(illumination)
+                loss = loss + options.smoothness_weight * more["smoothness"]
             companion = None
             if guidance.learned:  # it learns along, against other well-lit images in every iteration
                 pair = (results.detach(), others(iteration))
                 companion = guidance.companion_loss(*(_seen(clips.similarity, side) for side in pair))
-            loop.step(loss, companion, clip_enhance=enhance, identity=identity)
+            loop.step(loss, companion, clip_enhance=enhance, identity=identity, **more)
         _save_network(enhancer, guidance, loop, settings)
 
     _build(run, part.name, make)

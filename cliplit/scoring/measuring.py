@@ -25,6 +25,9 @@ BATCH_PIXELS = 1 << 24  # on accelerators; on a CPU batches gain nothing, severa
 READERS = 4  # threads that decode ahead
 
 
+START = "fork" if sys.platform == "linux" else "spawn"  # of worker processes
+
+
 @dataclass
 class Item:
     """An image on its way to its scores."""
@@ -113,8 +116,7 @@ def one_by_one(meter: Meter, items: list[Item]) -> Iterator[tuple[Item, Outcome]
 
 def by_processes(meter: Meter, items: list[Item], count: int) -> Iterator[tuple[Item, Outcome]]:
     """Several images at a time, each by one thread."""
-    context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
-    pool = ProcessPoolExecutor(count, context, initializer=_become_worker, initargs=(meter,))
+    pool = ProcessPoolExecutor(count, multiprocessing.get_context(START), initializer=_become_worker, initargs=(meter,))
     try:
         yield from zip(items, pool.map(_work, items), strict=True)
     except BrokenProcessPool:

@@ -58,7 +58,7 @@ def test_a_clip_that_does_not_fit_its_weights_is_told(offline, cli):
 
 
 def test_a_demo_that_cannot_run_is_an_error(offline, cli, monkeypatch):
-    monkeypatch.setattr(doctor, "TINY", offline / "missing.safetensors")
+    monkeypatch.setitem(doctor.EMBEDDED, "tiny", offline / "missing.safetensors")
     code, out, _ = cli("doctor", "--root", offline)
     assert code == 2 and out[-1] == "the demo cannot run"
 

@@ -86,7 +86,7 @@ def test_one_clip_serves_both_losses_if_it_has_a_resnet(tmp_path):
 
 def test_a_clip_file_is_found_from_anywhere(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    shutil.copy(clip_weights.TINY, tmp_path / "mine.safetensors")
+    shutil.copy(clip_weights.EMBEDDED["tiny"], tmp_path / "mine.safetensors")
     assert open_run(clip="mine.safetensors").settings.clip.similarity == str(tmp_path / "mine.safetensors")
     name = open_run(clip="ViT-B-32/mine.safetensors").settings.clip.similarity
     assert name == f"ViT-B-32/{tmp_path}/mine.safetensors"

@@ -469,6 +469,15 @@ def test_large_photos_are_reduced(photos, root):
     assert synthesize_data_set(root / "mine", photos, Synthesis(size=30)).images[0].size == (30, 24)
 
 
+def test_several_draws_of_a_photo_serve_for_training_alone(photos, root):
+    manifest = synthesize_data_set(root / "mine", photos, Synthesis("any", test_share=0, draws=3))
+    assert counts(root / "mine") == dict(train_backlit=15, train_well_lit=15)
+    second = synthesize_data_set(root / "once", photos, Synthesis("any", test_share=0, seed=1))
+    made = {Path(image.path).name: image.sha256 for image in manifest.images}
+    assert all(made[f"{Path(image.path).stem}.1.png"] == image.sha256 for image in second.images)
+    assert "test share of 0" in refusal(synthesize_data_set, root / "a", photos, Synthesis(draws=2))
+
+
 def test_synthesize_refuses_in_one_line(photos, root, tmp_path):
     assert "unknown level 'harsh'; valid: mild, medium, severe, mixed" in refusal(
         synthesize_data_set, root / "a", photos, Synthesis(level="harsh")

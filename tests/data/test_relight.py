@@ -62,6 +62,15 @@ def test_light_can_be_missing_overall_too(scenes):
     assert stops[:, :, 40:].mean() == pytest.approx(-3, abs=0.2)
 
 
+def test_a_share_of_the_pictures_keeps_its_light(scenes):
+    many = scenes[:1].expand(64, -1, -1, -1)
+    settings = relight.Backlight(stops_min=2, stops_max=4, read_noise=0, photons=1e9, untouched=0.25)
+    dark, drawn = relight.simulate_backlight(many, Generator().manual_seed(3), settings)
+    kept = drawn["stops"] == 0
+    assert 8 <= kept.sum() <= 24 and (drawn["background_stops"][kept] == 0).all() and drawn["stops"][~kept].min() >= 2
+    assert torch.allclose(dark[kept], many[kept], atol=0.6 / 255)
+
+
 def test_strength_chooses_the_stops(scenes):
     images = scenes[:1].expand(2, -1, -1, -1)
     dark = relight.backlit(images, Generator().manual_seed(0), strength=torch.tensor([0.0, 1.0]).view(2, 1, 1, 1))

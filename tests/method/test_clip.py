@@ -8,10 +8,14 @@ from golden_models import TEXT, golden_numbers, vit_backbone
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from cliplit.data import demo_images
+from cliplit.data.relight import expose
 from cliplit.errors import CliplitError
 from cliplit.method import clip_weights
-from cliplit.method.clip import TINY, load_backbone
-from cliplit.method.clip_weights import has_resnet
+from cliplit.method.clip import load_backbone
+from cliplit.method.clip_weights import EMBEDDED, has_resnet
+from cliplit.method.losses import backlit_scores
+from cliplit.profiles import PROFILES
 
 EXACT_TOLERANCE = 1e-5  # other lengths take other kernels
 IMAGES = torch.rand(2, 3, 40, 52, generator=torch.Generator().manual_seed(0))
@@ -30,15 +34,28 @@ def test_tiny_serves_both_losses(tiny):
     assert not any(p.requires_grad for p in tiny.parameters()) and not tiny.clip.training
 
 
-def test_tiny_is_small_and_says_what_it_was_trained_on():
-    assert TINY.stat().st_size < 5_000_000
-    with safe_open(TINY, "pt") as file:
+@pytest.mark.parametrize("name", EMBEDDED)
+def test_the_embedded_ones_are_small_and_say_what_they_were_trained_on(name):
+    assert EMBEDDED[name].stat().st_size < 5_000_000
+    with safe_open(EMBEDDED[name], "pt") as file:
         metadata = file.metadata()
     assert metadata["training_data"] and json.loads(metadata["settings"]) and json.loads(metadata["evaluation"])
 
 
+def test_tiny2_knows_how_far_the_light_is_off():
+    clip = load_backbone("tiny2")
+    photos = demo_images.test_pairs(PROFILES["smoke"])[1]
+    texts = torch.cat([clip.encode_text(text) for text in ("a backlit photo", "a well lit photo")])
+    stops = (-4.0, -2.0, 0.0, 1.5)
+    scores = [
+        backlit_scores(clip.encode_image(expose(photos, stop)), texts, PROFILES["photos"].clip.softmax_scale).mean()
+        for stop in stops
+    ]
+    assert scores[0] > scores[1] > scores[2] < scores[3]
+
+
 def test_tiny_by_path_is_the_same_model(tiny):
-    assert torch.equal(load_backbone(str(TINY)).encode_image(IMAGES), tiny.encode_image(IMAGES))
+    assert torch.equal(load_backbone(str(EMBEDDED["tiny"])).encode_image(IMAGES), tiny.encode_image(IMAGES))
 
 
 def test_only_the_positions_up_to_the_end_matter():
@@ -109,10 +126,10 @@ def test_a_folder_with_a_damaged_description(tmp_path, content):
 @pytest.mark.parametrize("change", ["size", "config", "preprocess", "tensors"])
 def test_a_damaged_file_of_a_clip_is_named(tmp_path, change):
     path = tmp_path / "clip.safetensors"
-    whole = clip_weights.TINY.read_bytes()
-    with safe_open(clip_weights.TINY, "pt") as file:
+    whole = EMBEDDED["tiny"].read_bytes()
+    with safe_open(EMBEDDED["tiny"], "pt") as file:
         notes = file.metadata()
-    tensors = load_file(clip_weights.TINY)
+    tensors = load_file(EMBEDDED["tiny"])
     changed = {"config": {"model_cfg": '{"vision_cfg": {}}'}, "preprocess": {"preprocess": "[]"}}
     if change == "tensors":
         del tensors["token_embedding.rows"]

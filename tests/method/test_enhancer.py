@@ -1,5 +1,6 @@
 """The network: size, released files, behaviour at zero illumination."""
 
+import math
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from safetensors.torch import load_file
 
 from cliplit.method.checkpoints import load_enhancer
 from cliplit.method.enhancer import Enhancer, divide
+from cliplit.method.losses import smoothness_loss
 
 SHARED = Path(__file__).parents[3] / "shared"
 OFFICIAL = SHARED / "checkpoints" / "clip_lit_official.pth"
@@ -38,8 +40,13 @@ def test_bounded_low_resolution_illumination():
     network = Enhancer(8, downscale=2, max_illumination=0.01).initialize(0)
     illumination = network(torch.rand(1, 3, 33, 41))
     assert illumination.shape == (1, 1, 33, 41) and illumination.min() > 0 and illumination.max() < 0.01
-    network.architecture["min_illumination"] = 0.008
-    assert network(torch.rand(1, 3, 33, 41)).min() > 0.008
+
+
+def test_between_two_bounds_the_map_is_learned_in_stops_and_begins_near_the_upper_one():
+    network = Enhancer(8, max_illumination=1.0, min_illumination=0.1)
+    x = torch.tensor([-30.0, -2.0, 0.0, 30.0])
+    assert torch.allclose(network.positive(x), torch.tensor([0.1, 0.1**0.5, 0.76, 1.0]), atol=3e-3)
+    assert network.initialize(0)(torch.rand(1, 3, 16, 16)).mean() > 0.7
 
 
 def test_a_fixed_size_network_follows_the_edges_of_the_image():
@@ -78,3 +85,14 @@ def test_authors_checkpoint(padding):
     torch.testing.assert_close(illumination, expected, rtol=0, atol=ILLUMINATION_TOLERANCE)
     enhanced, expected = divide(images, illumination), numbers[f"official.{padding}.enhanced"]
     torch.testing.assert_close(enhanced, expected, rtol=0, atol=EIGHT_BIT_STEP)
+
+
+def test_smoothness_counts_stops_between_neighbours_at_any_size():
+    ramp = 2.0 ** -torch.linspace(0, 4, 64)
+    images = torch.stack([torch.full((64, 64), 0.3), ramp.expand(64, 64), 0.1 * ramp.expand(64, 64).T])[:, None]
+    step = (4 / 63 * math.log(2)) ** 2
+    assert abs(smoothness_loss(images[:1]).item()) < 1e-9
+    assert abs(smoothness_loss(images[1:2]).item() - step) < 1e-5
+    assert abs(smoothness_loss(images).item() - 2 * step) < 1e-5  # summed; how dark it is does not count
+    larger = F.interpolate(images, (256, 192), mode="nearest")
+    assert abs(smoothness_loss(larger).item() - 2 * step) < 1e-4

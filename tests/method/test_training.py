@@ -65,7 +65,6 @@ class Killed(BaseException):
 
 @pytest.mark.parametrize("steps", [6, 14])
 def test_a_killed_run_goes_on_to_the_same_bytes(trained, tmp_path, monkeypatch, steps):
-    monkeypatch.setattr(loops, "SAVING_SHARE", 1e9)  # after every iteration
     count = 0
     original = loops.Loop.step
 
@@ -138,6 +137,17 @@ def test_best_network_is_a_copy_of_the_iteration_with_the_lowest_mean_loss(tmp_p
         loop.step(module.weight.sum() * 0 + loss)
         seen.append(iteration)
     assert loop.best_iteration == 3 and loop.finish()["weight"].item() == 3.0
+
+
+def test_long_gradients_are_scaled_down_to_the_limit(tmp_path):
+    module = torch.nn.Linear(1, 1, bias=False)
+    start = module.weight.item()
+    optimizer = torch.optim.SGD(module.parameters(), lr=1.0)
+    loop = loops.Loop(tmp_path, Part("part", 2, max_gradient_norm=0.5), module, optimizer)
+    for iteration in loop:
+        loop.step(module.weight.sum() * (100.0 if iteration == 0 else 0.25))
+    assert abs(start - module.weight.item() - 0.75) < 1e-5  # half of the limit is left as it is
+    assert [row["gradient_norm"] for row in loop.rows] == [100.0, 0.25]  # as it was
 
 
 def test_averaged_weights_are_kept_also_after_an_interruption(tmp_path):

@@ -1,0 +1,162 @@
+"""What could not be run where this was developed, on a GPU in under ten minutes: is it right, how fast, how large?
+
+    python benchmarks/gpu.py [--device cuda] [--profile paper] [--output results/benchmarks/gpu.md]
+
+* Golden numbers of the released code, recomputed on the device, with the differences that are allowed.
+* `cliplit plan` with random CLIP weights in float32, in bfloat16, and compiled: seconds and memory of every part.
+* A short training twice with --deterministic, and once killed and resumed: the same bytes?
+
+Each is a row of the table even if it fails; exit code 1 then. Only the numbers of float32 are compared: TF32 is off.
+"""
+
+import argparse
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from datetime import date
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT / "tests" / "support"))
+
+from golden_models import golden_numbers, random_enhancer, resnet_backbone, vit_backbone  # noqa: E402
+
+from cliplit.errors import one_line  # noqa: E402
+from cliplit.experiments import planning  # noqa: E402
+from cliplit.files.atomic import write_text  # noqa: E402
+from cliplit.method import losses  # noqa: E402
+from cliplit.method.run import Run  # noqa: E402
+from cliplit.profiles import profile  # noqa: E402
+from cliplit.scoring.summary import markdown  # noqa: E402
+
+MAP_TOLERANCE = 1e-4  # absolute: convolutions add in another order
+LOSS_TOLERANCE = 1e-5  # relative
+KINDS = {
+    "fp32": {"engine.precision": "fp32"},
+    "bf16": {"engine.precision": "bf16"},
+    "bf16, compiled": {"engine.precision": "bf16", "engine.compile": True},
+}
+KILLED_AFTER = 2  # seconds after the first stage is there
+Row = tuple[str, str]
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    options.add_argument("--device", default="cuda")
+    options.add_argument("--profile", default="paper", help="of which a miniature is measured")
+    options.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
+    options.add_argument("--output", type=Path, help="also write the table there")
+    given = options.parse_args()
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    looks: dict[str, Callable[[], Iterator[Row]]] = {"golden numbers": lambda: golden(given.device)}
+    looks |= {kind: lambda kind=kind: cost(given.device, given.profile, kind) for kind in given.kinds}
+    looks |= {"same bytes": lambda: same_bytes(given.device)}
+    rows, failures = [], 0
+    for name, look in looks.items():
+        try:
+            rows += [(name, *row) for row in look()]
+        except Exception as error:  # whatever a device does not have is to be in the table
+            rows.append((name, "failed", one_line(error)))
+            failures += 1
+    table = markdown(pd.DataFrame(rows, columns=["what", "", "found"])) + f"\n{machine(given.device)}\n"
+    print(table)
+    if given.output:
+        write_text(table, given.output)
+    sys.exit(bool(failures))
+
+
+def golden(device: str) -> Iterator[Row]:
+    """Differences to the released code's numbers."""
+    numbers = {name: value.to(device) for name, value in golden_numbers().items()}
+    with torch.no_grad():
+        network, vit, resnet = (make().to(device) for make in (random_enhancer, vit_backbone, resnet_backbone))
+        for padding in ("reflect", "zeros"):
+            apart = (network(numbers["unet.input"], padding) - numbers[f"unet.{padding}.illumination"]).abs().max()
+            yield allowed(f"illumination map, {padding}", apart.item(), MAP_TOLERANCE)
+        features = vit.encode_image(numbers["enhance.images"])
+        enhance = losses.clip_enhance_loss(features, numbers["prompt.text_features"])
+        yield allowed("CLIP-Enhance loss", relative(enhance, numbers["enhance.loss"]), LOSS_TOLERANCE)
+        activations = [
+            resnet.encode_activations(images) for images in (numbers["identity.pred"], numbers["enhance.images"])
+        ]
+        identity = losses.identity_loss(*activations, weights=(1, 1, 1, 1, 0.5))
+        yield allowed("identity loss", relative(identity, numbers["identity.enhance.loss"]), LOSS_TOLERANCE)
+
+
+def cost(device: str, name: str, kind: str) -> Iterator[Row]:
+    """What `cliplit plan` says of the profile."""
+    with tempfile.TemporaryDirectory() as folder:
+        settings = profile(name, {"device": device, "clip.random": True} | KINDS[kind])
+        plan = planning.measure(Run(Path(folder) / "run", settings))
+    for part in plan.parts:
+        if part.iterations > 1:
+            yield f"{part.name}: seconds per iteration; peak GB", f"{part.each[1]:.3g}; {part.memory / 1024:.1f}"
+    yield f"the whole of profile {name}", plan.summary()
+
+
+def same_bytes(device: str) -> Iterator[Row]:
+    """A short training twice, and once killed and resumed."""
+    with tempfile.TemporaryDirectory() as folder:
+        runs = {name: Path(folder) / name for name in ("one", "again", "killed")}
+        command = [
+            sys.executable,
+            "-m",
+            "cliplit",
+            "train",
+            "--profile",
+            "smoke",
+            "--deterministic",
+            "--device",
+            device,
+        ]
+        for name in ("one", "again"):
+            subprocess.run([*command, "--run", runs[name]], check=True, capture_output=True)
+        process = subprocess.Popen(
+            [*command, "--run", runs["killed"]], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+        )
+        while process.poll() is None and not (runs["killed"] / "data" / "stage.json").exists():
+            time.sleep(0.05)
+        time.sleep(KILLED_AFTER)
+        process.send_signal(getattr(signal, "SIGKILL", signal.SIGTERM))
+        process.wait()
+        subprocess.run([*command, "--run", runs["killed"]], check=True, capture_output=True)
+        weights = {name: last_network(run) for name, run in runs.items()}
+    for name, what in {"again": "--deterministic twice", "killed": "killed and resumed"}.items():
+        yield what, "the same bytes" if weights[name] == weights["one"] else "DIFFERENT"
+
+
+def last_network(run: Path) -> bytes:
+    """The bytes of the last round's network."""
+    rounds = profile("smoke").refinement.rounds
+    return (run / f"enhancer{rounds}" / "enhancer.safetensors").read_bytes()
+
+
+def allowed(name: str, apart: float, tolerance: float) -> Row:
+    """A difference beside what is allowed.
+
+    Raises:
+        ValueError: it is larger.
+    """
+    if not apart <= tolerance:
+        raise ValueError(f"{name}: differs by {apart:.2g}, allowed are {tolerance:.0e}")
+    return name, f"differs by {apart:.2g}, allowed {tolerance:.0e}"
+
+
+def relative(ours: torch.Tensor, theirs: torch.Tensor) -> float:
+    return ((ours - theirs.reshape(())).abs() / theirs.abs().max()).item()
+
+
+def machine(device: str) -> str:
+    """Where and when this was measured."""
+    name = torch.cuda.get_device_name(device) if device.startswith("cuda") else "CPU"
+    return f"{name}; PyTorch {torch.__version__}; {date.today()}."
+
+
+if __name__ == "__main__":
+    main()

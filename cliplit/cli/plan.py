@@ -1,0 +1,36 @@
+"""`cliplit plan`: what a run costs here, before it is started."""
+
+import sys
+
+import typer
+
+from cliplit.cli.runs import with_run_options
+from cliplit.cli.shared import print_columns
+from cliplit.errors import printable
+from cliplit.method.run import Run
+
+
+@with_run_options
+def plan(chosen: Run) -> None:
+    """Look at what a run needs, and how long it takes here.
+
+    Every obstacle in a line, then (exit code 2) it ends. Else a miniature of the run is trained on this device, for the
+    time of each part, its memory, and what would help.
+    """
+    from cliplit.experiments import planning
+
+    _end_if(planning.obstacles(chosen))
+    print(f"images: {planning.found(chosen)}")
+    made = planning.measure(chosen)
+    print_columns([list(made.table().columns), *made.table().astype(str).to_numpy().tolist()])
+    print(made.summary())
+    for line in planning.trials(chosen, made):
+        print(f"{line}")
+    _end_if(planning.shortages(chosen, made))
+
+
+def _end_if(reasons: list[str]) -> None:
+    for reason in reasons:
+        print(printable(f"cliplit: error: {reason}"), file=sys.stderr)
+    if reasons:
+        raise typer.Exit(2)

@@ -1,0 +1,126 @@
+"""The network as a program for others: ONNX, or a file of torch.export. It takes an image of any size."""
+
+import importlib
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import cliplit
+from cliplit.errors import CliplitError, one_line
+from cliplit.files.atomic import write_bytes
+from cliplit.method.checkpoints import load_enhancer, read_metadata
+from cliplit.method.enhancer import Enhancer, averages, divide, rounded, upsample, upsample_along_edges
+
+ENDINGS = (".onnx", ".pt2")
+OPSET = 18  # of ONNX
+LEAST = 8  # pixels of a side
+TRIED = ((301, 413), (97, 530))  # pixels: images that a program is compared on
+STEP = 1 / 255  # most that a result may differ
+
+
+class Program(nn.Module):
+    """An image (1, 3, H, W) in [0, 1] -> its result, of the same shape and range; the same numbers as the network's.
+
+    All sizes are expressions of H and W. An image that is smaller than the network's working size is filtered along its
+    edges, too, which the network leaves out.
+    """
+
+    def __init__(self, network: Enhancer):
+        super().__init__()
+        self.network = network
+
+    def forward(self, image: Tensor) -> Tensor:
+        height, width = image.shape[-2:]
+        side, factor = (self.network.architecture[name] for name in ("longer_side", "downscale"))
+        copy = image
+        if side:
+            longer = torch.sym_max(torch.sym_max(height, width), side)
+            copy = _averaged(image, rounded(height * side, longer), rounded(width * side, longer))
+        small = copy
+        if factor > 1:
+            small = _averaged(copy, *(torch.sym_max(2, length // factor) for length in copy.shape[-2:]))
+        maps = self.network.layers(small)
+        if factor > 1:
+            maps = upsample(maps, copy.shape[-2:])
+        return divide(image, upsample_along_edges(maps, copy, image) if side else maps)
+
+
+def export_program(checkpoint: str | Path, target: Path) -> Path:
+    """Write a checkpoint as a program, atomically, after a comparison with the network itself.
+
+    Args:
+        target: .onnx (opset 18, one input `image` and one output `result`, metadata `cliplit`; needs the extra `onnx`),
+            or .pt2, for `torch.export.load`.
+    Raises:
+        CliplitError: another ending, the extra is missing, or results that differ by more than one step of 8 bits.
+    """
+    if target.suffix not in ENDINGS:
+        raise CliplitError(f"{target}: a program ends in {' or '.join(ENDINGS)}")
+    program = Program(load_enhancer(checkpoint)).eval()
+    notes = json.dumps({"cliplit": cliplit.__version__, "checkpoint": read_metadata(checkpoint)})
+    image = torch.rand(1, 3, *TRIED[0], generator=torch.Generator().manual_seed(0))
+    sides = {2: torch.export.Dim.DYNAMIC(min=LEAST), 3: torch.export.Dim.DYNAMIC(min=LEAST)}
+    with torch.no_grad():
+        exported = torch.export.export(program, (image,), dynamic_shapes=(sides,))
+    content = _onnx(exported, notes) if target.suffix == ".onnx" else _pt2(exported, notes)
+    _compare(target, content, program)
+    write_bytes(content, target)
+    return target
+
+
+def _pt2(exported: torch.export.ExportedProgram, notes: str) -> bytes:
+    buffer = io.BytesIO()
+    torch.export.save(exported, buffer, extra_files={"cliplit.json": notes})
+    return buffer.getvalue()
+
+
+def _onnx(exported: torch.export.ExportedProgram, notes: str) -> bytes:
+    _needed("onnx"), _needed("onnxscript")
+    made = torch.onnx.export(
+        exported, dynamo=True, opset_version=OPSET, input_names=["image"], output_names=["result"], verbose=False
+    )
+    model = made.model_proto  # type: ignore[union-attr]
+    model.metadata_props.add(key="cliplit", value=notes)
+    return model.SerializeToString()
+
+
+@torch.no_grad()
+def _compare(target: Path, content: bytes, program: Program) -> None:
+    """Refuse a program whose results are not the network's."""
+    run = _runner(content, target.suffix)
+    for n, size in enumerate(TRIED):
+        image = torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(n))
+        try:
+            result = run(image)
+        except Exception as error:  # each runtime has its own
+            raise CliplitError(f"{target}: the program that came out does not run ({one_line(error)})") from None
+        apart = (result - program.network.enhance(image)).abs().max().item()
+        if not apart < STEP:
+            raise CliplitError(f"{target}: results differ by {255 * apart:.1f} steps of 8 bits; nothing was written")
+
+
+def _runner(content: bytes, suffix: str) -> Callable[[Tensor], Tensor]:
+    if suffix == ".pt2":
+        return torch.export.load(io.BytesIO(content)).module()
+    session = _needed("onnxruntime").InferenceSession(content, providers=["CPUExecutionProvider"])
+    return lambda image: torch.from_numpy(session.run(None, {"image": image.numpy()})[0])
+
+
+def _needed(package: str) -> Any:
+    """A package of the extra `onnx`."""
+    try:
+        return importlib.import_module(package)
+    except ImportError:
+        raise CliplitError(f"export to ONNX needs {package}: pip install 'cliplit[onnx]'") from None
+
+
+def _averaged(image: Tensor, height: int, width: int) -> Tensor:
+    """The image at another size by averages, as `interpolate` has them in the mode "area"."""
+    rows = averages(height, image.shape[-2], image)
+    columns = averages(width, image.shape[-1], image)
+    return rows @ image @ columns.T

@@ -1,0 +1,91 @@
+"""The network as ONNX and by torch.export: any size, our own numbers, and runs without us."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from PIL import Image
+
+from cliplit.files.tensors import to_tensor
+from cliplit.method.checkpoints import load_enhancer, save_enhancer
+from cliplit.method.enhancer import Enhancer
+from cliplit.photos import programs
+from cliplit.photos.inference import DEFAULT
+from cliplit.profiles import SMOKE
+
+STEP = 1 / 255
+SIZES = ((217, 331), (131, 8), (402, 263))
+DOCS = Path(__file__).parents[2] / "docs" / "export.md"
+WITHOUT_TORCH = "import sys; sys.modules['torch'] = None; sys.argv = sys.argv[1:]; exec(open(sys.argv[0]).read())"
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    return programs.export_program(DEFAULT, tmp_path_factory.mktemp("exported") / "enhancer.onnx")
+
+
+@torch.no_grad()
+def test_onnx_gives_our_results_at_odd_sizes(exported):
+    session = onnxruntime.InferenceSession(exported)
+    network = load_enhancer(DEFAULT)
+    for size in SIZES:
+        image = torch.rand(1, 3, *size)
+        result = torch.from_numpy(session.run(None, {"image": image.numpy()})[0])
+        assert result.shape == image.shape and (result - network.enhance(image)).abs().max() < STEP
+    model = onnx.load(exported)
+    notes = json.loads({entry.key: entry.value for entry in model.metadata_props}["cliplit"])
+    assert notes["checkpoint"]["kind"] == "enhancer" and model.opset_import[0].version == programs.OPSET
+
+
+def test_the_example_in_the_docs_needs_no_torch(exported, tmp_path):
+    example = re.search(r"```python\n(.*?)```", DOCS.read_text(encoding="utf-8"), re.DOTALL)[1]
+    (tmp_path / "example.py").write_text(example)
+    pixels = np.random.default_rng(0).integers(0, 256, (150, 233, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "photo.png")
+    files = [tmp_path / name for name in ("example.py", "photo.png", "result.png")]
+    command = [sys.executable, "-c", WITHOUT_TORCH, files[0], exported, *files[1:]]
+    subprocess.run(command, check=True)
+    with torch.no_grad():
+        ours = load_enhancer(DEFAULT).enhance(to_tensor(pixels)[None])[0]
+    result = to_tensor(np.asarray(Image.open(files[2])))
+    assert len(example.splitlines()) <= 20 and (result - ours).abs().max() < 1.6 * STEP  # both are rounded
+
+
+@pytest.mark.parametrize(
+    "architecture",
+    [
+        {},
+        {"downscale": 2, "max_illumination": 2.0},
+        {"longer_side": 48, "max_illumination": 1.0, "min_illumination": 0.1},
+    ],
+    ids=["released", "half size", "fixed size"],
+)
+@torch.no_grad()
+def test_torch_export_takes_every_kind_of_network(architecture, tmp_path):
+    file = tmp_path / "network.safetensors"
+    network = Enhancer(8, **architecture).initialize(1, 0.2)
+    save_enhancer(network, file, SMOKE, "enhancer0", 1)
+    notes = {"cliplit.json": ""}
+    program = torch.export.load(programs.export_program(file, tmp_path / "network.pt2"), extra_files=notes).module()
+    for size in SIZES:
+        image = torch.rand(1, 3, *size)
+        assert (program(image) - network.enhance(image)).abs().max() < STEP
+    assert json.loads(notes["cliplit.json"])["checkpoint"]["stage"] == "enhancer0"
+
+
+def test_what_cannot_be_exported_is_refused_and_nothing_is_left(cli, tmp_path, monkeypatch):
+    code, _, err = cli("export", DEFAULT, tmp_path / "enhancer.tflite")
+    assert code == 2 and len(err) == 1
+    monkeypatch.setattr(programs, "STEP", 0.0)
+    code, _, err = cli("export", DEFAULT, tmp_path / "enhancer.pt2")
+    assert code == 2 and "results differ" in err[-1] and not list(tmp_path.iterdir())
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    code, _, err = cli("export", DEFAULT, tmp_path / "enhancer.onnx")
+    assert code == 2 and "cliplit[onnx]" in err[-1]

@@ -79,7 +79,7 @@ PHOTOS = replace(
     profile="photos",
     clip=replace(DEMO.clip, similarity="tiny2", identity="tiny2"),
     data=replace(DEMO.data, train_size=256),
-    prompts=replace(DEMO.prompts, iterations=15, batch_size=32, size=96),
+    prompts=replace(DEMO.prompts, iterations=0, batch_size=32, size=96),
     enhancement=replace(
         DEMO.enhancement,
         downscale=1,
@@ -92,10 +92,10 @@ PHOTOS = replace(
         learning_rate=1e-3,
         identity_weight=0.8,
         smoothness_weight=400.0,  # without it the map is in patches, of little or much light: CLIP sees nothing wrong
-        max_gradient_norm=320.0,
+        max_gradient_norm=3.0,  # Adam remembers longer ones for hundreds of iterations
         warmup_iterations=1,  # it begins near the identity; more leave the sigmoid without gradient
-        warmup_identity_weight=0.1,  # Adam remembers large gradients for hundreds of iterations
-        iterations=500,
+        warmup_identity_weight=0.1,
+        iterations=400,
         averaging=0.99,  # the last iterations swing, their average does not
         average=100,
     ),

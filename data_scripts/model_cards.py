@@ -4,7 +4,6 @@ python data_scripts/model_cards.py [--output cliplit/models/MODEL_CARD.md]
 """
 
 import argparse
-import json
 from pathlib import Path
 
 import pandas as pd
@@ -65,7 +64,7 @@ stage) is lifted all the same. It knows light from a small CLIP, and was not loo
 def clip(name: str) -> str:
     """The section on an embedded CLIP."""
     notes = read_metadata(EMBEDDED[name])
-    settings, figures = (json.loads(notes[key]) for key in ("settings", "evaluation"))
+    settings, figures = (notes[key] for key in ("settings", "evaluation"))
     kinds = pd.DataFrame(
         [(kind.replace("_", " "), f"{score:.2f}") for kind, score in figures["p_by_kind"].items()],
         columns=["held-out photos made", "mean P(backlit)"],

@@ -16,11 +16,12 @@ from torch import nn
 
 from cliplit.engine import processes
 from cliplit.engine.interrupts import Interrupts, interrupts
-from cliplit.errors import CliplitError
+from cliplit.errors import CliplitError, one_line
 from cliplit.settings import Settings
 
 PRECISIONS = ("auto", "fp32", "bf16")
 BF16_OF_CPUS = ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16")  # as torch.cpu.get_capabilities names them: x86, ARM
+ALLOCATOR = "can't allocate memory"  # in PyTorch's error on a CPU
 # Parameters of mallopt, from malloc.h of glibc.
 TRIM_THRESHOLD = -1
 MMAP_THRESHOLD = -3
@@ -72,6 +73,7 @@ def engine(settings: Settings) -> Iterator[Engine]:
     wanted = options.precision if options.precision != "auto" else "bf16" if device.type == "cuda" else "fp32"
     bf16 = usable_precision(wanted, device) == "bf16"
     with (
+        memory_told("set a smaller enhancement.batch_size or prompts.batch_size"),
         interrupts() as asked,
         torch.random.fork_rng([device] if device.type == "cuda" else []),
         _switches(options.deterministic),
@@ -105,6 +107,22 @@ def _switches(deterministic: bool) -> Iterator[None]:
     finally:
         torch.use_deterministic_algorithms(before, warn_only=warn_only)
         torch.backends.cudnn.benchmark = benchmark
+
+
+@contextlib.contextmanager
+def memory_told(hint: str) -> Iterator[None]:
+    """Turn an error for want of memory, on whatever device, into one line.
+
+    Raises:
+        CliplitError: memory was out; says what to change.
+    """
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        wanting = isinstance(error, (torch.OutOfMemoryError, MemoryError)) or ALLOCATOR in str(error)
+        if not wanting:
+            raise
+        raise CliplitError(f"out of memory ({one_line(error)}); {hint}") from None
 
 
 def keep_freed_memory(largest: int) -> None:

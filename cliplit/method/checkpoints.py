@@ -122,7 +122,8 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
         notes: dict[str, Any] = {
             key: json.loads(value) if value.startswith(("{", "[")) else value for key, value in metadata.items()
         }
-        from_json(notes.get("settings", {}))  # whether this version knows them
+        if "model_cfg" not in notes:  # a CLIP's settings are of another kind
+            from_json(notes.get("settings", {}))  # whether this version knows them
         return notes
     except (ValueError, RecursionError, AttributeError) as error:
         raise CliplitError(f"{path}: notes that cannot be read ({one_line(error)})") from None

@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 import cliplit
-from cliplit.engine.compute import find_device, usable_precision
+from cliplit.engine.compute import find_device, memory_told, usable_precision
 from cliplit.errors import CliplitError
 from cliplit.method.checkpoints import load_enhancer
 from cliplit.method.enhancer import Enhancer, divide
@@ -123,7 +123,13 @@ def enhance_pixels(
     """
     check_pixels(pixels)
     check_options(options)
-    result = np.empty_like(pixels) if out is None else out
+    with memory_told(f"lower max_memory (--max-memory), which is {options.max_memory >> 20} MB"):
+        return _enhance_pixels(network, pixels, options, illumination, np.empty_like(pixels) if out is None else out)
+
+
+def _enhance_pixels(
+    network: Enhancer, pixels: np.ndarray, options: Inference, illumination: np.ndarray | None, result: np.ndarray
+) -> np.ndarray:
     reach = reach_of(network, pixels.shape[0])
     budget = Budget(options.precision, options.max_memory, options.tile)
 

@@ -75,7 +75,7 @@ def export_program(checkpoint: str | Path, target: Path) -> Path:
 
 def _pt2(exported: torch.export.ExportedProgram, notes: str) -> bytes:
     buffer = io.BytesIO()
-    torch.export.save(exported, buffer, extra_files={"cliplit.json": notes})
+    torch.export.save(exported, buffer, extra_files={"notes.json": notes})
     return buffer.getvalue()
 
 

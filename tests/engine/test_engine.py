@@ -10,13 +10,14 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from golden_models import golden_numbers, random_enhancer, resnet_backbone, vit_backbone
 from safetensors.torch import load_file
 
-from cliplit.engine.compute import engine, usable_precision
+from cliplit.engine.compute import engine, memory_told, usable_precision
 from cliplit.engine.stages import held, owner
 from cliplit.errors import CliplitError
 from cliplit.figures import watch
@@ -24,9 +25,10 @@ from cliplit.files.atomic import read_json
 from cliplit.files.tensors import to_tensor
 from cliplit.method import augmentation, losses, training
 from cliplit.method.clip import load_backbone
-from cliplit.method.enhancer import PyramidPooling
+from cliplit.method.enhancer import Enhancer, PyramidPooling
 from cliplit.method.run import start_run
 from cliplit.method.run_images import prepare_data
+from cliplit.photos import inference
 from cliplit.profiles import profile
 
 PROCESSES_TOLERANCE = 1e-5  # absolute: one process against two at the same global batch
@@ -344,3 +346,18 @@ def test_bf16_is_used_where_the_processor_has_it_and_else_it_is_said_once(monkey
 def test_an_unknown_precision_is_refused(cli, tmp_path):
     code, _, err = cli("train", "--profile", "smoke", "--run", tmp_path / "run", "--set", "engine.precision=fp8")
     assert code == 2 and "engine.precision 'fp8'; valid: auto, fp32, bf16" in err[-1]
+
+
+def test_want_of_memory_is_a_line_with_what_to_change(monkeypatch):
+    smaller = r"out of memory \(.*\); set a smaller enhancement.batch_size"
+    with pytest.raises(CliplitError, match=smaller), engine(profile("smoke")):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
+    with pytest.raises(CliplitError, match="lower max_memory"):
+        monkeypatch.setattr(inference, "predict", lambda *arguments: too_much())
+        inference.enhance_pixels(Enhancer(4), np.zeros((8, 8, 3), np.uint8))
+    with pytest.raises(RuntimeError, match="something else"), memory_told(""):
+        raise RuntimeError("something else")
+
+
+def too_much():
+    return torch.empty(1 << 60)

@@ -72,12 +72,12 @@ def test_torch_export_takes_every_kind_of_network(architecture, tmp_path):
     file = tmp_path / "network.safetensors"
     network = Enhancer(8, **architecture).initialize(1, 0.2)
     save_enhancer(network, file, SMOKE, "enhancer0", 1)
-    notes = {"cliplit.json": ""}
+    notes = {"notes.json": ""}
     program = torch.export.load(programs.export_program(file, tmp_path / "network.pt2"), extra_files=notes).module()
     for size in SIZES:
         image = torch.rand(1, 3, *size)
         assert (program(image) - network.enhance(image)).abs().max() < STEP
-    assert json.loads(notes["cliplit.json"])["checkpoint"]["stage"] == "enhancer0"
+    assert json.loads(notes["notes.json"])["checkpoint"]["stage"] == "enhancer0"
 
 
 def test_what_cannot_be_exported_is_refused_and_nothing_is_left(cli, tmp_path, monkeypatch):

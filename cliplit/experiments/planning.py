@@ -22,15 +22,17 @@ from cliplit.engine.record import memory_mb, watch_folder
 from cliplit.errors import CliplitError
 from cliplit.experiments.evaluation import check_others, evaluate
 from cliplit.files.tensors import read_image
-from cliplit.method.clip import load_backbones
 from cliplit.method.clip_weights import check_available
 from cliplit.method.run import Run
 from cliplit.method.run_images import check_folders, prepare_data
 from cliplit.method.training import train
+from cliplit.scoring.metrics import Meter, choose
+from cliplit.scoring.weights import why_unavailable
 from cliplit.settings import INFINITE, Settings, named_paths, override
 
-IMAGES = 4  # of each side, that the miniature is trained with
-PAIRS = 2  # that it is evaluated with
+IMAGES = (16, 4)  # of each side that the miniature is trained with: if they are small, or large
+SMALL = 256  # pixels of a side
+PAIRS = 4  # that it is evaluated with
 ITERATIONS = 4  # of a part; the first one is not counted
 PIXELS = 1 << 19  # of a batch on a CPU: larger ones are scaled
 WORTH_TRYING = 60.0  # seconds that a miniature may take for others to be measured beside it
@@ -58,11 +60,11 @@ class Part:
 
 
 class Scale(NamedTuple):
-    """How many times the run's miniature: an iteration, what is done beside them, loading both CLIPs."""
+    """How many times the miniature: an iteration, what is done beside them for images, and what every stage does."""
 
     each: float = 1.0
-    beside: float = 1.0
-    loads: int = 1
+    images: float = 0.0
+    stages: int = 1
 
 
 @dataclass(frozen=True)
@@ -141,13 +143,14 @@ def measure(run: Run, changes: dict[str, object] | None = None) -> Plan:
         settings = override(settings, name, value)
     began = time.monotonic()
     small = miniature(settings)
-    loading = _seconds(lambda: load_backbones(small))
+    Meter([name for name in choose(settings.evaluation.metrics) if not why_unavailable([name])])  # imports much
+    starting = time.monotonic() - began
     with tempfile.TemporaryDirectory() as folder:
         probe = Run.start(Path(folder) / "run", small)
         prepare_data(probe)
         train(probe)
         evaluate(probe)
-        parts = tuple(_parts(probe, settings, loading))
+        parts = (Part("start", 0, (0.0, 0.0, 0.0), starting, memory_mb()), *_parts(probe, settings))
         disk = _disk(probe, settings)
     scaled = settings.enhancement.batch_size // small.enhancement.batch_size
     return Plan(parts, disk, time.monotonic() - began, scaled)
@@ -156,6 +159,7 @@ def measure(run: Run, changes: dict[str, object] | None = None) -> Plan:
 def miniature(settings: Settings) -> Settings:
     """Settings of a run of a few images and iterations, in which each takes as long as in the run itself."""
     few = ITERATIONS
+    images = IMAGES[settings.data.train_size > SMALL]
     batch = settings.enhancement.batch_size
     if check_engine(settings).type == "cpu":
         batch = max(1, min(batch, PIXELS // settings.data.train_size**2))
@@ -165,7 +169,7 @@ def miniature(settings: Settings) -> Settings:
             type(settings.data)(),
             train_size=settings.data.train_size,
             test_size=settings.data.test_size,
-            embedded_images=IMAGES,
+            embedded_images=images,
             embedded_pairs=PAIRS,
         ),
         prompts=replace(settings.prompts, iterations=min(settings.prompts.iterations, few)),
@@ -218,41 +222,49 @@ def _cost(part: Part) -> tuple[str, str]:
     return duration(part.seconds()), f"{part.memory / 1024:.1f}"
 
 
-def _parts(probe: Run, settings: Settings, loading: float) -> Iterator[Part]:
+def _parts(probe: Run, settings: Settings) -> Iterator[Part]:
     """The parts of a run from the times of its miniature."""
-    counts = _image_counts(settings)
-    times = sum(counts.values()) / (2 * IMAGES)  # as many images
+    times = sum(_image_counts(settings).values()) / sum(_image_counts(probe.settings).values())
+    every = _beside(probe, "warmup")  # which looks at no images but in its iterations: what every stage takes
+    bank = times if settings.prompts.views_per_image else 1.0  # of encoded views; without it nothing is done for each
     batch = settings.enhancement.batch_size / probe.settings.enhancement.batch_size
     network, rounds = settings.enhancement, settings.refinement
 
     def part(name: str, stage: str, iterations: int, scale: Scale) -> Part:
         spans, memory = _spans(probe, stage)
-        spent = (probe.record(stage) or {})["seconds"] - sum(spans)
-        beside = max(spent - loading, 0.0) * scale.beside + loading * scale.loads
+        more = max(_beside(probe, stage) - every * (scale.stages > 0), 0.0)
+        beside = more * scale.images + every * scale.stages
         usual = (min(spans), sorted(spans)[len(spans) // 2], max(spans)) if spans else (0.0, 0.0, 0.0)
         least, middle, most = (scale.each * span for span in usual)
         return Part(name, iterations, (least, middle, most), beside, memory)
 
-    yield part("data", "data", 0, Scale(beside=times, loads=0))
+    yield part("data", "data", 0, Scale(images=times, stages=0))
     trained = [
-        part("initial prompts", "prompts0", settings.prompts.iterations, Scale(beside=times)),
+        part("initial prompts", "prompts0", settings.prompts.iterations, Scale(images=bank)),
         part("warm-up", "warmup", network.warmup_iterations, Scale(batch)),
         part("network", "enhancer0", network.iterations, Scale(batch)),
     ]
     if rounds.rounds and "prompts1" in probe.plan:
         groups = sum(min(k, 2) + 2 for k in range(1, rounds.rounds + 1)) / 3  # ranked: three in round 1, then four
-        scale = Scale(beside=times * groups, loads=rounds.rounds)
+        scale = Scale(images=times * groups, stages=rounds.rounds)
         trained.append(part("prompts of all rounds", "prompts1", rounds.rounds * rounds.iterations, scale))
     if rounds.rounds:
-        scale = Scale(batch, rounds.rounds, rounds.rounds)
+        scale = Scale(batch, stages=rounds.rounds)
         trained.append(part("network of all rounds", "enhancer0", rounds.rounds * rounds.tuning_iterations, scale))
     yield from trained
     if settings.evaluation.control:
         least, middle, most = (sum(one.seconds(which) for one in trained) for which in range(3))
         yield Part("random-CLIP control", 1, (least, middle, most), 0.0, max(one.memory for one in trained))
     methods, few = (_methods(one) for one in (settings, probe.settings))
-    scale = Scale(beside=_tests(settings) / PAIRS * methods / few, loads=0)
+    scale = Scale(images=_tests(settings) / PAIRS * methods / few, stages=0)
     yield part("evaluation", "evaluation", 0, scale)
+
+
+def _beside(probe: Run, stage: str) -> float:
+    """Seconds of a stage before and after its iterations."""
+    file = watch_folder(probe.path / stage) / "speed.csv"
+    iterating = pd.read_csv(file)["seconds"].iloc[-1] if file.is_file() else 0.0
+    return max((probe.record(stage) or {})["seconds"] - iterating, 0.0)
 
 
 def _spans(probe: Run, stage: str) -> tuple[list[float], int]:
@@ -337,10 +349,3 @@ def free_memory(device: torch.device) -> int | None:
     import psutil
 
     return (psutil.virtual_memory().available >> 20) + memory_mb()
-
-
-def _seconds(action: Callable[[], object]) -> float:
-    action()  # the first time imports more
-    began = time.monotonic()
-    action()
-    return time.monotonic() - began

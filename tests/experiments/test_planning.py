@@ -36,6 +36,7 @@ def test_the_parts_are_those_of_the_run_and_nothing_is_left(planned):
     counts = {part.name: part.iterations for part in plan.parts}
     rounds = SMOKE.refinement.rounds
     assert counts == {
+        "start": 0,
         "data": 0,
         "initial prompts": SMOKE.prompts.iterations,
         "warm-up": SMOKE.enhancement.warmup_iterations,

@@ -33,8 +33,8 @@ from cliplit.settings import INFINITE, Settings, named_paths, override
 IMAGES = (16, 4)  # of each side that the miniature is trained with: if they are small, or large
 SMALL = 256  # pixels of a side
 PAIRS = 4  # that it is evaluated with
-ITERATIONS = 4  # of a part; the first one is not counted
-PIXELS = 1 << 19  # of a batch on a CPU: larger ones are scaled
+ITERATIONS = 3  # of a part; the first one is not counted
+PIXELS = 1 << 18  # of a batch on a CPU: larger ones are scaled
 WORTH_TRYING = 60.0  # seconds that a miniature may take for others to be measured beside it
 TRIALS = {  # what may help, by settings that change results by rounding only, or as docs/engine.md says
     "engine.precision": "bf16",

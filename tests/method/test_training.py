@@ -212,7 +212,7 @@ def test_saving_takes_two_percent_of_the_time_at_most(tmp_path, monkeypatch):
         Part("warmup", 1000),
         module,
         torch.optim.SGD(module.parameters(), lr=0.1),
-        Recorder(tmp_path, Watch(save_seconds=0)),
+        Recorder(tmp_path, Watch(save_seconds=0.5)),
     )
     monkeypatch.setattr(loop, "save", lambda: (saves.append(loop.at.done), now.__setitem__(0, now[0] + 3.0)))
     for _ in loop:

@@ -218,6 +218,11 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.1f} min" if seconds < 100 * 60 else f"{seconds / 3600:.1f} h"
 
 
+def larger(memory: int, base: int, times: float) -> int:
+    """Peak memory of a batch so many times larger, of which `base` does not depend on it."""
+    return round(base + max(memory - base, 0) * times) if times > 1 else memory
+
+
 def _cost(part: Part) -> tuple[str, str]:
     return duration(part.seconds()), f"{part.memory / 1024:.1f}"
 
@@ -225,6 +230,7 @@ def _cost(part: Part) -> tuple[str, str]:
 def _parts(probe: Run, settings: Settings) -> Iterator[Part]:
     """The parts of a run from the times of its miniature."""
     times = sum(_image_counts(settings).values()) / sum(_image_counts(probe.settings).values())
+    base = _spans(probe, "prompts0")[1]  # without the network
     every = _beside(probe, "warmup")  # which looks at no images but in its iterations: what every stage takes
     bank = times if settings.prompts.views_per_image else 1.0  # of encoded views; without it nothing is done for each
     batch = settings.enhancement.batch_size / probe.settings.enhancement.batch_size
@@ -236,7 +242,7 @@ def _parts(probe: Run, settings: Settings) -> Iterator[Part]:
         beside = more * scale.images + every * scale.stages
         usual = (min(spans), sorted(spans)[len(spans) // 2], max(spans)) if spans else (0.0, 0.0, 0.0)
         least, middle, most = (scale.each * span for span in usual)
-        return Part(name, iterations, (least, middle, most), beside, memory)
+        return Part(name, iterations, (least, middle, most), beside, larger(memory, base, scale.each))
 
     yield part("data", "data", 0, Scale(images=times, stages=0))
     trained = [

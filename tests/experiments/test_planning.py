@@ -64,6 +64,7 @@ def test_more_iterations_and_images_take_as_much_longer(planned):
 def test_on_a_cpu_large_batches_are_measured_smaller_and_scaled():
     small = planning.miniature(override(PAPER, "device", "cpu"))
     assert small.data.train_size == 512 and small.enhancement.batch_size == 1 and PAPER.enhancement.batch_size == 8
+    assert planning.larger(4500, 1500, 8.0) == 25500 and planning.larger(4500, 1500, 1.0) == 4500
     assert small.clip == PAPER.clip and small.enhancement.width == PAPER.enhancement.width
 
 

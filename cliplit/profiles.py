@@ -79,7 +79,7 @@ PHOTOS = replace(
     profile="photos",
     clip=replace(DEMO.clip, similarity="tiny2", identity="tiny2"),
     data=replace(DEMO.data, train_size=256),
-    prompts=replace(DEMO.prompts, iterations=0, batch_size=32, size=96),
+    prompts=replace(DEMO.prompts, iterations=0, batch_size=32, size=96),  # `tiny2` was taught these words
     enhancement=replace(
         DEMO.enhancement,
         downscale=1,

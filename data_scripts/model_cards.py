@@ -12,7 +12,6 @@ from cliplit.files.atomic import write_text
 from cliplit.method.checkpoints import read_metadata
 from cliplit.method.clip_weights import EMBEDDED
 from cliplit.photos.inference import DEFAULT
-from cliplit.profiles import overrides
 from cliplit.scoring.summary import markdown
 from cliplit.settings import from_json
 
@@ -38,10 +37,6 @@ def enhancer() -> str:
     """The section on the default enhancer."""
     notes = read_metadata(DEFAULT)
     settings = from_json(notes["settings"])
-    changed = pd.DataFrame(
-        [(name, str(value)) for name, value in sorted(overrides(settings).items())] or [("none", "")],
-        columns=["setting beside those of its profile", "value"],
-    )
     source = " ".join(settings.data.sets)
     return f"""## {DEFAULT.name}
 
@@ -51,7 +46,6 @@ map; the result is the image divided by it. How it was made: docs/enhancer.md. L
 
 **Trained on** {source}; unpaired, guided by `{settings.clip.similarity}`.
 
-{markdown(changed)}
 **Measured** on photos that it was not trained with (what the columns mean: docs/enhancer.md):
 
 {TABLE.read_text(encoding="utf-8")}

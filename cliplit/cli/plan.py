@@ -25,7 +25,7 @@ def plan(chosen: Run) -> None:
     print_columns([list(made.table().columns), *made.table().astype(str).to_numpy().tolist()])
     print(made.summary())
     for line in planning.trials(chosen, made):
-        print(f"{line}")
+        print(line)
     _end_if(planning.shortages(chosen, made))
 
 

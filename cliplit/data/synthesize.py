@@ -47,8 +47,8 @@ DEFAULT = Synthesis()
 def synthesize_data_set(target: Path, photos: Path | Sequence[Path], how: Synthesis = DEFAULT) -> Manifest:
     """Make a data set of well-lit photos: test pairs, and unpaired training images of other scenes.
 
-    Every photo serves once (or `draws` times): as a test pair, a backlit or a well-lit training image. At every level a photo
-    gets the same role, mask and noise for the same seed, only the stops differ. dataset.json stores what was drawn.
+    Every photo serves once, or `draws` times: as a test pair, a backlit or a well-lit training image. At every level a
+    photo gets the same role, mask and noise for the same seed, only the stops differ. dataset.json stores what was drawn.
 
     Args:
         target: folder of the new data set.

@@ -6,6 +6,8 @@ import os
 import re
 import shutil
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -115,16 +117,25 @@ def check_inputs(run: Run) -> None:
     Raises:
         CliplitError: they are not there, or cannot be had; or there is no such device.
     """
+    for look in looks(run):
+        look()
+
+
+def looks(run: Run) -> list[Callable[[], object]]:
+    """The looks of `check_inputs`, each of which raises CliplitError for what it finds."""
     from cliplit.engine.compute import check_engine
     from cliplit.experiments.evaluation import check_others
     from cliplit.method.clip_weights import check_available
     from cliplit.method.run_images import check_folders
 
-    check_engine(run.settings)
-    check_folders(run.settings.data)
-    check_others(run.settings.evaluation)
-    for name in {run.settings.clip.similarity, run.settings.clip.identity}:
-        check_available(name, run.settings.clip.random)
+    settings = run.settings
+    names = dict.fromkeys((settings.clip.similarity, settings.clip.identity))
+    return [
+        partial(check_engine, settings),
+        partial(check_folders, settings.data),
+        partial(check_others, settings.evaluation),
+        *(partial(check_available, name, settings.clip.random) for name in names),
+    ]
 
 
 def _remove_stages(run: Run) -> None:

@@ -20,11 +20,11 @@ from cliplit.data.manifest import images_by_role
 from cliplit.engine.compute import check_engine, has_bf16
 from cliplit.engine.record import memory_mb, watch_folder
 from cliplit.errors import CliplitError
-from cliplit.experiments.evaluation import check_others, evaluate
+from cliplit.experiments.evaluation import evaluate
+from cliplit.experiments.notebooks import looks
 from cliplit.files.tensors import read_image
-from cliplit.method.clip_weights import check_available
 from cliplit.method.run import Run
-from cliplit.method.run_images import check_folders, prepare_data
+from cliplit.method.run_images import prepare_data
 from cliplit.method.training import train
 from cliplit.scoring.metrics import Meter, choose
 from cliplit.scoring.weights import why_unavailable
@@ -41,6 +41,7 @@ TRIALS = {  # what may help, by settings that change results by rounding only, o
     "prompts.views_per_image": 16,
 }
 NOTEWORTHY = 1.1  # times as fast
+COLUMNS = ("part", "iterations", "seconds each", "time", "memory, GB")
 SPARE = 1.2  # of what is needed, to be had
 
 
@@ -103,24 +104,9 @@ class Plan:
         )
 
 
-COLUMNS = ("part", "iterations", "seconds each", "time", "memory, GB")
-
-
-def obstacles(run: Run, read: bool = True) -> list[str]:
-    """All that keeps a run from being started, one line each; nothing is written.
-
-    Args:
-        read: read every training image, too.
-    """
-    looks: list[Callable[[], object]] = [
-        lambda: check_engine(run.settings),
-        lambda: check_folders(run.settings.data),
-        lambda: check_others(run.settings.evaluation),
-    ]
-    names = dict.fromkeys((run.settings.clip.similarity, run.settings.clip.identity))
-    looks += [partial(check_available, name, run.settings.clip.random) for name in names]
-    found = list(filter(None, map(_refusal, looks)))
-    return found + (_unreadable(run.settings) if read else [])
+def obstacles(run: Run) -> list[str]:
+    """All that keeps a run from being started, one line each; nothing is written, every training image is read."""
+    return [*filter(None, map(_refusal, looks(run))), *_unreadable(run.settings)]
 
 
 def found(run: Run) -> str:

@@ -1,5 +1,6 @@
 """The enhancement network of CLIP-LIT: image -> illumination map; result = image / illumination map."""
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -212,22 +213,22 @@ def lively_sigmoid(x: Tensor) -> Tensor:
 
 def working_size(size: tuple[int, ...], downscale: int) -> tuple[int, int]:
     """Size at which the illumination map of an image is predicted: at least 2 pixels, which the padding needs."""
-    height, width = size
-    return max(2, height // downscale), max(2, width // downscale)
+    height, width = (largest(2, side // downscale) for side in size)
+    return height, width
 
 
 def reduced_size(size: tuple[int, ...], longer_side: int) -> tuple[int, int]:
-    """Size of an image whose longer side is at most so many pixels; 0: its own."""
-    height, width = size
-    longer = torch.sym_max(height, width)  # as max; of sizes that are not known yet, too
-    if not longer_side or longer <= longer_side:
-        return height, width
-    return rounded(height * longer_side, longer), rounded(width * longer_side, longer)
+    """Size of an image whose longer side is at most so many pixels, rounded; 0: its own."""
+    if not longer_side:
+        longer_side = largest(*size)
+    longer = largest(*size, longer_side)
+    height, width = (largest(1, (2 * side * longer_side + longer) // (2 * longer)) for side in size)
+    return height, width
 
 
-def rounded(numerator: Any, denominator: Any) -> Any:
-    """Quotient of two ints, or of sizes that are not known yet, rounded, but at least 1."""
-    return torch.sym_max(1, (2 * numerator + denominator) // (2 * denominator))
+def largest(*sides: Any) -> Any:
+    """As max, also of the sides of an image that torch.export does not know yet."""
+    return functools.reduce(torch.sym_max, sides)
 
 
 def upsample(maps: Tensor, size: Sequence[int]) -> Tensor:

@@ -70,8 +70,10 @@ def smoothness_loss(illumination: Tensor) -> Tensor:
     Args:
         illumination: (N, 1, H, W), positive.
     """
-    stops = F.interpolate(illumination, (SMOOTHNESS_GRID, SMOOTHNESS_GRID), mode="area").clamp_min(LEAST_LIGHT).log()
-    across, down = stops.diff(dim=-1), stops.diff(dim=-2)
+    cells = F.interpolate(illumination, (SMOOTHNESS_GRID, SMOOTHNESS_GRID), mode="area")
+    logarithm = cells.clamp_min(LEAST_LIGHT).log()
+    across = logarithm.diff(dim=-1)
+    down = logarithm.diff(dim=-2)
     return len(illumination) * (across.square().mean() + down.square().mean())
 
 

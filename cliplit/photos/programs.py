@@ -14,7 +14,15 @@ import cliplit
 from cliplit.errors import CliplitError, one_line
 from cliplit.files.atomic import write_bytes
 from cliplit.method.checkpoints import load_enhancer, read_metadata
-from cliplit.method.enhancer import Enhancer, averages, divide, rounded, upsample, upsample_along_edges
+from cliplit.method.enhancer import (
+    Enhancer,
+    averages,
+    divide,
+    reduced_size,
+    upsample,
+    upsample_along_edges,
+    working_size,
+)
 
 ENDINGS = (".onnx", ".pt2")
 OPSET = 18  # of ONNX
@@ -35,15 +43,13 @@ class Program(nn.Module):
         self.network = network
 
     def forward(self, image: Tensor) -> Tensor:
-        height, width = image.shape[-2:]
         side, factor = (self.network.architecture[name] for name in ("longer_side", "downscale"))
         copy = image
         if side:
-            longer = torch.sym_max(torch.sym_max(height, width), side)
-            copy = _averaged(image, rounded(height * side, longer), rounded(width * side, longer))
+            copy = _averaged(image, reduced_size(image.shape[-2:], side))
         small = copy
         if factor > 1:
-            small = _averaged(copy, *(torch.sym_max(2, length // factor) for length in copy.shape[-2:]))
+            small = _averaged(copy, working_size(copy.shape[-2:], factor))
         maps = self.network.layers(small)
         if factor > 1:
             maps = upsample(maps, copy.shape[-2:])
@@ -119,8 +125,7 @@ def _needed(package: str) -> Any:
         raise CliplitError(f"export to ONNX needs {package}: pip install 'cliplit[onnx]'") from None
 
 
-def _averaged(image: Tensor, height: int, width: int) -> Tensor:
+def _averaged(image: Tensor, size: tuple[int, int]) -> Tensor:
     """The image at another size by averages, as `interpolate` has them in the mode "area"."""
-    rows = averages(height, image.shape[-2], image)
-    columns = averages(width, image.shape[-1], image)
+    rows, columns = (averages(cells, side, image) for cells, side in zip(size, image.shape[-2:], strict=True))
     return rows @ image @ columns.T

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
 BATCH_PIXELS = 1 << 24  # on accelerators; on a CPU batches gain nothing, several processes do
 READERS = 4  # threads that decode ahead
-
-
 START = "fork" if sys.platform == "linux" else "spawn"  # of worker processes
 
 

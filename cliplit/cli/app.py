@@ -6,7 +6,7 @@ import os
 import sys
 import warnings
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -16,6 +16,7 @@ from cliplit.cli.doctor import doctor
 from cliplit.cli.enhance import enhance
 from cliplit.cli.plan import plan
 from cliplit.cli.shared import flag, print_columns, shown
+from cliplit.engine.interrupts import interrupts
 from cliplit.errors import CliplitError, printable
 from cliplit.profiles import overrides
 from cliplit.settings import from_json
@@ -51,10 +52,11 @@ def main() -> None:
         sys.stdout.reconfigure(errors="replace")
     warnings.filterwarnings("ignore", module=r"PIL\.")  # about odd files, of which we say what matters
     try:
-        try:
-            app()
-        finally:
-            print(end="", flush=True)
+        with interrupts():
+            try:
+                app()
+            finally:
+                print(end="", flush=True)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left is flushed at exit
         sys.exit(CLOSED)
@@ -62,10 +64,17 @@ def main() -> None:
         reason = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) and error.filename else error
         print(printable(f"cliplit: error: {reason}"), file=sys.stderr)
         sys.exit(2)
+    except KeyboardInterrupt:
+        _end_interrupted()
     except SystemExit as ended:
         if ended.code == INTERRUPTED:  # typer's answer to Ctrl-C
-            print("cliplit: interrupted; the same command goes on from here", file=sys.stderr)
+            _end_interrupted()
         raise
+
+
+def _end_interrupted() -> NoReturn:
+    print("cliplit: interrupted; the same command goes on from here", file=sys.stderr)
+    sys.exit(INTERRUPTED)
 
 
 @app.callback()

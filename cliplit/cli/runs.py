@@ -14,7 +14,6 @@ import typer
 
 from cliplit.cli.shared import flag, folder, joined, named, pairs, print_columns, shown
 from cliplit.engine import processes
-from cliplit.engine.interrupts import interrupts
 from cliplit.errors import CliplitError, did_you_mean
 from cliplit.files.atomic import read_json
 from cliplit.method.run import Run, default_run_path, stored_settings
@@ -142,11 +141,6 @@ def train(chosen: Run) -> None:
 
     `accelerate launch --multi_gpu --num_processes N -m cliplit train ...` shares every batch among them.
     """
-    with interrupts():
-        _train(chosen)
-
-
-def _train(chosen: Run) -> None:
     from cliplit.experiments.notebooks import check_inputs
 
     check_inputs(chosen)  # before the imports, which take a while

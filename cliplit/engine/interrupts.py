@@ -12,51 +12,70 @@ NOTE = b"\nending after this iteration; once more: at once\n"
 
 
 class Interrupts:
-    """Whether the process was asked to end, while `postponing`; at other times it ends at once, by KeyboardInterrupt."""
+    """Whether the process was asked to end. It does at once, by KeyboardInterrupt, but not while `postponing`.
+
+    It is remembered, too: Python drops a KeyboardInterrupt in a callback of the garbage collector, and libraries in C++
+    or Rust make other errors of it, of a damaged file say.
+    """
 
     def __init__(self) -> None:
         self.postponing = False
         self.pending = False
-        self._before: dict[int, Any] = {}
-
-    def install(self) -> None:
-        """Take the signals over, but those that are ignored: a shell's background jobs ignore Ctrl-C."""
-        for number in (signal.SIGINT, signal.SIGTERM):
-            if signal.getsignal(number) not in (signal.SIG_IGN, None):
-                self._before[number] = signal.signal(number, self._handle)
-
-    def restore(self) -> None:
-        """Give the signals back to who had them before."""
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-        self._before.clear()
 
     @contextmanager
     def postponed(self) -> Iterator[None]:
-        """Signals wait for the end of the block."""
+        """Signals wait for the end of the block.
+
+        Raises:
+            KeyboardInterrupt: asked to end, within the block or before it.
+        """
+        self.look()
         self.postponing = True
         try:
             yield
         finally:
             self.postponing = False
+        self.look()
+
+    def look(self) -> None:
+        """Raise KeyboardInterrupt if asked to end."""
         if self.pending:
             raise KeyboardInterrupt
 
-    def _handle(self, number: int, frame: object) -> None:
-        self.restore()  # so that a second one ends at once
-        if not self.postponing:
-            raise KeyboardInterrupt
+    def handle(self, number: int, frame: object) -> None:
+        """A signal came."""
+        again = self.pending
         self.pending = True
+        if again or not self.postponing:
+            raise KeyboardInterrupt
         os.write(STDERR, NOTE)  # print may be at work, and is not to be entered twice
 
 
 @contextmanager
 def interrupts() -> Iterator[Interrupts]:
-    """Signals as above within the block; in another thread than the main one nothing changes."""
-    taken = Interrupts()
-    if threading.current_thread() is threading.main_thread():
-        taken.install()
+    """Signals as above within the block, as in one around it; in another thread than the main one nothing changes.
+
+    Raises:
+        KeyboardInterrupt: asked to end, whatever error a library made of it.
+    """
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    around = [handler.__self__ for handler in before.values() if _is_ours(handler)]
+    taken = around[0] if around else Interrupts()
+    mine = not around and threading.current_thread() is threading.main_thread()
+    for number, handler in before.items():
+        if mine and handler not in (signal.SIG_IGN, None):  # a shell's background jobs ignore Ctrl-C
+            signal.signal(number, taken.handle)
     try:
+        taken.look()
         yield taken
+    except Exception:
+        taken.look()
+        raise
     finally:
-        taken.restore()
+        for number, handler in before.items():
+            if mine and handler is not None:
+                signal.signal(number, handler)
+
+
+def _is_ours(handler: Any) -> bool:
+    return isinstance(getattr(handler, "__self__", None), Interrupts)

@@ -1,5 +1,6 @@
 """Ctrl-C in a loop: the iteration at work is finished and saved, a second one ends it at once, signals are given back."""
 
+import contextlib
 import os
 import signal
 import threading
@@ -89,3 +90,31 @@ def test_ignored_signals_stay_ignored_and_other_threads_change_nothing():
     thread.start()
     thread.join()
     assert handlers == [signal.SIG_IGN, before]
+
+
+def test_what_a_library_makes_of_it_does_not_count(tmp_path):
+    """safetensors says "damaged" of a file that it was reading; the progress is then no reason to start anew."""
+    with pytest.raises(KeyboardInterrupt), interrupts():
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+        except KeyboardInterrupt:
+            raise RuntimeError("a damaged file") from None
+    with pytest.raises(KeyboardInterrupt), interrupts() as asked:
+        loop = new_loop(tmp_path / "run")
+        with contextlib.suppress(KeyboardInterrupt):  # swallowed
+            os.kill(os.getpid(), signal.SIGINT)
+        train(loop, asked)
+    assert loop.at.done == 0 and not (tmp_path / "run" / "progress.pt").exists()
+
+
+def test_a_block_within_another_knows_what_was_asked_before(tmp_path):
+    with interrupts() as outer, interrupts() as inner:
+        assert inner is outer
+    reached = []
+    with pytest.raises(KeyboardInterrupt), interrupts():
+        with contextlib.suppress(KeyboardInterrupt):  # swallowed
+            os.kill(os.getpid(), signal.SIGINT)
+        reached.append("before")
+        with interrupts():
+            reached.append("within")
+    assert reached == ["before"]

@@ -22,6 +22,7 @@ from cliplit.settings import Settings
 PRECISIONS = ("auto", "fp32", "bf16")
 BF16_OF_CPUS = ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16")  # as torch.cpu.get_capabilities names them: x86, ARM
 ALLOCATOR = "can't allocate memory"  # in PyTorch's error on a CPU
+APPLE = "MPS"  # in all of PyTorch's errors on Apple's device
 # Parameters of mallopt, from malloc.h of glibc.
 TRIM_THRESHOLD = -1
 MMAP_THRESHOLD = -3
@@ -73,7 +74,7 @@ def engine(settings: Settings) -> Iterator[Engine]:
     wanted = options.precision if options.precision != "auto" else "bf16" if device.type == "cuda" else "fp32"
     bf16 = usable_precision(wanted, device) == "bf16"
     with (
-        memory_told("set a smaller enhancement.batch_size or prompts.batch_size"),
+        limits_told("set a smaller enhancement.batch_size or prompts.batch_size"),
         interrupts() as asked,
         torch.random.fork_rng([device] if device.type == "cuda" else []),
         _switches(options.deterministic),
@@ -110,19 +111,26 @@ def _switches(deterministic: bool) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def memory_told(hint: str) -> Iterator[None]:
-    """Turn an error for want of memory, on whatever device, into one line.
+def limits_told(hint: str) -> Iterator[None]:
+    """Turn what a device has not, memory or an operation of PyTorch, into one line.
 
+    Args:
+        hint: what to change for want of memory.
     Raises:
-        CliplitError: memory was out; says what to change.
+        CliplitError: memory was out, or Apple's device cannot compute a step; says what to change.
     """
     try:
         yield
-    except (RuntimeError, MemoryError) as error:
-        wanting = isinstance(error, (torch.OutOfMemoryError, MemoryError)) or ALLOCATOR in str(error)
-        if not wanting:
-            raise
-        raise CliplitError(f"out of memory ({one_line(error)}); {hint}") from None
+    except (RuntimeError, MemoryError, TypeError) as error:  # TypeError: float64 on Apple's device
+        reason = one_line(error)
+        if isinstance(error, (torch.OutOfMemoryError, MemoryError)) or ALLOCATOR in reason:
+            raise CliplitError(f"out of memory ({reason}); {hint}") from None
+        if APPLE in reason:
+            raise CliplitError(
+                f"device 'mps' lacks something here ({reason}); compute on the cpu, "
+                f"or set PYTORCH_ENABLE_MPS_FALLBACK=1 before the start"
+            ) from None
+        raise
 
 
 def keep_freed_memory(largest: int) -> None:
@@ -149,7 +157,7 @@ def find_device(name: str = "auto") -> torch.device:
     try:
         return torch.empty(0, device=name).device
     except (RuntimeError, AssertionError) as error:  # torch without CUDA asserts
-        reason = str(error).splitlines()[0]
+        reason = one_line(error).partition(". ")[0]
         raise CliplitError(f"device '{name}' cannot be used here ({reason}); try auto or cpu") from None
 
 

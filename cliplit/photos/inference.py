@@ -11,10 +11,10 @@ from PIL import Image
 from torch import Tensor
 
 import cliplit
-from cliplit.engine.compute import find_device, memory_told, usable_precision
+from cliplit.engine.compute import find_device, limits_told, usable_precision
 from cliplit.errors import CliplitError
 from cliplit.method.checkpoints import load_enhancer
-from cliplit.method.enhancer import Enhancer, divide
+from cliplit.method.enhancer import Enhancer
 from cliplit.photos.preview import predict_small
 from cliplit.photos.regions import Region
 from cliplit.photos.tiles import Budget, predict, reach_of, to_planes, white
@@ -123,7 +123,7 @@ def enhance_pixels(
     """
     check_pixels(pixels)
     check_options(options)
-    with memory_told(f"lower max_memory (--max-memory), which is {options.max_memory >> 20} MB"):
+    with limits_told(f"lower max_memory (--max-memory), which is {options.max_memory >> 20} MB"):
         return _enhance_pixels(network, pixels, options, illumination, np.empty_like(pixels) if out is None else out)
 
 
@@ -136,7 +136,7 @@ def _enhance_pixels(
     def divided(tile: Region, map_: Tensor) -> tuple[Region, np.ndarray]:
         if illumination is not None:
             illumination[tile.slices] = map_.cpu().numpy()
-        return tile, _divided(pixels[tile.slices], map_, options.strength)
+        return tile, _divided(network, pixels[tile.slices], map_, options.strength)
 
     longer_side = network.architecture["longer_side"] or options.preview
     if 0 < longer_side < max(pixels.shape[:2]):
@@ -154,14 +154,14 @@ def _enhance_pixels(
     return result
 
 
-def _divided(pixels: np.ndarray, map_: Tensor, strength: float) -> np.ndarray:
+def _divided(network: Enhancer, pixels: np.ndarray, map_: Tensor, strength: float) -> np.ndarray:
     """Pixels by their illumination map, on a CPU strip by strip: for the cache, and for memory."""
     result = np.empty_like(pixels)
     step = max(1, CPU_STRIP // pixels.shape[1]) if map_.device.type == "cpu" else len(pixels)
     for top in range(0, len(pixels), step):
         rows = slice(top, top + step)
         illumination = map_[rows] if strength == 1 else map_[rows] ** strength
-        part = divide(to_planes(pixels[rows], map_.device), illumination) * white(pixels.dtype)
+        part = network.divide(to_planes(pixels[rows], map_.device), illumination) * white(pixels.dtype)
         part = part if pixels.dtype == np.float32 else part.round_()
         result[rows] = part.movedim(0, -1).cpu().numpy()
     return result

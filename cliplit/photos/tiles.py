@@ -192,15 +192,18 @@ class Pools:
         self.columns = torch.cat([averaging(width, bins, (0, bins))[0] for bins in self.bins])
 
     def part(self, x: Tensor, tile: Region) -> Tensor:
-        """What a tile gives to the averages (rows of cells, columns of cells, C): float32 within, float64 to add up."""
+        """What a tile gives to the averages (rows of cells, columns of cells, C): float32 within, float64 to add up.
+
+        On the CPU: Apple's device has no float64.
+        """
         rows = self.rows[:, slice(*tile.rows)].to(x.device, torch.float32)
         columns = self.columns[:, slice(*tile.columns)].to(x.device, torch.float32)
         x = x[0].movedim(0, -1).float()
         by_rows = (rows @ x.flatten(1)).view(len(rows), *x.shape[1:])
-        return (columns @ by_rows).double()
+        return (columns @ by_rows).cpu().double()
 
     def means(self, parts: Iterable[Tensor]) -> list[Tensor]:
-        """Averages (1, C, b, b) for every number of bins b; cells of different numbers are of no use."""
+        """Averages (1, C, b, b) for every number of bins b, on the CPU; cells of different numbers are of no use."""
         total = sum(parts, start=torch.zeros(()))
         means = []
         first = 0
@@ -228,7 +231,7 @@ class Context:
         columns = []
         for mean, branch in zip(means, network.PPM1.features, strict=True):
             bins = mean.shape[-1]
-            reduced = branch(mean)[0]
+            reduced = branch(mean.to(weight))[0]
             part = weight[:, first : first + len(reduced)]
             forms.append(torch.einsum("ocyx,cij->yixjo", part, reduced).reshape(3 * bins, 3 * bins, -1))
             rows.append(_three(interpolation(bins, height, (0, height), align_corners=True)[0]))

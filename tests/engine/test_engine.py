@@ -15,9 +15,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 from golden_models import golden_numbers, random_enhancer, resnet_backbone, vit_backbone
+from PIL import Image
 from safetensors.torch import load_file
 
-from cliplit.engine.compute import engine, memory_told, usable_precision
+from cliplit.engine.compute import engine, limits_told, usable_precision
 from cliplit.engine.stages import held, owner
 from cliplit.errors import CliplitError
 from cliplit.figures import watch
@@ -355,8 +356,30 @@ def test_want_of_memory_is_a_line_with_what_to_change(monkeypatch):
     with pytest.raises(CliplitError, match="lower max_memory"):
         monkeypatch.setattr(inference, "predict", lambda *arguments: too_much())
         inference.enhance_pixels(Enhancer(4), np.zeros((8, 8, 3), np.uint8))
-    with pytest.raises(RuntimeError, match="something else"), memory_told(""):
+    with pytest.raises(RuntimeError, match="something else"), limits_told(""):
         raise RuntimeError("something else")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        NotImplementedError("The operator 'aten::_upsample_bilinear2d_aa.out' is not implemented for the MPS device."),
+        TypeError("Cannot convert a MPS Tensor to float64 dtype as the MPS framework doesn't support float64."),
+    ],
+)
+def test_what_apples_device_lacks_is_a_line_with_what_to_do(error):
+    said = r"'mps' lacks .*; compute on the cpu, or set PYTORCH_ENABLE_MPS_FALLBACK=1"
+    with pytest.raises(CliplitError, match=said), engine(profile("smoke")):
+        raise error
+
+
+@pytest.mark.skipif(torch.backends.mps.is_available(), reason="it is there")
+def test_apples_device_is_refused_where_it_is_not(cli, tmp_path):
+    Image.new("RGB", (20, 20)).save(tmp_path / "a.png")
+    training = ["train", "--profile", "smoke", "--run", tmp_path / "run", "--set", "device=mps"]
+    for command in (training, ["enhance", tmp_path, "-o", tmp_path / "out", "--device", "mps"]):
+        code, _, err = cli(*command)
+        assert code == 2 and "device 'mps' cannot be used here" in err[-1] and len(err[-1]) < 300
 
 
 def too_much():

@@ -86,6 +86,7 @@ PHOTOS = replace(
         longer_side=128,  # the map is smooth: larger ones gain nothing
         max_illumination=1.0,  # it only lifts: whites stay white
         min_illumination=0.05,  # by 20 at most
+        keep_highlights=True,
         batch_size=12,
         crop=0.5,  # several scales
         sizes=(96, 128, 160),

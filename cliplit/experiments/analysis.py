@@ -10,7 +10,7 @@ from cliplit.engine.compute import find_device
 from cliplit.errors import CliplitError
 from cliplit.files.tensors import psnr
 from cliplit.method.clip import ClipBackbone, nearest_tokens
-from cliplit.method.enhancer import Enhancer, divide
+from cliplit.method.enhancer import Enhancer
 from cliplit.method.guidance.base import Guidance, Seen
 from cliplit.method.guidance.registry import new_guidance
 from cliplit.method.run import Run
@@ -261,7 +261,7 @@ def strength_scores(run: Run, k: int, count: int = 16) -> pd.DataFrame:
     maps = [network(image) for image in images]
     rows = {}
     for strength in STRENGTHS:
-        results = [divide(image, light**strength) for image, light in zip(images, maps, strict=True)]
+        results = [network.divide(image, light**strength) for image, light in zip(images, maps, strict=True)]
         likeness = [
             psnr(result.cpu(), test.reference[None]).item()
             for result, test in zip(results, tests, strict=True)

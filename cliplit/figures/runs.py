@@ -41,7 +41,6 @@ from cliplit.figures.style import (
     running_mean,
     saved,
 )
-from cliplit.method.enhancer import divide
 from cliplit.method.guidance.registry import is_refined
 from cliplit.method.run import Run
 from cliplit.method.run_images import TestImage, test_images, training_images
@@ -173,7 +172,7 @@ def _illumination(run: Run, label: str, stage: str, images: Sequence[int]) -> Fi
     network = network_of(run, stage).to(device)
     with torch.no_grad():
         maps = [network(test.backlit[None].to(device))[0].cpu() for test in tests]
-    results = [divide(test.backlit, light) for test, light in zip(tests, maps, strict=True)]
+    results = [network.divide(test.backlit, light) for test, light in zip(tests, maps, strict=True)]
     top = max(1.0, max(light.max().item() for light in maps))
     scale = ScalarMappable(Normalize(0, top), "viridis")
     coloured = [torch.from_numpy(scale.to_rgba(light[0].numpy())[..., :3]).movedim(-1, 0) for light in maps]

@@ -16,17 +16,32 @@ EDGE_RADIUS = 1  # pixels of the small image: windows of the guided filter
 EDGE_SMOOTHING = 1e-4  # variance of brightness, below which a window counts as flat
 START = 2.0  # of a map with two bounds, in units of the sigmoid's argument: it begins near the upper one
 LIVELY = 0.02  # share of softsign in its sigmoid
+LEAST_FOURTH = 1e-12  # of an illumination map's fourth power: the root has no gradient at 0
 EPSILON = 1e-9  # added to the illumination map before the division (released train.py; its test script drops it)
 
 
-def divide(images: Tensor, illumination: Tensor) -> Tensor:
+def divide(images: Tensor, illumination: Tensor, keep_highlights: bool = False) -> Tensor:
     """Result of the method: ``clamp(images / (illumination + 1e-9), 0, 1)`` (paper, section 3.1).
 
     Args:
         images: (N, 3, H, W) in [0, 1].
         illumination: (N, 1, H, W), not negative.
+        keep_highlights: so that nothing is clipped: see `sparing_highlights`. Released: False.
     """
+    if keep_highlights:
+        illumination = sparing_highlights(illumination, images)
     return (images / (illumination + EPSILON)).clamp(0, 1)
+
+
+def sparing_highlights(illumination: Tensor, images: Tensor) -> Tensor:
+    """Illumination maps (N, 1, H, W) that are the nearer to 1, no change, the brighter the pixel (not in the paper).
+
+    (l⁴ (1 - m⁴) + m⁴)^¼ for illumination l and largest channel m: never below m, so that nothing is clipped. Shadows are
+    lifted as before; white stays white, the order of pixels stays, and, as of any map, the hue.
+    """
+    weight = images.amax(-3, keepdim=True).square().square()
+    fourth = torch.lerp(illumination.square().square(), torch.ones_like(weight), weight)
+    return fourth.clamp_min(LEAST_FOURTH).sqrt().sqrt()
 
 
 class ResidualBlock(nn.Module):
@@ -111,6 +126,7 @@ class Enhancer(nn.Module):
         min_illumination: lower bound of the illumination map, where it has an upper one. With it the sigmoid is of the
             map's logarithm, so a step of training changes the gain (1 / illumination) by as many stops whether it is
             small or large, and the untrained network hardly lifts. Released: 0.
+        keep_highlights: of the division, `sparing_highlights`. Released: False.
     """
 
     bf16 = False  # compute in bfloat16 where that is safe, but for the last convolution
@@ -122,6 +138,7 @@ class Enhancer(nn.Module):
         max_illumination: float = float("inf"),
         longer_side: int = 0,
         min_illumination: float = 0.0,
+        keep_highlights: bool = False,
     ):
         super().__init__()
         self.architecture: dict[str, Any] = {
@@ -130,6 +147,7 @@ class Enhancer(nn.Module):
             "max_illumination": max_illumination,
             "longer_side": longer_side,
             "min_illumination": min_illumination,
+            "keep_highlights": keep_highlights,
         }
         self.cond1 = nn.Conv2d(3, width, 3)
         self.ResidualBlock1 = ResidualBlock(width)
@@ -203,7 +221,11 @@ class Enhancer(nn.Module):
 
     def enhance(self, images: Tensor, padding: str = "reflect") -> Tensor:
         """Enhanced images (N, 3, H, W) in [0, 1]."""
-        return divide(images, self(images, padding))
+        return self.divide(images, self(images, padding))
+
+    def divide(self, images: Tensor, illumination: Tensor) -> Tensor:
+        """Images (N, 3, H, W) by illumination maps (N, 1, H, W): what `enhance` makes of its own maps."""
+        return divide(images, illumination, self.architecture["keep_highlights"])
 
 
 def lively_sigmoid(x: Tensor) -> Tensor:

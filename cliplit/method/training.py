@@ -30,7 +30,7 @@ from cliplit.method import losses, schedule
 from cliplit.method.augmentation import AugmentedBatches, ViewFeatures, random_view
 from cliplit.method.checkpoints import load_enhancer, load_guidance, save_enhancer, save_guidance
 from cliplit.method.clip import Backbones, ClipBackbone, load_backbones, load_similarity
-from cliplit.method.enhancer import Enhancer, divide
+from cliplit.method.enhancer import Enhancer
 from cliplit.method.guidance.base import Guidance, Seen
 from cliplit.method.guidance.registry import new_guidance
 from cliplit.method.run import Run
@@ -144,7 +144,7 @@ def train_enhancer(run: Run, k: int) -> Enhancer:
         for iteration in loop.until(using.interrupts):
             images = batches(iteration)
             illumination = enhancer(images, padding="zeros")
-            results = divide(images, illumination)
+            results = enhancer.divide(images, illumination)
             enhance = identity = results.new_zeros(())
             for n in range(options.views):
                 view = generator(settings.seed, "view", n, part.name, iteration)
@@ -223,7 +223,7 @@ def network_of(run: Run, stage: str) -> Enhancer:
 def new_enhancer(settings: Settings) -> Enhancer:
     """An untrained network."""
     options = settings.enhancement
-    names = ("width", "downscale", "max_illumination", "longer_side", "min_illumination")
+    names = ("width", "downscale", "max_illumination", "longer_side", "min_illumination", "keep_highlights")
     network = Enhancer(**{name: getattr(options, name) for name in names})
     return network.initialize(settings.seed, options.init_std)
 
@@ -259,7 +259,7 @@ def _panels(run: Run, enhancer: Enhancer, folder: Path, using: Engine) -> Record
     @torch.no_grad()
     def panel() -> dict[str, Tensor]:
         illumination = enhancer(images, padding="zeros")
-        return {"input": images, "illumination": illumination, "result": divide(images, illumination)}
+        return {"input": images, "illumination": illumination, "result": enhancer.divide(images, illumination)}
 
     return Recorder(folder, run.settings.watch, run.settings.enhancement.batch_size, panel)
 

@@ -17,7 +17,6 @@ from cliplit.method.checkpoints import load_enhancer, read_metadata
 from cliplit.method.enhancer import (
     Enhancer,
     averages,
-    divide,
     reduced_size,
     upsample,
     upsample_along_edges,
@@ -53,7 +52,7 @@ class Program(nn.Module):
         maps = self.network.layers(small)
         if factor > 1:
             maps = upsample(maps, copy.shape[-2:])
-        return divide(image, upsample_along_edges(maps, copy, image) if side else maps)
+        return self.network.divide(image, upsample_along_edges(maps, copy, image) if side else maps)
 
 
 def export_program(checkpoint: str | Path, target: Path) -> Path:

@@ -34,7 +34,7 @@ def ours(tmp_path):
 
 
 def test_ours_keeps_architecture_settings_stage_iteration_version(tmp_path):
-    network = Enhancer(8, 2, 1.2).initialize(0)
+    network = Enhancer(8, 2, 1.2, keep_highlights=True).initialize(0)
     save_enhancer(network, tmp_path / "a.safetensors", SMOKE, "enhancer1", 12)
     loaded = load_enhancer(tmp_path / "a.safetensors")
     assert loaded.architecture == network.architecture

@@ -16,6 +16,7 @@ SHARED = Path(__file__).parents[3] / "shared"
 OFFICIAL = SHARED / "checkpoints" / "clip_lit_official.pth"
 ILLUMINATION_TOLERANCE = 1e-5
 EIGHT_BIT_STEP = 1 / 255
+ROUNDING = 1e-6
 
 
 def test_parameter_count():
@@ -25,6 +26,24 @@ def test_parameter_count():
 def test_zero_illumination_is_finite():
     images = torch.tensor([0.0, 0.5]).view(1, 1, 1, 2).expand(1, 3, 2, 2)
     assert divide(images, torch.zeros(1, 1, 2, 2)).unique().tolist() == [0.0, 1.0]
+
+
+@pytest.mark.parametrize("light", [0.05, 0.5, 1.0, 1.3])
+def test_kept_highlights_are_not_clipped_and_shadows_lifted_as_before(light):
+    values = torch.linspace(0, 1, 101)
+    images = values.view(1, 1, 1, -1) * torch.tensor([1.0, 0.6, 0.2]).view(1, 3, 1, 1)
+    kept = divide(images, torch.full((1, 1, 1, 101), light), keep_highlights=True)
+    most = kept[0, 0, 0]
+    assert most.max() <= 1 == most[-1] and (most.diff() > -ROUNDING).all()  # none is clipped, white stays white
+    assert torch.allclose(kept[0, 1, 0], 0.6 * most) and torch.allclose(kept[0, 2, 0], 0.2 * most)  # hue
+    shadows = values < light / 4
+    assert torch.allclose(most[shadows], values[shadows] / light, rtol=2e-3)
+
+
+def test_kept_highlights_have_a_gradient_everywhere():
+    light = torch.tensor([0.0, 0.05, 1.0]).view(1, 1, 1, 3).requires_grad_()
+    divide(torch.tensor([0.0, 0.0, 1.0]).expand(1, 3, 1, 3), light, keep_highlights=True).sum().backward()
+    assert light.grad.isfinite().all()
 
 
 def test_initialization_is_seeded_and_leaves_the_global_generator_alone():

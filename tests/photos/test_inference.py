@@ -15,7 +15,7 @@ from cliplit.data.demo_images import photo
 from cliplit.errors import CliplitError
 from cliplit.files.tensors import to_uint8
 from cliplit.method.checkpoints import load_enhancer
-from cliplit.method.enhancer import Enhancer, divide
+from cliplit.method.enhancer import Enhancer
 from cliplit.photos.inference import Inference, enhance, enhance_pixels
 
 SHARED = Path(__file__).parents[3] / "shared"
@@ -32,7 +32,7 @@ NETWORKS = {
     "narrow": {"width": 8, "max_illumination": 2.0},
     "half size": {"width": 16, "downscale": 2, "max_illumination": 2.0},
     "third of the size": {"width": 12, "downscale": 3, "max_illumination": 1.5},
-    "fixed size": {"width": 12, "max_illumination": 1.5, "longer_side": 40},
+    "fixed size": {"width": 12, "max_illumination": 1.5, "longer_side": 40, "keep_highlights": True},
 }
 SIZES = [(1, 1), (1, 9), (7, 1), (2, 5), (3, 3), (5, 41), (33, 46), (64, 107), (131, 90)]
 
@@ -71,7 +71,7 @@ def full_frame(network, pixels) -> tuple[np.ndarray, np.ndarray]:
     image = torch.from_numpy(pixels).movedim(-1, 0)[None] / 255
     with torch.no_grad():
         illumination = network(image)
-    return illumination[0, 0].numpy(), to_uint8(divide(image, illumination)[0])
+    return illumination[0, 0].numpy(), to_uint8(network.divide(image, illumination)[0])
 
 
 def steps(a, b) -> np.ndarray:

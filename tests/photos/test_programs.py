@@ -61,7 +61,7 @@ def test_the_example_in_the_docs_needs_no_torch(exported, tmp_path):
 @torch.no_grad()
 def test_torch_export_takes_other_kinds_of_networks(tmp_path):
     file = tmp_path / "network.safetensors"
-    network = Enhancer(8, downscale=2, max_illumination=2.0).initialize(1, 0.2)
+    network = Enhancer(8, downscale=2, max_illumination=2.0, keep_highlights=True).initialize(1, 0.2)
     save_enhancer(network, file, SMOKE, "enhancer0", 1)
     notes = {"notes.json": ""}
     program = torch.export.load(programs.export_program(file, tmp_path / "network.pt2"), extra_files=notes).module()

@@ -107,7 +107,7 @@ def _clips(online: bool, more: Iterable[str]) -> list[Check]:
     from cliplit.method.clip_weights import cached_weights
 
     found = [
-        Check("CLIP", name, file.is_file(), "embedded" if file.is_file() else f"{file} is missing")
+        _loaded(name, "embedded") if file.is_file() else Check("CLIP", name, False, f"{file} is missing")
         for name, file in EMBEDDED.items()
     ]
     for name in dict.fromkeys((*CLIPS, *more)):
@@ -117,9 +117,20 @@ def _clips(online: bool, more: Iterable[str]) -> list[Check]:
             found.append(Check("CLIP", name, False, str(error)))
             continue
         wanted = ", wanted by the profile paper" if name in CLIPS else ""
-        detail = "downloaded" if path else f"not on this machine{wanted}"
-        found.append(Check("CLIP", name, bool(path), detail, "" if path else _by_download(online)))
+        missing = Check("CLIP", name, False, f"not on this machine{wanted}", _by_download(online))
+        found.append(_loaded(name, "downloaded") if path else missing)
     return found
+
+
+def _loaded(name: str, how: str) -> Check:
+    """Whether a CLIP that is here is what its name promises."""
+    from cliplit.method.clip import load_backbone
+
+    try:
+        load_backbone(name)
+    except CliplitError as error:
+        return Check("CLIP", name, False, str(error))
+    return Check("CLIP", name, True, how)
 
 
 def _data_sets(root: Path) -> list[Check]:

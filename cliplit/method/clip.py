@@ -19,11 +19,17 @@ import torch.nn.functional as F
 from safetensors import safe_open
 from torch import Tensor, nn
 
+import cliplit
 from cliplit.engine.compute import Engine, reduced_precision
 from cliplit.errors import CliplitError, check_images, one_line
+from cliplit.files.atomic import read_json
 from cliplit.method.clip_weights import EMBEDDED, file_config, folder_config, resolve
 from cliplit.settings import Settings
 
+KNOWN = Path(cliplit.__file__).parent / "models" / "known_clips.json"  # of data_scripts/known_clips.py
+KNOWN_PROMPTS = ("a backlit photo", "a well lit photo")
+KNOWN_DIGITS = 4
+KNOWN_TOLERANCE = 1e-3  # rounding of another processor or device
 BATCH = 512  # tokens encoded at a time
 OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
 OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
@@ -178,23 +184,51 @@ class ClipBackbone(nn.Module):
         return int(ids[0, 0]), int(ids[0, end])
 
 
-def load_backbone(name: str, *, random: bool = False, seed: int = 0, antialias: bool = False) -> ClipBackbone:
+def load_backbone(
+    name: str, *, random: bool = False, seed: int = 0, antialias: bool = False, known: bool = True
+) -> ClipBackbone:
     """Load a CLIP by name (see the top of this file), or its architecture with random weights.
 
     Args:
         random: seeded random weights instead of the trained ones: a control, and no download.
         antialias: antialiased resizing; off in the released code.
+        known: compare it with the numbers that are stored for its name, if there are any.
     Raises:
-        CliplitError: unknown name, weights that cannot be had, or a file that does not fit.
+        CliplitError: unknown name, weights that cannot be had, a file that does not fit, or another model than known.
     """
     path = EMBEDDED.get(name, Path(name))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if path.is_file():
-            return _load_file(path, name, random, antialias)
-        if path.is_dir():
-            return _load_folder(path, name, random, antialias)
-        return _load_open_clip(name, random, antialias)
+            clip = _load_file(path, name, random, antialias)
+        elif path.is_dir():
+            clip = _load_folder(path, name, random, antialias)
+        else:
+            clip = _load_open_clip(name, random, antialias)
+    if known and not random:
+        check_known(clip)
+    return clip
+
+
+@torch.no_grad()
+def known_by(clip: ClipBackbone) -> list[float]:
+    """Cosines that tell a model from others: of two prompts to each other, and of an image, a ramp, to both."""
+    side = clip.preprocessing.size
+    ramp = torch.linspace(0, 1, 3 * side * side, device=clip.mean.device).view(1, 3, side, side)
+    features = torch.cat([*map(clip.encode_text, KNOWN_PROMPTS), clip.encode_image(ramp)])
+    cosines = F.cosine_similarity(features, features.roll(-1, 0))
+    return [round(cosine, KNOWN_DIGITS) for cosine in cosines.tolist()]
+
+
+def check_known(clip: ClipBackbone) -> None:
+    """Raise CliplitError if it is not the model that its name stands for, as far as numbers are stored (models/)."""
+    expected = (read_json(KNOWN) or {}).get(clip.name)
+    found = known_by(clip) if expected else []
+    if any(abs(ours - theirs) > KNOWN_TOLERANCE for ours, theirs in zip(found, expected or [], strict=True)):
+        raise CliplitError(
+            f"CLIP '{clip.name}': not the model of that name: cosines of two prompts and an image are {found}, not "
+            f"{expected}; look at its weights and at the version of open_clip"
+        )
 
 
 @dataclass(frozen=True)

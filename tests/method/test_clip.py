@@ -11,9 +11,10 @@ from safetensors.torch import load_file, save_file
 from cliplit.data import demo_images
 from cliplit.data.relight import expose
 from cliplit.errors import CliplitError
+from cliplit.method import clip as clip_module
 from cliplit.method import clip_weights
 from cliplit.method.checkpoints import read_metadata
-from cliplit.method.clip import load_backbone
+from cliplit.method.clip import known_by, load_backbone
 from cliplit.method.clip_weights import EMBEDDED, has_resnet
 from cliplit.method.losses import backlit_scores
 from cliplit.profiles import PROFILES
@@ -181,3 +182,17 @@ def test_weights_that_cannot_be_had_end_in_one_line(monkeypatch, tmp_path):
 
 def test_an_unreachable_address_is_found_out_quickly():
     assert not clip_weights.reachable("http://127.0.0.1:9")
+
+
+def test_another_model_under_a_known_name_is_refused(tmp_path, monkeypatch, cli):
+    known = json.loads(clip_module.KNOWN.read_text())
+    assert known == {name: known_by(load_backbone(name, known=False)) for name in clip_weights.EMBEDDED}
+    monkeypatch.setattr(clip_module, "KNOWN", tmp_path / "known.json")
+    (tmp_path / "known.json").write_text(json.dumps({"tiny": known["tiny2"]}))
+    with pytest.raises(CliplitError, match="'tiny': not the model of that name"):
+        load_backbone("tiny")
+    load_backbone("tiny", random=True)
+    code, out, _ = cli("doctor", "--json")
+    found = {check["name"]: check for check in json.loads("\n".join(out))["findings"]}
+    assert not found["tiny"]["ready"] and "not the model of that name" in found["tiny"]["detail"]
+    assert found["tiny2"]["ready"] and code

@@ -120,9 +120,7 @@ class Enhancement:
     init_std: float = setting(0.02, "code", "", "standard deviation of the first weights of every convolution")
     max_illumination: float = setting(INFINITE, "code", "", "smooth upper bound of the illumination map; inf: ReLU")
     min_illumination: float = setting(0.0, "code", "", "lower bound beside it; the map is then learned in stops")
-    keep_highlights: bool = setting(
-        False, "cliplit", "", "the brighter a pixel, the nearer its map to 1: none is clipped"
-    )
+    keep_highlights: bool = setting(False, "cliplit", "", "of results: the brighter a pixel, the nearer its map to 1")
     batch_size: int = count(8, "code", "images")
     learning_rate: float = setting(2e-5, "code", "Adam")
     weight_decay: float = setting(1e-3, "code", "Adam")

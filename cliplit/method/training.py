@@ -30,7 +30,7 @@ from cliplit.method import losses, schedule
 from cliplit.method.augmentation import AugmentedBatches, ViewFeatures, random_view
 from cliplit.method.checkpoints import load_enhancer, load_guidance, save_enhancer, save_guidance
 from cliplit.method.clip import Backbones, ClipBackbone, load_backbones, load_similarity
-from cliplit.method.enhancer import Enhancer
+from cliplit.method.enhancer import Enhancer, divide
 from cliplit.method.guidance.base import Guidance, Seen
 from cliplit.method.guidance.registry import new_guidance
 from cliplit.method.run import Run
@@ -144,7 +144,7 @@ def train_enhancer(run: Run, k: int) -> Enhancer:
         for iteration in loop.until(using.interrupts):
             images = batches(iteration)
             illumination = enhancer(images, padding="zeros")
-            results = enhancer.divide(images, illumination)
+            results = divide(images, illumination)  # plainly: that it clips tells the network to lift no further
             enhance = identity = results.new_zeros(())
             for n in range(options.views):
                 view = generator(settings.seed, "view", n, part.name, iteration)

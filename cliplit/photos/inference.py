@@ -22,7 +22,6 @@ from cliplit.settings import setting
 
 DEFAULT = Path(cliplit.__file__).parent / "models" / "enhancer.safetensors"  # the shipped checkpoint
 MODES = ("L", "LA", "RGB", "RGBA", "I;16")  # of PIL images
-CPU_STRIP = 1 << 16  # pixels
 
 Picture = TypeVar("Picture", np.ndarray, Tensor, Image.Image)
 
@@ -133,16 +132,20 @@ def _enhance_pixels(
     reach = reach_of(network, pixels.shape[0])
     budget = Budget(options.precision, options.max_memory, options.tile)
 
-    def divided(tile: Region, map_: Tensor) -> tuple[Region, np.ndarray]:
+    def divided(tile: Region, map_: Tensor, planes: Tensor) -> tuple[Region, np.ndarray]:
         if illumination is not None:
             illumination[tile.slices] = map_.cpu().numpy()
-        return tile, _divided(network, pixels[tile.slices], map_, options.strength)
+        light = map_ if options.strength == 1 else map_**options.strength
+        return tile, _interleaved(network.divide(planes, light), pixels.dtype)
+
+    def read_and_divided(tile: Region, map_: Tensor) -> tuple[Region, np.ndarray]:
+        return divided(tile, map_, to_planes(pixels[tile.slices], map_.device))
 
     longer_side = network.architecture["longer_side"] or options.preview
     if 0 < longer_side < max(pixels.shape[:2]):
         parts = predict_small(network, pixels, budget, divided, longer_side)
     else:
-        parts = predict(network, pixels, budget, divided)
+        parts = predict(network, pixels, budget, read_and_divided)
     waiting: deque[tuple[Region, np.ndarray]] = deque()  # a tile is written when no later one reads it
     for tile, part in parts:
         waiting.append((tile, part))
@@ -154,16 +157,13 @@ def _enhance_pixels(
     return result
 
 
-def _divided(network: Enhancer, pixels: np.ndarray, map_: Tensor, strength: float) -> np.ndarray:
-    """Pixels by their illumination map, on a CPU strip by strip: for the cache, and for memory."""
-    result = np.empty_like(pixels)
-    step = max(1, CPU_STRIP // pixels.shape[1]) if map_.device.type == "cpu" else len(pixels)
-    for top in range(0, len(pixels), step):
-        rows = slice(top, top + step)
-        illumination = map_[rows] if strength == 1 else map_[rows] ** strength
-        part = network.divide(to_planes(pixels[rows], map_.device), illumination) * white(pixels.dtype)
-        part = part if pixels.dtype == np.float32 else part.round_()
-        result[rows] = part.movedim(0, -1).cpu().numpy()
+def _interleaved(planes: Tensor, dtype: np.dtype) -> np.ndarray:
+    """Pixels (H, W, C) of a type, of float32 (C, H, W) in [0, 1]; what `to_planes` reads."""
+    if dtype != np.float32:
+        planes = (planes * white(dtype)).round_()
+    result = np.empty((*planes.shape[1:], len(planes)), dtype)
+    for channel, plane in enumerate(planes.cpu().numpy()):
+        result[..., channel] = plane
     return result
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from cliplit.method.enhancer import Enhancer, edge_fit, reduced_size
 from cliplit.photos.regions import Region, Size, averaging, interpolation, strips
 from cliplit.photos.tiles import (
+    READ_ROWS,
     Budget,
     device_of,
     in_parallel,
@@ -22,6 +23,7 @@ from cliplit.photos.tiles import (
     size_of,
     to_planes,
     to_tensor,
+    white,
     workers_on,
 )
 
@@ -31,9 +33,17 @@ STRIP = 1 << 16  # pixels, of the strips of rows in which the image is read: the
 
 
 def predict_small(
-    network: Enhancer, pixels: np.ndarray, budget: Budget, then: Callable[[Region, Tensor], Result], longer_side: int
+    network: Enhancer,
+    pixels: np.ndarray,
+    budget: Budget,
+    then: Callable[[Region, Tensor, Tensor], Result],
+    longer_side: int,
 ) -> Iterator[Result]:
-    """As `predict`, with the network at an image of the given longer side: what `upsample_along_edges` defines."""
+    """As `predict`, with the network at an image of the given longer side: what `upsample_along_edges` defines.
+
+    Args:
+        then: is given the strip's pixels, too, as `to_planes` has them.
+    """
     size = size_of(pixels)
     device = device_of(network)
     small = reduced_size(size, longer_side)
@@ -53,8 +63,8 @@ def predict_small(
         rows, read = interpolation(small[0], tile.size[0], tile.rows, align_corners=False)
         by_rows = rows.to(fit) @ fit[:, slice(*read)]
         a, b = F.interpolate(by_rows, tile.size[1], mode="linear", align_corners=False)
-        light = to_planes(pixels[tile.slices], device).mean(0)
-        return then(tile, a.mul_(light).add_(b).clamp_(low, high))
+        planes = to_planes(pixels[tile.slices], device)
+        return then(tile, a.mul_(planes.mean(0)).add_(b).clamp_(low, high), planes)
 
     yield from in_parallel(upsampled, strips(size, STRIP), workers_on(device))
 
@@ -66,8 +76,11 @@ def _reduced(pixels: np.ndarray, small: Size, device: torch.device) -> np.ndarra
 
     def row(n: int) -> Tensor:
         weights, read = averaging(height, small[0], (n, n + 1))
-        strip = to_tensor(pixels[slice(*read)], device)
-        return columns @ (weights.to(strip) @ strip.flatten(1)).view(strip.shape[1:])
+        strip = torch.from_numpy(np.array(pixels[slice(*read)])).to(device).float()
+        return (weights.to(strip) @ strip.flatten(1)).view(strip.shape[1:])
 
-    rows = in_parallel(row, range(small[0]), workers_on(device))
-    return torch.stack(list(rows)).clamp_(0, 1).cpu().numpy()
+    def rows(first: int) -> Tensor:
+        return columns @ torch.stack([row(n) for n in range(first, min(first + READ_ROWS, small[0]))])
+
+    parts = in_parallel(rows, range(0, small[0], READ_ROWS), workers_on(device))
+    return torch.cat(list(parts)).div_(white(pixels.dtype)).clamp_(0, 1).cpu().numpy()

@@ -80,7 +80,10 @@ def clip(name: str) -> str:
 
 def architecture(notes: dict) -> str:
     """The architecture in a file's notes, in words."""
-    return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in notes["architecture"].items())
+    known = notes["architecture"].items()
+    return ", ".join(
+        f"{name.replace('_', ' ')} {f'{value:.3g}' if type(value) is float else value}" for name, value in known
+    )
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 STDERR = 2
 NOTE = b"\nending after this iteration; once more: at once\n"
@@ -59,9 +58,10 @@ def interrupts() -> Iterator[Interrupts]:
         KeyboardInterrupt: asked to end, whatever error a library made of it.
     """
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    around = [handler.__self__ for handler in before.values() if _is_ours(handler)]
-    taken = around[0] if around else Interrupts()
-    mine = not around and threading.current_thread() is threading.main_thread()
+    owners = [getattr(handler, "__self__", None) for handler in before.values()]
+    around = next((owner for owner in owners if isinstance(owner, Interrupts)), None)
+    taken = around or Interrupts()
+    mine = around is None and threading.current_thread() is threading.main_thread()
     for number, handler in before.items():
         if mine and handler not in (signal.SIG_IGN, None):  # a shell's background jobs ignore Ctrl-C
             signal.signal(number, taken.handle)
@@ -75,7 +75,3 @@ def interrupts() -> Iterator[Interrupts]:
         for number, handler in before.items():
             if mine and handler is not None:
                 signal.signal(number, handler)
-
-
-def _is_ours(handler: Any) -> bool:
-    return isinstance(getattr(handler, "__self__", None), Interrupts)

@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -112,10 +113,11 @@ def _times(matrix: Tensor, x: Tensor) -> Tensor:
     return (matrix @ x.flatten(2)).unflatten(2, x.shape[2:])
 
 
-class Enhancer(nn.Module):
-    """The released U-Net (278,790 parameters at width 32); attribute names are the released state keys.
+@dataclass(frozen=True)
+class Architecture:
+    """What an enhancer is made of and how its results are; kept in every checkpoint.
 
-    Args:
+    Attributes:
         width: channels of the outer blocks; the inner blocks have twice as many. Released: 32.
         downscale: the illumination map is predicted at 1/downscale of the image's size, of at least 2 x 2 pixels.
             Released: 1.
@@ -129,26 +131,27 @@ class Enhancer(nn.Module):
         keep_highlights: of the division, `sparing_highlights`. Released: False.
     """
 
+    width: int = 32
+    downscale: int = 1
+    max_illumination: float = float("inf")
+    longer_side: int = 0
+    min_illumination: float = 0.0
+    keep_highlights: bool = False
+
+
+class Enhancer(nn.Module):
+    """The released U-Net (278,790 parameters at width 32); attribute names are the released state keys.
+
+    Args:
+        architecture: fields of `Architecture`, in their order or by name; by default the released network.
+    """
+
     bf16 = False  # compute in bfloat16 where that is safe, but for the last convolution
 
-    def __init__(
-        self,
-        width: int = 32,
-        downscale: int = 1,
-        max_illumination: float = float("inf"),
-        longer_side: int = 0,
-        min_illumination: float = 0.0,
-        keep_highlights: bool = False,
-    ):
+    def __init__(self, *architecture: Any, **named: Any):
         super().__init__()
-        self.architecture: dict[str, Any] = {
-            "width": width,
-            "downscale": downscale,
-            "max_illumination": max_illumination,
-            "longer_side": longer_side,
-            "min_illumination": min_illumination,
-            "keep_highlights": keep_highlights,
-        }
+        self.architecture: dict[str, Any] = asdict(Architecture(*architecture, **named))
+        width = self.architecture["width"]
         self.cond1 = nn.Conv2d(3, width, 3)
         self.ResidualBlock1 = ResidualBlock(width)
         self.ResidualBlock2 = ResidualBlock(width)

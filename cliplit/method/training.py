@@ -11,6 +11,7 @@ them.
 """
 
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +31,7 @@ from cliplit.method import losses, schedule
 from cliplit.method.augmentation import AugmentedBatches, ViewFeatures, random_view
 from cliplit.method.checkpoints import load_enhancer, load_guidance, save_enhancer, save_guidance
 from cliplit.method.clip import Backbones, ClipBackbone, load_backbones, load_similarity
-from cliplit.method.enhancer import Enhancer, divide
+from cliplit.method.enhancer import Architecture, Enhancer, divide
 from cliplit.method.guidance.base import Guidance, Seen
 from cliplit.method.guidance.registry import new_guidance
 from cliplit.method.run import Run
@@ -223,8 +224,7 @@ def network_of(run: Run, stage: str) -> Enhancer:
 def new_enhancer(settings: Settings) -> Enhancer:
     """An untrained network."""
     options = settings.enhancement
-    names = ("width", "downscale", "max_illumination", "longer_side", "min_illumination", "keep_highlights")
-    network = Enhancer(**{name: getattr(options, name) for name in names})
+    network = Enhancer(**{item.name: getattr(options, item.name) for item in fields(Architecture)})
     return network.initialize(settings.seed, options.init_std)
 
 

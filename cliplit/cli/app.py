@@ -100,6 +100,8 @@ def export(
 
         print(export_program(checkpoint, output))
         return
+    if output.suffix != ".pth":
+        raise CliplitError(f"{output}: the ending says what is written: .pth, .onnx or .pt2")
     from cliplit.method.checkpoints import RELEASED_PREFIX, export_released
 
     export_released(checkpoint, output, RELEASED_PREFIX if prefix else "")

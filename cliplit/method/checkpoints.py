@@ -139,7 +139,7 @@ def export_released(source: str | Path, target: str | Path, prefix: str = RELEAS
     if PROMPT_KEY not in state:
         architecture = load_enhancer(source).architecture
         if architecture != Enhancer().architecture:
-            raise CliplitError(f"{source}: the released code has no such network ({architecture})")
+            raise CliplitError(f"{source}: the released code has no such network; .onnx and .pt2 can hold it")
     renamed = OrderedDict((prefix + key, value) for key, value in state.items())
     save_tensors(renamed, target)
 

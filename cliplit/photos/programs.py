@@ -66,7 +66,7 @@ def export_program(checkpoint: str | Path, target: Path) -> Path:
     """
     if target.suffix not in ENDINGS:
         raise CliplitError(f"{target}: a program ends in {' or '.join(ENDINGS)}")
-    program = Program(load_enhancer(checkpoint)).eval()
+    program = Program(load_enhancer(checkpoint)).eval().requires_grad_(False)
     notes = json.dumps({"cliplit": cliplit.__version__, "checkpoint": read_metadata(checkpoint)})
     image = torch.rand(1, 3, *TRIED[0], generator=torch.Generator().manual_seed(0))
     sides = {2: torch.export.Dim.DYNAMIC(min=LEAST), 3: torch.export.Dim.DYNAMIC(min=LEAST)}

@@ -58,7 +58,6 @@ def test_the_example_in_the_docs_needs_no_torch(exported, tmp_path):
     assert len(example.splitlines()) <= 20 and (result - ours).abs().max() < 1.6 * STEP  # both are rounded
 
 
-@torch.no_grad()
 def test_torch_export_takes_other_kinds_of_networks(tmp_path):
     file = tmp_path / "network.safetensors"
     network = Enhancer(8, downscale=2, max_illumination=2.0, keep_highlights=True).initialize(1, 0.2)
@@ -67,13 +66,15 @@ def test_torch_export_takes_other_kinds_of_networks(tmp_path):
     program = torch.export.load(programs.export_program(file, tmp_path / "network.pt2"), extra_files=notes).module()
     for size in SIZES:
         image = torch.rand(1, 3, *size)
-        assert (program(image) - network.enhance(image)).abs().max() < STEP
+        assert np.abs(program(image).numpy() - network.enhance(image).detach().numpy()).max() < STEP
     assert json.loads(notes["notes.json"])["checkpoint"]["stage"] == "enhancer0"
 
 
 def test_what_cannot_be_exported_is_refused_and_nothing_is_left(cli, tmp_path, monkeypatch):
     code, _, err = cli("export", DEFAULT, tmp_path / "enhancer.tflite")
-    assert code == 2 and len(err) == 1
+    assert code == 2 and err == [
+        f"cliplit: error: {tmp_path}/enhancer.tflite: the ending says what is written: .pth, .onnx or .pt2"
+    ]
     monkeypatch.setattr(programs, "STEP", 0.0)
     code, _, err = cli("export", DEFAULT, tmp_path / "enhancer.pt2")
     assert code == 2 and "results differ" in err[-1] and not list(tmp_path.iterdir())

@@ -100,7 +100,7 @@ def _note_changes(chosen: Run, made: Settings) -> None:
     ]
     if changes:
         more = f" and {len(changes) - 3} more" if len(changes) > 3 else ""
-        print(f"{chosen.path}: made anew where it depends on {', '.join(changes[:3])}{more}", file=sys.stderr)
+        print(f"{chosen.path}: to be made anew where it depends on {', '.join(changes[:3])}{more}", file=sys.stderr)
 
 
 def with_run_options(command: Callable[..., None]) -> Callable[..., None]:

@@ -186,7 +186,9 @@ def test_an_unreachable_address_is_found_out_quickly():
 
 def test_another_model_under_a_known_name_is_refused(tmp_path, monkeypatch, cli):
     known = json.loads(clip_module.KNOWN.read_text())
-    assert known == {name: known_by(load_backbone(name, known=False)) for name in clip_weights.EMBEDDED}
+    assert known.keys() == clip_weights.EMBEDDED.keys()
+    for name, expected in known.items():  # another processor rounds otherwise
+        assert known_by(load_backbone(name, known=False)) == pytest.approx(expected, abs=clip_module.KNOWN_TOLERANCE)
     monkeypatch.setattr(clip_module, "KNOWN", tmp_path / "known.json")
     (tmp_path / "known.json").write_text(json.dumps({"tiny": known["tiny2"]}))
     with pytest.raises(CliplitError, match="'tiny': not the model of that name"):

@@ -5,7 +5,7 @@
 * Golden numbers of the released code, recomputed on the device, with the differences that are allowed.
 * `cliplit plan` with random CLIP weights in float32, in bfloat16, and compiled: seconds and memory of every part.
 * A photo by the shipped network and by the paper's: seconds, and a part of it against the CPU's result.
-* A short training twice with --deterministic, and once killed and resumed: the same bytes?
+* A short training twice with --deterministic, two at a time, and once killed and resumed: the same bytes?
 
 Each is a row of the table even if it fails; exit code 1 then. Only the numbers of float32 are compared: TF32 is off.
 """
@@ -135,34 +135,44 @@ def seconds(work: Callable[[], object]) -> float:
 
 
 def same_bytes(device: str) -> Iterator[Row]:
-    """A short training twice, and once killed and resumed."""
+    """A short training twice, two at a time, and once killed and resumed."""
+    command = [sys.executable, "-m", "cliplit", "train", "--profile", "smoke", "--deterministic", "--device", device]
     with tempfile.TemporaryDirectory() as folder:
-        runs = {name: Path(folder) / name for name in ("one", "again", "killed")}
-        command = [
-            sys.executable,
-            "-m",
-            "cliplit",
-            "train",
-            "--profile",
-            "smoke",
-            "--deterministic",
-            "--device",
-            device,
-        ]
-        for name in ("one", "again"):
-            subprocess.run([*command, "--run", runs[name]], check=True, capture_output=True)
-        process = subprocess.Popen(
-            [*command, "--run", runs["killed"]], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
-        )
+        runs = {name: Path(folder) / name for name in ("one", "again", "left", "right", "killed")}
+        alone = sum(trained(command, runs[name]) for name in ("one", "again"))
+        together = trained(command, runs["left"], runs["right"])
+        (process,) = started(command, runs["killed"])
         while process.poll() is None and not (runs["killed"] / "data" / "stage.json").exists():
             time.sleep(0.05)
         time.sleep(KILLED_AFTER)
         process.send_signal(getattr(signal, "SIGKILL", signal.SIGTERM))
         process.wait()
-        subprocess.run([*command, "--run", runs["killed"]], check=True, capture_output=True)
+        trained(command, runs["killed"])
         weights = {name: last_network(run) for name, run in runs.items()}
-    for name, what in {"again": "--deterministic twice", "killed": "killed and resumed"}.items():
+    names = {"again": "--deterministic twice", "left": "two at a time", "killed": "killed and resumed"}
+    for name, what in names.items():
         yield what, "the same bytes" if weights[name] == weights["one"] else "DIFFERENT"
+    yield "two at a time, over one after the other", f"{alone / together:.2f} times as fast, starting included"
+
+
+def trained(command: list[str], *runs: Path) -> float:
+    """Seconds that it takes to train runs at the same time.
+
+    Raises:
+        RuntimeError: one failed.
+    """
+    began = time.perf_counter()
+    for process in started(command, *runs):
+        _, error = process.communicate()
+        if process.returncode:
+            raise RuntimeError(error.decode(errors="replace").strip().rpartition("\n")[2])
+    return time.perf_counter() - began
+
+
+def started(command: list[str], *runs: Path) -> list[subprocess.Popen]:
+    """Trainings under way."""
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
+    return [subprocess.Popen([*command, "--run", run], **quiet) for run in runs]
 
 
 def last_network(run: Path) -> bytes:

@@ -1,7 +1,7 @@
 """Compare the shipped enhancer with others, on photos that it was not trained with: a table and a contact sheet.
 
     python data_scripts/evaluate_enhancer.py --photos DIR... --exposures DIR --real DIR... \\
-        [--checkpoint NAME=FILE] [--results NAME=FOLDER] [--fill docs/enhancer.md]
+        [--checkpoint NAME=FILE] [--results NAME=FOLDER] [--fill docs/enhancer.md --mark default]
 
 --photos: folders of well-lit photos; of every eighth, which nothing is trained with (see photo_sets.py), a pair is made,
 at one of three degrees of backlight. --exposures: dark/ and reference/ with the same scenes by name. --real: backlit and dark
@@ -66,7 +66,8 @@ def main() -> None:
     options.add_argument("--checkpoint", action="append", default=[], metavar="NAME=FILE", help="also compare this one")
     options.add_argument("--results", action="append", default=[], metavar="NAME=FOLDER", help="results, by file stem")
     options.add_argument("--output", type=Path, default=Path("results/default"))
-    options.add_argument("--fill", type=Path, help="also put the table between <!-- default --> marks there")
+    options.add_argument("--fill", type=Path, help="also put the table between <!-- MARK --> marks there")
+    options.add_argument("--mark", default="default", help="of --fill")
     given = options.parse_args()
     methods = methods_of(given.checkpoint, given.results)
     held_out = {file.stem: read_image(file) for file in split(given.photos)[1]}
@@ -80,7 +81,7 @@ def main() -> None:
         sheet(networks, real).savefig(given.output / "contact_sheet.jpg", pil_kwargs={"quality": 85})
     text = (given.output / "table.md").read_text(encoding="utf-8")
     if given.fill:
-        fill_in(given.fill, {"default": text})
+        fill_in(given.fill, {given.mark: text})
     print(text)
 
 

@@ -155,5 +155,5 @@ def test_the_script_for_a_gpu_runs_in_its_form_for_a_cpu(tmp_path):
     options += ["--output", tmp_path / "table.md"]
     subprocess.run([*script, *options], check=True, capture_output=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
     table = (tmp_path / "table.md").read_text()
-    assert table.count("the same bytes") == 2 and "failed" not in table and "miniature" in table
+    assert table.count("the same bytes") == 3 and "failed" not in table and "miniature" in table
     assert table.count("differs by") == 6

@@ -4,7 +4,7 @@ import json
 import platform
 import sys
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import Annotated
@@ -20,6 +20,7 @@ from cliplit.scoring.metrics import GROUPS, catalogue
 from cliplit.scoring.weights import fetch_weights, hub_address, missing_files, weight_files, why_unavailable
 
 CLIPS = ("ViT-B-32-quickgelu/openai", "RN101-quickgelu/openai")  # of the profile paper
+EXTRAS = {"onnx": "export to ONNX", "raw": "RAW photos of cameras", "drive": "data sets on Google Drive"}
 LOOKED_FOR = tuple(dict.fromkeys((*GROUPS["paper"], *GROUPS["nr"])))
 
 
@@ -70,19 +71,28 @@ def fetch_all(clips: Iterable[str] = (), say: Callable[[str], None] = print) -> 
 
 def _packages() -> list[Check]:
     """What pyproject.toml asks for, and what is installed."""
+    wanted = [Requirement(text) for text in requires("cliplit") or ()]
     found = [Check("package", "python", True, platform.python_version())]
-    for wanted in map(Requirement, requires("cliplit") or ()):
-        if wanted.marker and not wanted.marker.evaluate({"extra": ""}):
-            continue
-        try:
-            there = version(wanted.name)
-        except PackageNotFoundError:
-            found.append(Check("package", wanted.name, False, "not installed", "make env"))
-            continue
-        fits = wanted.specifier.contains(there, prereleases=True)
-        detail = there if fits else f"{there}, wanted is {wanted.specifier}"
-        found.append(Check("package", wanted.name, fits, detail, "" if fits else "make env"))
+    found += [_package("package", one, "make env") for one in wanted if _is_of("", one)]
+    for extra, use in EXTRAS.items():
+        mends = f"pip install 'cliplit[{extra}]'"
+        parts = [_package("extra", one, mends) for one in wanted if _is_of(extra, one) and not _is_of("", one)]
+        found += [replace(part, detail=f"{part.detail}; for {use}") for part in parts]
     return found
+
+
+def _is_of(extra: str, wanted: Requirement) -> bool:
+    return wanted.marker is None or wanted.marker.evaluate({"extra": extra})
+
+
+def _package(group: str, wanted: Requirement, mends: str) -> Check:
+    try:
+        there = version(wanted.name)
+    except PackageNotFoundError:
+        return Check(group, wanted.name, False, "not installed", mends)
+    fits = wanted.specifier.contains(there, prereleases=True)
+    detail = there if fits else f"{there}, wanted is {wanted.specifier}"
+    return Check(group, wanted.name, fits, detail, "" if fits else mends)
 
 
 def _devices() -> list[Check]:

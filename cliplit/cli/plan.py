@@ -21,12 +21,14 @@ def plan(chosen: Run) -> None:
 
     _end_if(planning.obstacles(chosen))
     print(f"images: {planning.found(chosen)}")
-    made = planning.measure(chosen)
-    print_columns([list(made.table().columns), *made.table().astype(str).to_numpy().tolist()])
-    print(made.summary())
-    for line in planning.trials(chosen, made):
+    if made := chosen.current():
+        print(f"{chosen.path}: {', '.join(made)} made already; the table has the cost of all")
+    cost = planning.measure(chosen)
+    print_columns([list(cost.table().columns), *cost.table().astype(str).to_numpy().tolist()])
+    print(cost.summary())
+    for line in planning.trials(chosen, cost):
         print(line)
-    _end_if(planning.shortages(chosen, made))
+    _end_if(planning.shortages(chosen, cost))
 
 
 def _end_if(reasons: list[str]) -> None:

@@ -221,7 +221,7 @@ class Loop:
         weights = self.module.state_dict()
         if self.averaged is None:
             self.averaged = {key: value.clone() for key, value in weights.items()}
-        move_average(self.averaged, weights, self.part.averaging, self.at.done)
+        move_average(self.averaged, weights, self.part.averaging, self.part.trained + self.at.done)
 
     def _write_log(self) -> None:
         if self.rows and processes.is_main():

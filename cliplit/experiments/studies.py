@@ -12,13 +12,14 @@ import os
 import shutil
 import threading
 from collections.abc import Iterable, Mapping
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from cliplit.engine.workers import workers
 from cliplit.errors import CliplitError, one_line
 from cliplit.method.run import Run
 from cliplit.scoring.summary import with_spread, write_table
@@ -107,16 +108,12 @@ def run_studies(run: Run, studies: Iterable[Study], jobs: int = 0) -> None:
     if not missing:
         return
     failures = []
-    workers = min(jobs or _usual_jobs(run.settings), len(missing))
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _prepare_worker) as pool:
+    count = min(jobs or _usual_jobs(run.settings), len(missing))
+    with workers(count, "spawn", _prepare_worker) as pool:  # if interrupted, what is under way ends after its iteration
         futures = [pool.submit(_train, str(cell.path), to_json(cell.settings)) for cell in missing]
-        try:
-            for future in tqdm(as_completed(futures), "studies", len(futures), unit="run", leave=False):
-                if error := future.exception():
-                    failures.append(one_line(error))
-        except KeyboardInterrupt:
-            pool.shutdown(wait=False, cancel_futures=True)  # what is under way ends after its iteration
-            raise
+        for future in tqdm(as_completed(futures), "studies", len(futures), unit="run", leave=False):
+            if error := future.exception():
+                failures.append(one_line(error))
     if failures:
         raise CliplitError(f"{run.path}: {len(failures)} of {len(missing)} runs failed; the first: {failures[0]}")
 

@@ -22,6 +22,7 @@ from cliplit.method.guidance.clip_lit import PromptGuidance
 from cliplit.method.guidance.registry import new_guidance
 from cliplit.settings import INFINITE, Settings, from_json, plain, to_json
 
+PROGRAMS = (".onnx", ".pt2")  # of `cliplit export`: what a network computes, not what is stored of it
 RELEASED_PREFIX = "module."  # left by DataParallel
 PROMPT_KEY = "embedding_prompt"
 NOTES = "cliplit"  # metadata entry of our files
@@ -166,6 +167,8 @@ def _load(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     path = Path(path)
     if not path.is_file():
         raise CliplitError(f"{path}: no such checkpoint")
+    if path.suffix in PROGRAMS:
+        raise CliplitError(f"{path}: a program for others, not a checkpoint; give the file that it was exported from")
     if path.suffix == ".safetensors":
         try:
             with safe_open(path, "pt") as file:

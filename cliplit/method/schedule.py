@@ -64,8 +64,15 @@ def network(settings: Settings, k: int) -> Part:
     more = Extension(options.extend_above, options.extend_by, rounds.max_extensions)
     iterations = rounds.tuning_iterations if k else options.iterations
     best = Best(options.average, options.look_every)
-    norm = options.max_gradient_norm
-    return Part(f"enhancer{k}", iterations, more, best=best, max_gradient_norm=norm, averaging=options.averaging)
+    return Part(
+        f"enhancer{k}",
+        iterations,
+        more,
+        best=best,
+        max_gradient_norm=options.max_gradient_norm,
+        averaging=options.averaging,
+        trained=options.iterations + (k - 1) * rounds.tuning_iterations if k else 0,
+    )
 
 
 def refined_prompts(settings: Settings, k: int) -> Part:

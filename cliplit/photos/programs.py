@@ -13,7 +13,7 @@ from torch import Tensor, nn
 import cliplit
 from cliplit.errors import CliplitError, one_line
 from cliplit.files.atomic import write_bytes
-from cliplit.method.checkpoints import load_enhancer, read_metadata
+from cliplit.method.checkpoints import PROGRAMS, load_enhancer, read_metadata
 from cliplit.method.enhancer import (
     Enhancer,
     averages,
@@ -23,7 +23,6 @@ from cliplit.method.enhancer import (
     working_size,
 )
 
-ENDINGS = (".onnx", ".pt2")
 OPSET = 18  # of ONNX
 LEAST = 8  # pixels of a side
 TRIED = ((301, 413), (97, 530))  # pixels: images that a program is compared on
@@ -64,8 +63,8 @@ def export_program(checkpoint: str | Path, target: Path) -> Path:
     Raises:
         CliplitError: another ending, the extra is missing, or results that differ by more than one step of 8 bits.
     """
-    if target.suffix not in ENDINGS:
-        raise CliplitError(f"{target}: a program ends in {' or '.join(ENDINGS)}")
+    if target.suffix not in PROGRAMS:
+        raise CliplitError(f"{target}: a program ends in {' or '.join(PROGRAMS)}")
     program = Program(load_enhancer(checkpoint)).eval().requires_grad_(False)
     notes = json.dumps({"cliplit": cliplit.__version__, "checkpoint": read_metadata(checkpoint)})
     image = torch.rand(1, 3, *TRIED[0], generator=torch.Generator().manual_seed(0))

@@ -1,15 +1,15 @@
 """Images on their way to their scores: read, and measured one by one, by several processes, or in batches."""
 
-import multiprocessing
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from cliplit.engine.workers import workers
 from cliplit.errors import CliplitError, one_line
 from cliplit.files.atomic import sha256
 from cliplit.files.formats import MAX_PIXELS
@@ -114,15 +114,13 @@ def one_by_one(meter: Meter, items: list[Item]) -> Iterator[tuple[Item, Outcome]
 
 def by_processes(meter: Meter, items: list[Item], count: int) -> Iterator[tuple[Item, Outcome]]:
     """Several images at a time, each by one thread."""
-    pool = ProcessPoolExecutor(count, multiprocessing.get_context(START), initializer=_become_worker, initargs=(meter,))
     try:
-        yield from zip(items, pool.map(_work, items), strict=True)
+        with workers(count, START, _become_worker, meter) as pool:
+            yield from zip(items, pool.map(_work, items), strict=True)
     except BrokenProcessPool:
         raise CliplitError(
             "a process that scores images was ended from outside, perhaps for memory; use --jobs 1"
         ) from None
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 _meter: Meter  # of a worker process, by `_become_worker`: sent once, not with every image

@@ -35,6 +35,8 @@ def test_every_line_is_true_offline(offline, cli):
     found = {line["name"]: line for line in answer["findings"]}
     assert answer["demo"] and found["tiny"]["ready"] and not found["RN101-quickgelu/openai"]["ready"]
     assert found["baid"]["fix"].startswith("cliplit data get baid")
+    assert {"onnxruntime", "rawpy", "gdown"} <= {name for name, line in found.items() if line["group"] == "extra"}
+    assert found["gdown"]["ready"] or found["gdown"]["fix"] == "pip install 'cliplit[drive]'"
     meter = metrics.Meter([name for name in doctor.LOOKED_FOR if found[name]["ready"]])
     assert not meter.failed  # what is called ready can be built
     assert {name for name in doctor.LOOKED_FOR if not found[name]["ready"]} == set(doctor.LOOKED_FOR) - {

@@ -8,6 +8,7 @@ from PIL import Image
 
 from cliplit.experiments import planning
 from cliplit.method.run import Run
+from cliplit.method.run_images import prepare_data
 from cliplit.profiles import PAPER, SMOKE
 from cliplit.settings import override
 
@@ -99,6 +100,15 @@ def test_several_obstacles_are_told_at_once(cli, images):
     assert planning.found(run) == "3 train backlit, 3 train well lit"
     skipping = Run(run.path, replace(run.settings, data=replace(run.settings.data, skip_bad=True)))
     assert planning.obstacles(skipping) == []
+
+
+def test_what_is_there_already_and_what_is_not_given_is_said(cli, planned, tmp_path, monkeypatch):
+    run = Run.start(tmp_path / "run", SMOKE)
+    prepare_data(run)
+    monkeypatch.setattr(planning, "measure", lambda run, changes=None: planned[1])
+    code, out, _ = cli("plan", "--profile", "smoke", "--run", run.path)
+    assert code == 0 and out[0].endswith("for no data set is given (--data)")
+    assert out[1] == f"{run.path}: data made already; the table has the cost of all"
 
 
 def test_too_little_disk_and_memory_are_told(planned, monkeypatch):

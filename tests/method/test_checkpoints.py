@@ -93,6 +93,7 @@ def bad_files(folder):
     torch.save({"net": "text"}, folder / "text.pth")
     (folder / "garbage.pth").write_bytes(b"not a checkpoint")
     (folder / "empty.pth").write_bytes(b"")
+    (folder / "program.onnx").write_bytes(b"\x08\x0a")
     (folder / "code.pth").write_bytes(pickle.dumps(Malicious()))
     (folder / "garbage.safetensors").write_bytes(b"\x00" * 40)
     save_file({"a": torch.zeros(1)}, folder / "foreign.safetensors")
@@ -128,6 +129,8 @@ def test_the_line_says_what_differs(tmp_path):
         load_enhancer(tmp_path / "narrow.pth")
     with pytest.raises(CliplitError, match="missing cond1.weight, .* unknown something"):
         load_enhancer(tmp_path / "foreign.pth")
+    with pytest.raises(CliplitError, match="give the file that it was exported from"):
+        load_enhancer(tmp_path / "program.onnx")
 
 
 @pytest.mark.parametrize(

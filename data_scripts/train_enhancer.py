@@ -6,7 +6,7 @@ Every eighth photo of each folder is held out (data_scripts/evaluate_enhancer.py
 the others are made dark, from not at all to severely, everywhere, in the foreground or both; the other half is the
 well-lit side.
 The settings are those of the profile `photos` (`cliplit settings --profile photos`). It goes on where it was interrupted.
-What ships lifts by a fifth more stops than the network was trained to, as `--strength 1.2` would.
+What ships lifts by a quarter more stops than the network was trained to, as `--strength 1.25` would.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from cliplit.profiles import profile
 from cliplit.settings import parse_overrides
 
 THREADS = 2  # results depend on their number
-STRENGTH = 1.2  # stops of the map that ships, over those that were learned: the guide is satisfied a little early
+STRENGTH = 1.25  # stops of the map that ships, over those that were learned: the guide is satisfied a little early
 DRAWS = 3  # of each photo: the side that it serves on, and its light
 
 

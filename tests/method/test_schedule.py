@@ -104,3 +104,9 @@ def test_the_best_is_looked_for_every_twenty_iterations_and_at_the_end():
 def test_two_slots_of_results_and_margins_by_round():
     assert [ranked_rounds(k) for k in (1, 2, 3, 4)] == [[0], [0, 1], [1, 2], [2, 3]]
     assert [margins(PAPER, k) for k in (1, 2, 3)] == [(0.9, 0.2), (0.9, 0.1), (0.9, 0.1)]
+
+
+def test_the_average_of_weights_goes_on_from_round_to_round():
+    photos = profile("photos", {"refinement.rounds": 2, "refinement.tuning_iterations": 50})
+    before = photos.enhancement.iterations
+    assert [network(photos, k).trained for k in range(3)] == [0, before, before + 50]

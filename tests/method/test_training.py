@@ -150,12 +150,13 @@ def test_long_gradients_are_scaled_down_to_the_limit(tmp_path):
     assert [row["gradient_norm"] for row in loop.rows] == [100.0, 0.25]  # as it was
 
 
-def test_averaged_weights_are_kept_also_after_an_interruption(tmp_path):
+@pytest.mark.parametrize("trained", [0, 100])
+def test_averaged_weights_are_kept_also_after_an_interruption(tmp_path, trained):
     def weights(folder: str, stops: tuple[int, ...]) -> torch.Tensor:
         for stop in (*stops, 6):
             module = torch.nn.Linear(1, 1, bias=False)
             torch.nn.init.constant_(module.weight, 3.0)
-            part = Part("enhancer0", 6, averaging=0.5)
+            part = Part("enhancer0", 6, averaging=0.5, trained=trained)
             loop = loops.Loop(tmp_path / folder, part, module, torch.optim.SGD(module.parameters(), lr=1.0))
             for iteration in loop:
                 loop.step(module.weight.sum())
@@ -167,7 +168,7 @@ def test_averaged_weights_are_kept_also_after_an_interruption(tmp_path):
 
     expected = torch.tensor(2.0)  # the first weight that is seen; each step takes 1 off
     for n, weight in enumerate((1.0, 0.0, -1.0, -2.0, -3.0), start=1):
-        expected = torch.lerp(expected, torch.tensor(weight), 1 - min(0.5, (1 + n) / (10 + n)))
+        expected = torch.lerp(expected, torch.tensor(weight), 1 - min(0.5, (trained + 1 + n) / (trained + 10 + n)))
     assert weights("whole", ()).item() == pytest.approx(expected.item())
     assert torch.equal(weights("stopped", (2, 4)), weights("whole again", ()))
 

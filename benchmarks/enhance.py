@@ -29,6 +29,7 @@ HOW = {
     "bf16": "bf16",
     "preview": "preview of 512 pixels, fp32",
 }
+REPEATED = 9  # from file to file
 CHECK_TILES = (100, 256, 600)
 PLAIN_SPARE = 1.2  # the plain network runs where this times the memory it needs is free
 
@@ -155,7 +156,7 @@ def measure(how: str, photo: Path | None, megapixels: float, checkpoint: Path | 
 
 
 def measure_file(how: str, photo: Path | None, megapixels: float, checkpoint: Path | None) -> dict:
-    """Seconds of every part of the best of three times from JPEG to JPEG, and bytes over those of the program once started."""
+    """Median seconds of every part from JPEG to JPEG, and bytes over those of the program once started."""
     import numpy as np
 
     from cliplit.files.formats import read_photo, write_photo
@@ -171,7 +172,7 @@ def measure_file(how: str, photo: Path | None, megapixels: float, checkpoint: Pa
     enhance_pixels(network, np.zeros((200, 200, 3), np.uint8))  # kernels are compiled at first use
     before = memory("VmRSS")
     runs = []
-    for _ in range(3):
+    for _ in range(REPEATED):
         times = [time.perf_counter()]
         opened = read_photo(source)
         times.append(time.perf_counter())
@@ -180,8 +181,9 @@ def measure_file(how: str, photo: Path | None, megapixels: float, checkpoint: Pa
         write_photo(opened, source.with_name("result.jpg"), "JPEG")
         times.append(time.perf_counter())
         del opened  # one photo at a time
-        runs.append(dict(zip(("decode", "compute", "encode"), np.diff(times).tolist(), strict=True)))
-    return min(runs, key=lambda run: run["compute"]) | {"memory": memory("VmHWM") - before}
+        runs.append(np.diff(times))
+    medians = np.median(runs, 0).tolist()
+    return dict(zip(("decode", "compute", "encode"), medians, strict=True)) | {"memory": memory("VmHWM") - before}
 
 
 def save_jpeg(how: str, photo: Path | None, megapixels: float, checkpoint: Path | None) -> dict:

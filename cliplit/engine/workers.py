@@ -16,7 +16,7 @@ def workers(count: int, start: str, begin: Callable[..., None], *given: Any) -> 
         start: fork or spawn.
         begin: called in each of them first, with what is given.
     """
-    tracker = resource_tracker._resource_tracker  # type: ignore[attr-defined]  # there is no public way to end it
+    tracker: Any = resource_tracker._resource_tracker  # type: ignore[attr-defined]  # there is no public way to end it
     mine = tracker._fd is None
     pool = ProcessPoolExecutor(count, multiprocessing.get_context(start), begin, given)
     try:

@@ -64,7 +64,7 @@ def to_uint8(image: Tensor) -> np.ndarray:
 
 def to_tensor(array: np.ndarray, device: torch.device | str = "cpu") -> Tensor:
     """(..., H, W, C) of 8 or 16 bits, or floats in [0, 1], to (..., C, H, W) in [0, 1], made on the device of the few bits."""
-    pixels = torch.from_numpy(np.require(array, requirements="CW")).to(device)
+    pixels = torch.from_numpy(np.require(array, requirements=["C", "W"])).to(device)
     white = 1 if array.dtype == np.float32 else np.iinfo(array.dtype).max
     return pixels.movedim(-1, -3).float() / white
 

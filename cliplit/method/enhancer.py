@@ -31,7 +31,7 @@ def divide(images: Tensor, illumination: Tensor, keep_highlights: bool = False) 
     """
     if keep_highlights:
         illumination = sparing_highlights(illumination, images)
-    return (images / (illumination + EPSILON)).clamp(0, 1)
+    return (images / (illumination + EPSILON)).clamp_(0, 1)
 
 
 def sparing_highlights(illumination: Tensor, images: Tensor) -> Tensor:

@@ -132,22 +132,26 @@ def _enhance_pixels(
     reach = reach_of(network, pixels.shape[0])
     budget = Budget(options.precision, options.max_memory, options.tile)
 
-    def divided(tile: Region, map_: Tensor, planes: Tensor) -> tuple[Region, np.ndarray]:
+    def divided(tile: Region, map_: Tensor, planes: Tensor, out: np.ndarray) -> None:
         if illumination is not None:
             illumination[tile.slices] = map_.cpu().numpy()
         light = map_ if options.strength == 1 else map_**options.strength
-        return tile, _interleaved(network.divide(planes, light), pixels.dtype)
+        _interleave(network.divide(planes, light), out)
 
-    def read_and_divided(tile: Region, map_: Tensor) -> tuple[Region, np.ndarray]:
-        return divided(tile, map_, to_planes(pixels[tile.slices], map_.device))
+    def divided_in_place(tile: Region, map_: Tensor, planes: Tensor) -> None:
+        divided(tile, map_, planes, result[tile.slices])
+
+    def divided_apart(tile: Region, map_: Tensor) -> tuple[Region, np.ndarray]:
+        part = np.empty_like(pixels[tile.slices])
+        divided(tile, map_, to_planes(pixels[tile.slices], map_.device), part)
+        return tile, part
 
     longer_side = network.architecture["longer_side"] or options.preview
-    if 0 < longer_side < max(pixels.shape[:2]):
-        parts = predict_small(network, pixels, budget, divided, longer_side)
-    else:
-        parts = predict(network, pixels, budget, read_and_divided)
+    if 0 < longer_side < max(pixels.shape[:2]):  # no strip reads another one's pixels
+        deque(predict_small(network, pixels, budget, divided_in_place, longer_side), maxlen=0)
+        return result
     waiting: deque[tuple[Region, np.ndarray]] = deque()  # a tile is written when no later one reads it
-    for tile, part in parts:
+    for tile, part in predict(network, pixels, budget, divided_apart):
         waiting.append((tile, part))
         while waiting and (result is not pixels or waiting[0][0].rows[1] + reach <= tile.rows[0]):
             done, part = waiting.popleft()
@@ -157,14 +161,12 @@ def _enhance_pixels(
     return result
 
 
-def _interleaved(planes: Tensor, dtype: np.dtype) -> np.ndarray:
-    """Pixels (H, W, C) of a type, of float32 (C, H, W) in [0, 1]; what `to_planes` reads."""
-    if dtype != np.float32:
-        planes = (planes * white(dtype)).round_()
-    result = np.empty((*planes.shape[1:], len(planes)), dtype)
+def _interleave(planes: Tensor, out: np.ndarray) -> None:
+    """Write float32 (C, H, W) in [0, 1], which is of no use after, as pixels (H, W, C) of any type."""
+    if out.dtype != np.float32:
+        planes = planes.mul_(white(out.dtype)).round_()
     for channel, plane in enumerate(planes.cpu().numpy()):
-        result[..., channel] = plane
-    return result
+        out[..., channel] = plane
 
 
 def check_pixels(pixels: np.ndarray) -> None:

@@ -286,13 +286,13 @@ def read(pixels: np.ndarray, region: Region, device: torch.device) -> Tensor:
 
 def to_tensor(pixels: np.ndarray, device: torch.device) -> Tensor:
     """Pixels of any type as float32 in [0, 1]."""
-    x = torch.from_numpy(np.array(pixels)).to(device)
+    x = torch.from_numpy(np.require(pixels, requirements="W")).to(device)
     return x.float() / white(pixels.dtype)
 
 
 def to_planes(pixels: np.ndarray, device: torch.device) -> Tensor:
     """Pixels (H, W, C) of any type as float32 in [0, 1], one channel after the other: (C, H, W)."""
-    planes = torch.from_numpy(np.array(pixels)).to(device).movedim(-1, 0).contiguous()
+    planes = torch.from_numpy(np.require(pixels, requirements="W")).to(device).movedim(-1, 0).contiguous()
     return planes.float().div_(white(pixels.dtype))
 
 

@@ -73,7 +73,7 @@ def main() -> None:
 
 
 def _end_interrupted() -> NoReturn:
-    print("cliplit: interrupted; the same command goes on from here", file=sys.stderr)
+    print("cliplit: interrupted; the same command goes on from what is saved", file=sys.stderr)
     sys.exit(INTERRUPTED)
 
 

@@ -35,7 +35,7 @@ SMALL = 256  # pixels of a side
 PAIRS = 4  # that it is evaluated with
 ITERATIONS = 3  # of a part; the first one is not counted
 PIXELS = 1 << 18  # of a batch on a CPU: larger ones are scaled
-WORTH_TRYING = 60.0  # seconds that a miniature may take for others to be measured beside it
+WORTH_TRYING = 60.0  # seconds that a miniature may take for others to be measured beside it, and a run at least
 TRIALS = {  # what may help, by settings that change results by rounding only, or as docs/engine.md says
     "engine.precision": "bf16",
     "prompts.views_per_image": 16,
@@ -186,7 +186,7 @@ def trials(run: Run, plan: Plan) -> Iterator[str]:
         changed = override(run.settings, name, value)
         if changed == run.settings or (name == "engine.precision" and not has_bf16(device)):
             continue
-        if plan.measured_in < WORTH_TRYING:
+        if plan.measured_in < WORTH_TRYING < plan.seconds():
             ratio = plan.seconds() / measure(run, {name: value}).seconds()
             if ratio > NOTEWORTHY:
                 yield f"--set {name}={value} would be {ratio:.2f} times as fast"

@@ -165,6 +165,9 @@ def _save(tensors: dict[str, Tensor], path: str | Path, notes: dict[str, str]) -
 
 def _load(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     path = Path(path)
+    if path.is_dir():
+        inside = ", ".join(sorted(file.name for file in path.glob("*.safetensors")))
+        raise CliplitError(f"{path}: a folder, not a checkpoint{f'; give the file in it: {inside}' if inside else ''}")
     if not path.is_file():
         raise CliplitError(f"{path}: no such checkpoint")
     if path.suffix in PROGRAMS:

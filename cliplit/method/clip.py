@@ -7,9 +7,12 @@ FILE.safetensors                 a file of data_scripts/train_tiny_clip.py
 FOLDER                           open_clip_config.json and weights, as on the hub
 """
 
+import contextlib
 import json
+import logging
 import os
 import pickle
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -289,7 +292,8 @@ def _load_folder(path: Path, name: str, random: bool, antialias: bool) -> ClipBa
 
     config = folder_config(path)
     try:
-        clip = open_clip.create_model(f"local-dir:{path}", load_weights=not random, require_pretrained=not random)
+        with _unwarned(random):
+            clip = open_clip.create_model(f"local-dir:{path}", load_weights=not random, require_pretrained=not random)
     except Exception as error:  # open_clip lets every kind through
         raise CliplitError(f"{path}: not a CLIP that open_clip can load ({one_line(error)})") from None
     preprocess = config.get("preprocess_cfg") or {}
@@ -301,12 +305,24 @@ def _load_open_clip(name: str, random: bool, antialias: bool) -> ClipBackbone:
 
     model, config, weights = resolve(name, random)
     try:
-        clip = open_clip.create_model(model, pretrained=weights, pretrained_text=False)
+        with _unwarned(random):
+            clip = open_clip.create_model(model, pretrained=weights, pretrained_text=False)
     except Exception as error:  # open_clip lets every kind through: pickle, zip, key and shape errors
         reason = "not tensors alone" if isinstance(error, pickle.UnpicklingError) else one_line(error)
         again = f"; remove {os.path.realpath(weights)} to download it again" if config and weights else ""
         raise CliplitError(f"{weights}: not the weights of CLIP '{model}' ({reason}){again}") from None
     return _from_open_clip(clip, name, config, antialias)
+
+
+@contextlib.contextmanager
+def _unwarned(random: bool) -> Iterator[None]:
+    """open_clip warns of weights that are not trained, even where they are asked for."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING if random else before)
+    try:
+        yield
+    finally:
+        logging.disable(before)
 
 
 def _from_open_clip(clip: Any, name: str, preprocess: dict, antialias: bool) -> ClipBackbone:

@@ -129,6 +129,8 @@ def test_the_line_says_what_differs(tmp_path):
         load_enhancer(tmp_path / "narrow.pth")
     with pytest.raises(CliplitError, match="missing cond1.weight, .* unknown something"):
         load_enhancer(tmp_path / "foreign.pth")
+    with pytest.raises(CliplitError, match=r"a folder, not a checkpoint; give the file in it: .*foreign.safetensors"):
+        load_enhancer(tmp_path)
     with pytest.raises(CliplitError, match="give the file that it was exported from"):
         load_enhancer(tmp_path / "program.onnx")
 

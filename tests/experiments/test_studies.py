@@ -45,7 +45,7 @@ def test_every_variant_is_a_run_one_setting_away_from_the_base(studied):
 
 
 def test_a_second_call_trains_nothing_and_a_table_can_be_made_of_what_is_there(studied, monkeypatch):
-    monkeypatch.setattr(studies, "ProcessPoolExecutor", None)
+    monkeypatch.setattr(studies, "workers", None)
     studies.run_studies(studied, [TWO])
     more = replace(TWO, variants={**TWO.variants, "not yet": Variant({"enhancement.identity_weight": 1.0})})
     table = studies.study_table(studied, more)

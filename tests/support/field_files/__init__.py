@@ -4,7 +4,7 @@ Every kind that is known to go wrong somewhere, written in our own words: `CASES
 """
 
 from field_files import exif, jpeg, odd, others, png, tiff  # noqa: F401
-from field_files.checks import Right, look, wrong
+from field_files.checks import EXIFTOOL, Right, look, wrong
 from field_files.registry import CASES, Case
 
-__all__ = ["CASES", "Case", "Right", "look", "wrong"]
+__all__ = ["CASES", "EXIFTOOL", "Case", "Right", "look", "wrong"]

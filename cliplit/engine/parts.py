@@ -74,7 +74,7 @@ class Part:
     best: Best | None = None  # None: the last weights are kept
     max_gradient_norm: float = INFINITE  # longer gradients are scaled down to it
     averaging: float = 0.0  # decay of an exponential average of the weights, which is kept in their place; 0: none
-    trained: int = 0  # iterations that the weights have behind them: their average begins the slower
+    trained: int = 0  # iterations of the parts before, from which the average of the weights goes on
 
     def begin(self) -> Position:
         return Position(planned=self.iterations)

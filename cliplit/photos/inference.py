@@ -148,7 +148,7 @@ def _enhance_pixels(
 
     longer_side = network.architecture["longer_side"] or options.preview
     if 0 < longer_side < max(pixels.shape[:2]):  # no strip reads another one's pixels
-        deque(predict_small(network, pixels, budget, divided_in_place, longer_side), maxlen=0)
+        predict_small(network, pixels, budget, divided_in_place, longer_side)
         return result
     waiting: deque[tuple[Region, np.ndarray]] = deque()  # a tile is written when no later one reads it
     for tile, part in predict(network, pixels, budget, divided_apart):

@@ -4,8 +4,7 @@ For a network with a `longer_side` that is its definition; for others it is quic
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator
-from typing import TypeVar
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -25,8 +24,6 @@ from cliplit.photos.tiles import (
     white,
 )
 
-Result = TypeVar("Result")
-
 STRIP = 1 << 18  # pixels, of the strips of rows that are worked on: little memory, and enough for several threads
 
 
@@ -34,13 +31,13 @@ def predict_small(
     network: Enhancer,
     pixels: np.ndarray,
     budget: Budget,
-    then: Callable[[Region, Tensor, Tensor], Result],
+    then: Callable[[Region, Tensor, Tensor], None],
     longer_side: int,
-) -> Iterator[Result]:
-    """As `predict`, with the network at an image of the given longer side: what `upsample_along_edges` defines.
+) -> None:
+    """The map by the network at an image of the given longer side, strip by strip: what `upsample_along_edges` defines.
 
     Args:
-        then: is given the strip's pixels, too, as `to_planes` has them.
+        then: is given every strip, its map (h, w), and its pixels as `to_planes` has them.
     """
     size = size_of(pixels)
     device = device_of(network)
@@ -61,7 +58,7 @@ def predict_small(
         rows, read = interpolation(small[0], strip.size[0], strip.rows, align_corners=False)
         a, b = rows.to(fit) @ fit[:, slice(*read)]
         planes = to_planes(pixels[strip.slices], device)
-        yield then(strip, a.mul_(planes.mean(0)).add_(b).clamp_(low, high), planes)
+        then(strip, a.mul_(planes.mean(0)).add_(b).clamp_(low, high), planes)
 
 
 def _reduced(pixels: np.ndarray, small: Size, device: torch.device) -> np.ndarray:

@@ -159,9 +159,9 @@ def measure_file(how: str, photo: Path | None, megapixels: float, checkpoint: Pa
     """Median seconds of every part from JPEG to JPEG, and bytes over those of the program once started."""
     import numpy as np
 
-    from cliplit.files.formats import read_photo, write_photo
     from cliplit.method.checkpoints import load_enhancer
-    from cliplit.photos.inference import DEFAULT, Inference, enhance_pixels
+    from cliplit_photos.formats import read_photo, write_photo
+    from cliplit_photos.inference import DEFAULT, Inference, enhance_pixels
 
     source = Path(os.environ["RESULT"]).with_suffix(".jpg")
     subprocess.run(
@@ -205,7 +205,7 @@ def plain(network, pixels):
 
 
 def enhanced(network, pixels, **options):
-    from cliplit.photos.inference import Inference, enhance_pixels
+    from cliplit_photos.inference import Inference, enhance_pixels
 
     return enhance_pixels(network, pixels, Inference(**options))
 
@@ -251,7 +251,7 @@ def check(folder: Path, checkpoint: Path | None) -> None:
     from PIL import Image
 
     from cliplit.files.tensors import to_tensor
-    from cliplit.photos.inference import Inference, enhance_pixels
+    from cliplit_photos.inference import Inference, enhance_pixels
 
     network = load_network(checkpoint)
     for path in sorted(folder.iterdir()):

@@ -38,9 +38,9 @@ from cliplit.files.tensors import to_uint8  # noqa: E402
 from cliplit.method import losses  # noqa: E402
 from cliplit.method.checkpoints import load_enhancer  # noqa: E402
 from cliplit.method.run import Run  # noqa: E402
-from cliplit.photos.inference import DEFAULT, enhance_pixels  # noqa: E402
 from cliplit.profiles import profile  # noqa: E402
 from cliplit.scoring.summary import markdown  # noqa: E402
+from cliplit_photos.inference import DEFAULT, enhance_pixels  # noqa: E402
 
 MAP_TOLERANCE = 1e-4  # absolute: convolutions add in another order
 LOSS_TOLERANCE = 1e-5  # relative

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from cliplit.files import formats
-from cliplit.files.formats import FORMATS, read_photo, write_photo
+from cliplit_photos.formats import FORMATS, read_photo, write_photo
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "tests" / "support"))

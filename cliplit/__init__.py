@@ -12,11 +12,11 @@ if TYPE_CHECKING:  # so that editors and type checkers see them
     from cliplit.method.enhancer import Enhancer
     from cliplit.method.run import Run, start_run
     from cliplit.method.training import train
-    from cliplit.photos.inference import Inference, enhance
     from cliplit.profiles import profile
     from cliplit.scoring.files import score
     from cliplit.scoring.metrics import Conventions
     from cliplit.settings import Settings
+    from cliplit_photos.inference import Inference, enhance
 
 __version__ = "0.1.0"
 
@@ -30,8 +30,8 @@ _EXPORTS = {
     "train": "method.training",
     "evaluate": "experiments.evaluation",
     "score": "scoring.files",
-    "enhance": "photos.inference",
-    "Inference": "photos.inference",
+    "enhance": "cliplit_photos.inference",
+    "Inference": "cliplit_photos.inference",
     "Conventions": "scoring.metrics",
     "Enhancer": "method.enhancer",
     "load_backbone": "method.clip",
@@ -65,7 +65,8 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _EXPORTS:
         raise AttributeError(f"module 'cliplit' has no attribute '{name}'")
-    return getattr(import_module(f"cliplit.{_EXPORTS[name]}"), name)
+    home = _EXPORTS[name]
+    return getattr(import_module(home if home.startswith("cliplit_photos") else f"cliplit.{home}"), name)
 
 
 def __dir__() -> list[str]:

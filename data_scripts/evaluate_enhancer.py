@@ -40,10 +40,10 @@ from cliplit.files.images import decode
 from cliplit.files.tensors import psnr, read_image, to_tensor, to_uint8
 from cliplit.method.checkpoints import load_enhancer
 from cliplit.method.enhancer import Enhancer
-from cliplit.photos.inference import DEFAULT, Inference, enhance_pixels
 from cliplit.scoring.metrics import Meter
 from cliplit.scoring.summary import paired_difference, write_table
 from cliplit.settings import named_paths
+from cliplit_photos.inference import DEFAULT, Inference, enhance_pixels
 
 GAMMAS = (0.4, 0.7)  # of the table's rows; on the pairs and exposures, the best of TRIED is a row, too
 TRIED = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)

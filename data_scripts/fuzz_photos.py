@@ -29,8 +29,8 @@ from tqdm import tqdm
 
 from cliplit.errors import CliplitError, is_bug, place_of
 from cliplit.files.atomic import write_text, writing
-from cliplit.files.formats import FORMATS, read_photo, write_photo
 from cliplit.files.images import decode, image_size
+from cliplit_photos.formats import FORMATS, read_photo, write_photo
 
 SUPPORT = Path(__file__).parent.parent / "tests" / "support"  # where the photo files are
 MOST_PIXELS = 1 << 21  # of a photo: so few that much memory is a fault
@@ -129,8 +129,8 @@ def _rewrite(path: Path, target: Path) -> None:
 
 def _enhance(path: Path, target: Path) -> None:
     """By the command's own function, but for a network that is quick."""
-    from cliplit.photos.batch import BatchOptions, enhance_files
-    from cliplit.photos.jobs import Job
+    from cliplit_photos.batch import BatchOptions, enhance_files
+    from cliplit_photos.jobs import Job
 
     options = BatchOptions(max_pixels=MOST_PIXELS, progress=False)
     outcome = enhance_files([Job(path.name, path, target)], _network(), options=options)

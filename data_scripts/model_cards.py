@@ -11,9 +11,9 @@ import pandas as pd
 from cliplit.files.atomic import write_text
 from cliplit.method.checkpoints import read_metadata
 from cliplit.method.clip_weights import EMBEDDED
-from cliplit.photos.inference import DEFAULT
 from cliplit.scoring.summary import markdown
 from cliplit.settings import from_json
+from cliplit_photos.inference import DEFAULT
 
 ROOT = Path(__file__).parent.parent
 TABLE = ROOT / "results" / "default" / "table.md"

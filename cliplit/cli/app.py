@@ -5,6 +5,7 @@ import json
 import os
 import sys
 import warnings
+from functools import cache
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -13,7 +14,6 @@ import typer
 import cliplit
 from cliplit.cli import data, runs, score
 from cliplit.cli.doctor import doctor
-from cliplit.cli.enhance import enhance
 from cliplit.cli.plan import plan
 from cliplit.cli.shared import flag, print_columns, shown
 from cliplit.engine.interrupts import interrupts
@@ -32,7 +32,6 @@ app = typer.Typer(
 app.add_typer(data.app, name="data", help="Get, verify, prepare and synthesize data sets.")
 for command in (plan, runs.reproduce, runs.train, runs.watch, runs.study, runs.tables, runs.publish, runs.settings):
     app.command()(command)
-app.command()(enhance)
 app.command()(score.score)
 app.command("metrics")(score.list_metrics)
 app.command()(doctor)
@@ -41,6 +40,14 @@ INTERRUPTED = 130
 CLOSED = 1  # as typer ends where a pipe is closed
 
 Checkpoint = Annotated[Path, typer.Argument(help="A checkpoint: .safetensors of ours, or a released .pth.")]
+
+
+@cache
+def add_photo_tool() -> None:
+    """Add `cliplit enhance`. The photo tool is a package of its own, which the kit imports for this command alone."""
+    from cliplit_photos.command import enhance
+
+    app.command()(enhance)
 
 
 def main() -> None:
@@ -52,6 +59,7 @@ def main() -> None:
         sys.stdout.reconfigure(errors="replace")
     warnings.filterwarnings("ignore", module=r"PIL\.")  # about odd files, of which we say what matters
     try:
+        add_photo_tool()
         with interrupts():
             try:
                 app()
@@ -96,7 +104,7 @@ def export(
     OUT.pth is for the authors' code, OUT.onnx and OUT.pt2 run without ours (docs/export.md).
     """
     if output.suffix in (".onnx", ".pt2"):
-        from cliplit.photos.programs import export_program
+        from cliplit.method.programs import export_program
 
         print(export_program(checkpoint, output))
         return

@@ -7,9 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cliplit.errors import CliplitError, printable
-from cliplit.files.formats import READ, UNREAD
+from cliplit.files.images import EXTENSIONS, UNREAD
 
-EXTENSIONS = READ
 # What cameras, desktops and network storage leave beside photos, in lower case; names with a dot in front come on top.
 CLUTTER = frozenset(
     {

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from cliplit.errors import CliplitError, did_you_mean, printable
 from cliplit.files.folders import find_images
-from cliplit.files.formats import MAX_PIXELS
+from cliplit.files.images import MAX_PIXELS
 from cliplit.files.pairs import Pairs, pair
 from cliplit.scoring import measuring
 from cliplit.scoring.cache import ScoreCache, default_cache, key

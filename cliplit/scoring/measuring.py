@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from cliplit.engine.workers import workers
 from cliplit.errors import CliplitError, one_line
 from cliplit.files.atomic import sha256
-from cliplit.files.formats import MAX_PIXELS
-from cliplit.files.images import decode, image_size
+from cliplit.files.images import MAX_PIXELS, decode, image_size
 from cliplit.scoring.metrics import Meter, sensible
 
 if TYPE_CHECKING:

@@ -29,8 +29,8 @@ from cliplit.method.clip import load_backbone
 from cliplit.method.enhancer import Enhancer, PyramidPooling
 from cliplit.method.run import start_run
 from cliplit.method.run_images import prepare_data
-from cliplit.photos import inference
 from cliplit.profiles import profile
+from cliplit_photos import inference
 
 PROCESSES_TOLERANCE = 1e-5  # absolute: one process against two at the same global batch
 ROUNDING = 1e-5  # relative: sums of some thousand float32 numbers in another order

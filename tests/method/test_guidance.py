@@ -1,7 +1,5 @@
 """The guidances: RAVE's vector, the latent pair, the discriminator, one of one's own; and whole runs with each."""
 
-import sys
-
 import pytest
 import torch
 import torch.nn.functional as F
@@ -128,14 +126,6 @@ def test_the_discriminator_learns_along_and_gives_the_network_a_gradient(tiny):
     results = dark.images.clone().requires_grad_()
     guidance.loss(Seen(results, None)).backward()
     assert results.grad.abs().sum() > 0 and all(parameter.grad is None for parameter in guidance.parameters())
-
-
-def test_files_of_ones_own_may_import_the_old_place_for_one_version(tmp_path, monkeypatch):
-    monkeypatch.delitem(sys.modules, "cliplit.guidance.base", raising=False)
-    lines = ["from cliplit.guidance.base import Guidance, Seen", "class Idea(Guidance):", "    loss = score = len"]
-    (tmp_path / "old.py").write_text("\n".join(lines))
-    with pytest.warns(FutureWarning, match="cliplit.guidance.base is cliplit.method.guidance.base from now on"):
-        assert not is_refined(f"{tmp_path / 'old.py'}:Idea")
 
 
 def test_unknown_kinds_and_files_without_the_class_are_refused(tmp_path):

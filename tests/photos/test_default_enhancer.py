@@ -9,9 +9,9 @@ import cliplit
 from cliplit.cli.app import app
 from cliplit.data import demo_images
 from cliplit.method.checkpoints import load_enhancer, read_metadata
-from cliplit.photos.inference import DEFAULT
 from cliplit.profiles import PROFILES
 from cliplit.settings import from_json
+from cliplit_photos.inference import DEFAULT
 
 MOST_BYTES = 1_300_000
 GAIN = 2.0  # dB, mean over the embedded test pairs

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from photo_files import contents, picture
 
-from cliplit.photos import batch, ledger
-from cliplit.photos.jobs import plan_jobs
+from cliplit_photos import batch, ledger
+from cliplit_photos.jobs import plan_jobs
 
 PASSED = "; 1 folder below not looked into (--recursive)"
 

@@ -13,7 +13,7 @@ import torch
 from photo_files import contents, partial, picture
 from PIL import Image
 
-from cliplit.photos import batch
+from cliplit_photos import batch
 
 
 @pytest.fixture

@@ -15,14 +15,14 @@ import tifffile
 from photo_files import contents, partial, picture
 from PIL import Image
 
-from cliplit.cli.enhance import parse_size
 from cliplit.errors import CliplitError
 from cliplit.method.checkpoints import save_enhancer
 from cliplit.method.enhancer import Enhancer
-from cliplit.photos import batch, page
-from cliplit.photos.inference import Inference, enhance_pixels
-from cliplit.photos.jobs import plan_jobs
 from cliplit.profiles import SMOKE
+from cliplit_photos import batch, page
+from cliplit_photos.command import parse_size
+from cliplit_photos.inference import Inference, enhance_pixels
+from cliplit_photos.jobs import plan_jobs
 
 MOST_MEMORY = 1.5e9  # bytes, of a process with a photo of 100 megapixels
 MAP_STEP = 1 / 32768  # of a saved illumination map
@@ -216,7 +216,7 @@ def test_a_report_needs_a_folder_and_a_before(enhance, photos):
 
 
 def test_the_shipped_enhancer_is_the_default(cli, photos, tmp_path, checkpoint, monkeypatch):
-    from cliplit.photos import inference
+    from cliplit_photos import inference
 
     monkeypatch.setattr(inference, "DEFAULT", checkpoint)
     code, _, err = cli("enhance", photos / "a.png", "-o", tmp_path / "out")

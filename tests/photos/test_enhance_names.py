@@ -9,8 +9,8 @@ import pytest
 from photo_files import contents, partial, picture
 from PIL import Image
 
-from cliplit.photos import batch
-from cliplit.photos.jobs import plan_jobs
+from cliplit_photos import batch
+from cliplit_photos.jobs import plan_jobs
 
 NAMES = [
     "{0} %s [x].png",

@@ -10,7 +10,7 @@ from photo_files import contents, partial, picture
 from cliplit.errors import is_bug, reason_of
 from cliplit.files.images import decode
 from cliplit.method.guidance.base import Guidance
-from cliplit.photos import batch, page
+from cliplit_photos import batch, page
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from cliplit.errors import CliplitError
 from cliplit.files.tensors import to_uint8
 from cliplit.method.checkpoints import load_enhancer
 from cliplit.method.enhancer import Enhancer
-from cliplit.photos.inference import Inference, enhance, enhance_pixels
+from cliplit_photos.inference import Inference, enhance, enhance_pixels
 
 SHARED = Path(__file__).parents[3] / "shared"
 OFFICIAL = SHARED / "checkpoints" / "clip_lit_official.pth"
@@ -108,7 +108,7 @@ def test_memory_is_what_was_asked_for():
     code = """
 import torch, numpy as np
 from cliplit.method.enhancer import Enhancer
-from cliplit.photos.inference import Inference, enhance_pixels
+from cliplit_photos.inference import Inference, enhance_pixels
 kilobytes = lambda key: int(open("/proc/self/status").read().split(key)[1].split()[0])
 network, options = Enhancer(8, max_illumination=2.0).initialize(0), Inference(max_memory=64 << 20)
 pixels = np.ones((1200, 1200, 3), np.uint8)

@@ -10,7 +10,7 @@ from field_files import CASES
 from field_files.parts import rgb_profile, usual_exif
 from PIL import Image
 
-from cliplit.files.formats import FORMATS, photo_size
+from cliplit_photos.formats import FORMATS, photo_size
 
 P3 = rgb_profile("Display P3", ((0.515, 0.241, -0.001), (0.292, 0.692, 0.042), (0.157, 0.067, 0.784)))
 TWIN = bytes.fromhex("0005160700020000") + b"Mac OS X        " + bytes(58)  # what macOS leaves beside a file

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from cliplit.files.formats.photo import Photo, check_size, split
+from cliplit_photos.formats.photo import Photo, check_size, split
 
 BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1")
 

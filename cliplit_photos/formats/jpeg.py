@@ -5,7 +5,7 @@ from typing import Any
 
 from PIL import Image
 
-from cliplit.files.formats.photo import Photo
+from cliplit_photos.formats.photo import Photo
 
 EXIF = b"Exif\0\0"
 XMP = b"http://ns.adobe.com/xap/1.0/\0"

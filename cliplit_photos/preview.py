@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cliplit.method.enhancer import Enhancer, edge_fit, reduced_size
-from cliplit.photos.regions import Region, Size, averaging, interpolation, strips
-from cliplit.photos.tiles import (
+from cliplit_photos.regions import Region, Size, averaging, interpolation, strips
+from cliplit_photos.tiles import (
     READ_ROWS,
     Budget,
     device_of,

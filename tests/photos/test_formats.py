@@ -14,8 +14,8 @@ import tifffile
 from PIL import ExifTags, Image, ImageCms, ImageOps, TiffImagePlugin
 
 from cliplit.errors import CliplitError
-from cliplit.files.formats import FORMATS, Photo, photo_size, raw, read_photo, reduced, write_photo
 from cliplit.files.images import decode
+from cliplit_photos.formats import FORMATS, Photo, photo_size, raw, read_photo, reduced, write_photo
 
 PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 TAKEN = "2023:10:02 09:30:00"

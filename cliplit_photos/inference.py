@@ -15,10 +15,10 @@ from cliplit.engine.compute import find_device, limits_told, usable_precision
 from cliplit.errors import CliplitError
 from cliplit.method.checkpoints import load_enhancer
 from cliplit.method.enhancer import Enhancer
-from cliplit.photos.preview import predict_small
-from cliplit.photos.regions import Region
-from cliplit.photos.tiles import Budget, predict, reach_of, to_planes, white
 from cliplit.settings import setting
+from cliplit_photos.preview import predict_small
+from cliplit_photos.regions import Region
+from cliplit_photos.tiles import Budget, predict, reach_of, to_planes, white
 
 DEFAULT = Path(cliplit.__file__).parent / "models" / "enhancer.safetensors"  # the shipped checkpoint
 MODES = ("L", "LA", "RGB", "RGBA", "I;16")  # of PIL images

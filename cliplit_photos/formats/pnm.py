@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from cliplit.files.formats.photo import Photo, split, to_16_bits
+from cliplit_photos.formats.photo import Photo, split, to_16_bits
 
 
 def white_of(image: Image.Image) -> int:

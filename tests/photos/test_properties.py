@@ -12,9 +12,9 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from cliplit.errors import CliplitError
-from cliplit.files.formats import FORMATS, READ, Photo, photo_size, read_photo, write_photo
 from cliplit.files.images import decode
-from cliplit.photos.jobs import plan_jobs
+from cliplit_photos.formats import FORMATS, READ, Photo, photo_size, read_photo, write_photo
+from cliplit_photos.jobs import plan_jobs
 
 often = settings(
     max_examples=60, derandomize=True, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow]

@@ -10,11 +10,11 @@ Pillow decodes, OpenCV encodes JPEG, libpng (imagecodecs) PNG, tifffile TIFF, li
 in strips into one array that is upright from the start, for the sake of memory. Nothing here imports torch.
 """
 
-from cliplit.files.formats.kinds import FORMATS, READ, UNREAD
-from cliplit.files.formats.photo import MAX_PIXELS, Photo, reduced, to_8_bits
-from cliplit.files.formats.raw import ENDINGS as RAW
-from cliplit.files.formats.reading import photo_size, read_photo
-from cliplit.files.formats.writing import write_photo
+from cliplit_photos.formats.kinds import FORMATS, READ, UNREAD
+from cliplit_photos.formats.photo import MAX_PIXELS, Photo, reduced, to_8_bits
+from cliplit_photos.formats.raw import ENDINGS as RAW
+from cliplit_photos.formats.reading import photo_size, read_photo
+from cliplit_photos.formats.writing import write_photo
 
 __all__ = [
     "FORMATS",

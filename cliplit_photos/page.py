@@ -13,8 +13,8 @@ from tqdm import tqdm
 
 from cliplit.errors import CliplitError, printable, reason_of
 from cliplit.files.atomic import write_text
-from cliplit.files.formats import read_photo, reduced
-from cliplit.photos.jobs import Job
+from cliplit_photos.formats import read_photo, reduced
+from cliplit_photos.jobs import Job
 
 SIDE = 800  # pixels, longer side of the pictures in the page
 QUALITY = 82  # of these, as JPEG

@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 from cliplit.errors import CliplitError
 from cliplit.files.folders import find_images
-from cliplit.files.formats import FORMATS, RAW, READ, UNREAD
-from cliplit.photos.ledger import EarlierResults
+from cliplit_photos.formats import FORMATS, RAW, READ, UNREAD
+from cliplit_photos.ledger import EarlierResults
 
 
 @dataclass(frozen=True)

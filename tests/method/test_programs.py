@@ -14,11 +14,11 @@ import torch
 from PIL import Image
 
 from cliplit.files.tensors import to_tensor
+from cliplit.method import programs
 from cliplit.method.checkpoints import load_enhancer, save_enhancer
 from cliplit.method.enhancer import Enhancer
-from cliplit.photos import programs
-from cliplit.photos.inference import DEFAULT
 from cliplit.profiles import SMOKE
+from cliplit_photos.inference import DEFAULT
 
 STEP = 1 / 255
 SIZES = ((217, 331), (131, 8), (402, 263))

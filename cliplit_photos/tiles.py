@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from cliplit.engine.compute import keep_freed_memory
 from cliplit.method.enhancer import Enhancer, ResidualBlock, working_size
-from cliplit.photos.regions import Region, Size, averaging, enlargement, interpolation, resize, tiles
+from cliplit_photos.regions import Region, Size, averaging, enlargement, interpolation, resize, tiles
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from cliplit.errors import CliplitError, printable
-from cliplit.files.formats import jpeg
-from cliplit.files.formats.exif import ORIENTATION, Block, Entry, Tags, pack_block, pack_tags, read_block
-from cliplit.files.formats.photo import ROWS, Photo, check_size, split, to_16_bits, upright
+from cliplit_photos.formats import jpeg
+from cliplit_photos.formats.exif import ORIENTATION, Block, Entry, Tags, pack_block, pack_tags, read_block
+from cliplit_photos.formats.photo import ROWS, Photo, check_size, split, to_16_bits, upright
 
 STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 WHITE_IS_ZERO = 0  # photometric interpretations

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from cliplit.files.formats.photo import Photo
+from cliplit_photos.formats.photo import Photo
 
 START = b"\x89PNG\r\n\x1a\n"
 HEADER = 33  # bytes, with that of the file

@@ -18,12 +18,12 @@ from tqdm import tqdm
 import cliplit
 from cliplit.errors import CliplitError, is_bug, one_line, place_of, reason_of
 from cliplit.files.atomic import temporary_of, writing
-from cliplit.files.formats import MAX_PIXELS, Photo, read_photo, reduced, write_photo
 from cliplit.files.images import image_size
 from cliplit.method.enhancer import Enhancer
-from cliplit.photos.inference import Inference, enhance_pixels
-from cliplit.photos.jobs import Job
-from cliplit.photos.ledger import File, Ledger
+from cliplit_photos.formats import MAX_PIXELS, Photo, read_photo, reduced, write_photo
+from cliplit_photos.inference import Inference, enhance_pixels
+from cliplit_photos.jobs import Job
+from cliplit_photos.ledger import File, Ledger
 
 AHEAD = 2  # photos that are decoded or encoded while others are computed
 BYTES_PER_PIXEL = 12  # of a photo under way, with Pillow's own copy

@@ -10,10 +10,10 @@ import numpy as np
 from PIL import Image, ImageCms, UnidentifiedImageError
 
 from cliplit.errors import CliplitError, one_line
-from cliplit.files.formats import heif, jpeg, png, pnm, raw, tiff
-from cliplit.files.formats.exif import ORIENTATION, PREFIX, read_block, upright_block
-from cliplit.files.formats.kinds import UNREAD
-from cliplit.files.formats.photo import (
+from cliplit_photos.formats import heif, jpeg, png, pnm, raw, tiff
+from cliplit_photos.formats.exif import ORIENTATION, PREFIX, read_block, upright_block
+from cliplit_photos.formats.kinds import UNREAD
+from cliplit_photos.formats.photo import (
     MAX_PIXELS,
     ROWS,
     Photo,
@@ -23,7 +23,7 @@ from cliplit.files.formats.photo import (
     upright,
     upright_canvas,
 )
-from cliplit.files.formats.xmp import orientation_of, upright_xmp
+from cliplit_photos.formats.xmp import orientation_of, upright_xmp
 
 PILLOWS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "PPM", "TIFF", "AVIF")  # no others: some start programs
 KINDS = {"MPO": "JPEG", "DIB": "BMP"}

@@ -1,6 +1,6 @@
 """Kinds of image files by their endings: read and written, read only, and known but not read."""
 
-from cliplit.files.formats import raw
+from cliplit_photos.formats import raw
 
 # Endings of what is written, in lower case, and its format.
 FORMATS = {

@@ -17,9 +17,9 @@ from cliplit.errors import CliplitError, printable
 from cliplit.files.atomic import sha256
 
 if TYPE_CHECKING:
-    from cliplit.photos.batch import Outcome
-    from cliplit.photos.inference import Inference
-    from cliplit.photos.jobs import Job, Plan
+    from cliplit_photos.batch import Outcome
+    from cliplit_photos.inference import Inference
+    from cliplit_photos.jobs import Job, Plan
 
 UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 NAMES_SHOWN = 3  # of the photos that a note is about
@@ -62,7 +62,7 @@ def enhance(
     listed at the end (exit code 2; 1 for a bug of ours). `torchrun` and `accelerate launch` share the photos among
     their processes.
     """
-    from cliplit.photos.jobs import plan_jobs
+    from cliplit_photos.jobs import plan_jobs
 
     memory = parse_size(max_memory)
     plan = plan_jobs(inputs, out, recursive)
@@ -74,11 +74,11 @@ def enhance(
         raise CliplitError("--report: there is no before where photos are overwritten; choose another OUT")
 
     from cliplit.engine.compute import find_device, usable_precision
-    from cliplit.files.formats import MAX_PIXELS
     from cliplit.method.checkpoints import load_enhancer
-    from cliplit.photos.batch import BatchOptions, enhance_files, settings_of
-    from cliplit.photos.inference import DEFAULT, Inference, check_options
-    from cliplit.photos.ledger import Ledger, folder_of_one
+    from cliplit_photos.batch import BatchOptions, enhance_files, settings_of
+    from cliplit_photos.formats import MAX_PIXELS
+    from cliplit_photos.inference import DEFAULT, Inference, check_options
+    from cliplit_photos.ledger import Ledger, folder_of_one
 
     place = find_device(device)
     inference = Inference(precision, memory, strength, preview_size if preview else 0)
@@ -151,7 +151,7 @@ def sum_up(outcomes: list["Outcome"]) -> "Outcome":
 def _write_report(
     path: Path, planned: list["Job"], outcome: "Outcome", checkpoint: Path, inference: "Inference"
 ) -> None:
-    from cliplit.photos.page import write_report
+    from cliplit_photos.page import write_report
 
     done = {*outcome.made, *outcome.before}
     settings = {"checkpoint": checkpoint.name, "strength": inference.strength, "precision": inference.precision}

@@ -6,8 +6,8 @@ import pytest
 from field_files import CASES, EXIFTOOL, look, wrong
 
 from cliplit.errors import CliplitError
-from cliplit.files.formats import FORMATS, read_photo, write_photo
 from cliplit.files.images import decode, image_size
+from cliplit_photos.formats import FORMATS, read_photo, write_photo
 
 
 def rewritten(source: Path, folder: Path) -> tuple[Path, list[str]]:

@@ -10,8 +10,8 @@ from typing import Any
 from PIL import Image
 
 from cliplit.errors import CliplitError
-from cliplit.files.formats.exif import EXIF, GPS, pack_block, read_block
-from cliplit.files.formats.photo import Photo, check_size
+from cliplit_photos.formats.exif import EXIF, GPS, pack_block, read_block
+from cliplit_photos.formats.photo import Photo, check_size
 
 ENDINGS = frozenset(
     [

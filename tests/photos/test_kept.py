@@ -19,7 +19,7 @@ sys.path.insert(0, str(ROOT / "tests" / "support"))
 from field_files import CASES  # noqa: E402
 
 from cliplit.errors import CliplitError  # noqa: E402
-from cliplit.files.formats import FORMATS, Photo, read_photo, write_photo  # noqa: E402
+from cliplit_photos.formats import FORMATS, Photo, read_photo, write_photo  # noqa: E402
 
 PAGE = ROOT / "docs" / "formats.md"
 KINDS = {

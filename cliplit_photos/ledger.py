@@ -22,7 +22,7 @@ from cliplit.files.atomic import sha256
 from cliplit.scoring.cache import user_cache
 
 if TYPE_CHECKING:
-    from cliplit.photos.jobs import Job
+    from cliplit_photos.jobs import Job
 
 NAME = "cliplit-enhance"  # .jsonl; of processes after the first with their number before it
 REMEDY = "move it away, or choose another OUT"

@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from cliplit.files.formats.exif import ORIENTATION, without
-from cliplit.files.formats.heif import write_heif
-from cliplit.files.formats.jpeg import write_jpeg
-from cliplit.files.formats.photo import Photo, to_8_bits, to_16_bits
-from cliplit.files.formats.png import encode_png
-from cliplit.files.formats.pnm import write_pnm
-from cliplit.files.formats.tiff import write_tiff
+from cliplit_photos.formats.exif import ORIENTATION, without
+from cliplit_photos.formats.heif import write_heif
+from cliplit_photos.formats.jpeg import write_jpeg
+from cliplit_photos.formats.photo import Photo, to_8_bits, to_16_bits
+from cliplit_photos.formats.png import encode_png
+from cliplit_photos.formats.pnm import write_pnm
+from cliplit_photos.formats.tiff import write_tiff
 
 QUALITY = 95  # of JPEG and WebP
 FINER_QUALITY = 90  # of HEIC and AVIF, which need less for the same

@@ -72,6 +72,13 @@ def did_you_mean(name: str, valid: Iterable[str]) -> str:
     return f"; did you mean '{by_letters[near[0]]}'?" if near else ""
 
 
+def shortened(items: Iterable[str], most: int = 3) -> str:
+    """A few items and, where there are more, an ellipsis."""
+    listed = list(items)
+    more = " ..." if len(listed) > most else ""
+    return ", ".join(listed[:most]) + more
+
+
 def check_images(images: Tensor) -> None:
     """Raise ValueError unless `images` is a floating-point tensor of shape (N, 3, H, W)."""
     from torch import Tensor

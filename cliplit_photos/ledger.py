@@ -18,8 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cliplit.errors import CliplitError
-from cliplit.files.atomic import sha256
-from cliplit.scoring.cache import user_cache
+from cliplit.files.atomic import sha256, user_cache
 
 if TYPE_CHECKING:
     from cliplit_photos.jobs import Job

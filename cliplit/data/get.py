@@ -14,9 +14,9 @@ from types import ModuleType
 from typing import Any
 
 from cliplit.data.catalog import DataSet, Location, find
-from cliplit.data.manifest import Manifest, describe_image, has_manifest, keep_only, shortened, write_manifest
+from cliplit.data.manifest import Manifest, describe_image, has_manifest, keep_only, write_manifest
 from cliplit.data.verify import Report, inspect_images, part_images
-from cliplit.errors import CliplitError, one_line
+from cliplit.errors import CliplitError, one_line, shortened
 from cliplit.files.archives import SUFFIXES, Refused, extract, is_archive, is_inside
 from cliplit.files.atomic import read_json, sha256, write_json
 from cliplit.files.folders import EXTENSIONS

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cliplit.errors import CliplitError
+from cliplit.errors import CliplitError, shortened
 from cliplit.files.archives import is_inside
 from cliplit.files.atomic import sha256, write_json
 from cliplit.files.folders import list_images
@@ -257,10 +257,3 @@ def by_stem(paths: Iterable[Path]) -> dict[str, Path]:
             second = path.name if path.parent == first.parent else path
             raise CliplitError(f"{first.parent}: {first.name} and {second} have the same stem; rename or remove one")
     return files
-
-
-def shortened(items: Iterable[str], most: int = 3) -> str:
-    """A few items and, where there are more, an ellipsis."""
-    listed = list(items)
-    more = " ..." if len(listed) > most else ""
-    return ", ".join(listed[:most]) + more

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
+from cliplit.files.tensors import box_mean, guided_fit
 from cliplit.settings import Backlight
 
 DEFAULT = Backlight()
@@ -88,7 +89,7 @@ def foreground_mask(images: Tensor, generator: Generator, settings: Backlight = 
     _check(images)
     guide = luma(images)
     coarse = F.interpolate(guide, (MASK_GRID, MASK_GRID), mode="bilinear", antialias=True)
-    blurred = _box(coarse, MASK_RADIUS)
+    blurred = box_mean(coarse, MASK_RADIUS)
     axis = torch.linspace(-1, 1, MASK_GRID)
     score = (
         -_standardised(blurred)
@@ -148,11 +149,6 @@ def resized(x: Tensor, size: Sequence[int], mode: str = "bicubic") -> Tensor:
     return F.interpolate(x, list(size), mode=mode, align_corners=False)
 
 
-def _box(x: Tensor, radius: int) -> Tensor:
-    """Means over windows of 2 radius + 1 pixels a side, as far as they lie in the image."""
-    return F.avg_pool2d(x, 2 * radius + 1, stride=1, padding=radius, count_include_pad=False)
-
-
 def _standardised(x: Tensor) -> Tensor:
     return (x - x.mean((2, 3), keepdim=True)) / (x.std((2, 3), keepdim=True) + 1e-3)
 
@@ -173,20 +169,3 @@ def _guided(mask: Tensor, coarse: Tensor, guide: Tensor) -> Tensor:
     fit = guided_fit(coarse, mask, MASK_RADIUS, MASK_SMOOTHING)
     slope, offset = (resized(x, guide.shape[-2:], mode="bilinear") for x in fit)
     return slope * guide + offset
-
-
-def guided_fit(guide: Tensor, target: Tensor, radius: int, smoothing: float) -> tuple[Tensor, Tensor]:
-    """The linear fit of the guided filter (He et al., ECCV 2010): target = slope x guide + offset in every window.
-
-    Args:
-        guide, target: ``(N, 1, H, W)``.
-        radius: windows have 2 radius + 1 pixels a side.
-        smoothing: variance of the guide, below which a window counts as flat.
-    Returns:
-        Slope and offset ``(N, 1, H, W)``, averaged over the windows that a pixel is in.
-    """
-    mean = _box(guide, radius)
-    mean_target = _box(target, radius)
-    covariance = _box(guide * target, radius) - mean * mean_target
-    slope = covariance / (_box(guide * guide, radius) - mean * mean + smoothing)
-    return _box(slope, radius), _box(mean_target - slope * mean, radius)

@@ -9,11 +9,11 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
-from cliplit.data.manifest import Entry, Manifest, by_stem, describe_image, shortened, write_manifest
+from cliplit.data.manifest import Entry, Manifest, by_stem, describe_image, write_manifest
 from cliplit.data.prepare import FOLDERS, new_data_set, split_scenes
 from cliplit.data.relight import LEVELS, simulate_backlight, uniform
 from cliplit.engine.randomness import generator
-from cliplit.errors import CliplitError, did_you_mean
+from cliplit.errors import CliplitError, did_you_mean, shortened
 from cliplit.files.folders import list_images
 from cliplit.files.tensors import read_image, write_image
 

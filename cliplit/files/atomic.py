@@ -12,6 +12,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from cliplit.errors import CliplitError
+
 LARGE = 50_000_000  # bytes; the content of larger files is not looked at each time
 LONGEST_NAME = 255  # bytes, of a file on the usual systems
 
@@ -123,3 +125,16 @@ def digest_of(path: Path) -> str | None:
 def _digest_then(path: Path, size: int, changed: int) -> str:
     """SHA-256 of a file as it was then: whether a stage is current is asked many times, always of the same few files."""
     return sha256(path)
+
+
+def user_cache() -> Path:
+    """$CLIPLIT_CACHE, by default ~/.cache/cliplit (or below $XDG_CACHE_HOME).
+
+    Raises:
+        CliplitError: the user has no home folder.
+    """
+    base = os.environ.get("CLIPLIT_CACHE") or Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")) / "cliplit"
+    try:
+        return Path(base).expanduser()
+    except RuntimeError:
+        raise CliplitError("there is no home folder for the cache; set CLIPLIT_CACHE to a folder") from None

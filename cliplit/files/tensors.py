@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
@@ -72,3 +73,25 @@ def to_tensor(array: np.ndarray, device: torch.device | str = "cpu") -> Tensor:
 def psnr(images: Tensor, references: Tensor) -> Tensor:
     """PSNR of images (N, C, H, W) in [0, 1], in dB, at most 100: (N,)."""
     return -10 * (images - references).square().flatten(1).mean(1).clamp_min(1e-10).log10()
+
+
+def box_mean(x: Tensor, radius: int) -> Tensor:
+    """Means of images (N, C, H, W) over windows of 2 radius + 1 pixels a side, of the pixels inside the image."""
+    return F.avg_pool2d(x, 2 * radius + 1, stride=1, padding=radius, count_include_pad=False)
+
+
+def guided_fit(guide: Tensor, target: Tensor, radius: int, smoothing: float) -> tuple[Tensor, Tensor]:
+    """The linear fit of the guided filter (He et al., ECCV 2010): target = slope x guide + offset in every window.
+
+    Args:
+        guide, target: ``(N, 1, H, W)``.
+        radius: windows have 2 radius + 1 pixels a side.
+        smoothing: variance of the guide, below which a window counts as flat.
+    Returns:
+        Slope and offset ``(N, 1, H, W)``, averaged over the windows that a pixel is in.
+    """
+    mean = box_mean(guide, radius)
+    mean_target = box_mean(target, radius)
+    covariance = box_mean(guide * target, radius) - mean * mean_target
+    slope = covariance / (box_mean(guide * guide, radius) - mean * mean + smoothing)
+    return box_mean(slope, radius), box_mean(mean_target - slope * mean, radius)

@@ -8,8 +8,7 @@ from pathlib import Path
 from safetensors import safe_open
 
 import cliplit
-from cliplit.data.manifest import shortened
-from cliplit.errors import CliplitError, did_you_mean, one_line
+from cliplit.errors import CliplitError, did_you_mean, one_line, shortened
 from cliplit.files.atomic import digest_of, sha256
 from cliplit.files.web import reachable
 

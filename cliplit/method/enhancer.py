@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cliplit.data.relight import guided_fit
+from cliplit.files.tensors import guided_fit
 from cliplit.engine.compute import reduced_precision
 from cliplit.errors import check_images
 

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from cliplit.data import demo_images
-from cliplit.data.manifest import Images, by_stem, images_by_role, shortened
-from cliplit.errors import CliplitError, one_line
+from cliplit.data.manifest import Images, by_stem, images_by_role
+from cliplit.errors import CliplitError, one_line, shortened
 from cliplit.files.atomic import sha256, write_json, writing
 from cliplit.files.pairs import pair_by_stem
 from cliplit.files.tensors import read_image, read_readable, to_tensor, to_uint8, write_image

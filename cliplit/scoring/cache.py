@@ -3,28 +3,15 @@
 import contextlib
 import hashlib
 import json
-import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from cliplit.errors import CliplitError
+from cliplit.files.atomic import user_cache
 
 PATIENCE = 60  # seconds, with other processes that write
-
-
-def user_cache() -> Path:
-    """$CLIPLIT_CACHE, by default ~/.cache/cliplit (or below $XDG_CACHE_HOME).
-
-    Raises:
-        CliplitError: the user has no home folder.
-    """
-    base = os.environ.get("CLIPLIT_CACHE") or Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")) / "cliplit"
-    try:
-        return Path(base).expanduser()
-    except RuntimeError:
-        raise CliplitError("there is no home folder for the cache; set CLIPLIT_CACHE to a folder") from None
 
 
 def default_cache() -> Path:

@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cliplit.files.tensors import guided_fit
 from cliplit.engine.compute import reduced_precision
 from cliplit.errors import check_images
+from cliplit.files.tensors import guided_fit
 
 EDGE_RADIUS = 1  # pixels of the small image: windows of the guided filter
 EDGE_SMOOTHING = 1e-4  # variance of brightness, below which a window counts as flat

@@ -17,7 +17,7 @@ import torch
 from photo_sets import described, split
 
 from cliplit.data.manifest import has_manifest
-from cliplit.data.synthesize import Synthesis, synthesize_data_set
+from cliplit.data.synthesize import synthesize_data_set
 from cliplit.method.checkpoints import load_enhancer, save_enhancer
 from cliplit.method.run import Run
 from cliplit.method.training import train
@@ -39,7 +39,7 @@ def main() -> None:
     torch.set_num_threads(THREADS)
     data = given.work / "data"
     if not has_manifest(data):
-        synthesize_data_set(data, split(given.photos)[0], Synthesis(level="any", test_share=0.0, draws=DRAWS))
+        synthesize_data_set(data, split(given.photos)[0], level="any", test_share=0.0, draws=DRAWS)
     settings = profile("photos", {"data.sets": (str(data.resolve()),)} | parse_overrides(given.set))
     run = Run.start(given.work / "run", settings)
     train(run)

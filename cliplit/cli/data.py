@@ -30,7 +30,7 @@ def list_data_sets(root: Root = Path("data")) -> None:
 
     rows = [["name", "images", "sources", "in " + str(root), "title"]]
     for name, known in CATALOG.items():
-        images = ", ".join(f"{part.count} {part.role}" for part in known.parts)
+        images = ", ".join(f"{part.count} {part.role}" for part in known.subsets)
         there = "yes" if has_manifest(root / name) else ""
         rows.append([name, images, ", ".join(known.sources), there, known.title])
     for path in sorted(root.iterdir()) if root.is_dir() else []:
@@ -61,14 +61,13 @@ def get(
     Each is unpacked, checked image by image, and only then put into ROOT/NAME; `cliplit reproduce --data ROOT/NAME`
     uses it. An interrupted download goes on where it stopped.
     """
-    from cliplit.data.get import Acquisition, get_data_set
+    from cliplit.data.get import get_data_set
     from cliplit.errors import CliplitError
 
     if given and len(names) > 1:
         raise CliplitError("--from belongs to one data set: give one NAME")
-    how = Acquisition(source, accept, force)
     for name in names:
-        print(get_data_set(name, root, given, how, _say))
+        print(get_data_set(name, root, given, source, accept, force, _say))
 
 
 @app.command()
@@ -114,7 +113,7 @@ def prepare(
     ROOT/NAME-SIZE from the data set ROOT/NAME.
     """
     from cliplit.data.manifest import has_manifest
-    from cliplit.data.prepare import Preparation, prepare_data_set
+    from cliplit.data.prepare import prepare_data_set
     from cliplit.settings import Data
 
     given = Data(tuple(map(str, data)), backlit, well_lit, test_backlit, test_reference)
@@ -122,7 +121,7 @@ def prepare(
     if given == Data() and has_manifest(target):
         given = Data(sets=(str(target),))
         target = root / f"{name}-{size}"
-    report = prepare_data_set(target, given, Preparation(size, unpair, test_share, seed, skip_bad, force))
+    report = prepare_data_set(target, given, size, unpair, test_share, seed, skip_bad, force)
     _say("\n".join(report.lines()[1:]))
     print(target)
 
@@ -145,9 +144,8 @@ def synthesize(
     every level.
     """
     from cliplit.data.manifest import ROLES
-    from cliplit.data.synthesize import Synthesis, synthesize_data_set
+    from cliplit.data.synthesize import synthesize_data_set
 
-    how = Synthesis(level, test_share, seed, size, skip_bad, force)
-    made = synthesize_data_set(root / name, photos, how)
+    made = synthesize_data_set(root / name, photos, level, test_share, seed, size, skip_bad, force)
     print(*(f"  {role:15} {len(made.of(role))} images" for role in ROLES), *made.problems, sep="\n", file=sys.stderr)
     print(root / name)

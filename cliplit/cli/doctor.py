@@ -158,7 +158,7 @@ def _data_sets(root: Path) -> list[Check]:
         except CliplitError as error:
             found.append(Check("data", name, False, str(error), f"cliplit data verify {name} --root {root}"))
             continue
-        wanted = sum(part.count for part in known.parts)
+        wanted = sum(part.count for part in known.subsets)
         complete = count >= wanted
         detail = f"{count} of {wanted} images in {root / name}"
         found.append(Check("data", name, complete, detail, "" if complete else f"cliplit data get {name} --force"))

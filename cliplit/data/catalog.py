@@ -25,7 +25,7 @@ class Location:
 
 
 @dataclass(frozen=True)
-class Part:
+class Subset:
     """The images of one role: their folder in the data set, their number, and what publishers call the folder.
 
     A published name is the end of a path; the first one that is there counts. `first_of`: the published name of a
@@ -49,7 +49,7 @@ class DataSet:
     name: str
     title: str
     sources: MappingProxyType[str, tuple[Location, ...]]
-    parts: tuple[Part, ...]
+    subsets: tuple[Subset, ...]
     licence: str
     numbered_copies: bool = False
 
@@ -77,14 +77,14 @@ BAID = DataSet(
     "BAID (Lv et al., BacklitNet, CVIU 2022), as CLIP-LIT used it",
     _sources(authors=(TRAINING_SETS, TEST_SETS), rave=(Location(drive="14_OvT17bfoN-JEH0GTFD6bnKzjKmag_l"),)),
     (
-        Part("train_backlit", "train/backlit", 380, ("BAID_380/resize_input", "BAID/train/backlit", "train/backlit")),
-        Part(
+        Subset("train_backlit", "train/backlit", 380, ("BAID_380/resize_input", "BAID/train/backlit", "train/backlit")),
+        Subset(
             "test_backlit",
             "test/backlit",
             368,
             ("BAID/test/resize_input", "test/resize_input", "BAID/test/input", "test/input", "test/backlit"),
         ),
-        Part(
+        Subset(
             "test_reference",
             "test/reference",
             368,
@@ -110,7 +110,7 @@ DIV2K = DataSet(
         ),
     ),
     (
-        Part(
+        Subset(
             "train_well_lit",
             "train/well_lit",
             384,
@@ -124,7 +124,7 @@ BACKLIT300 = DataSet(
     "backlit300",
     "Backlit300 (Liang et al., CLIP-LIT, ICCV 2023), no references",
     _sources(authors=(TEST_SETS,)),
-    (Part("test_backlit", "test/backlit", 305, ("Backlit300", "Backlit300/input", "test/backlit", ".")),),
+    (Subset("test_backlit", "test/backlit", 305, ("Backlit300", "Backlit300/input", "test/backlit", ".")),),
     "none stated with the download; CLIP-LIT's code is under the S-Lab License (not for commercial use)",
 )
 LOL_V1 = DataSet(
@@ -132,10 +132,10 @@ LOL_V1 = DataSet(
     "LOL v1 (Wei et al., RetinexNet, BMVC 2018), low light, as RAVE used it",
     _sources(rave=(Location(drive="1ewmaFEVjKmzS8fLisSA7q_t1RbBdz6He"),)),
     (
-        Part("train_backlit", "train/backlit", 485, ("our485/low", "train/backlit")),
-        Part("train_well_lit", "train/well_lit", 485, ("our485/high", "train/well_lit")),
-        Part("test_backlit", "test/backlit", 15, ("eval15/low", "test/backlit")),
-        Part("test_reference", "test/reference", 15, ("eval15/high", "test/reference")),
+        Subset("train_backlit", "train/backlit", 485, ("our485/low", "train/backlit")),
+        Subset("train_well_lit", "train/well_lit", 485, ("our485/high", "train/well_lit")),
+        Subset("test_backlit", "test/backlit", 15, ("eval15/low", "test/backlit")),
+        Subset("test_reference", "test/reference", 15, ("eval15/high", "test/reference")),
     ),
     "none stated with the download; ask its authors before any use beyond research",
 )

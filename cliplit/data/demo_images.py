@@ -74,7 +74,7 @@ def crops(names: tuple[str, ...], count: int, size: int, smallest: float, *keys:
     return torch.cat(picked)
 
 
-def training_images(settings: Settings) -> tuple[Tensor, Tensor]:
+def embedded_training(settings: Settings) -> tuple[Tensor, Tensor]:
     """Backlit and well-lit images (N, 3, S, S), of different photos unless the settings say otherwise."""
     data = settings.data
     seed = settings.seed

@@ -8,14 +8,13 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from types import ModuleType
 from typing import Any
 
 from cliplit.data.catalog import DataSet, Location, find
 from cliplit.data.manifest import Manifest, describe_image, has_manifest, keep_only, write_manifest
-from cliplit.data.verify import Report, inspect_images, part_images
+from cliplit.data.verify import Report, inspect_images, subset_images
 from cliplit.errors import CliplitError, one_line, shortened
 from cliplit.files.archives import SUFFIXES, Refused, extract, is_archive, is_inside
 from cliplit.files.atomic import read_json, sha256, write_json
@@ -28,32 +27,15 @@ CHECKSUMS = "checksums.json"  # file beside the data sets
 NO_GDOWN = "Google Drive needs gdown (the extra `drive`): pip install gdown; or fetch by hand and give it with --from"
 
 
-@dataclass(frozen=True)
-class Acquisition:
-    """How a data set is got.
-
-    Attributes:
-        source: where to download from; by default the data set's first source.
-        accept_problems: keep the data set although it is not what it should be; dataset.json says so.
-        force: make it again.
-        patience: how long servers may take.
-    """
-
-    source: str = ""
-    accept_problems: bool = False
-    force: bool = False
-    patience: Patience = PATIENCE
-
-
-DEFAULT = Acquisition()
-
-
 def get_data_set(
     name: str,
     root: Path,
     given: Iterable[Path] = (),
-    how: Acquisition = DEFAULT,
+    source: str = "",
+    accept_problems: bool = False,
+    force: bool = False,
     say: Callable[[str], None] = lambda line: None,
+    patience: Patience = PATIENCE,
 ) -> Path:
     """Put a known data set into root/name, with a dataset.json; what is there already is left as it is.
 
@@ -62,14 +44,18 @@ def get_data_set(
 
     Args:
         given: archives or folders that were fetched by hand, in place of a download.
+        source: where to download from; by default the data set's first source.
+        accept_problems: keep the data set although it is not what it should be; dataset.json says so.
+        force: make it again.
         say: takes a line on what is being done.
+        patience: how long servers may take.
     Raises:
         CliplitError: unknown name or source, a download or archive that is refused, or images that are not the
             data set's. Nothing is left in root/name then.
     """
     data_set = find(name)
     target = root / name
-    if has_manifest(target) and not how.force:
+    if has_manifest(target) and not force:
         say(f"{target}: already there (--force makes it again)")
         return target
     if target.exists() and not has_manifest(target):
@@ -84,13 +70,13 @@ def get_data_set(
         if places:
             origin = f"by hand: {shortened(path.name for path in places)}"
         else:
-            source = how.source or next(iter(data_set.sources))
-            places, downloaded = _download(data_set, source, root, how.patience, say)
+            source = source or next(iter(data_set.sources))
+            places, downloaded = _download(data_set, source, root, patience, say)
             origin = f"{source}: {' '.join(map(str, data_set.sources[source]))}"
         report = _collect(data_set, places, staging, say)
-        _judge(report, how.accept_problems, say)
+        _judge(report, accept_problems, say)
         _describe(data_set, report, staging / "set", origin)
-        _replace(staging / "set", target, how.force)
+        _replace(staging / "set", target, force)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     _record(downloaded, root, say)
@@ -154,7 +140,7 @@ def _is_wanted(path: str, data_set: DataSet) -> bool:
     place = PurePosixPath(path).parent
     if PurePosixPath(path).suffix.lower() not in EXTENSIONS:
         return path.lower().endswith(SUFFIXES)
-    names = [name for part in data_set.parts for name in (part.folder, *part.published)]
+    names = [name for subset in data_set.subsets for name in (subset.folder, *subset.published)]
     return any(place == PurePosixPath(name) or f"/{place}".endswith(f"/{name}") for name in names)
 
 
@@ -223,7 +209,7 @@ def _gdown() -> ModuleType:
 
 
 def _collect(data_set: DataSet, given: list[Path], staging: Path, say: Callable[[str], None]) -> Report:
-    """Bring the images of every part together in staging/set, and look at them."""
+    """Bring the images of every subset together in staging/set, and look at them."""
     roots: list[Path] = []
     for n, place in enumerate(given):
         if not place.exists():
@@ -235,15 +221,15 @@ def _collect(data_set: DataSet, given: list[Path], staging: Path, say: Callable[
         if place.is_dir():
             roots.append(place.resolve())
     whole = staging / "set"
-    for part in data_set.parts:
-        found = part_images(part, roots)
+    for subset in data_set.subsets:
+        found = subset_images(subset, roots)
         if not found:
             raise CliplitError(
-                f"{data_set.name}: no images for {part.role} in {_names(given)}: looked for folders named "
-                f"{', '.join(name for name in part.published if name != '.')}; if yours are named otherwise, "
+                f"{data_set.name}: no images for {subset.role} in {_names(given)}: looked for folders named "
+                f"{', '.join(name for name in subset.published if name != '.')}; if yours are named otherwise, "
                 f"use `cliplit data prepare` with them"
             )
-        folder = whole / part.folder
+        folder = whole / subset.folder
         folder.mkdir(parents=True)
         for path in found:
             if path.is_relative_to(staging):
@@ -251,7 +237,7 @@ def _collect(data_set: DataSet, given: list[Path], staging: Path, say: Callable[
             else:
                 shutil.copyfile(path, folder / path.name)
     say(f"{data_set.name}: looking at every image")
-    files = {part.role: sorted((whole / part.folder).iterdir()) for part in data_set.parts}
+    files = {subset.role: sorted((whole / subset.folder).iterdir()) for subset in data_set.subsets}
     return inspect_images(data_set.name, whole, files, data_set)
 
 

@@ -5,7 +5,7 @@ import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,35 +28,24 @@ from cliplit.files.images import decode, squared
 from cliplit.files.pairs import pair_by_stem
 from cliplit.settings import Data
 
-TRAINING = ("train_backlit", "train_well_lit")
 FOLDERS = {role: role.replace("_", "/", 1) for role in ROLES}  # where the images of a role lie in a data set
+SIDES = {  # what a scene serves for
+    "backlit": ("train_backlit",),
+    "well_lit": ("train_well_lit",),
+    "test": ("test_backlit", "test_reference"),
+}
 
 
-@dataclass(frozen=True)
-class Preparation:
-    """How a data set is made of others and of folders.
-
-    Attributes:
-        size: side of the training images in pixels; 0 leaves them as they are.
-        unpair: the training folders hold pairs by stem; every scene serves on one side only, drawn with `seed`.
-        test_share: with `unpair`, the share of the scenes, 0 to 1, that is kept whole, as test pairs.
-        seed: of the draw of scenes.
-        skip_bad: leave out images that are unreadable, without partner or of another size than their partner.
-        force: make the data set again if it is there.
-    """
-
-    size: int = 512
-    unpair: bool = False
-    test_share: float = 0.0
-    seed: int = 0
-    skip_bad: bool = False
-    force: bool = False
-
-
-DEFAULT = Preparation()
-
-
-def prepare_data_set(target: Path, data: Data, how: Preparation = DEFAULT) -> Report:
+def prepare_data_set(
+    target: Path,
+    data: Data,
+    size: int = 512,
+    unpair: bool = False,
+    test_share: float = 0.0,
+    seed: int = 0,
+    skip_bad: bool = False,
+    force: bool = False,
+) -> Report:
     """Make a data set: copies of images with a dataset.json that says what each is for.
 
     Training images are resized to squares (Lanczos), as the authors trained; test images are copied as they are.
@@ -64,22 +53,35 @@ def prepare_data_set(target: Path, data: Data, how: Preparation = DEFAULT) -> Re
     Args:
         target: folder of the new data set.
         data: the folders and data sets whose images are taken, as in the settings of a run.
+        size: side of the training images in pixels; 0 leaves them as they are.
+        unpair: the training folders hold pairs by stem; every scene serves on one side only, drawn with `seed`.
+        test_share: with `unpair`, the share of the scenes, 0 to 1, that become test pairs.
+        seed: of the draw of scenes.
+        skip_bad: leave out images that are unreadable, without partner or of another size than their partner.
+        force: make the data set again if it is there.
     Raises:
         CliplitError: roles that do not go together, images that cannot be used, or a target that is taken.
     """
     sources = gather_images(data)
-    _check_roles(sources, how.unpair, how.test_share)
-    made: dict[str, Any] = {"size": how.size}
-    if how.unpair:
-        made |= {"unpair": True, "test_share": how.test_share, "seed": how.seed}
-    with new_data_set(target, how.force) as folder:
-        if how.unpair:
-            taken = _unpaired(sources, how.seed, how.test_share)
-        else:
-            taken = {role: list(images.files) for role, images in sources.items()}
-        origins = _copy(taken, folder, how.size, how.skip_bad)
+    if not sources:
+        raise CliplitError("nothing to prepare: give folders, e.g. --backlit DIR --well-lit DIR, or --data DIR")
+    if "test_reference" in sources and "test_backlit" not in sources:
+        raise CliplitError("--test-reference needs --test-backlit, the folder of the images that it belongs to")
+    if unpair and not {"train_backlit", "train_well_lit"} <= set(sources):
+        raise CliplitError("--unpair takes pairs apart: give both, --backlit and --well-lit")
+    if unpair and "test_backlit" in sources and test_share:
+        raise CliplitError("--test-share makes test pairs of the training scenes; leave out --test-backlit")
+    if not 0 <= test_share <= 1 or (test_share and not unpair):
+        raise CliplitError("--test-share is a share of the scenes, 0 to 1, and goes with --unpair")
+    made: dict[str, Any] = {"size": size}
+    taken = {role: list(images.files) for role, images in sources.items()}
+    if unpair:
+        made |= {"unpair": True, "test_share": test_share, "seed": seed}
+        taken |= _unpaired(sources, seed, test_share)
+    with new_data_set(target, force) as folder:
+        origins = _copy(taken, folder, size, skip_bad)
         files = {role: [path for path in origins if path.is_relative_to(folder / FOLDERS[role])] for role in taken}
-        report = _without_problems(inspect_images(target.name, folder, files), how.skip_bad)
+        report = _without_problems(inspect_images(target.name, folder, files), skip_bad)
         entries = tuple(replace(entry, made={"from": origins[folder / entry.path].name}) for entry in report.images)
         source = "; ".join(dict.fromkeys(images.source or Path(images.folder).name for images in sources.values()))
         licence = "; ".join(dict.fromkeys(images.licence or "yours" for images in sources.values()))
@@ -90,7 +92,7 @@ def prepare_data_set(target: Path, data: Data, how: Preparation = DEFAULT) -> Re
 
 
 def split_scenes(stems: Iterable[str], seed: int, test_share: float) -> dict[str, str]:
-    """For every scene the side it serves on: "backlit", "well_lit" or "test".
+    """For every scene what it serves for, one of SIDES.
 
     The order is that of the SHA-256 of seed and stem, so it is the same everywhere and changes little when a photo
     is added.
@@ -108,7 +110,7 @@ def split_scenes(stems: Iterable[str], seed: int, test_share: float) -> dict[str
 
 @contextmanager
 def new_data_set(target: Path, force: bool) -> Iterator[Path]:
-    """A folder to make a data set in; it becomes the target when all is done, and is gone if anything fails.
+    """A folder to make a data set in. It becomes the target at the end, and is removed if anything fails.
 
     Raises:
         CliplitError: the target is there already, and is not to be replaced or is no data set.
@@ -128,35 +130,18 @@ def new_data_set(target: Path, force: bool) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _check_roles(sources: Mapping[str, Images], unpair: bool, test_share: float) -> None:
-    if not sources:
-        raise CliplitError("nothing to prepare: give folders, e.g. --backlit DIR --well-lit DIR, or --data DIR")
-    if "test_reference" in sources and "test_backlit" not in sources:
-        raise CliplitError("--test-reference needs --test-backlit, the folder of the images that it belongs to")
-    if unpair and not set(TRAINING) <= set(sources):
-        raise CliplitError("--unpair takes pairs apart: give both, --backlit and --well-lit")
-    if unpair and "test_backlit" in sources and test_share:
-        raise CliplitError("--test-share makes test pairs of the training scenes; leave out --test-backlit")
-    if not 0 <= test_share <= 1 or (test_share and not unpair):
-        raise CliplitError("--test-share is a share of the scenes, 0 to 1, and goes with --unpair")
-
-
 def _unpaired(sources: Mapping[str, Images], seed: int, test_share: float) -> dict[str, list[Path]]:
-    backlit, well_lit = (by_stem(sources[role].files) for role in TRAINING)
+    """Files by role: of every training pair one image, or both as a test pair."""
+    backlit, well_lit = (by_stem(sources[role].files) for role in ("train_backlit", "train_well_lit"))
     _, backlit_alone, well_lit_alone = pair_by_stem(backlit, well_lit)
-    alone = backlit_alone + well_lit_alone
-    if alone:
+    if alone := backlit_alone + well_lit_alone:
         raise CliplitError(f"{alone[0]}: --unpair takes pairs apart, and this image has no partner")
     sides = split_scenes(backlit, seed, test_share)
-    taken = {role: list(images.files) for role, images in sources.items() if role not in TRAINING}
-    for side, role, files in (
-        ("backlit", "train_backlit", backlit),
-        ("well_lit", "train_well_lit", well_lit),
-        ("test", "test_backlit", backlit),
-        ("test", "test_reference", well_lit),
-    ):
-        if chosen := sorted(stem for stem, its_side in sides.items() if its_side == side):
-            taken[role] = [files[stem] for stem in chosen]
+    taken: dict[str, list[Path]] = {"train_backlit": [], "train_well_lit": []}
+    for stem in sorted(sides):
+        for role in SIDES[sides[stem]]:
+            files = backlit if role.endswith("_backlit") else well_lit
+            taken.setdefault(role, []).append(files[stem])
     return taken
 
 
@@ -165,9 +150,9 @@ def _copy(taken: Mapping[str, list[Path]], folder: Path, size: int, skip_bad: bo
     origins: dict[Path, Path] = {}
     every = [(role, path) for role, paths in taken.items() for path in paths]
     for role, path in tqdm(every, desc=f"preparing {folder.name}", unit="image", leave=False):
-        resize = size and role in TRAINING
+        resize = size and role.startswith("train_")
         copy = folder / FOLDERS[role] / (f"{path.stem}.png" if resize else path.name)
-        if copy.exists():  # looked at on the disk, for which letter case may not count
+        if copy.exists():  # asked of the disk, which may not tell upper from lower case
             other = next(origins[made] for made in origins if made.samefile(copy))
             raise CliplitError(f"{other} and {path} would both become {copy.name}; rename or remove one")
         copy.parent.mkdir(parents=True, exist_ok=True)
@@ -180,7 +165,7 @@ def _copy(taken: Mapping[str, list[Path]], folder: Path, size: int, skip_bad: bo
         except CliplitError as error:
             if not skip_bad:
                 raise CliplitError(f"{error}; --skip-bad leaves such images out") from None
-            shutil.copyfile(path, copy)  # reported as unreadable below
+            shutil.copyfile(path, copy)  # inspect_images reports it as unreadable
     return origins
 
 

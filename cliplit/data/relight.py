@@ -17,7 +17,7 @@ from torch import Generator, Tensor
 from cliplit.files.tensors import box_mean, guided_fit
 from cliplit.settings import Backlight
 
-DEFAULT = Backlight()
+BACKLIGHT = Backlight()
 # Degrees of simulated backlight for controlled experiments (`cliplit data synthesize`).
 SEVERITIES = {
     "mild": Backlight(stops_min=1.0, stops_max=2.0),
@@ -74,7 +74,7 @@ def smooth_noise(n: int, size: Sequence[int], generator: Generator, cells: int =
     return resized(field, size)
 
 
-def foreground_mask(images: Tensor, generator: Generator, settings: Backlight = DEFAULT) -> Tensor:
+def foreground_mask(images: Tensor, generator: Generator, settings: Backlight = BACKLIGHT) -> Tensor:
     """Where the foreground is: soft masks ``(N, 1, H, W)`` in [0, 1] that follow the picture's edges.
 
     Dark, low and central places score highest, with some smooth randomness. The picture is split where the
@@ -103,7 +103,7 @@ def foreground_mask(images: Tensor, generator: Generator, settings: Backlight = 
 
 
 def backlit(
-    images: Tensor, generator: Generator, settings: Backlight = DEFAULT, strength: Tensor | None = None
+    images: Tensor, generator: Generator, settings: Backlight = BACKLIGHT, strength: Tensor | None = None
 ) -> Tensor:
     """The same scenes against the light: foreground `stops_min` … `stops_max` EV down, background kept or lifted.
 
@@ -114,7 +114,7 @@ def backlit(
 
 
 def simulate_backlight(
-    images: Tensor, generator: Generator, settings: Backlight = DEFAULT, strength: Tensor | None = None
+    images: Tensor, generator: Generator, settings: Backlight = BACKLIGHT, strength: Tensor | None = None
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """`backlit`, and what was drawn for each image, (N,) each.
 

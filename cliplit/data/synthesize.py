@@ -1,7 +1,7 @@
 """Backlit and well-lit images from any folder of photos, by the linear-light model of cliplit.data.relight."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from cliplit.data.manifest import Entry, Manifest, by_stem, describe_image, write_manifest
-from cliplit.data.prepare import FOLDERS, new_data_set, split_scenes
+from cliplit.data.prepare import FOLDERS, SIDES, new_data_set, split_scenes
 from cliplit.data.relight import LEVELS, simulate_backlight, uniform
 from cliplit.engine.randomness import generator
 from cliplit.errors import CliplitError, did_you_mean, shortened
@@ -18,11 +18,25 @@ from cliplit.files.folders import list_images
 from cliplit.files.tensors import read_image, write_image
 
 
-@dataclass(frozen=True)
-class Synthesis:
-    """How a data set is made of photos.
+def synthesize_data_set(
+    target: Path,
+    photos: Path | Sequence[Path],
+    level: str = "medium",
+    test_share: float = 0.2,
+    seed: int = 0,
+    size: int = 1024,
+    skip_bad: bool = False,
+    force: bool = False,
+    draws: int = 1,
+) -> Manifest:
+    """Make a data set of well-lit photos: test pairs, and unpaired training images of other scenes.
 
-    Attributes:
+    Every photo serves once, or `draws` times: as a test pair, a backlit or a well-lit training image. For one seed, a
+    photo has the same role, mask and noise at every level; only the stops differ. dataset.json stores what was drawn.
+
+    Args:
+        target: folder of the new data set.
+        photos: a folder of them, or files.
         level: degree of backlight, one of cliplit.data.relight.LEVELS.
         test_share: share of the photos, 0 to 1, that become test pairs; 1: all of them.
         seed: of the draw of scenes, masks and noise.
@@ -30,66 +44,43 @@ class Synthesis:
         skip_bad: leave out photos that cannot be read.
         force: make the data set again if it is there.
         draws: how often each photo serves, each time on a side and with a mask of its own; more than once to train only.
-    """
-
-    level: str = "medium"
-    test_share: float = 0.2
-    seed: int = 0
-    size: int = 1024
-    skip_bad: bool = False
-    force: bool = False
-    draws: int = 1
-
-
-DEFAULT = Synthesis()
-
-
-def synthesize_data_set(target: Path, photos: Path | Sequence[Path], how: Synthesis = DEFAULT) -> Manifest:
-    """Make a data set of well-lit photos: test pairs, and unpaired training images of other scenes.
-
-    Every photo serves once, or `draws` times: as a test pair, a backlit or a well-lit training image. At every level a
-    photo gets the same role, mask and noise for the same seed, only the stops differ. dataset.json stores what was drawn.
-
-    Args:
-        target: folder of the new data set.
-        photos: a folder of them, or files.
     Raises:
         CliplitError: unknown level, photos that cannot be read or are too few, or a target that is taken.
     """
-    if how.level not in LEVELS:
-        raise CliplitError(f"unknown level '{how.level}'; valid: {', '.join(LEVELS)}{did_you_mean(how.level, LEVELS)}")
-    if not 0 <= how.test_share <= 1:
+    if level not in LEVELS:
+        raise CliplitError(f"unknown level '{level}'; valid: {', '.join(LEVELS)}{did_you_mean(level, LEVELS)}")
+    if not 0 <= test_share <= 1:
         raise CliplitError("--test-share is a share of the photos, 0 to 1")
-    if how.draws < 1 or (how.draws > 1 and how.test_share):
+    if draws < 1 or (draws > 1 and test_share):
         raise CliplitError("several draws of each photo are for training only: they need a test share of 0")
     files = list_images(photos) if isinstance(photos, Path) else photos
     folders = ", ".join(sorted({path.resolve().parent.name for path in files}))
     paths = by_stem(files)
-    seeds = range(how.seed, how.seed + how.draws)
-    sides = [split_scenes(paths, seed, how.test_share) for seed in seeds]
+    sides = {draw: split_scenes(paths, draw, test_share) for draw in range(seed, seed + draws)}
     images: list[Entry] = []
     problems: list[str] = []
-    with new_data_set(target, how.force) as folder:
+    with new_data_set(target, force) as folder:
         for stem, path in tqdm(paths.items(), desc=f"synthesizing {target.name}", unit="photo", leave=False):
             try:
-                photo = _reduced(read_image(path), how.size)
+                photo = _reduced(read_image(path), size)
             except CliplitError as error:
                 problems.append(str(error))
                 continue
-            for seed, side in zip(seeds, sides, strict=True):
-                images += _write(photo, path, side[stem], folder, replace(how, seed=seed))
-        if problems and not how.skip_bad:
+            for draw, side in sides.items():
+                for role in SIDES[side[stem]]:
+                    image, drawn = relight_photo(photo, stem, level, draw) if role.endswith("_backlit") else (photo, {})
+                    copy = folder / FOLDERS[role] / (f"{stem}.png" if draws == 1 else f"{stem}.{draw}.png")
+                    if copy.exists():  # asked of the disk, which may not tell upper from lower case
+                        raise CliplitError(f"{path}: another photo would become {copy.name} too; rename one")
+                    write_image(image, copy)
+                    width, height = image.shape[-1], image.shape[-2]
+                    images.append(describe_image(copy, folder, role, (width, height), {"from": path.name} | drawn))
+        if problems and not skip_bad:
             raise CliplitError(f"{shortened(problems, 1)}; --skip-bad leaves such photos out")
         if not images:
             raise CliplitError(f"{folders}: none of the photos can be read; the first: {problems[0]}")
-        made = {
-            "level": how.level,
-            "seed": how.seed,
-            "draws": how.draws,
-            "test_share": how.test_share,
-            "size": how.size,
-            "backlight": asdict(LEVELS[how.level]),
-        }
+        made: dict[str, Any] = {"level": level, "seed": seed, "draws": draws, "test_share": test_share, "size": size}
+        made["backlight"] = asdict(LEVELS[level])
         source = f"photos of {folders}, made backlit by cliplit"
         manifest = Manifest(target.name, source, "that of the photos", tuple(images), made, tuple(problems))
         write_manifest(manifest, folder)
@@ -105,26 +96,6 @@ def relight_photo(photo: Tensor, name: str, level: str, seed: int) -> tuple[Tens
     strength = uniform(1, 0, 1, random)
     dark, drawn = simulate_backlight(photo[None], random, LEVELS[level], strength)
     return dark[0], {key: round(value.item(), 4) for key, value in drawn.items()}
-
-
-def _write(photo: Tensor, origin: Path, side: str, folder: Path, how: Synthesis) -> list[Entry]:
-    """Write the images that a photo (3, H, W) becomes on its side, and describe them."""
-    made: dict[str, Any] = {"from": origin.name}
-    dark, drawn = relight_photo(photo, origin.stem, how.level, how.seed)
-    files = {
-        "backlit": {"train_backlit": (dark, made | drawn)},
-        "well_lit": {"train_well_lit": (photo, made)},
-        "test": {"test_backlit": (dark, made | drawn), "test_reference": (photo, made)},
-    }
-    entries = []
-    for role, (image, made_so) in files[side].items():
-        name = origin.stem if how.draws == 1 else f"{origin.stem}.{how.seed}"
-        path = folder / FOLDERS[role] / f"{name}.png"
-        if path.exists():  # on the disk, for which letter case may not count
-            raise CliplitError(f"{origin}: another photo would become {path.name} too; rename one")
-        write_image(image, path)
-        entries.append(describe_image(path, folder, role, (image.shape[-1], image.shape[-2]), made_so))
-    return entries
 
 
 def _reduced(photo: Tensor, size: int) -> Tensor:

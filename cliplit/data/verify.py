@@ -7,14 +7,14 @@ from typing import Any
 
 from tqdm import tqdm
 
-from cliplit.data.catalog import CATALOG, DataSet, Part
+from cliplit.data.catalog import CATALOG, DataSet, Subset
 from cliplit.data.manifest import ROLES, Entry, describe_image, has_manifest, read_manifest
 from cliplit.errors import CliplitError
 from cliplit.files.folders import images_in
 from cliplit.files.images import decode
 from cliplit.files.pairs import original, pair_by_stem
 
-KINDS = {
+FINDINGS = {
     "count": "images missing or too many",
     "unreadable": "cannot be read as an image",
     "partner": "an input without reference, or a reference without input",
@@ -30,7 +30,7 @@ HARMLESS = ("duplicate", "shared")
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing found: its kind (see KINDS), the file or role, and the details."""
+    """One thing found: its kind (see FINDINGS), the file or role, and the details."""
 
     kind: str
     path: str
@@ -105,7 +105,7 @@ def verify_folder(folder: Path, name: str = "") -> Report:
     name = name or (read_manifest(folder).name if listed else folder.name)
     if name in CATALOG:
         data_set = CATALOG[name]
-        files = {part.role: part_images(part, [folder]) for part in data_set.parts}
+        files = {subset.role: subset_images(subset, [folder]) for subset in data_set.subsets}
         return inspect_images(name, folder, files, data_set, listed)
     if not has_manifest(folder):
         raise CliplitError(
@@ -116,25 +116,25 @@ def verify_folder(folder: Path, name: str = "") -> Report:
     return inspect_images(name, folder, {role: paths for role, paths in files.items() if paths}, None, listed)
 
 
-def part_images(part: Part, roots: Iterable[Path]) -> list[Path]:
-    """Images of a part in folders as published or as here: of the first published name that is there.
+def subset_images(subset: Subset, roots: Iterable[Path]) -> list[Path]:
+    """Images of a subset in folders as published or as here: of the first published name that is there.
 
     Raises:
         CliplitError: two folders of that name, so that it is not clear which one is meant.
     """
     folders = sorted({folder for root in roots for folder in (root, *root.rglob("*")) if folder.is_dir()})
     top = {*roots}
-    for name in (part.folder, *part.published):
+    for name in (subset.folder, *subset.published):
         wanted = tuple(name.split("/")) if name != "." else ()
         places = [folder for folder in folders if (folder.parts[-len(wanted) :] == wanted if wanted else folder in top)]
         filled = {folder: images for folder in places if (images := images_in(folder))}
         if len(filled) > 1:
             raise CliplitError(
-                f"{part.role}: several folders could be meant ({', '.join(map(str, filled))}); "
+                f"{subset.role}: several folders could be meant ({', '.join(map(str, filled))}); "
                 f"give one with `cliplit data prepare`"
             )
         for images in filled.values():
-            return images[: part.count] if name == part.first_of else images
+            return images[: subset.count] if name == subset.first_of else images
     return []
 
 
@@ -151,7 +151,7 @@ def inspect_images(
         name: of the data set, for the report.
         folder: the data set's, which all files lie below.
         files: images by role.
-        data_set: a known one, whose counts are expected and whose numbered copies are told apart.
+        data_set: a known one, whose counts are expected and whose numbered copies are told asubset.
         listed: what a dataset.json promises.
     """
     findings = _Findings(folder)
@@ -168,7 +168,7 @@ def inspect_images(
     entries = _without_duplicates(entries, copies, findings)
     stems = {path: original(path.stem) if numbered else path.stem for path in entries}
     _check_pairs(entries, stems, findings)
-    expected = {part.role: part.count for part in data_set.parts} if data_set else {}
+    expected = {subset.role: subset.count for subset in data_set.subsets} if data_set else {}
     for role, count in expected.items():
         there = sum(entry.role == role for entry in entries.values())
         if there != count:
@@ -186,7 +186,7 @@ class _Findings:
     def add(self, kind: str, place: Path | str, detail: str = "") -> None:
         """Note a finding on a file, or on a role or path in the data set."""
         shown = place.relative_to(self.folder).as_posix() if isinstance(place, Path) else place
-        self.made.append(Finding(kind, shown, detail or KINDS[kind]))
+        self.made.append(Finding(kind, shown, detail or FINDINGS[kind]))
 
 
 def _read(files: Mapping[str, list[Path]], findings: _Findings) -> dict[Path, Entry]:

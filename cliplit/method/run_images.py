@@ -124,7 +124,7 @@ def _from_files(source: Images, data: Data, target: Path, skipped: list[str]) ->
 
 def _from_embedded(run: Run, folder: Path) -> dict[str, Any]:
     data = run.settings.data
-    sides = demo_images.training_images(run.settings)
+    sides = demo_images.embedded_training(run.settings)
     names = {"backlit": demo_images.BACKLIT, "well_lit": data.embedded_well_lit}
     training = {}
     for side, images in zip(SIDES, sides, strict=True):

@@ -15,11 +15,11 @@ from PIL import Image
 from standins import Fault, serving
 
 from cliplit.data.catalog import CATALOG, Location
-from cliplit.data.get import Acquisition, get_data_set
+from cliplit.data.get import get_data_set
 from cliplit.data.manifest import ROLES, Manifest, describe_image, images_by_role, read_manifest, write_manifest
-from cliplit.data.prepare import Preparation, prepare_data_set, split_scenes
+from cliplit.data.prepare import prepare_data_set, split_scenes
 from cliplit.data.relight import SEVERITIES
-from cliplit.data.synthesize import Synthesis, relight_photo, synthesize_data_set
+from cliplit.data.synthesize import relight_photo, synthesize_data_set
 from cliplit.data.verify import verify_folder
 from cliplit.errors import CliplitError
 from cliplit.files.atomic import read_json
@@ -111,17 +111,15 @@ def test_what_is_there_is_left_unless_forced(archives, root, tmp_path):
     before = (folder / "dataset.json").stat().st_mtime_ns
     get_data_set("div2k", root, [tmp_path / "nowhere"])
     assert (folder / "dataset.json").stat().st_mtime_ns == before
-    assert "no such file" in refusal(get_data_set, "div2k", root, [tmp_path / "nowhere"], how=Acquisition(force=True))
+    assert "no such file" in refusal(get_data_set, "div2k", root, [tmp_path / "nowhere"], force=True)
     assert (folder / "dataset.json").stat().st_mtime_ns == before
-    get_data_set("div2k", root, [archives["train"]], how=Acquisition(force=True))
+    get_data_set("div2k", root, [archives["train"]], force=True)
     assert (folder / "dataset.json").stat().st_mtime_ns > before and visible(root) == ["div2k"]
 
 
 def test_something_else_in_its_place_is_not_replaced(archives, root):
     write_photo(root / "div2k" / "mine.png", 0)
-    assert "something else is there" in refusal(
-        get_data_set, "div2k", root, [archives["train"]], how=Acquisition(force=True)
-    )
+    assert "something else is there" in refusal(get_data_set, "div2k", root, [archives["train"]], force=True)
     assert visible(root / "div2k") == ["mine.png"]
 
 
@@ -131,7 +129,7 @@ def test_a_set_that_is_not_complete_is_refused_or_kept_on_demand(root, tmp_path)
     line = refusal(get_data_set, "div2k", root, [published])
     assert "2 problem(s), nothing was kept; the first: unreadable train/well_lit/0001.png" in line
     assert visible(root) == []
-    folder = get_data_set("div2k", root, [published], how=Acquisition(accept_problems=True))
+    folder = get_data_set("div2k", root, [published], accept_problems=True)
     problems = read_manifest(folder).problems
     assert counts(folder) == {"train_well_lit": 3} and "3 good images, 4 expected" in problems[1]
 
@@ -155,9 +153,7 @@ def test_a_damaged_archive(archives, root):
 
 def test_unknown_names(root):
     assert "unknown data set 'baidu'; valid: baid, div2k, backlit300, lol-v1" in refusal(get_data_set, "baidu", root)
-    assert "no source 'mirror'; valid: authors, rave, official" in refusal(
-        get_data_set, "div2k", root, how=Acquisition(source="mirror")
-    )
+    assert "no source 'mirror'; valid: authors, rave, official" in refusal(get_data_set, "div2k", root, source="mirror")
 
 
 @pytest.fixture
@@ -189,14 +185,14 @@ def test_a_later_download_of_another_file_is_refused(web, root, tmp_path):
     before = (folder / "dataset.json").read_bytes()
     shutil.rmtree(root / "downloads")
     web.files["/DIV2K_train_HR.zip"] += b"more"
-    assert "SHA-256 is" in refusal(get_data_set, "div2k", root, how=Acquisition(force=True))
+    assert "SHA-256 is" in refusal(get_data_set, "div2k", root, force=True)
     assert (folder / "dataset.json").read_bytes() == before and visible(root / "downloads") == []
 
 
 def test_a_download_that_was_changed_on_disk_is_refused(web, root):
     get_data_set("div2k", root)
     (root / "downloads" / "DIV2K_train_HR.zip").write_bytes(b"x")
-    assert "as published or recorded" in refusal(get_data_set, "div2k", root, how=Acquisition(force=True))
+    assert "as published or recorded" in refusal(get_data_set, "div2k", root, force=True)
 
 
 def test_a_damaged_download_is_not_taken_again(web, root):
@@ -308,7 +304,7 @@ def folders(tmp_path) -> Data:
 
 
 def test_prepared_copies_are_resized_as_the_authors_did(root, tmp_path):
-    report = prepare_data_set(root / "mine", folders(tmp_path), Preparation(size=24))
+    report = prepare_data_set(root / "mine", folders(tmp_path), size=24)
     assert report.counts() == counts(root / "mine") == {"train_backlit": 6, "train_well_lit": 4, "test_backlit": 3}
     original = Image.open(tmp_path / "DIV2K_384" / "0002.png").convert("RGB")
     expected = np.asarray(original.resize((24, 24), Image.Resampling.LANCZOS))
@@ -322,16 +318,14 @@ def test_prepared_copies_are_resized_as_the_authors_did(root, tmp_path):
 def test_prepare_refuses_what_cannot_serve(root, tmp_path):
     given = folders(tmp_path)
     (tmp_path / "DIV2K_384" / "0001.png").write_bytes(b"x")
-    line = refusal(prepare_data_set, root / "mine", given, Preparation(size=24))
+    line = refusal(prepare_data_set, root / "mine", given, size=24)
     assert "0001.png: not an image" in line and "--skip-bad" in line and visible(root) == []
-    prepare_data_set(root / "mine", given, Preparation(size=24, skip_bad=True))
+    prepare_data_set(root / "mine", given, size=24, skip_bad=True)
     assert counts(root / "mine")["train_well_lit"] == 3 and "unreadable" in read_manifest(root / "mine").problems[0]
-    assert "already there; --force" in refusal(
-        prepare_data_set, root / "mine", given, Preparation(size=24, skip_bad=True)
-    )
+    assert "already there; --force" in refusal(prepare_data_set, root / "mine", given, size=24, skip_bad=True)
     assert "nothing to prepare" in refusal(prepare_data_set, root / "other", Data())
-    assert "--test-share" in refusal(prepare_data_set, root / "other", given, Preparation(test_share=0.5))
-    lonely = refusal(prepare_data_set, root / "other", given, Preparation(unpair=True))
+    assert "--test-share" in refusal(prepare_data_set, root / "other", given, test_share=0.5)
+    lonely = refusal(prepare_data_set, root / "other", given, unpair=True)
     assert "0004.png: --unpair takes pairs apart, and this image has no partner" in lonely
 
 
@@ -339,7 +333,7 @@ def test_pairs_are_taken_apart_by_a_seed(root, tmp_path):
     write_lol(tmp_path)
     pairs = Data(backlit=str(tmp_path / "our485" / "low"), well_lit=str(tmp_path / "our485" / "high"))
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
-        prepare_data_set(root / name, pairs, Preparation(24, unpair=True, test_share=1 / 3, seed=seed))
+        prepare_data_set(root / name, pairs, 24, unpair=True, test_share=1 / 3, seed=seed)
     manifest = read_manifest(root / "a")
     stems = {role: {Path(image.path).stem for image in manifest.of(role)} for role in ROLES}
     assert {role: len(found) for role, found in stems.items()} == dict.fromkeys(ROLES, 2)
@@ -356,8 +350,8 @@ def test_two_images_of_one_stem_are_named_instead_of_one_being_dropped(root, tmp
             write_photo(folder / f"{n}.png", n)
     Image.open(folders[side] / "1.png").save(folders[side] / "1.jpg")
     data = Data(**{name: str(folder) for name, folder in folders.items()})
-    for how in (Preparation(16, unpair=True), Preparation(16)):
-        line = refusal(prepare_data_set, root / "mine", data, how)
+    for unpair in (True, False):
+        line = refusal(prepare_data_set, root / "mine", data, 16, unpair)
         assert str(folders[side]) in line and "1.jpg" in line and "1.png" in line
     assert visible(root) == []
 
@@ -424,7 +418,7 @@ def photos(tmp_path) -> Path:
 
 
 def test_every_photo_serves_once_and_its_parameters_are_stored(photos, root):
-    manifest = synthesize_data_set(root / "mine", photos, Synthesis(test_share=0.2))
+    manifest = synthesize_data_set(root / "mine", photos, test_share=0.2)
     assert counts(root / "mine") == dict(train_backlit=4, train_well_lit=4, test_backlit=2, test_reference=2)
     stems = [Path(image.path).stem for image in manifest.images if image.role != "test_reference"]
     assert sorted(stems) == [str(n) for n in range(10)]
@@ -441,14 +435,13 @@ def test_every_photo_serves_once_and_its_parameters_are_stored(photos, root):
 
 def test_the_same_seed_makes_the_same_bytes(photos, root):
     one, same, other = (
-        synthesize_data_set(root / name, photos, Synthesis(seed=seed)).images
-        for name, seed in (("a", 3), ("b", 3), ("c", 4))
+        synthesize_data_set(root / name, photos, seed=seed).images for name, seed in (("a", 3), ("b", 3), ("c", 4))
     )
     assert one == same != other
 
 
 def test_levels_differ_in_nothing_but_the_degree(photos, root):
-    made = {level: synthesize_data_set(root / level, photos, Synthesis(level, test_share=1)) for level in SEVERITIES}
+    made = {level: synthesize_data_set(root / level, photos, level, test_share=1) for level in SEVERITIES}
     assert len({tuple(image.path for image in manifest.images) for manifest in made.values()}) == 1
     drawn = [[image.made for image in manifest.of("test_backlit")] for manifest in made.values()]
     for mild, medium, severe in zip(*drawn, strict=True):
@@ -466,26 +459,26 @@ def test_levels_differ_in_nothing_but_the_degree(photos, root):
 
 
 def test_large_photos_are_reduced(photos, root):
-    assert synthesize_data_set(root / "mine", photos, Synthesis(size=30)).images[0].size == (30, 24)
+    assert synthesize_data_set(root / "mine", photos, size=30).images[0].size == (30, 24)
 
 
 def test_several_draws_of_a_photo_serve_for_training_alone(photos, root):
-    manifest = synthesize_data_set(root / "mine", photos, Synthesis("any", test_share=0, draws=3))
+    manifest = synthesize_data_set(root / "mine", photos, "any", test_share=0, draws=3)
     assert counts(root / "mine") == dict(train_backlit=15, train_well_lit=15)
-    second = synthesize_data_set(root / "once", photos, Synthesis("any", test_share=0, seed=1))
+    second = synthesize_data_set(root / "once", photos, "any", test_share=0, seed=1)
     made = {Path(image.path).name: image.sha256 for image in manifest.images}
     assert all(made[f"{Path(image.path).stem}.1.png"] == image.sha256 for image in second.images)
-    assert "test share of 0" in refusal(synthesize_data_set, root / "a", photos, Synthesis(draws=2))
+    assert "test share of 0" in refusal(synthesize_data_set, root / "a", photos, draws=2)
 
 
 def test_synthesize_refuses_in_one_line(photos, root, tmp_path):
     assert "unknown level 'harsh'; valid: mild, medium, severe, mixed" in refusal(
-        synthesize_data_set, root / "a", photos, Synthesis(level="harsh")
+        synthesize_data_set, root / "a", photos, level="harsh"
     )
-    assert "too few" in refusal(synthesize_data_set, root / "a", photos, Synthesis(test_share=0.9))
+    assert "too few" in refusal(synthesize_data_set, root / "a", photos, test_share=0.9)
     (photos / "3.png").write_bytes(b"x")
     assert "3.png: not an image" in refusal(synthesize_data_set, root / "a", photos) and visible(root) == []
-    assert len(synthesize_data_set(root / "a", photos, Synthesis(skip_bad=True)).problems) == 1
+    assert len(synthesize_data_set(root / "a", photos, skip_bad=True).problems) == 1
 
 
 def test_synthesize_and_list_on_the_command_line(cli, photos, root):
@@ -570,9 +563,10 @@ def test_a_data_set_made_anew_is_prepared_anew(sets, tmp_path, root):
     content = json.loads((root / "div2k" / "dataset.json").read_text())
     content["images"] = content["images"][:3]
     (root / "div2k" / "dataset.json").write_text(json.dumps(content))
-    assert not run.is_current("data")
-    prepare_data(run)
-    assert len(training_images(run)[1]) == 3
+    again = run_with(tmp_path, sets=(sets["baid"], sets["div2k"]))
+    assert not again.is_current("data")
+    prepare_data(again)
+    assert len(training_images(again)[1]) == 3
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,8 @@ COUNTS = {380: 6, 368: 5, 384: 4, 305: 3, 485: 6, 15: 2}  # of the real sets, an
 def make_catalog_small(monkeypatch) -> None:
     """Expect as many images as the stand-ins have."""
     for name, known in CATALOG.items():
-        parts = tuple(replace(part, count=COUNTS[part.count]) for part in known.parts)
-        monkeypatch.setitem(CATALOG, name, replace(known, parts=parts))
+        subsets = tuple(replace(subset, count=COUNTS[subset.count]) for subset in known.subsets)
+        monkeypatch.setitem(CATALOG, name, replace(known, subsets=subsets))
 
 
 def write_photo(path: Path, seed: int, size: tuple[int, int] = (40, 32), gain: float = 1.0) -> Path:

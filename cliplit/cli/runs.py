@@ -145,7 +145,7 @@ def train(chosen: Run) -> None:
 
     check_inputs(chosen)  # before the imports, which take a while
     from cliplit.experiments.evaluation import evaluate, train_control
-    from cliplit.experiments.tables import write_tables
+    from cliplit.experiments.tables import run_tables, write_tables
     from cliplit.method.training import train as train_all
 
     Run.start(chosen.path, chosen.settings)
@@ -155,7 +155,7 @@ def train(chosen: Run) -> None:
     evaluate(chosen)
     if not processes.is_main():
         return
-    write_tables([chosen], chosen.path / "tables")
+    write_tables(run_tables([chosen]), chosen.path / "tables")
     _report(chosen)
 
 
@@ -182,9 +182,9 @@ def study(
     check_inputs(chosen)
     Run.start(chosen.path, chosen.settings)
     picked = [known[name] for name in names or known]
-    studies.run_studies(chosen, picked, jobs)
-    tables = {each.name: markdown(studies.write_study(chosen, each)) for each in picked}
-    findings = {each.name: studies.findings(chosen, each) for each in picked}
+    outcomes = studies.run_studies(chosen, picked, jobs)
+    tables = {name: markdown(studies.write_study(chosen, outcome)) for name, outcome in outcomes.items()}
+    findings = {name: studies.findings(outcome) for name, outcome in outcomes.items()}
     for each in picked:
         print(f"\n{each.name}: {each.question}\n\n{tables[each.name]}\n{findings[each.name]}")
     said = "".join(f"* {each.question} {findings[each.name]}\n" for each in picked)
@@ -201,10 +201,10 @@ def tables(
 
     As CSV, Markdown and LaTeX; several runs are seeds of one experiment.
     """
-    from cliplit.experiments.tables import fill_in, write_tables
+    from cliplit.experiments.tables import fill_in, run_tables, write_tables
 
     target = Path(output or runs[0] / "tables")
-    written = write_tables([Run.open(path) for path in runs], target)
+    written = write_tables(run_tables([Run.open(path) for path in runs]), target)
     texts = {path.stem: path.read_text(encoding="utf-8") for path in written if path.suffix == ".md"}
     for file in fill:
         fill_in(file, texts)

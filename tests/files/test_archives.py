@@ -11,7 +11,8 @@ import zlib
 import pytest
 
 from cliplit.errors import CliplitError
-from cliplit.files.archives import LIMITS, Limits, Refused, extract
+from cliplit.files import archives
+from cliplit.files.archives import Refused, extract
 
 FILES = {"set/a.png": b"first", "set/deep/b.png": b"second" * 100, "readme.txt": b"words"}
 
@@ -74,10 +75,10 @@ def tar_bomb(path):
     return path
 
 
-def refusal(archive, tmp_path, limits=LIMITS) -> str:
+def refusal(archive, tmp_path) -> str:
     before = {path for path in tmp_path.parent.rglob("*")}
     with pytest.raises(CliplitError) as error:
-        extract(archive, tmp_path / "out", limits)
+        extract(archive, tmp_path / "out")
     assert {path for path in tmp_path.parent.rglob("*")} == before
     line = str(error.value)
     assert "\n" not in line and str(archive) in line
@@ -119,9 +120,11 @@ def test_ten_gigabytes_of_zeros(tmp_path, make, name):
     assert "would become" in refusal(make(tmp_path / name), tmp_path)
 
 
-def test_more_than_photos_need(tmp_path):
-    assert "over 2 files" in refusal(make_zip(tmp_path / "a.zip", FILES), tmp_path, Limits(files=2))
-    assert "more than photos need" in refusal(make_tar(tmp_path / "a.tar", FILES), tmp_path, Limits(bytes=100))
+def test_more_than_photos_need(tmp_path, monkeypatch):
+    monkeypatch.setattr(archives, "MOST_FILES", 2)
+    assert "over 2 files" in refusal(make_zip(tmp_path / "a.zip", FILES), tmp_path)
+    monkeypatch.setattr(archives, "MOST_BYTES", 100)
+    assert "more than photos need" in refusal(make_tar(tmp_path / "a.tar", FILES), tmp_path)
 
 
 def test_a_member_that_is_larger_than_it_says(tmp_path):

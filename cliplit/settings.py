@@ -78,8 +78,8 @@ class Backlight:
 
 
 @dataclass(frozen=True)
-class Guidance:
-    """What guides the network (cliplit/guidance/); the learned prompt pair of the paper, and its rivals."""
+class GuidanceOptions:
+    """What guides the network (cliplit/method/guidance): the learned prompt pair of the paper, or another guidance."""
 
     kind: str = setting("clip-lit", "paper", about="clip-lit, clip-lit-latent, rave, adversarial, none, FILE.py:CLASS")
     latent_learning_rate: float = setting(5e-4, "RAVE's code", "Adam", "of the latent pair")
@@ -243,7 +243,7 @@ class Settings:
     clip: Clip = Clip()
     data: Data = Data()
     backlight: Backlight = Backlight()
-    guidance: Guidance = Guidance()
+    guidance: GuidanceOptions = GuidanceOptions()
     prompts: Prompts = Prompts()
     enhancement: Enhancement = Enhancement()
     refinement: Refinement = Refinement()

@@ -7,7 +7,7 @@ import contextlib
 import ctypes
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Protocol, TypeVar
 
@@ -42,18 +42,23 @@ Module = TypeVar("Module", bound=Placeable)
 
 
 @dataclass(frozen=True)
-class Engine:
+class Machine:
     """What a training stage computes with."""
 
     device: torch.device
     bf16: bool  # in networks and image encoders; losses are always computed in float32
     compiled: bool
     interrupts: Interrupts  # whether the user asked to end
+    placed: list[Placeable] = field(default_factory=list)
 
     def place(self, module: Module) -> Module:
-        """A network or encoder on the device, with convolutions in channels-last layout, in the wanted precision."""
+        """A network or encoder on the device, with convolutions in channels-last layout, in the wanted precision.
+
+        The precision holds until the block of `engine` ends.
+        """
         module = module.to(self.device, memory_format=torch.channels_last)
         module.bf16 = self.bf16
+        self.placed.append(module)
         if self.compiled:
             for part in module.compiled_parts():
                 part.compile()
@@ -61,7 +66,7 @@ class Engine:
 
 
 @contextlib.contextmanager
-def engine(settings: Settings) -> Iterator[Engine]:
+def engine(settings: Settings) -> Iterator[Machine]:
     """The engine of a run. PyTorch's generator and switches, and signals, are set for the block and put back after it.
 
     Raises:
@@ -74,13 +79,17 @@ def engine(settings: Settings) -> Iterator[Engine]:
     wanted = options.precision if options.precision != "auto" else "bf16" if device.type == "cuda" else "fp32"
     bf16 = usable_precision(wanted, device) == "bf16"
     with (
-        limits_told("set a smaller enhancement.batch_size or prompts.batch_size"),
         interrupts() as asked,
         torch.random.fork_rng([device] if device.type == "cuda" else []),
         _switches(options.deterministic),
     ):
         torch.manual_seed(settings.seed)  # for a guidance of one's own that draws from PyTorch's generator
-        yield Engine(device, bf16, options.compile, asked)
+        machine = Machine(device, bf16, options.compile, asked)
+        try:
+            yield machine
+        finally:
+            for module in machine.placed:
+                module.bf16 = False
 
 
 def check_engine(settings: Settings) -> torch.device:

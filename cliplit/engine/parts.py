@@ -1,7 +1,7 @@
 """How long a part of a training goes on, and which of its weights are kept. Nothing here computes or writes.
 
-A part takes its iterations; then more of them while its loss is too high (`Extension`); it starts anew while its
-results are nothing like the inputs (`Guard`). `Part.after` is the one place that decides what comes after an iteration,
+A part takes its iterations, and more of them while its loss is too high (`Extension`). It starts anew with other
+weights while one of its terms is too low (`Guard`). `Part.after` is the one place that decides what comes after an iteration,
 from where the part stands and from its log.
 """
 
@@ -40,15 +40,16 @@ class Extension:
 
 @dataclass(frozen=True)
 class Guard:
-    """The warm-up starts anew with another seed if the mean PSNR of the last iterations is low after a while."""
+    """A part starts anew with another seed if the mean of a term over the last iterations is low after a while."""
 
-    psnr: float  # dB
+    term: str  # a column of the log
+    least: float
     average: int  # iterations
-    after: int  # iterations since the start; so many are added at a new one
+    after: int  # iterations since the start; a new start adds as many
     most: int  # new starts
 
     def objects(self, at: Position, log: Log) -> bool:
-        return at.done - at.started > self.after and mean(log, "psnr", self.average) < self.psnr
+        return at.done - at.started > self.after and mean(log, self.term, self.average) < self.least
 
 
 @dataclass(frozen=True)
@@ -88,9 +89,8 @@ class Part:
         then = replace(at, done=at.done + 1)
         if self.guard and self.guard.objects(at, log):
             if at.starts == self.guard.most:
-                raise CliplitError(
-                    f"{self.name}: {at.starts + 1} seeds in a row stayed below {self.guard.psnr} dB PSNR"
-                )
+                low = f"a mean {self.guard.term} below {self.guard.least:g}"
+                raise CliplitError(f"{self.name}: {at.starts + 1} seeds in a row ended with {low}; try another seed")
             return replace(then, planned=at.planned + self.guard.after, started=then.done, starts=at.starts + 1)
         more = self.extension
         if at.last and log[-1]["loss"] > more.above and at.planned < self.iterations + more.by * more.most:

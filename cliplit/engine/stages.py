@@ -22,16 +22,17 @@ from cliplit.errors import CliplitError
 from cliplit.files.atomic import LARGE, digest_of, read_json, sha256, write_json
 
 OWNER = ".owner.json"
+NOT_CHECKED = {"watch", "images"}  # folders within a stage whose files may change or go without harm
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One step: the stages it needs, the groups of settings it depends on, and the notebook that runs it."""
+    """One step: the stages it needs, the groups of settings it depends on, and what makes it (for messages)."""
 
     name: str
     needs: tuple[str, ...]
     settings: tuple[str, ...]
-    notebook: str
+    made_by: str
 
 
 class Stages:
@@ -43,6 +44,7 @@ class Stages:
     def __init__(self, path: str | Path, plan: Mapping[str, Stage]):
         self.path = Path(path)
         self.plan = plan
+        self._current: list[str] | None = None
 
     def inputs_of(self, stage: str) -> dict[str, Any]:
         """All that the stage is made from, beside the stages it needs, as plain values."""
@@ -59,8 +61,8 @@ class Stages:
             CliplitError: the stage has not been built, or is out of date.
         """
         if not self.is_current(stage):
-            notebook = self.plan[stage].notebook
-            raise CliplitError(f"{self.path}: stage '{stage}' is missing or out of date; run {notebook} first")
+            maker = self.plan[stage].made_by
+            raise CliplitError(f"{self.path}: stage '{stage}' is missing or out of date; run {maker} first")
         return self.path / stage
 
     def is_current(self, stage: str) -> bool:
@@ -68,12 +70,14 @@ class Stages:
         return stage in self.current()
 
     def current(self) -> list[str]:
-        """Names of the stages that are current, in the order of the plan."""
-        found: list[str] = []
-        for stage in self.plan.values():
-            if all(need in found for need in stage.needs) and self.fits(stage.name, self.path / stage.name):
-                found.append(stage.name)
-        return found
+        """Names of the stages that are current, in the order of the plan. Files are looked at once; then `build` keeps count."""
+        if self._current is None:
+            found: list[str] = []
+            for stage in self.plan.values():
+                if all(need in found for need in stage.needs) and self.fits(stage.name, self.path / stage.name):
+                    found.append(stage.name)
+            self._current = found
+        return list(self._current)
 
     def fits(self, stage: str, folder: Path) -> bool:
         """Whether a folder has the stage's outputs, made from these inputs and these builds of what it needs."""
@@ -125,10 +129,20 @@ class Stages:
             if together or processes.is_main():
                 make(folder)
             processes.wait()
+            self.note_built(stage)
             if processes.is_main():
                 self._end(stage, time.monotonic() - began)
         processes.wait()
         return folder
+
+    def note_built(self, stage: str) -> None:
+        """The stage is current, those made from its former build are no longer."""
+        before = self.current()
+        self._current = []
+        for name, planned in self.plan.items():
+            stays = name in before and stage not in planned.needs
+            if (stays or name == stage) and all(need in self._current for need in planned.needs):
+                self._current.append(name)
 
     def _alone(self) -> AbstractContextManager[None]:
         return held(self.path) if processes.is_main() else nullcontext()
@@ -153,7 +167,7 @@ class Stages:
         outputs = {
             str(path.relative_to(folder)): (path.stat().st_size, sha256(path))
             for path in sorted(folder.rglob("*"))
-            if path.is_file() and not _serves_watching(path.relative_to(folder))
+            if path.is_file() and not _is_unchecked(path.relative_to(folder))
         }
         record = {"build": uuid.uuid4().hex, "seconds": round(seconds, 1), "processes": processes.count()}
         write_json(record | inputs | {"outputs": outputs}, folder / "stage.json")
@@ -208,9 +222,8 @@ def _owner(folder: Path) -> dict[str, Any] | None:
     return read_json(folder / OWNER, pid=int, host=str, since=str)
 
 
-def _serves_watching(path: Path) -> bool:
-    """Whether a file within a stage may change or go without harm."""
-    return any(part == "watch" or part.startswith(".") for part in path.parts)
+def _is_unchecked(path: Path) -> bool:
+    return any(part in NOT_CHECKED or part.startswith(".") for part in path.parts)
 
 
 def _record(folder: Path) -> dict[str, Any] | None:

@@ -1,32 +1,34 @@
 """What the notebooks look at beside the pictures: scores of images under the learned prompts, small tables, checks."""
 
+from collections.abc import Sequence
+
 import pandas as pd
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from cliplit.data.relight import expose
-from cliplit.engine.compute import find_device
 from cliplit.errors import CliplitError
 from cliplit.files.tensors import psnr
-from cliplit.method.clip import ClipBackbone, nearest_tokens
+from cliplit.method.clip import ClipBackbone, load_similarity, nearest_tokens
 from cliplit.method.enhancer import Enhancer
 from cliplit.method.guidance.base import Guidance, Seen
 from cliplit.method.guidance.registry import new_guidance
 from cliplit.method.run import Run
-from cliplit.method.run_images import TrainingImages, test_images, training_images
-from cliplit.method.training import guidance_of, load_similarity, network_of
+from cliplit.method.run_images import TestImage, TrainingImages, test_images, training_images
+from cliplit.method.training import guidance_of, network_of
 from cliplit.profiles import PROFILES
 from cliplit.settings import describe, flatten
 
-STOPS = tuple(range(-8, 5))  # half stops, EV: -4 ... +2
+STOPS = tuple(half / 2 for half in range(-8, 5))  # EV: -4 ... +2
 STRENGTHS = tuple(n / 8 for n in range(13))  # 0 ... 1.5
-BATCH = 64  # crops
+CROPS = 64  # of a score map, encoded at a time
+BATCH = 16  # training images encoded at a time
+LOOKED_AT = 96  # training images per side, evenly spaced
 
 BACKLIT = "backlit"
 WELL_LIT = "well-lit"
-LOOKED_AT = 96  # training images per side, evenly spaced
-BATCH = 16
+UNTRAINED = -1  # in place of a round: the guidance that learning starts from
 
 
 def stage_name(k: int) -> str:
@@ -40,26 +42,42 @@ def training_log(run: Run, stage: str) -> pd.DataFrame:
     return pd.read_csv(file) if file and file.is_file() else pd.DataFrame()
 
 
-def untrained_scores(run: Run) -> dict[str, Tensor]:
-    """Scores of backlit and well-lit training images, (N,) each, by the guidance that learning starts from."""
-    clip, device = _similarity(run)
-    return _scores(new_guidance(run.settings, clip).to(device), _sides(run, clip, device, []))
-
-
-def prompt_scores(run: Run, rounds: list[int], results: bool = True) -> dict[int, dict[str, Tensor]]:
+@torch.no_grad()
+def prompt_scores(run: Run, rounds: Sequence[int], results: bool = True) -> dict[int, dict[str, Tensor]]:
     """Scores of training images and of their results, (N,) each, by the guidance of the given rounds.
 
     For prompt pairs they are P(backlit).
 
     Args:
-        rounds: 0 is the initial pair.
+        rounds: 0 is the initial pair, `UNTRAINED` the one that its learning starts from.
         results: also score the results of the networks up to the last of these rounds.
     Returns:
         For every round: `backlit`, `initial`, `round1` ..., `well-lit`, at the size at which prompts are learned.
     """
-    clip, device = _similarity(run)
-    sides = _sides(run, clip, device, list(range(max(rounds) + 1)) if results else [])
-    return {k: _scores(guidance_of(run, k, clip).to(device), sides) for k in rounds}
+    clip = load_similarity(run.settings)
+    backlit, well_lit = training_images(run)
+    size = run.settings.prompts.size
+    sides = {BACKLIT: _seen(clip, backlit, size)}
+    for k in range(max(rounds) + 1) if results else ():
+        sides[stage_name(k)] = _seen(clip, backlit, size, network_of(run, f"enhancer{k}"))
+    sides[WELL_LIT] = _seen(clip, well_lit, size)
+    scores = {}
+    for k in rounds:
+        guidance = new_guidance(run.settings, clip).to(clip.mean.device) if k == UNTRAINED else guidance_of(run, k)
+        scores[k] = {label: guidance.score(side).cpu() for label, side in sides.items()}
+    return scores
+
+
+def _seen(clip: ClipBackbone, images: TrainingImages, size: int, network: Enhancer | None = None) -> Seen:
+    """Evenly spaced training images, or their results, as CLIP sees them."""
+    count = min(LOOKED_AT, len(images))
+    picked = [n * len(images) // count for n in range(count)]
+    pixels = []
+    for start in range(0, count, BATCH):
+        batch = images.batch(picked[start : start + BATCH], clip.mean.device)
+        batch = F.interpolate(batch, (size, size), mode="bilinear", antialias=True).clamp(0, 1)
+        pixels.append(network.enhance(batch) if network else batch)
+    return Seen(torch.cat(pixels), torch.cat([clip.encode_image(batch) for batch in pixels]))
 
 
 def separation(scores: dict[str, Tensor]) -> dict[str, float]:
@@ -126,14 +144,21 @@ def skipped_files(run: Run) -> list[str]:
 
 
 @torch.no_grad()
-def illumination_table(run: Run, k: int = 0) -> pd.DataFrame:
-    """Lowest, mean and highest illumination that the network of round k predicts for each test image."""
-    device = find_device(run.settings.device)
-    network = network_of(run, f"enhancer{k}").to(device)
-    rows = {}
-    for test in test_images(run):
-        light = network(test.backlit[None].to(device))
-        rows[test.name] = {"lowest": light.min().item(), "mean": light.mean().item(), "highest": light.max().item()}
+def illumination_maps(run: Run, k: int = 0, images: Sequence[int] = range(6)) -> list[tuple[TestImage, Tensor]]:
+    """Test images, by position, and the illumination maps (1, H, W) that the network of round k predicts for them."""
+    network = network_of(run, f"enhancer{k}")
+    device = next(network.parameters()).device
+    tests = test_images(run)
+    picked = [tests[n] for n in images if n < len(tests)]
+    return [(test, network(test.backlit[None].to(device))[0].cpu()) for test in picked]
+
+
+def illumination_table(maps: list[tuple[TestImage, Tensor]]) -> pd.DataFrame:
+    """Lowest, mean and highest illumination in each of the `illumination_maps`."""
+    rows = {
+        test.name: {"lowest": light.min().item(), "mean": light.mean().item(), "highest": light.max().item()}
+        for test, light in maps
+    }
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("image")
 
 
@@ -160,52 +185,13 @@ def require_effect(run: Run, claim: str, holds: bool | Tensor) -> None:
 
     That is the profile smoke, fewer iterations than the profile's, and random CLIP weights.
     """
-    if run.settings.profile == "smoke" or run.settings.clip.random or _is_shortened(run):
+    usual = flatten(PROFILES[run.settings.profile])
+    chosen = flatten(run.settings)
+    shortened = any(chosen[name] < usual[name] for name in usual if name.endswith(("iterations", "rounds")))
+    if run.settings.profile == "smoke" or run.settings.clip.random or shortened:
         print(f"skipped  {claim} (too little training or random CLIP weights)")
     else:
         require(claim, holds)
-
-
-def _is_shortened(run: Run) -> bool:
-    usual = flatten(PROFILES[run.settings.profile])
-    chosen = flatten(run.settings)
-    return any(chosen[name] < usual[name] for name in usual if name.endswith(("iterations", "rounds")))
-
-
-def _similarity(run: Run) -> tuple[ClipBackbone, torch.device]:
-    device = find_device(run.settings.device)
-    return load_similarity(run.settings).to(device), device
-
-
-@torch.no_grad()
-def _sides(run: Run, clip: ClipBackbone, device: torch.device, networks: list[int]) -> dict[str, Seen]:
-    """Backlit training images, their results in the given rounds, and well-lit images."""
-    backlit, well_lit = training_images(run)
-    sides: dict[str, tuple[TrainingImages, Enhancer | None]] = {BACKLIT: (backlit, None)}
-    for k in networks:
-        sides[stage_name(k)] = (backlit, network_of(run, f"enhancer{k}").to(device))
-    sides[WELL_LIT] = (well_lit, None)
-    return {label: _side(clip, *side, run.settings.prompts.size, device) for label, side in sides.items()}
-
-
-def _side(
-    clip: ClipBackbone, images: TrainingImages, network: Enhancer | None, size: int, device: torch.device
-) -> Seen:
-    count = min(LOOKED_AT, len(images))
-    picked = [n * len(images) // count for n in range(count)]
-    pixels = []
-    features = []
-    for start in range(0, count, BATCH):
-        batch = images[picked[start : start + BATCH]].to(device)
-        batch = F.interpolate(batch, (size, size), mode="bilinear", antialias=True).clamp(0, 1)
-        pixels.append(network.enhance(batch) if network else batch)
-        features.append(clip.encode_image(pixels[-1]))
-    return Seen(torch.cat(pixels), torch.cat(features))
-
-
-@torch.no_grad()
-def _scores(guidance: Guidance, sides: dict[str, Seen]) -> dict[str, Tensor]:
-    return {label: guidance.score(side).cpu() for label, side in sides.items()}
 
 
 @torch.no_grad()
@@ -221,7 +207,7 @@ def score_map(guidance: Guidance, image: Tensor, window: float = 0.5, steps: int
     side = max(1, round(window * min(height, width)))
     tops, lefts = ([round(n * (length - side) / (steps - 1)) for n in range(steps)] for length in (height, width))
     crops = torch.stack([image[:, top : top + side, left : left + side] for top in tops for left in lefts])
-    scores = [_score(guidance, batch) for batch in crops.to(_device(guidance)).split(BATCH)]
+    scores = [_score(guidance, batch) for batch in crops.to(guidance.clip.mean.device).split(CROPS)]
     return torch.cat(scores).view(steps, steps).cpu()
 
 
@@ -234,12 +220,12 @@ def exposure_scores(run: Run, rounds: list[int], count: int = 16) -> pd.DataFram
     Returns:
         One row per exposure (index, EV), one column per round; 0 is the initial guidance.
     """
-    clip, device = _clip(run)
     tests = test_images(run)[:count]
     photos = [test.backlit if test.reference is None else test.reference for test in tests]
-    guidances = {k: guidance_of(run, k, clip).to(device) for k in rounds}
+    guidances = {k: guidance_of(run, k) for k in rounds}
+    device = load_similarity(run.settings).mean.device
     rows = {}
-    for stops in (half / 2 for half in STOPS):
+    for stops in STOPS:
         moved = [expose(photo[None].to(device), stops) for photo in photos]
         rows[stops] = {k: _mean_score(guidance, moved) for k, guidance in guidances.items()}
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("exposure, EV")
@@ -253,11 +239,10 @@ def strength_scores(run: Run, k: int, count: int = 16) -> pd.DataFrame:
         One row per strength (index): `score` by the guidance of the round, and `psnr` to the references where there
         are any, means over test images.
     """
-    clip, device = _clip(run)
-    guidance = guidance_of(run, k, clip).to(device)
+    guidance = guidance_of(run, k)
     tests = test_images(run)[:count]
-    network = network_of(run, f"enhancer{k}").to(device)
-    images = [test.backlit[None].to(device) for test in tests]
+    network = network_of(run, f"enhancer{k}")
+    images = [test.backlit[None].to(guidance.clip.mean.device) for test in tests]
     maps = [network(image) for image in images]
     rows = {}
     for strength in STRENGTHS:
@@ -274,7 +259,7 @@ def strength_scores(run: Run, k: int, count: int = 16) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("strength")
 
 
-def nearest_words(clip: ClipBackbone, guidance: Guidance, count: int = 8) -> pd.DataFrame:
+def nearest_words(guidance: Guidance, count: int = 8) -> pd.DataFrame:
     """The tokens nearest to where a guidance leads, and farthest from it, with their cosine similarity (RAVE).
 
     Raises:
@@ -283,7 +268,7 @@ def nearest_words(clip: ClipBackbone, guidance: Guidance, count: int = 8) -> pd.
     direction = guidance.direction()
     if direction is None:
         raise CliplitError(f"guidance '{guidance.settings.guidance.kind}' has no direction in CLIP's latent space")
-    near, far = nearest_tokens(clip, direction.detach(), count)
+    near, far = nearest_tokens(guidance.clip, direction.detach(), count)
     table = pd.DataFrame(
         {
             "towards": near.words,
@@ -293,15 +278,6 @@ def nearest_words(clip: ClipBackbone, guidance: Guidance, count: int = 8) -> pd.
         }
     )
     return table.round(3)
-
-
-def _clip(run: Run) -> tuple[ClipBackbone, torch.device]:
-    device = find_device(run.settings.device)
-    return load_similarity(run.settings).to(device), device
-
-
-def _device(guidance: Guidance) -> torch.device:
-    return guidance.clip.mean.device
 
 
 def _score(guidance: Guidance, images: Tensor) -> Tensor:

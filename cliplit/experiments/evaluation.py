@@ -1,7 +1,7 @@
 """Evaluation of a run on its test images: every stage, simple baselines and the random-CLIP control."""
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,12 +13,11 @@ from torch import Tensor
 from tqdm import tqdm
 
 from cliplit.engine import processes
-from cliplit.engine.compute import find_device
 from cliplit.errors import CliplitError, did_you_mean
 from cliplit.files.atomic import write_json, write_text
 from cliplit.files.folders import Found, find_images
 from cliplit.files.pairs import pair
-from cliplit.files.tensors import psnr, read_image, to_tensor, to_uint8
+from cliplit.files.tensors import psnr, read_image, to_tensor, to_uint8, write_image
 from cliplit.method.checkpoints import load_enhancer
 from cliplit.method.enhancer import Enhancer
 from cliplit.method.run import Run
@@ -28,8 +27,10 @@ from cliplit.scoring.metrics import Meter, catalogue, choose
 from cliplit.scoring.weights import why_unavailable
 from cliplit.settings import Evaluation, named_paths
 
+Method = Callable[[TestImage], Tensor]  # from a test image to its result (3, H, W), rounded to 8 bits as in a file
 
-def train_control(run: Run) -> Enhancer:
+
+def train_control(run: Run) -> None:
     """Stage `control`: the same run, rounds included, with random CLIP weights for both losses."""
 
     def make(folder: Path) -> None:
@@ -45,18 +46,99 @@ def train_control(run: Run) -> Enhancer:
             shutil.copy(last / "enhancer.safetensors", folder)
 
     run.build("control", make, together=True)
-    return network_of(run, "control")
 
 
-def networks(run: Run) -> dict[str, Enhancer]:
-    """The trained networks of a run and those given by path, by the names that tables give them."""
+def evaluate(run: Run) -> pd.DataFrame:
+    """Stage `evaluation`: scores of every test image in every stage: columns stage, image and one per metric.
+
+    The results themselves lie in evaluation/images/STAGE. Metrics that cannot be computed here are left out;
+    evaluation/evaluation.json says which and why.
+    """
+
+    def make(folder: Path) -> None:
+        options = run.settings.evaluation
+        tests = test_images(run)
+        missing = why_unavailable(options.metrics)
+        names = [name for name in choose(options.metrics) if name not in missing]
+        meter = Meter(names)
+        gamma = best_gamma(tests, options.gammas)
+        rows = []
+        for stage, method in tqdm(methods(run, tests, gamma).items(), desc="evaluation", leave=False):
+            for test in tests:
+                image = method(test)
+                if stage != "input":
+                    write_image(image, _result_file(folder, stage, test))
+                rows.append({"stage": stage, "image": test.name} | _measured(meter, names, image, test.reference))
+        text = pd.DataFrame(rows).to_csv(index=False, float_format="%.6f", lineterminator="\n")
+        write_text(text, folder / "scores.csv")
+        write_json({"missing": missing, "gamma": gamma, "images": len(tests)}, folder / "evaluation.json")
+
+    return pd.read_csv(run.build("evaluation", make) / "scores.csv")
+
+
+def methods(run: Run, tests: Sequence[TestImage], gamma: float | None) -> dict[str, Method]:
+    """What is evaluated, by the names that tables use: the input, simple baselines, every network, other methods' results.
+
+    Args:
+        gamma: exponent of the row `gamma`; None for none.
+    Raises:
+        CliplitError: a folder of results that lacks some of the images, or has them in another size.
+    """
+    options = run.settings.evaluation
+    found: dict[str, Method] = {"input": lambda test: test.backlit}
+    if gamma is not None:
+        found["gamma"] = lambda test: _rounded(test.backlit**gamma)
+    found |= {name: _baseline(BASELINES[name]) for name in options.baselines}
+    networks = {name: network_of(run, stage) for name, stage in network_stages(run).items()}
+    networks |= {name: load_enhancer(path) for name, path in named_paths(options.checkpoints).items()}
+    found |= {name: _enhanced_by(network) for name, network in networks.items()}
+    for name, folder in named_paths(options.results).items():
+        found[name] = _from_elsewhere(folder, tests)
+    return found
+
+
+def network_stages(run: Run) -> dict[str, str]:
+    """The stages that leave a network, by the names that tables give them."""
     stages = {"warmup": "warmup", "initial": "enhancer0"}
     stages |= {f"round{k}": f"enhancer{k}" for k in range(1, run.settings.refinement.rounds + 1)}
-    if run.settings.evaluation.control:
-        stages["random-clip"] = "control"
-    ours = {name: network_of(run, stage) for name, stage in stages.items()}
-    others = named_paths(run.settings.evaluation.checkpoints)
-    return ours | {name: load_enhancer(path) for name, path in others.items()}
+    return stages | ({"random-clip": "control"} if run.settings.evaluation.control else {})
+
+
+def results(run: Run, stage: str, tests: Sequence[TestImage]) -> list[Tensor]:
+    """Results (3, H, W) of test images in one stage of the table, of 8 bits.
+
+    They are read as the evaluation saved them. Where it has not, they are made again.
+
+    Raises:
+        CliplitError: the stage has not been built.
+    """
+    folder = run.path / "evaluation"
+    if run.is_current("evaluation") and all(_result_file(folder, stage, test).is_file() for test in tests):
+        return [read_image(_result_file(folder, stage, test)) for test in tests]
+    networks = network_stages(run)
+    if stage in networks:
+        method = _enhanced_by(network_of(run, networks[stage]))
+    else:
+        method = methods(run, tests, run.notes("evaluation", "evaluation.json")["gamma"])[stage]
+    return [method(test) for test in tests]
+
+
+def _result_file(folder: Path, stage: str, test: TestImage) -> Path:
+    return folder / "images" / stage / f"{test.name}.png"
+
+
+def _baseline(change: Callable[[Tensor], Tensor]) -> Method:
+    return lambda test: _rounded(change(test.backlit))
+
+
+def _enhanced_by(network: Enhancer) -> Method:
+    device = next(network.parameters()).device
+
+    @torch.no_grad()
+    def enhance(test: TestImage) -> Tensor:
+        return _rounded(network.enhance(test.backlit[None].to(device))[0].cpu())
+
+    return enhance
 
 
 def check_others(options: Evaluation) -> None:
@@ -66,7 +148,10 @@ def check_others(options: Evaluation) -> None:
         CliplitError: an unknown metric or baseline, a name that is taken, a checkpoint or folder that cannot be used.
     """
     choose(options.metrics)
-    check_baselines(options.baselines)
+    for name in options.baselines:
+        if name not in BASELINES:
+            near = did_you_mean(name, BASELINES)
+            raise CliplitError(f"unknown baseline '{name}'; valid: {', '.join(BASELINES)}{near}")
     checkpoints = named_paths(options.checkpoints)
     results = named_paths(options.results)
     taken = {"input", "gamma", "warmup", "initial", "random-clip", *BASELINES}
@@ -79,55 +164,22 @@ def check_others(options: Evaluation) -> None:
         find_images([path])
 
 
-def enhanced_tests(run: Run, images: Sequence[int] | None = None) -> dict[str, list[Tensor]]:
-    """The test images as they are, by simple baselines, by every network, and as other methods left them.
-
-    Images are (3, H, W), rounded to 8 bits as in a file, in the order of `data.test_images`.
-
-    Args:
-        images: positions of the test images that are wanted; by default all of them.
-    Raises:
-        CliplitError: a folder of results that lacks images, or has them in another size.
-    """
-    tests = test_images(run)
-    device = find_device(run.settings.device)
-    gamma = best_gamma(tests, run.settings.evaluation.gammas)
-    tests = tests if images is None else [tests[n] for n in images]
-    results = {"input": [test.backlit for test in tests]}
-    if gamma is not None:
-        results["gamma"] = [_rounded(test.backlit**gamma) for test in tests]
-    for name in run.settings.evaluation.baselines:
-        results[name] = [_rounded(BASELINES[name](test.backlit)) for test in tests]
-    for name, network in networks(run).items():
-        results[name] = [enhance_rounded(network.to(device), test.backlit) for test in tests]
-    for name, folder in named_paths(run.settings.evaluation.results).items():
-        results[name] = _from_elsewhere(folder, tests)
-    return results
-
-
-def _from_elsewhere(folder: Path, tests: list[TestImage]) -> list[Tensor]:
+def _from_elsewhere(folder: Path, tests: Sequence[TestImage]) -> Method:
     """Results of the test images in a folder, by exact stem."""
     found = pair(Found({test.name: Path(f"{test.name}.png") for test in tests}, 0, folders=False), folder)
     problems = list(found.problems)
-    images = []
     for test in (test for test in tests if test.name in found.references):
-        images.append(read_image(found.references[test.name]))
-        if images[-1].shape != test.backlit.shape:
-            sizes = " and ".join(f"{image.shape[2]}x{image.shape[1]}" for image in (images[-1], test.backlit))
-            problems.append(f"{found.references[test.name].name} and its test image differ in size ({sizes})")
+        file = found.references[test.name]
+        shapes = read_image(file).shape, test.backlit.shape
+        if shapes[0] != shapes[1]:
+            sizes = " and ".join(f"{width}x{height}" for _, height, width in shapes)
+            problems.append(f"{file.name} and its test image differ in size ({sizes})")
     if problems:
         raise CliplitError(f"{folder}: not results of these test images: {'; '.join(problems)}")
-    return images
+    return lambda test: read_image(found.references[test.name])
 
 
-@torch.no_grad()
-def enhance_rounded(network: Enhancer, image: Tensor) -> Tensor:
-    """Enhanced image (3, H, W) in [0, 1], rounded to 8 bits as in a file."""
-    device = next(network.parameters()).device
-    return _rounded(network.enhance(image[None].to(device))[0].cpu())
-
-
-def best_gamma(tests: list[TestImage], gammas: tuple[float, ...]) -> float | None:
+def best_gamma(tests: Sequence[TestImage], gammas: tuple[float, ...]) -> float | None:
     """The fixed exponent with the best mean PSNR on these very images, the best such a curve can do; None without references."""
     pairs = [(test.backlit, test.reference) for test in tests if test.reference is not None]
     if not pairs:
@@ -138,31 +190,6 @@ def best_gamma(tests: list[TestImage], gammas: tuple[float, ...]) -> float | Non
         return torch.cat(scores).mean().item()
 
     return max(gammas, key=mean_psnr)
-
-
-def evaluate(run: Run) -> pd.DataFrame:
-    """Stage `evaluation`: scores of every test image in every stage: columns stage, image and one per metric.
-
-    Metrics that cannot be computed here are left out; evaluation/evaluation.json says which and why.
-    """
-
-    def make(folder: Path) -> None:
-        wanted = run.settings.evaluation.metrics
-        tests = test_images(run)
-        missing = why_unavailable(wanted)
-        names = [name for name in choose(wanted) if name not in missing]
-        meter = Meter(names)
-        rows = []
-        for stage, images in tqdm(enhanced_tests(run).items(), desc="evaluation", leave=False):
-            for test, image in zip(tests, images, strict=True):
-                rows.append({"stage": stage, "image": test.name} | _measured(meter, names, image, test.reference))
-        write_text(
-            pd.DataFrame(rows).to_csv(index=False, float_format="%.6f", lineterminator="\n"), folder / "scores.csv"
-        )
-        gamma = best_gamma(tests, run.settings.evaluation.gammas)
-        write_json({"missing": missing, "gamma": gamma, "images": len(tests)}, folder / "evaluation.json")
-
-    return pd.read_csv(run.build("evaluation", make) / "scores.csv")
 
 
 def _measured(meter: Meter, names: list[str], image: Tensor, reference: Tensor | None) -> dict[str, float]:
@@ -191,15 +218,6 @@ def clahe(image: Tensor) -> Tensor:
 
 
 BASELINES = {"histeq": equalised, "clahe": clahe}
-
-
-def check_baselines(names: tuple[str, ...]) -> None:
-    """Raise CliplitError for a name that is none of a baseline."""
-    unknown = [name for name in names if name not in BASELINES]
-    if unknown:
-        raise CliplitError(
-            f"unknown baseline '{unknown[0]}'; valid: {', '.join(BASELINES)}{did_you_mean(unknown[0], BASELINES)}"
-        )
 
 
 def _on_value(image: Tensor, equalise) -> Tensor:

@@ -6,7 +6,8 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ STUDIES = 5  # notebooks from this number on are studies: many trainings, only o
 
 
 def reproduce(run: Run, notebooks: Path | None = None, force: bool = False, studies: bool = False) -> list[Path]:
-    """Execute the notebooks of a run in numeric order, from the first one that is out of date.
+    """Execute the notebooks of a run in numeric order, from the first one that is out of date, in one kernel.
 
     A notebook is up to date while its source, its parameters, the version of cliplit, its stages and its results
     are those of its last execution. Executed copies lie in <run>/notebooks, also after a failure.
@@ -157,7 +158,7 @@ def _up_to_date(source: Path, run: Run, current: list[str]) -> bool:
         and record["inputs"] == _inputs(source, run)
         and _executed(source, run).is_file()
         and all((run.path / str(result)).is_file() for result in record["results"])
-        and all(stage.name in current for stage in run.plan.values() if stage.notebook == source.stem)
+        and all(stage.name in current for stage in run.plan.values() if stage.made_by == source.stem)
     )
 
 
@@ -191,16 +192,18 @@ def _check_parameters(sources: list[Path], run: Run) -> None:
 
 
 def _execute_all(sources: list[Path], run: Run) -> None:
+    """Execute notebooks one after the other, in one kernel, so that libraries and CLIP are loaded once."""
     cells = sum(_code_cells(source) + 1 for source in sources)  # papermill adds one with the parameters
     for source in sources:
         _record(source, run).unlink(missing_ok=True)
-    with tqdm(total=cells, unit="cell", dynamic_ncols=True) as bar:
+    with _kernel() as kernel, tqdm(total=cells, unit="cell", dynamic_ncols=True) as bar:
         for source in sources:
             bar.set_description(source.stem)
-            _execute(source, run, bar)
+            _execute(source, run, kernel, bar)
+            kernel.forget_names()
 
 
-def _execute(source: Path, run: Run, bar: tqdm) -> None:
+def _execute(source: Path, run: Run, kernel: Any, bar: tqdm) -> None:
     import papermill
     from nbclient.exceptions import DeadKernelError
 
@@ -209,46 +212,29 @@ def _execute(source: Path, run: Run, bar: tqdm) -> None:
     before = _results(run)
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
-        _in_a_kernel(source, target, run, bar)
+        papermill.execute_notebook(
+            _literal(source),
+            _literal(target),
+            parameters(run),
+            kernel_name="python3",
+            language="python",
+            progress_bar=False,
+            km=kernel,
+            shutdown_kernel="graceful",
+            on_cell_executed=lambda **_: bar.update(),
+        )
     except papermill.PapermillExecutionError as error:
         where = f"executed copy: {target}"
-        raise CliplitError(f"{source.stem}, cell [{error.exec_count}]: {_last_line(error)} ({where})") from None
+        message = " ".join(error.evalue.split())
+        message = message if error.ename == CliplitError.__name__ else f"{error.ename}: {message}"
+        raise CliplitError(f"{source.stem}, cell [{error.exec_count}]: {message} ({where})") from None
     except DeadKernelError:
         raise CliplitError(f"{source.stem}: the kernel died, maybe out of memory (executed copy: {target})") from None
+    except KeyboardInterrupt:
+        logging.getLogger("asyncio").addFilter(_is_no_dead_kernel)
+        raise
     written = sorted(name for name, changed in _results(run).items() if before.get(name) != changed)
     write_json({"inputs": inputs, "results": written}, _record(source, run))
-
-
-def _in_a_kernel(source: Path, target: Path, run: Run, bar: tqdm) -> None:
-    """Execute a notebook in a kernel of its own; try again if it dies before the first cell.
-
-    Two kernels that are started at the same moment may choose the same port: then one of them dies at once.
-    """
-    import papermill
-    from nbclient.exceptions import DeadKernelError
-
-    for left in reversed(range(KERNEL_STARTS)):
-        try:
-            papermill.execute_notebook(
-                _literal(source),
-                _literal(target),
-                parameters(run),
-                kernel_name="python3",
-                language="python",
-                progress_bar=False,
-                kernel_manager_class=_kernel_manager_class(),
-                shutdown_kernel="graceful",
-                on_cell_executed=lambda **_: bar.update(),
-            )
-            return
-        except KeyboardInterrupt:
-            logging.getLogger("asyncio").addFilter(_is_no_dead_kernel)
-            raise
-        except DeadKernelError:  # within a cell
-            raise
-        except RuntimeError as error:
-            if not left:
-                raise CliplitError(f"{source.stem}: its kernel cannot be started ({one_line(error)})") from None
 
 
 def _is_no_dead_kernel(record: logging.LogRecord) -> bool:
@@ -263,13 +249,14 @@ def _literal(path: Path) -> str:
     return os.path.abspath(path).replace("{", "{{").replace("}", "}}")
 
 
-def _kernel_manager_class() -> type:
+@contextmanager
+def _kernel() -> Iterator[Any]:
+    """A kernel of the interpreter that runs cliplit, whatever kernels are registered; without progress bars."""
     from jupyter_client.kernelspec import KernelSpec
     from jupyter_client.manager import AsyncKernelManager
+    from nbclient.util import run_sync
 
     class ThisInterpreter(AsyncKernelManager):
-        """Starts the interpreter that runs cliplit, whatever kernels are registered; without progress bars, or pleas for them."""
-
         shutdown_wait_time = 2 * INTERRUPTED_WAIT
         kernel_spec = KernelSpec(
             argv=[sys.executable, "-m", "ipykernel_launcher", "--log-level=CRITICAL", "-f", "{connection_file}"],
@@ -278,13 +265,32 @@ def _kernel_manager_class() -> type:
             language="python",
         )
 
-    return ThisInterpreter
+        def forget_names(self) -> None:
+            """Give the next notebook an empty namespace."""
+            client = self.client()
+            client.start_channels()
+            run_sync(client.wait_for_ready)()
+            run_sync(client.execute_interactive)("get_ipython().reset()", silent=True)
+            client.stop_channels()
 
-
-def _last_line(error: Any) -> str:
-    """The exception of a cell in one line; ours speak for themselves."""
-    message = " ".join(error.evalue.split())
-    return message if error.ename == CliplitError.__name__ else f"{error.ename}: {message}"
+    for left in reversed(range(KERNEL_STARTS)):
+        kernel = ThisInterpreter()
+        try:
+            run_sync(kernel.start_kernel)()
+            client = kernel.client()
+            client.start_channels()
+            run_sync(client.wait_for_ready)()
+            client.stop_channels()
+            break
+        except RuntimeError as error:  # two kernels started at the same moment may choose the same port
+            run_sync(kernel.shutdown_kernel)(now=True)
+            if not left:
+                raise CliplitError(f"the kernel of the notebooks cannot be started ({one_line(error)})") from None
+    try:
+        yield kernel
+    finally:
+        with suppress(RuntimeError):  # it died
+            run_sync(kernel.shutdown_kernel)()
 
 
 def _code_cells(source: Path) -> int:

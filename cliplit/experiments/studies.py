@@ -1,8 +1,8 @@
 """Studies: the paper's ablations and the guidances compared. A study is a table of variants; a variant is settings.
 
-Every variant is a run of its own for every seed, in <run>/studies/<digest of its settings>, so that variants which
-several studies have in common are trained once, finished ones are kept, and a table can be made of what is there.
-Each is trained on one thread, so that results do not depend on how many are trained at a time.
+Every variant is a run of its own for every seed, in <run>/studies/<digest of its settings>. Variants that several
+studies have in common are trained once, finished ones are kept, and `outcome_of` makes tables of what is there. Each
+run is trained on one thread, so that results do not depend on how many are trained at a time.
 """
 
 import hashlib
@@ -93,8 +93,73 @@ def every_study(settings: Settings) -> dict[str, Study]:
     return ablations(settings) | {variants.name: variants}
 
 
-def run_studies(run: Run, studies: Iterable[Study], jobs: int = 0) -> None:
-    """Train and evaluate what is missing of some studies.
+@dataclass(frozen=True)
+class Outcome:
+    """A study as far as its runs are finished.
+
+    Attributes:
+        metric: the first of `studies.metrics`, which ranks.
+        cells: the finished runs of every variant, one per seed.
+        stages: their `tables.stages_table`, of the variants that have any.
+    """
+
+    study: Study
+    metric: str
+    cells: dict[str, list[Run]]
+    stages: dict[str, pd.DataFrame]
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """Mean scores of the input and of every variant over test images and seeds.
+
+        For every metric m: `m`, the mean; `m_std`, the standard deviation over images; `m_seed_std`, that of the
+        seeds' means; and `seeds`, how many there are.
+        """
+        rows: list[dict[str, Any]] = []
+        for label, table in self.stages.items():
+            if not rows:
+                rows.append({"variant": "input"} | table.loc["input"].to_dict())
+            stage = self.study.variants[label].stage_of(self.cells[label][0])
+            rows.append({"variant": label} | table.loc[stage].to_dict())
+        return pd.DataFrame(rows).astype({"images": int, "seeds": int} if rows else {})
+
+    @property
+    def course(self) -> pd.DataFrame:
+        """The first metric after every stage of the network.
+
+        Columns: variant, stage, iterations of the network after the warm-up, the metric's mean over images and seeds,
+        and `std`, the standard deviation of the seeds' means.
+        """
+        rows = []
+        for label, table in self.stages.items():
+            options = self.cells[label][0].settings
+            iterations = 0
+            tuning = options.refinement.tuning_iterations
+            stages = {"warmup": 0, "initial": options.enhancement.iterations}
+            stages |= {f"round{k}": tuning for k in range(1, options.refinement.rounds + 1)}
+            for stage, more in stages.items():
+                iterations += more
+                spread = table.loc[stage].get(f"{self.metric}_seed_std", 0.0)
+                values = {self.metric: table.loc[stage, self.metric], "std": spread}
+                rows.append({"variant": label, "stage": stage, "iterations": iterations} | values)
+        return pd.DataFrame(rows)
+
+    @property
+    def seconds(self) -> pd.Series:
+        """Seconds of training of every variant, without data and evaluation, mean over the finished seeds.
+
+        They are in no table, because tables are the same on every run.
+        """
+        means = {}
+        for label, cells in self.cells.items():
+            records = [cell.record(stage) for cell in cells for stage in cell.plan if stage not in ("data", "evaluation")]
+            sums = sum(record["seconds"] for record in records if record)
+            means[label] = sums / len(cells) if cells else float("nan")
+        return pd.Series(means, name="seconds")
+
+
+def run_studies(run: Run, studies: Iterable[Study], jobs: int = 0) -> dict[str, Outcome]:
+    """Train and evaluate what is missing of some studies; returns their outcomes by name.
 
     Args:
         jobs: runs trained at a time; 0: one per core on a CPU, one on a GPU.
@@ -103,48 +168,44 @@ def run_studies(run: Run, studies: Iterable[Study], jobs: int = 0) -> None:
     """
     from tqdm import tqdm  # workers import it when it is switched off
 
+    from cliplit.engine.compute import find_device
+
+    studies = list(studies)
     cells = [cell for study in studies for label in study.variants for cell in study_runs(run, study, label)]
     missing = [cell for cell in {cell.path: cell for cell in cells}.values() if not cell.is_current("evaluation")]
-    if not missing:
-        return
     failures = []
-    count = min(jobs or _usual_jobs(run.settings), len(missing))
-    with workers(count, "spawn", _prepare_worker) as pool:  # if interrupted, what is under way ends after its iteration
-        futures = [pool.submit(_train, str(cell.path), to_json(cell.settings)) for cell in missing]
-        for future in tqdm(as_completed(futures), "studies", len(futures), unit="run", leave=False):
-            if error := future.exception():
-                failures.append(one_line(error))
+    if missing:
+        usual = (os.cpu_count() or 1) if find_device(run.settings.device).type == "cpu" else 1
+        count = min(jobs or usual, len(missing))
+        with workers(count, "spawn", _prepare_worker) as pool:  # after Ctrl-C, a run ends after its iteration
+            futures = [pool.submit(_train, str(cell.path), to_json(cell.settings)) for cell in missing]
+            for future in tqdm(as_completed(futures), "studies", len(futures), unit="run", leave=False):
+                if error := future.exception():
+                    failures.append(one_line(error))
     if failures:
         raise CliplitError(f"{run.path}: {len(failures)} of {len(missing)} runs failed; the first: {failures[0]}")
+    return {study.name: outcome_of(run, study) for study in studies}
 
 
-def study_table(run: Run, study: Study) -> pd.DataFrame:
-    """Mean scores of every variant over test images and seeds, from the runs that are finished.
-
-    For every metric m: `m`, the mean; `m_std`, the standard deviation over images; `m_seed_std`, that of the seeds'
-    means; and `seeds`, how many there are.
-    """
+def outcome_of(run: Run, study: Study) -> Outcome:
+    """What is finished of a study."""
     from cliplit.experiments.tables import stages_table
 
-    rows: list[dict[str, Any]] = []
-    for label, variant in study.variants.items():
-        done = [cell for cell in study_runs(run, study, label) if cell.is_current("evaluation")]
-        if not done:
-            continue
-        table = stages_table(done).set_index("stage")
-        if not rows:
-            rows.append({"variant": "input"} | table.loc["input"].to_dict())
-        rows.append({"variant": label} | table.loc[variant.stage_of(done[0])].to_dict())
-    return pd.DataFrame(rows).astype({"images": int, "seeds": int} if rows else {})
+    cells = {
+        label: [cell for cell in study_runs(run, study, label) if cell.is_current("evaluation")]
+        for label in study.variants
+    }
+    stages = {label: stages_table(done).set_index("stage") for label, done in cells.items() if done}
+    return Outcome(study, run.settings.studies.metrics[0], cells, stages)
 
 
-def findings(run: Run, study: Study) -> str:
+def findings(outcome: Outcome) -> str:
     """What the table of a study says about the method as it is against each other variant, in Markdown.
 
     A difference counts if it is larger than both standard deviations over seeds together.
     """
-    metric = run.settings.studies.metrics[0]
-    table = study_table(run, study).query("variant != 'input'").set_index("variant")
+    metric = outcome.metric
+    table = outcome.table.query("variant != 'input'").set_index("variant")
     spread = table.get(f"{metric}_seed_std", pd.Series(0.0, table.index)).fillna(0)
     if len(table) and table["seeds"].min() < 2:
         return "One seed tells no difference from chance; see studies.seeds."
@@ -161,14 +222,13 @@ def findings(run: Run, study: Study) -> str:
     return f"By mean {metric.upper()} over {table['seeds'].min()} seeds, **{first}** is {'; '.join(parts)}."
 
 
-def nearest_words(run: Run, study: Study, label: str, count: int = 8) -> pd.DataFrame:
+def nearest_words(outcome: Outcome, label: str, count: int = 8) -> pd.DataFrame:
     """The words nearest to where the last guidance of a variant leads, its first seed; see `analysis.nearest_words`."""
     from cliplit.experiments import analysis
-    from cliplit.method.training import guidance_of, load_similarity
+    from cliplit.method.training import guidance_of
 
-    cell = study_runs(run, study, label)[0]
-    clip = load_similarity(cell.settings)
-    return analysis.nearest_words(clip, guidance_of(cell, cell.settings.refinement.rounds, clip), count)
+    cell = outcome.cells[label][0]
+    return analysis.nearest_words(guidance_of(cell, cell.settings.refinement.rounds), count)
 
 
 def study_runs(run: Run, study: Study, label: str) -> list[Run]:
@@ -186,73 +246,26 @@ def study_runs(run: Run, study: Study, label: str) -> list[Run]:
     return cells
 
 
-def metric_course(run: Run, study: Study) -> pd.DataFrame:
-    """The first metric after every stage of the network, from the runs that are finished.
-
-    Columns: variant, stage, iterations of the network after the warm-up, the metric's mean over images and seeds, and
-    `std`, the standard deviation of the seeds' means.
-    """
-    from cliplit.experiments.tables import stages_table
-
-    metric = run.settings.studies.metrics[0]
-    rows = []
-    for label in study.variants:
-        done = [cell for cell in study_runs(run, study, label) if cell.is_current("evaluation")]
-        if not done:
-            continue
-        table = stages_table(done).set_index("stage")
-        options = done[0].settings
-        iterations = 0
-        stages = {"warmup": 0, "initial": options.enhancement.iterations}
-        stages |= {f"round{k}": options.refinement.tuning_iterations for k in range(1, options.refinement.rounds + 1)}
-        for stage, more in stages.items():
-            iterations += more
-            spread = table.loc[stage].get(f"{metric}_seed_std", 0.0)
-            values = {metric: table.loc[stage, metric], "std": spread}
-            rows.append({"variant": label, "stage": stage, "iterations": iterations} | values)
-    return pd.DataFrame(rows)
-
-
-def comparison(run: Run, study: Study) -> pd.DataFrame:
+def comparison(outcome: Outcome) -> pd.DataFrame:
     """The study's table with `iterations`: how many of the network it took to score as all guided variants do in the end.
 
     That is the lowest of the last scores that are above the input's; variants that never reach it have no number.
     """
-    table = study_table(run, study)
-    course = metric_course(run, study)
-    metric = run.settings.studies.metrics[0]
+    table, course, metric = outcome.table, outcome.course, outcome.metric
     last = course.groupby("variant", sort=False)[metric].last().drop("none", errors="ignore")
     goal = last[last > table.set_index("variant").loc["input", metric]].min()
     reached = course[(course[metric] >= goal) & (course["iterations"] > 0)].groupby("variant")["iterations"].min()
     return table.assign(iterations=table["variant"].map(reached))
 
 
-def seconds_of_training(run: Run, study: Study) -> pd.Series:
-    """Seconds that training took in every variant, without data and evaluation, mean over the finished seeds.
-
-    They are no part of the tables, which are the same on every run.
-    """
-    seconds = {}
-    for label in study.variants:
-        done = [cell for cell in study_runs(run, study, label) if cell.current()]
-        sums = [_seconds_of_training(cell) for cell in done]
-        seconds[label] = sum(sums) / len(sums) if sums else float("nan")
-    return pd.Series(seconds, name="seconds")
-
-
-def _seconds_of_training(cell: Run) -> float:
-    records = [cell.record(stage) for stage in cell.current() if stage not in ("data", "evaluation")]
-    return sum(record["seconds"] for record in records if record)
-
-
-def write_study(run: Run, study: Study) -> pd.DataFrame:
+def write_study(run: Run, outcome: Outcome) -> pd.DataFrame:
     """Write a study's table to <run>/tables as CSV, Markdown and LaTeX; returns it as readers like it."""
-    compared = study.name == "guidance_variants"
-    table = comparison(run, study) if compared else study_table(run, study)
+    compared = outcome.study.name == "guidance_variants"
+    table = comparison(outcome) if compared else outcome.table
     shown = with_spread(table)
     if compared:
         shown["iterations"] = [f"{n:.0f}" if pd.notna(n) else "–" for n in table["iterations"]]
-    write_table(table, shown, run.path / "tables", study.name)
+    write_table(table, shown, run.path / "tables", outcome.study.name)
     return shown
 
 
@@ -330,25 +343,18 @@ def _backbones(settings: Settings) -> Study:
     return Study("ablation_backbone", "Whose guidance is best?", variants)
 
 
-def _usual_jobs(settings: Settings) -> int:
-    from cliplit.engine.compute import find_device
-
-    return (os.cpu_count() or 1) if find_device(settings.device).type == "cpu" else 1
-
-
 def _prepare_worker() -> None:
     os.environ["TQDM_DISABLE"] = "1"
     import torch
 
     torch.set_num_threads(1)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
 
+    def end_with_parent() -> None:  # else the workers of a killed parent would train on
+        if parent := multiprocessing.parent_process():
+            parent.join()
+        os._exit(1)
 
-def _end_with_parent() -> None:
-    """A killed parent takes no leave of its workers, and they would train on."""
-    if parent := multiprocessing.parent_process():
-        parent.join()
-    os._exit(1)
+    threading.Thread(target=end_with_parent, daemon=True).start()
 
 
 def _train(path: str, settings: Mapping[str, Any]) -> None:
@@ -362,16 +368,15 @@ def _train(path: str, settings: Mapping[str, Any]) -> None:
     evaluate(cell)
 
 
-def _link(source: str, target: str) -> None:
-    """A hard link, or a copy where the disk has none."""
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copy2(source, target)
-
-
 def _adopt(cell: Run, siblings: Iterable[Path]) -> None:
     """Copy finished stages of other runs of the studies, as long as they were made of the same things."""
+
+    def link(source: str, target: str) -> None:
+        try:
+            os.link(source, target)
+        except OSError:  # a disk without hard links
+            shutil.copy2(source, target)
+
     others = [path for path in siblings if path != cell.path and (path / "manifest.json").is_file()]
     for stage in cell.plan:
         if cell.is_current(stage):
@@ -381,7 +386,8 @@ def _adopt(cell: Run, siblings: Iterable[Path]) -> None:
             return
         partial = cell.path / f".{stage}.partial"
         shutil.rmtree(partial, ignore_errors=True)
-        shutil.copytree(source, partial, copy_function=_link)
+        shutil.copytree(source, partial, copy_function=link)
         shutil.rmtree(cell.path / stage, ignore_errors=True)
         os.replace(partial, cell.path / stage)
+        cell.note_built(stage)
     cell.write_manifest()

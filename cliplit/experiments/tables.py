@@ -63,33 +63,52 @@ def differences_table(runs: list[Run], against: str = "input") -> pd.DataFrame:
     return differences(scores, "stage", against, how)
 
 
-def paper_tables(runs: list[Run]) -> dict[str, pd.DataFrame]:
-    """For each data set of the paper: metric, reported, reproduced, and where from or why not."""
-    reported = reported_numbers()
-    tables = {}
-    for data, (count, paired, metrics) in PAPER_DATA.items():
-        rows = []
-        for metric in metrics:
-            known = reported.query("data == @data and method == 'CLIP-LIT' and metric == @metric")
-            value, reason = _reproduced(runs, data, count, paired, metric)
-            rows.append(
-                {
-                    "method": "CLIP-LIT",
-                    "metric": metric,
-                    "reported": f"{known['value'].iloc[0]:g}" if len(known) else NOT_TRANSCRIBED,
-                    "source": known["source"].iloc[0] if len(known) else "",
-                    "reproduced": value,
-                    "note": reason,
-                }
-            )
-        tables[data.lower()] = pd.DataFrame(rows)
-    return tables
+def run_tables(runs: list[Run]) -> dict[str, pd.DataFrame]:
+    """All tables of one or several runs (seeds) by name: stages, differences, and one per data set of the paper."""
+    stages = stages_table(runs)
+    tables = {"stages": stages, "differences": differences_table(runs)}
+    return tables | {f"paper_{data.lower()}": paper_table(runs, stages, data) for data in PAPER_DATA}
 
 
-def write_tables(runs: list[Run], folder: str | Path) -> list[Path]:
-    """Write stages and paper tables as .csv, .md and .tex; returns the paths."""
-    tables = {"stages": stages_table(runs), "differences": differences_table(runs)}
-    tables |= {f"paper_{name}": table for name, table in paper_tables(runs).items()}
+def paper_table(runs: list[Run], stages: pd.DataFrame, data: str) -> pd.DataFrame:
+    """The paper's table for a data set: metric, reported, reproduced, and where from or why not.
+
+    Args:
+        stages: the `stages_table` of these runs.
+        data: a key of `PAPER_DATA`.
+    """
+    count, paired, metrics = PAPER_DATA[data]
+    reported = reported_numbers().query("data == @data and method == 'CLIP-LIT'").set_index("metric")
+    settings = runs[0].settings
+    info = runs[0].notes("evaluation", "evaluation.json")
+    roles = runs[0].notes("data", "data.json")["roles"]
+    names = {settings.clip.similarity, settings.clip.identity}
+    obstacle = ""
+    if settings.profile != "paper" or settings.clip.random or names & EMBEDDED.keys() or "test_backlit" not in roles:
+        clip = f"random {settings.clip.similarity}" if settings.clip.random else settings.clip.similarity
+        obstacle = f"profile {settings.profile} with {clip}: needs {data} and OpenAI's CLIP weights"
+    elif info["images"] != count or paired != ("test_reference" in roles):
+        obstacle = f"this run's test set has {info['images']} images; {data} has {count}"
+    last = stages[stages["stage"] != "random-clip"].iloc[-1]
+    rows = []
+    for metric in metrics:
+        known = metric in reported.index
+        reason = obstacle or info["missing"].get(metric, "")
+        rows.append(
+            {
+                "method": "CLIP-LIT",
+                "metric": metric,
+                "reported": f"{reported.loc[metric, 'value']:g}" if known else NOT_TRANSCRIBED,
+                "source": reported.loc[metric, "source"] if known else "",
+                "reproduced": "" if reason else f"{last[metric]:.3f}",
+                "note": reason or f"{last['stage']}, seeds {len(runs)}",
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def write_tables(tables: dict[str, pd.DataFrame], folder: str | Path) -> list[Path]:
+    """Write tables of `run_tables` as .csv, .md and .tex; returns the paths."""
     written = []
     for name, table in tables.items():
         written += write_table(table, SHOWN.get(name, lambda same: same)(table), Path(folder), name)
@@ -143,25 +162,3 @@ def _check_seeds(runs: list[Run]) -> None:
     seeds = [run.settings.seed for run in runs]
     if len(set(seeds)) < len(seeds):
         raise CliplitError(f"runs with the same seed ({', '.join(map(str, seeds))}) cannot be averaged as seeds")
-
-
-def _reproduced(runs: list[Run], data: str, count: int, paired: bool, metric: str) -> tuple[str, str]:
-    """Our number for a table of the paper, or an empty cell and the reason."""
-    settings = runs[0].settings
-    info = runs[0].notes("evaluation", "evaluation.json")
-    roles = runs[0].notes("data", "data.json")["roles"]
-    stand_in = settings.clip.random or not EMBEDDED.keys().isdisjoint(
-        (settings.clip.similarity, settings.clip.identity)
-    )
-    if settings.profile != "paper" or stand_in or "test_backlit" not in roles:
-        return "", f"profile {settings.profile} with {_clip_name(settings)}: needs {data} and OpenAI's CLIP weights"
-    if info["images"] != count or paired != ("test_reference" in roles):
-        return "", f"this run's test set has {info['images']} images; {data} has {count}"
-    if metric in info["missing"]:
-        return "", info["missing"][metric]
-    last = stages_table(runs).query("stage not in ('random-clip',)").iloc[-1]
-    return f"{last[metric]:.3f}", f"{last['stage']}, seeds {len(runs)}"
-
-
-def _clip_name(settings) -> str:
-    return f"random {settings.clip.similarity}" if settings.clip.random else settings.clip.similarity

@@ -9,9 +9,8 @@ from matplotlib.figure import Figure
 
 from cliplit.errors import CliplitError
 from cliplit.experiments.analysis import stage_name
-from cliplit.experiments.evaluation import enhanced_tests, evaluate
-from cliplit.experiments.tables import differences_table
-from cliplit.figures.runs import results_of, some_tests, strip, valid_positions, with_references
+from cliplit.experiments.evaluation import results
+from cliplit.figures.runs import some_tests, strip, with_references
 from cliplit.figures.style import (
     DARK,
     DPI,
@@ -27,25 +26,31 @@ from cliplit.figures.style import (
     saved,
 )
 from cliplit.method.run import Run
-from cliplit.method.run_images import test_images
 from cliplit.scoring.metrics import catalogue
 
 
 @saved("04_comparison.jpg")
-def comparison_strip(run: Run, images: Sequence[int] = range(3)) -> Figure:
-    """The same test images: input, simple baselines, networks, control, other methods, reference."""
-    tests = test_images(run)
-    images = valid_positions(images, tests)
-    columns = enhanced_tests(run, images)
+def comparison_strip(run: Run, scores: pd.DataFrame, images: Sequence[int] = range(3)) -> Figure:
+    """The same test images: input, simple baselines, networks, control, other methods, reference.
+
+    Args:
+        scores: what `evaluation.evaluate` returned.
+    """
+    tests = some_tests(run, images)
     rounds = range(run.settings.refinement.rounds + 1)
-    left_out = {"warmup"} | {stage_name(k) for k in set(rounds) - set(evenly(list(rounds), 3))}
-    return strip({label: row for label, row in columns.items() if label not in left_out}, [tests[n] for n in images])
+    left_out = {"input", "warmup"} | {stage_name(k) for k in set(rounds) - set(evenly(list(rounds), 3))}
+    columns = {"input": [test.backlit for test in tests]}
+    columns |= {stage: results(run, stage, tests) for stage in scores["stage"].unique() if stage not in left_out}
+    return strip(columns, tests)
 
 
 @saved("04_quality.png")
-def quality(run: Run) -> Figure:
-    """Two scores of every test image in every stage, and what the last network changes for each image."""
-    scores = evaluate(run)
+def quality(run: Run, scores: pd.DataFrame) -> Figure:
+    """Two scores of every test image in every stage, and what the last network changes for each image.
+
+    Args:
+        scores: what `evaluation.evaluate` returned.
+    """
     metrics = [name for name in scores.columns if name not in ("stage", "image") and scores[name].notna().any()][:2]
     if not metrics:
         raise CliplitError(f"{run.path}: no metric could be computed on the test images")
@@ -84,12 +89,15 @@ def _stage_points(axes: Axes, scores: pd.DataFrame, metric: str) -> None:
 
 
 @saved("04_differences.png")
-def differences(run: Run) -> Figure:
+def differences(run: Run, table: pd.DataFrame) -> Figure:
     """Paired differences to the inputs with confidence intervals over the test images, one panel per metric.
 
-    Without the control, whose scores lie so far away that nothing else could be told apart.
+    The control is left out: its scores lie so far away that nothing else could be told apart.
+
+    Args:
+        table: `tables.differences_table` of the run.
     """
-    table = differences_table([run]).query("stage != 'random-clip'")
+    table = table.query("stage != 'random-clip'")
     metrics = list(table["metric"].unique())[:3]
     if not metrics:
         raise CliplitError(f"{run.path}: no metric could be computed on the test images")
@@ -108,13 +116,14 @@ def differences(run: Run) -> Figure:
 
 
 @saved("04_metrics.png")
-def metric_against_metric(run: Run, pairs: Sequence[tuple[str, str]] = ()) -> Figure:
+def metric_against_metric(run: Run, scores: pd.DataFrame, pairs: Sequence[tuple[str, str]] = ()) -> Figure:
     """Do metrics agree? Every test image in every stage but the control by two metrics, with their rank correlation.
 
     Args:
+        scores: what `evaluation.evaluate` returned.
         pairs: names of metrics, for x and y; by default the first one against all others.
     """
-    scores = evaluate(run).query("stage != 'random-clip'")
+    scores = scores.query("stage != 'random-clip'")
     metrics = [name for name in scores.columns if name not in ("stage", "image") and scores[name].notna().any()]
     pairs = list(pairs) or [(metrics[0], other) for other in metrics[1:4]]
     figure = Figure(figsize=(WIDTH, 2.9), dpi=DPI, layout="constrained")
@@ -140,6 +149,6 @@ def _directed(metric: str) -> str:
 def hero(run: Run, images: Sequence[int] = range(5)) -> Figure:
     """Before and after, for the README: test images, their results by the last network, and references."""
     tests = some_tests(run, images)
-    results = results_of(run, f"enhancer{run.settings.refinement.rounds}", tests)
-    rows, labels = with_references([[test.backlit for test in tests], results], ["backlit input", "result"], tests)
+    last = results(run, stage_name(run.settings.refinement.rounds), tests)
+    rows, labels = with_references([[test.backlit for test in tests], last], ["backlit input", "result"], tests)
     return mosaic(rows, row_labels=labels)

@@ -12,10 +12,9 @@ from torch import Tensor
 
 from cliplit.data.relight import SEVERITIES
 from cliplit.data.synthesize import relight_photo
-from cliplit.engine.compute import find_device
 from cliplit.experiments import analysis
 from cliplit.experiments.analysis import BACKLIT, WELL_LIT, stage_name, training_log
-from cliplit.experiments.evaluation import enhance_rounded
+from cliplit.experiments.evaluation import network_stages, results
 from cliplit.figures.style import (
     DARK,
     DPI,
@@ -84,12 +83,16 @@ def severity_levels(run: Run, count: int = 6) -> Figure:
 
 
 @saved("01_prompt_separation.png")
-def prompt_separation(run: Run) -> Figure:
-    """P(backlit) of training images with the pair before and after learning, and the training curves."""
+def prompt_separation(run: Run, scores: dict[int, dict[str, Tensor]]) -> Figure:
+    """P(backlit) of training images with the pair before and after learning, and the training curves.
+
+    Args:
+        scores: `analysis.prompt_scores` for `analysis.UNTRAINED` and 0.
+    """
     figure = Figure(figsize=(WIDTH, 2.5), dpi=DPI, layout="constrained")
     untrained, learned, curves = figure.subplots(1, 3)
-    _score_histogram(untrained, analysis.untrained_scores(run), "Before: untrained prompts")
-    _score_histogram(learned, analysis.prompt_scores(run, [0], results=False)[0], "After: learned prompts")
+    _score_histogram(untrained, scores[analysis.UNTRAINED], "Before: untrained prompts")
+    _score_histogram(learned, scores[0], "After: learned prompts")
     learned.sharey(untrained)
     learned.legend(loc="upper center")
     log = training_log(run, "prompts0")
@@ -160,28 +163,28 @@ def enhancer_curves(run: Run) -> Figure:
     return figure
 
 
-def illumination(run: Run, k: int = 0, images: Sequence[int] = range(6)) -> Picture:
-    """Test images, the illumination maps that the network of round k divides them by, and the results."""
-    return _illumination(run, stage_name(k), f"enhancer{k}", images)
+def illumination(run: Run, k: int, maps: list[tuple[TestImage, Tensor]]) -> Picture:
+    """Test images, the illumination maps that the network of round k divides them by, and the results.
+
+    Args:
+        maps: `analysis.illumination_maps` of this round.
+    """
+    return _illumination(run, stage_name(k), k, maps)
 
 
 @saved("02_illumination_{0}.jpg")
-def _illumination(run: Run, label: str, stage: str, images: Sequence[int]) -> Figure:
-    tests = some_tests(run, images)
-    device = find_device(run.settings.device)
-    network = network_of(run, stage).to(device)
-    with torch.no_grad():
-        maps = [network(test.backlit[None].to(device))[0].cpu() for test in tests]
-    results = [network.divide(test.backlit, light) for test, light in zip(tests, maps, strict=True)]
-    top = max(1.0, max(light.max().item() for light in maps))
+def _illumination(run: Run, label: str, k: int, maps: list[tuple[TestImage, Tensor]]) -> Figure:
+    divide = network_of(run, f"enhancer{k}").divide
+    results = [divide(test.backlit, light) for test, light in maps]
+    top = max(1.0, max(light.max().item() for _, light in maps))
     scale = ScalarMappable(Normalize(0, top), "viridis")
-    coloured = [torch.from_numpy(scale.to_rgba(light[0].numpy())[..., :3]).movedim(-1, 0) for light in maps]
+    coloured = [torch.from_numpy(scale.to_rgba(light[0].numpy())[..., :3]).movedim(-1, 0) for _, light in maps]
     figure = mosaic(
-        [[test.backlit for test in tests], coloured, results],
+        [[test.backlit for test, _ in maps], coloured, results],
         row_labels=["input", "÷ illumination", f"= result, {label}"],
         right=0.55,
     )
-    colour_bar(figure, scale, beside=figure.axes[len(tests)])
+    colour_bar(figure, scale, beside=figure.axes[len(maps)])
     return figure
 
 
@@ -189,10 +192,13 @@ def _illumination(run: Run, label: str, stage: str, images: Sequence[int]) -> Fi
 
 
 @saved("03_scores.png")
-def score_rounds(run: Run) -> Figure:
-    """How P(backlit) of backlit images, results and well-lit images moves over the rounds."""
-    rounds = list(range(run.settings.refinement.rounds + 1))
-    scores = analysis.prompt_scores(run, rounds)
+def score_rounds(run: Run, scores: dict[int, dict[str, Tensor]]) -> Figure:
+    """How P(backlit) of backlit images, results and well-lit images moves over the rounds.
+
+    Args:
+        scores: `analysis.prompt_scores` of all rounds.
+    """
+    rounds = list(scores)
     shown = evenly(rounds, 4)
     figure = Figure(figsize=(WIDTH, 4.7), dpi=DPI, layout="constrained")
     upper, lower = figure.add_gridspec(2, 1, height_ratios=(1.12, 1), hspace=0.1)
@@ -272,9 +278,9 @@ def _round_end(axes: Axes, end: int, label: str, length: int) -> int:
 def rounds_strip(run: Run, images: Sequence[int] = range(3)) -> Figure:
     """The same test images after every round."""
     tests = some_tests(run, images)
-    stages = {"warmup": "warmup"} | {stage_name(k): f"enhancer{k}" for k in range(run.settings.refinement.rounds + 1)}
+    stages = [stage for stage in network_stages(run) if stage != "random-clip"]
     columns = {"input": [test.backlit for test in tests]}
-    columns |= {label: results_of(run, stages[label], tests) for label in evenly(list(stages), MOST)}
+    columns |= {stage: results(run, stage, tests) for stage in evenly(stages, MOST)}
     return strip(columns, tests)
 
 
@@ -284,11 +290,6 @@ def rounds_strip(run: Run, images: Sequence[int] = range(3)) -> Figure:
 def some_tests(run: Run, images: Sequence[int]) -> list[TestImage]:
     tests = test_images(run)
     return [tests[n] for n in valid_positions(images, tests)]
-
-
-def results_of(run: Run, stage: str, tests: list[TestImage]) -> list[Tensor]:
-    network = network_of(run, stage).to(find_device(run.settings.device))
-    return [enhance_rounded(network, test.backlit) for test in tests]
 
 
 def valid_positions(images: Sequence[int], items: Sequence) -> list[int]:

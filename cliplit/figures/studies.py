@@ -1,19 +1,18 @@
-"""The pictures of the studies: what variants score, how guidances metric_course, and what they see."""
+"""The pictures of the studies: what variants score, how guidances progress, and what they see."""
 
 from collections.abc import Sequence
 
 import pandas as pd
 import torch
-from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from cliplit.engine.compute import find_device
 from cliplit.experiments.analysis import exposure_scores, score_map, stage_name, strength_scores
-from cliplit.experiments.studies import Study, metric_course, study_runs, study_table
+from cliplit.experiments.evaluation import results
+from cliplit.experiments.studies import Outcome
 from cliplit.experiments.tables import stages_table
-from cliplit.figures.runs import results_of, some_tests
+from cliplit.figures.runs import some_tests
 from cliplit.figures.style import (
     DARK,
     DPI,
@@ -34,29 +33,34 @@ from cliplit.figures.style import (
     saved,
 )
 from cliplit.method.run import Run
-from cliplit.method.training import guidance_of, load_similarity
+from cliplit.method.training import guidance_of
 
 LINES = (GREEN, LIGHT, DARK, OTHERS[1], NEUTRAL, OTHERS[0], WRONG)
 
 
-def variants(run: Run, study: Study) -> Picture:
+def variants(run: Run, outcome: Outcome) -> Picture:
     """Mean of every variant (bar: standard deviation over seeds) and its seeds; dashed: the input."""
-    return _variants(run, study.name, study)
+    return _variants(run, outcome.study.name, outcome)
 
 
 @saved("{0}.png")
-def _variants(run: Run, name: str, study: Study) -> Figure:
-    table = study_table(run, study).set_index("variant")
+def _variants(run: Run, name: str, outcome: Outcome) -> Figure:
+    table = outcome.table.set_index("variant")
     metrics = run.settings.studies.metrics[:2]
-    labels = [label for label in table.index if label != "input"]
+    labels = list(outcome.stages)
+    seeds = {
+        label: [stages_table([cell]).set_index("stage").loc[outcome.study.variants[label].stage_of(cell)] for cell in cells]
+        for label, cells in outcome.cells.items()
+    }
     figure = Figure(figsize=(WIDTH, 0.8 + 0.27 * len(labels)), dpi=DPI, layout="constrained")
     for n, (axes, metric) in enumerate(zip(figure.subplots(1, len(metrics), squeeze=False)[0], metrics, strict=True)):
+        spread = table.get(f"{metric}_seed_std", pd.Series(0.0, table.index)).fillna(0)
         for place, label in enumerate(labels):
             mean = table.loc[label, metric]
             colour = GREEN if place == 0 else DARK
-            axes.hlines(place, *_spread(table.loc[label], metric), color=colour, linewidth=2, alpha=0.5)
-            seeds = _seed_means(run, study, label, metric)
-            axes.plot(seeds, [place] * len(seeds), "|", color=colour, markersize=8, markeredgewidth=1.2)
+            axes.hlines(place, mean - spread[label], mean + spread[label], color=colour, linewidth=2, alpha=0.5)
+            means = [seed[metric] for seed in seeds[label]]
+            axes.plot(means, [place] * len(means), "|", color=colour, markersize=8, markeredgewidth=1.2)
             axes.plot(mean, place, "o", color=colour, markersize=5.5, zorder=3)
         axes.axvline(table.loc["input", metric], color=INK, linewidth=0.8, linestyle=(0, (3, 2)))
         axes.set_yticks(range(len(labels)), labels if n == 0 else [])
@@ -66,13 +70,12 @@ def _variants(run: Run, name: str, study: Study) -> Figure:
 
 
 @saved("06_progress.png")
-def guidance_progress(run: Run, study: Study) -> Figure:
+def guidance_progress(run: Run, outcome: Outcome) -> Figure:
     """The first metric over the iterations of the network; band: standard deviation over seeds."""
-    course = metric_course(run, study)
-    metric = run.settings.studies.metrics[0]
+    metric = outcome.metric
     figure = Figure(figsize=(WIDTH, 3.0), dpi=DPI, layout="constrained")
     axes = figure.subplots()
-    for (label, rows), colour in zip(course.groupby("variant", sort=False), LINES, strict=False):
+    for (label, rows), colour in zip(outcome.course.groupby("variant", sort=False), LINES, strict=False):
         x = rows["iterations"]
         y = rows[metric]
         spread = rows["std"].fillna(0)
@@ -84,15 +87,13 @@ def guidance_progress(run: Run, study: Study) -> Figure:
 
 
 @saved("06_results.jpg")
-def guidance_results(run: Run, study: Study, images: Sequence[int] = range(4)) -> Figure:
+def guidance_results(run: Run, outcome: Outcome, images: Sequence[int] = range(4)) -> Figure:
     """The same test images by every variant, its first seed and last stage."""
-    cells = {label: study_runs(run, study, label)[0] for label in study.variants}
-    first = next(iter(cells.values()))
-    tests = some_tests(first, images)
+    cells = {label: cells[0] for label, cells in outcome.cells.items()}
+    tests = some_tests(next(iter(cells.values())), images)
     columns = {"input": [test.backlit for test in tests]}
     for label, cell in cells.items():
-        stage = f"enhancer{cell.settings.refinement.rounds}"
-        columns[label] = results_of(cell, stage, tests)
+        columns[label] = results(cell, stage_name(cell.settings.refinement.rounds), tests)
     if all(test.reference is not None for test in tests):
         columns["reference"] = [test.reference for test in tests]
     return mosaic([list(row) for row in zip(*columns.values(), strict=True)], column_labels=list(columns))
@@ -102,10 +103,9 @@ def guidance_results(run: Run, study: Study, images: Sequence[int] = range(4)) -
 def score_maps(run: Run, images: Sequence[int] = range(6)) -> Figure:
     """P(backlit) of crops over test images and their results, by the last prompts."""
     last = run.settings.refinement.rounds
-    device = find_device(run.settings.device)
-    guidance = guidance_of(run, last, load_similarity(run.settings).to(device)).to(device)
+    guidance = guidance_of(run, last)
     tests = some_tests(run, images)
-    pictures = {"input": [test.backlit for test in tests], "result": results_of(run, f"enhancer{last}", tests)}
+    pictures = {"input": [test.backlit for test in tests], "result": results(run, stage_name(last), tests)}
     maps = {label: [score_map(guidance, image) for image in row] for label, row in pictures.items()}
     every = torch.cat([values.flatten() for row in maps.values() for values in row])
     low, high = (0.0, 1.0) if every.min() >= 0 and every.max() <= 1 else (every.min().item(), every.max().item())
@@ -132,35 +132,20 @@ def paths(run: Run) -> Figure:
     exposure.axvline(0, color=INK, linewidth=0.8, linestyle=(0, (3, 2)))
     exposure.set(title="Well-lit images, exposure changed", xlabel="exposure, EV", ylabel=f"mean {SCORE}")
     exposure.legend()
-    _strength(strength, strength_scores(run, rounds[-1]))
-    return figure
-
-
-def _strength(axes: Axes, scores: pd.DataFrame) -> None:
-    axes.plot(scores.index, scores["score"], color=GREEN, label=SCORE)
-    axes.axvline(1, color=INK, linewidth=0.8, linestyle=(0, (3, 2)))
-    axes.set(title="Test images, strength of the enhancement", xlabel="exponent on the illumination map")
-    axes.set_ylabel(f"mean {SCORE}", color=GREEN)
+    scores = strength_scores(run, rounds[-1])
+    strength.plot(scores.index, scores["score"], color=GREEN, label=SCORE)
+    strength.axvline(1, color=INK, linewidth=0.8, linestyle=(0, (3, 2)))
+    strength.set(title="Test images, strength of the enhancement", xlabel="exponent on the illumination map")
+    strength.set_ylabel(f"mean {SCORE}", color=GREEN)
     if scores["psnr"].notna().any():
-        right = axes.twinx()
+        right = strength.twinx()
         right.plot(scores.index, scores["psnr"], color=DARK, linestyle=(0, (4, 1.5)))
         right.set_ylabel(metric_name("psnr"), color=DARK)
         right.grid(False)
+    return figure
 
 
 def _painted(scale: ScalarMappable, values: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
     """A map in colours, (3, H, W), at the size of its image."""
     colours = torch.from_numpy(scale.to_rgba(values.numpy())[..., :3]).movedim(-1, 0).float()
     return torch.nn.functional.interpolate(colours[None], image.shape[-2:], mode="bilinear")[0]
-
-
-def _spread(row: pd.Series, metric: str) -> tuple[float, float]:
-    spread = row.get(f"{metric}_seed_std", 0.0)
-    spread = 0.0 if pd.isna(spread) else spread
-    return row[metric] - spread, row[metric] + spread
-
-
-def _seed_means(run: Run, study: Study, label: str, metric: str) -> list[float]:
-    done = [cell for cell in study_runs(run, study, label) if cell.is_current("evaluation")]
-    variant = study.variants[label]
-    return [stages_table([cell]).set_index("stage").loc[variant.stage_of(cell), metric] for cell in done]

@@ -52,7 +52,7 @@ def save_guidance(guidance: Guidance, path: str | Path, settings: Settings, stag
 
 
 def load_guidance(path: str | Path, settings: Settings, clip: ClipBackbone) -> Guidance:
-    """Load what `save_guidance` wrote, for these settings and this CLIP.
+    """Load what `save_guidance` wrote, for these settings and this CLIP, on the CLIP's device.
 
     Raises:
         CliplitError: no such file, or one of another guidance or CLIP.
@@ -67,7 +67,7 @@ def load_guidance(path: str | Path, settings: Settings, clip: ClipBackbone) -> G
         guidance.load_state_dict(state)
     except (RuntimeError, KeyError) as error:
         raise CliplitError(f"{path}: not of the guidance '{settings.guidance.kind}' ({one_line(error)})") from None
-    return guidance
+    return guidance.to(clip.mean.device)
 
 
 def save_prompts(prompts: PromptPair, path: str | Path, settings: Settings, stage: str, iteration: int) -> None:

@@ -14,6 +14,7 @@ import os
 import pickle
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,10 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 import cliplit
-from cliplit.engine.compute import Engine, reduced_precision
+from cliplit.engine.compute import find_device, reduced_precision
 from cliplit.errors import CliplitError, check_images, one_line
 from cliplit.files.atomic import read_json
-from cliplit.method.clip_weights import EMBEDDED, file_config, folder_config, resolve
+from cliplit.method.clip_weights import EMBEDDED, digest_of_weights, file_config, folder_config, resolve
 from cliplit.settings import Settings
 
 KNOWN = Path(cliplit.__file__).parent / "models" / "known_clips.json"  # of data_scripts/known_clips.py
@@ -236,33 +237,35 @@ def check_known(clip: ClipBackbone) -> None:
 
 @dataclass(frozen=True)
 class Backbones:
-    """The two frozen CLIPs of a run; they may be one."""
+    """The two frozen CLIPs of a run; they are one object if they have the same name."""
 
     similarity: ClipBackbone
     identity: ClipBackbone
 
-    def placed(self, using: Engine) -> "Backbones":
-        """Both where the engine computes."""
-        similarity = using.place(self.similarity)
-        return Backbones(similarity, similarity if self.identity is self.similarity else using.place(self.identity))
-
 
 def load_backbones(settings: Settings) -> Backbones:
-    """Load both CLIPs of a run; one, if they have the same name."""
-    similarity = load_similarity(settings)
-    if settings.clip.identity == settings.clip.similarity:
-        return Backbones(similarity, similarity)
-    return Backbones(similarity, _load(settings.clip.identity, settings))
+    """Both CLIPs of a run; see `load_similarity`."""
+    return Backbones(load_similarity(settings), _load_once(settings.clip.identity, settings))
 
 
 def load_similarity(settings: Settings) -> ClipBackbone:
-    """Load the CLIP that compares images with prompts."""
-    return _load(settings.clip.similarity, settings)
+    """The CLIP that compares images with prompts, on the run's device, in float32.
+
+    A process loads each CLIP once: later calls return the same object.
+    """
+    return _load_once(settings.clip.similarity, settings)
 
 
-def _load(name: str, settings: Settings) -> ClipBackbone:
+def _load_once(name: str, settings: Settings) -> ClipBackbone:
     options = settings.clip
-    return load_backbone(name, random=options.random, seed=settings.seed, antialias=options.antialias)
+    seed = settings.seed if options.random else 0
+    clip = _loaded(name, options.random, seed, options.antialias, digest_of_weights(name))
+    return clip.to(find_device(settings.device), memory_format=torch.channels_last)
+
+
+@lru_cache(maxsize=2)  # the two CLIPs of a run
+def _loaded(name: str, random: bool, seed: int, antialias: bool, digest: str | None) -> ClipBackbone:
+    return load_backbone(name, random=random, seed=seed, antialias=antialias)
 
 
 def _load_file(path: Path, name: str, random: bool, antialias: bool) -> ClipBackbone:

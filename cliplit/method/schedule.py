@@ -53,7 +53,7 @@ def initial_prompts(settings: Settings) -> Part:
 def warm_up(settings: Settings) -> Part:
     """Warm-up towards the identity, guarded."""
     options = settings.enhancement
-    guard = Guard(options.guard_psnr, options.average, options.guard_after, options.guard_attempts)
+    guard = Guard("psnr", options.guard_psnr, options.average, options.guard_after, options.guard_attempts)
     return Part("warmup", options.warmup_iterations, guard=guard, max_gradient_norm=options.max_gradient_norm)
 
 

@@ -1,4 +1,4 @@
-"""The stages of CLIP-LIT. Each function is one stage of a run: it loads what it needs, and resumes.
+"""The stages of CLIP-LIT. Each function is one stage of a run: it loads what it needs, resumes, and returns nothing.
 
 initialize_prompts      prompts0     learn the initial prompt pair               paper, section 3.1
 warm_up                 warmup       identity loss only                          released code
@@ -6,8 +6,8 @@ train_enhancer          enhancer0    CLIP-Enhance and identity loss             
 refine_prompts          prompts<k>   margin ranking of inputs and results        paper, section 3.2
 train_enhancer          enhancer<k>  tuning with the refined prompts             paper, section 3.2
 
-Where another guidance than the prompt pair is chosen (cliplit/method/guidance/), it takes the prompts' place in all of
-them.
+A guidance of another kind (cliplit/method/guidance/) takes the place of the prompt pair in all of them.
+`guidance_of` and `network_of` load what a finished stage learned.
 """
 
 from collections.abc import Callable
@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cliplit.engine import processes
-from cliplit.engine.compute import Engine, engine
+from cliplit.engine.compute import Machine, engine, find_device, limits_told
 from cliplit.engine.loop import Loop
 from cliplit.engine.randomness import batch_indices, generator
 from cliplit.engine.record import Recorder
@@ -37,9 +37,10 @@ from cliplit.method.guidance.registry import new_guidance
 from cliplit.method.run import Run
 from cliplit.method.run_images import TrainingImages, prepare_data, training_images
 from cliplit.method.schedule import Step
-from cliplit.settings import Enhancement, Settings
+from cliplit.settings import Settings
 
-PANEL_IMAGES = 6  # training images that a run in progress is watched by
+PANEL_IMAGES = 6  # training images in the panels that show a run in progress
+LESS_MEMORY = "set a smaller enhancement.batch_size or prompts.batch_size"
 
 
 def train(run: Run) -> None:
@@ -57,7 +58,7 @@ def train(run: Run) -> None:
                 train_enhancer(run, k)
 
 
-def initialize_prompts(run: Run) -> Guidance:
+def initialize_prompts(run: Run) -> None:
     """Learn the initial prompt pair: cross-entropy on backlit against well-lit images.
 
     A guidance that is not learned by gradient is fitted to the features of all training images.
@@ -66,12 +67,12 @@ def initialize_prompts(run: Run) -> Guidance:
     options = settings.prompts
     part = schedule.initial_prompts(settings)
 
-    def make(folder: Path, using: Engine) -> None:
+    def make(folder: Path, using: Machine) -> None:
         clip = using.place(load_similarity(settings))
         guidance = new_guidance(settings, clip).to(using.device)
         backlit, well_lit = (at_prompt_size(side, options.size, using.device) for side in training_images(run))
         if not guidance.refined:
-            guidance.fit(*(_encode_all(clip, side, using.device) for side in (backlit, well_lit)))
+            guidance.fit(*(_encode_all(clip, side) for side in (backlit, well_lit)))
             if processes.is_main():
                 save_guidance(guidance, folder / "prompts.safetensors", settings, part.name, 0)
             return
@@ -83,13 +84,12 @@ def initialize_prompts(run: Run) -> Guidance:
             truth = labels[batch[processes.share(len(batch))]].to(using.device)
             loss, scores = guidance.learning_loss(features(batch, iteration)[0], truth)
             loop.step(loss, accuracy=((scores < 0.5) == truth).float().mean())
-        _save_guidance(guidance, loop, settings)
+        _finish(loop, settings, guidance=guidance)
 
     _build(run, part.name, make)
-    return guidance_of(run, 0)
 
 
-def warm_up(run: Run) -> Enhancer:
+def warm_up(run: Run) -> None:
     """Train the network towards the identity, with the identity loss only.
 
     Guard of the released code: if the results are far from the inputs for too long, start anew with another seed.
@@ -98,12 +98,12 @@ def warm_up(run: Run) -> Enhancer:
     options = settings.enhancement
     part = schedule.warm_up(settings)
 
-    def make(folder: Path, using: Engine) -> None:
-        clips = load_backbones(settings).placed(using)
+    def make(folder: Path, using: Machine) -> None:
+        clips = _placed_backbones(settings, using)
         backlit, _ = training_images(run)
         enhancer = using.place(new_enhancer(settings))
         batches = AugmentedBatches(backlit, settings, part.name, using.device)
-        loop = Loop(folder, part, enhancer, _network_adam(enhancer, options), _panels(run, enhancer, folder, using))
+        loop = Loop(folder, part, enhancer, _network_adam(enhancer, settings), _panels(run, backlit, enhancer, folder))
         for iteration in loop.until(using.interrupts):
             images = batches(iteration)
             results = enhancer.enhance(images, padding="zeros")
@@ -115,14 +115,13 @@ def warm_up(run: Run) -> Enhancer:
             loop.step(options.warmup_identity_weight * identity, identity=identity, psnr=likeness)
             if loop.starts_anew:
                 enhancer.initialize(settings.seed + loop.then.starts, options.init_std)
-                loop.optimizer = _network_adam(enhancer, options)
-        _save_network(enhancer, None, loop, settings)
+                loop.optimizer = _network_adam(enhancer, settings)
+        _finish(loop, settings, enhancer)
 
     _build(run, part.name, make)
-    return network_of(run, part.name)
 
 
-def train_enhancer(run: Run, k: int) -> Enhancer:
+def train_enhancer(run: Run, k: int) -> None:
     """Train the network with CLIP-Enhance and identity loss: `initial` for k = 0, tuning in round k after that.
 
     Keeps a copy of the best network: lowest mean loss of the last `average` iterations.
@@ -132,20 +131,26 @@ def train_enhancer(run: Run, k: int) -> Enhancer:
     part = schedule.network(settings, k)
     before = f"enhancer{k - 1}" if k else "warmup"
 
-    def make(folder: Path, using: Engine) -> None:
-        clips = load_backbones(settings).placed(using)
+    def make(folder: Path, using: Machine) -> None:
+        clips = _placed_backbones(settings, using)
         backlit, well_lit = training_images(run)
-        guidance = _guidance_before(run, k, clips.similarity).to(using.device).frozen()
+        # A guidance that learns along with the network continues from the round before.
+        companion_file = run.path / before / "guidance.safetensors"
+        if companion_file.is_file():
+            guidance = load_guidance(companion_file, settings, clips.similarity)
+        else:
+            guidance = guidance_of(run, k)
+        guidance = guidance.frozen()
         enhancer = using.place(network_of(run, before))
         optimizer = _optimizer_after(run, before, enhancer, guidance)
         learned = nn.ModuleDict({"enhancer": enhancer, "guidance": guidance})
         batches = AugmentedBatches(backlit, settings, part.name, using.device)
         others = AugmentedBatches(well_lit, settings, f"{part.name} well-lit", using.device)
-        loop = Loop(folder, part, learned, optimizer, _panels(run, enhancer, folder, using))
+        loop = Loop(folder, part, learned, optimizer, _panels(run, backlit, enhancer, folder))
         for iteration in loop.until(using.interrupts):
             images = batches(iteration)
             illumination = enhancer(images, padding="zeros")
-            results = divide(images, illumination)  # plainly: that it clips tells the network to lift no further
+            results = divide(images, illumination)  # clipping tells the network to lift no further
             enhance = identity = results.new_zeros(())
             for n in range(options.views):
                 view = generator(settings.seed, "view", n, part.name, iteration)
@@ -159,17 +164,16 @@ def train_enhancer(run: Run, k: int) -> Enhancer:
                 more["smoothness"] = processes.count() * losses.smoothness_loss(illumination)
                 loss = loss + options.smoothness_weight * more["smoothness"]
             companion = None
-            if guidance.learned:  # it learns along, against other well-lit images in every iteration
+            if guidance.learned:  # against other well-lit images in every iteration
                 pair = (results.detach(), others(iteration))
                 companion = guidance.companion_loss(*(_seen(clips.similarity, side) for side in pair))
             loop.step(loss, companion, clip_enhance=enhance, identity=identity, **more)
-        _save_network(enhancer, guidance, loop, settings)
+        _finish(loop, settings, enhancer, guidance)
 
     _build(run, part.name, make)
-    return network_of(run, part.name)
 
 
-def refine_prompts(run: Run, k: int) -> Guidance:
+def refine_prompts(run: Run, k: int) -> None:
     """Refine the prompt pair in round k: rank backlit images, older and newer results, and well-lit images.
 
     A guidance that is not refined stays as it is.
@@ -181,13 +185,13 @@ def refine_prompts(run: Run, k: int) -> Guidance:
     far, near = schedule.margins(settings, k)
     labels = ["backlit", *sources, "well_lit"]
 
-    def make(folder: Path, using: Engine) -> None:
+    def make(folder: Path, using: Machine) -> None:
         size = settings.prompts.size
         clip = using.place(load_similarity(settings))
-        guidance = guidance_of(run, k - 1, clip).to(using.device)
+        guidance = guidance_of(run, k - 1)
         optimizer = _with_state(_adam(guidance), run.folder(f"prompts{k - 1}"))
         backlit, well_lit = training_images(run)
-        networks = [network_of(run, stage).to(using.device) for stage in sources]
+        networks = [network_of(run, stage) for stage in sources]
         inputs = [at_prompt_size(backlit, size, using.device, network) for network in (None, *networks)]
         partners = at_prompt_size(well_lit, size, using.device)
         features = ViewFeatures(clip, inputs, settings, part.name, partners=partners)
@@ -198,27 +202,21 @@ def refine_prompts(run: Run, k: int) -> Guidance:
             scores = guidance.score(Seen(None, groups.flatten(0, 1))).split(groups.shape[1])
             loss = options.weight * losses.margin_ranking_loss(scores, far, near)
             loop.step(loss, **{f"score_{label}": score.mean() for label, score in zip(labels, scores, strict=True)})
-        _save_guidance(guidance, loop, settings)
+        _finish(loop, settings, guidance=guidance)
 
     if part.name in run.plan:
         _build(run, part.name, make)
-    return guidance_of(run, k)
 
 
-def guidance_of(run: Run, k: int, clip: ClipBackbone | None = None) -> Guidance:
-    """The guidance of round k as it was before the network was tuned: the initial one for k = 0.
-
-    Args:
-        clip: the run's CLIP for similarity, if it is loaded already.
-    """
+def guidance_of(run: Run, k: int) -> Guidance:
+    """The guidance of round k before the network is tuned, on the run's device; k = 0 is the initial one."""
     stage = f"prompts{k}" if f"prompts{k}" in run.plan else "prompts0"
-    clip = clip or load_similarity(run.settings)
-    return load_guidance(run.folder(stage) / "prompts.safetensors", run.settings, clip)
+    return load_guidance(run.folder(stage) / "prompts.safetensors", run.settings, load_similarity(run.settings))
 
 
 def network_of(run: Run, stage: str) -> Enhancer:
-    """The network that a finished stage left: warmup, enhancer<k> or control."""
-    return load_enhancer(run.folder(stage) / "enhancer.safetensors")
+    """The network that a finished stage (warmup, enhancer<k> or control) left, on the run's device."""
+    return load_enhancer(run.folder(stage) / "enhancer.safetensors").to(find_device(run.settings.device))
 
 
 def new_enhancer(settings: Settings) -> Enhancer:
@@ -241,20 +239,27 @@ def at_prompt_size(
     return np.concatenate(done)
 
 
-def _build(run: Run, stage: str, make: Callable[[Path, Engine], None]) -> None:
+def _build(run: Run, stage: str, make: Callable[[Path, Machine], None]) -> None:
     """Make a stage, by all processes together."""
 
     def train_together(folder: Path) -> None:
-        with engine(run.settings) as using:
+        with limits_told(LESS_MEMORY), engine(run.settings) as using:
             make(folder, using)
 
     run.build(stage, train_together, together=True)
 
 
-def _panels(run: Run, enhancer: Enhancer, folder: Path, using: Engine) -> Recorder:
-    """A recorder that shows the first training images as they come out."""
-    backlit, _ = training_images(run)
-    images = backlit.batch(range(min(PANEL_IMAGES, len(backlit))), using.device)
+def _placed_backbones(settings: Settings, using: Machine) -> Backbones:
+    clips = load_backbones(settings)
+    for clip in {clips.similarity, clips.identity}:
+        using.place(clip)
+    return clips
+
+
+def _panels(run: Run, backlit: TrainingImages, enhancer: Enhancer, folder: Path) -> Recorder:
+    """A recorder that shows the results for the first training images."""
+    device = next(enhancer.parameters()).device
+    images = backlit.batch(range(min(PANEL_IMAGES, len(backlit))), device)
 
     @torch.no_grad()
     def panel() -> dict[str, Tensor]:
@@ -282,23 +287,17 @@ def _seen(clip: ClipBackbone, images: Tensor) -> Seen:
 
 
 def _identity_loss(clips: Backbones, predicted: list[Tensor], images: Tensor, stages: tuple[float, ...]) -> Tensor:
-    """Identity loss, summed over the batch, of which this process has its share; the mean over processes is the sum."""
+    """Identity loss, summed over the batch. Each process has its share of it; the mean over processes is the sum."""
     with torch.no_grad():
         target = clips.identity.encode_activations(images)
     return processes.count() * losses.identity_loss(predicted, target, stages)
 
 
 @torch.no_grad()
-def _encode_all(clip: ClipBackbone, pixels: np.ndarray, device: torch.device) -> Tensor:
+def _encode_all(clip: ClipBackbone, pixels: np.ndarray) -> Tensor:
     """Features (N, D) of images (N, S, S, 3) as they are."""
     batches = np.array_split(pixels, len(pixels) // 16 + 1)
-    return torch.cat([clip.encode_image(to_tensor(batch, device)) for batch in batches])
-
-
-def _guidance_before(run: Run, k: int, clip: ClipBackbone) -> Guidance:
-    """The guidance that the network of round k is trained with, as far as earlier rounds have trained it along."""
-    companion = run.path / f"enhancer{k - 1}" / "guidance.safetensors"
-    return load_guidance(companion, run.settings, clip) if companion.is_file() else guidance_of(run, k, clip)
+    return torch.cat([clip.encode_image(to_tensor(batch, clip.mean.device)) for batch in batches])
 
 
 def _adam(guidance: Guidance) -> torch.optim.Optimizer:
@@ -306,13 +305,14 @@ def _adam(guidance: Guidance) -> torch.optim.Optimizer:
     return torch.optim.Adam(guidance.parameters(), guidance.learning_rate, weight_decay=decay)
 
 
-def _network_adam(enhancer: Enhancer, options: Enhancement) -> torch.optim.Optimizer:
+def _network_adam(enhancer: Enhancer, settings: Settings) -> torch.optim.Optimizer:
+    options = settings.enhancement
     return torch.optim.Adam(enhancer.parameters(), options.learning_rate, weight_decay=options.weight_decay)
 
 
 def _optimizer_after(run: Run, stage: str, enhancer: Enhancer, guidance: Guidance) -> torch.optim.Optimizer:
     """The optimiser as a stage left it, for its network and for what the guidance learns along with it."""
-    optimizer = _network_adam(enhancer, run.settings.enhancement)
+    optimizer = _network_adam(enhancer, run.settings)
     companion = {"params": guidance.learned, "lr": guidance.learning_rate}
     if stage != "warmup" and guidance.learned:
         optimizer.add_param_group(companion)
@@ -335,30 +335,18 @@ def _with_state(optimizer: torch.optim.Optimizer, folder: Path) -> torch.optim.O
     return optimizer
 
 
-def _save_guidance(guidance: Guidance, loop: Loop, settings: Settings) -> None:
-    folder = loop.folder
-
-    def save() -> None:
-        save_guidance(guidance, folder / "prompts.safetensors", settings, folder.name, loop.at.done)
-
-    _finish(loop, save)
-
-
-def _save_network(enhancer: Enhancer, guidance: Guidance | None, loop: Loop, settings: Settings) -> None:
-    folder = loop.folder
-
-    def save() -> None:
-        save_enhancer(enhancer, folder / "enhancer.safetensors", settings, folder.name, loop.at.done)
-        if guidance and guidance.learned:
-            save_guidance(guidance, folder / "guidance.safetensors", settings, folder.name, loop.at.done)
-
-    _finish(loop, save)
-
-
-def _finish(loop: Loop, save: Callable[[], None]) -> None:
-    """Take the best weights, write them and the optimiser, and only then forget the progress."""
+def _finish(
+    loop: Loop, settings: Settings, enhancer: Enhancer | None = None, guidance: Guidance | None = None
+) -> None:
+    """Keep the best weights, write them and the optimiser, and only then remove the progress."""
     loop.module.load_state_dict(loop.finish())
-    if processes.is_main():
-        save_tensors(loop.optimizer.state_dict(), loop.folder / "optimizer.pt")
-        save()
-        loop.forget()
+    if not processes.is_main():
+        return
+    folder = loop.folder
+    save_tensors(loop.optimizer.state_dict(), folder / "optimizer.pt")
+    if enhancer:
+        save_enhancer(enhancer, folder / "enhancer.safetensors", settings, folder.name, loop.at.done)
+    if guidance and (guidance.learned or not enhancer):
+        name = "guidance" if enhancer else "prompts"
+        save_guidance(guidance, folder / f"{name}.safetensors", settings, folder.name, loop.at.done)
+    loop.forget()

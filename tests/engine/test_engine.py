@@ -29,6 +29,7 @@ from cliplit.method.clip import load_backbone
 from cliplit.method.enhancer import Enhancer, PyramidPooling
 from cliplit.method.run import start_run
 from cliplit.method.run_images import prepare_data
+from cliplit.method.training import LESS_MEMORY
 from cliplit.profiles import profile
 from cliplit_photos import inference
 
@@ -351,7 +352,7 @@ def test_an_unknown_precision_is_refused(cli, tmp_path):
 
 def test_want_of_memory_is_a_line_with_what_to_change(monkeypatch):
     smaller = r"out of memory \(.*\); set a smaller enhancement.batch_size"
-    with pytest.raises(CliplitError, match=smaller), engine(profile("smoke")):
+    with pytest.raises(CliplitError, match=smaller), limits_told(LESS_MEMORY):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
     with pytest.raises(CliplitError, match="lower max_memory"):
         monkeypatch.setattr(inference, "predict", lambda *arguments: too_much())
@@ -369,7 +370,7 @@ def test_want_of_memory_is_a_line_with_what_to_change(monkeypatch):
 )
 def test_what_apples_device_lacks_is_a_line_with_what_to_do(error):
     said = r"'mps' lacks .*; compute on the cpu, or set PYTORCH_ENABLE_MPS_FALLBACK=1"
-    with pytest.raises(CliplitError, match=said), engine(profile("smoke")):
+    with pytest.raises(CliplitError, match=said), limits_told(LESS_MEMORY):
         raise error
 
 

@@ -163,5 +163,5 @@ def test_notebook_sources(path):
 
 
 def test_there_is_a_notebook_for_every_stage():
-    wanted = {stage.notebook for stage in plan(profiles.profile("demo")).values()}
+    wanted = {stage.made_by for stage in plan(profiles.profile("demo")).values()}
     assert wanted == {path.stem for path in NOTEBOOKS if int(path.stem[:2]) < STUDIES}

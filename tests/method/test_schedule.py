@@ -88,8 +88,8 @@ def test_the_guard_looks_after_a_hundred_iterations_and_adds_as_many_at_a_new_st
 
 
 def test_the_guard_gives_up():
-    part = Part("warmup", 50, guard=Guard(psnr=8.0, average=2, after=3, most=2))
-    with pytest.raises(CliplitError, match="warmup: 3 seeds in a row stayed below 8.0 dB PSNR"):
+    part = Part("warmup", 50, guard=Guard("psnr", least=8.0, average=2, after=3, most=2))
+    with pytest.raises(CliplitError, match="warmup: 3 seeds in a row ended with a mean psnr below 8"):
         walk(part, lambda at: {"loss": 1.0, "psnr": 1.0})
 
 

@@ -6,7 +6,6 @@ import hashlib
 import json
 import math
 import os
-import shutil
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -30,7 +29,7 @@ def temporary_of(path: Path) -> Path:
 def writing(path: str | Path) -> Iterator[Path]:
     """A temporary name beside the file, which takes its place at the end, and is removed if anything fails.
 
-    A symbolic link stays, what it points to is replaced; a file that is replaced keeps owner, permissions and more.
+    A symbolic link stays; the file that it points to is replaced.
 
     Raises:
         OSError: it cannot be written, e.g. since the disk is full; names the file.
@@ -42,7 +41,6 @@ def writing(path: str | Path) -> Iterator[Path]:
     temporary = temporary_of(path)
     try:
         yield temporary
-        _keep_attributes(path, temporary)
         os.replace(temporary, path)
     except OSError as error:
         if error.errno and error.filename in (None, str(temporary)):
@@ -50,16 +48,6 @@ def writing(path: str | Path) -> Iterator[Path]:
         raise
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def _keep_attributes(path: Path, temporary: Path) -> None:
-    """Give the new file all that the old one says beside its content, but for the times."""
-    status = temporary.stat()
-    with contextlib.suppress(OSError):  # no such file; or a file system that has no permissions
-        shutil.copystat(path, temporary)
-        os.utime(temporary, ns=(status.st_atime_ns, status.st_mtime_ns))
-        if hasattr(os, "chown"):  # for root, say in a container: the owner's photos stay the owner's
-            os.chown(temporary, path.stat().st_uid, path.stat().st_gid)
 
 
 def read_json(path: Path, **kinds: type) -> dict[str, Any] | None:

@@ -6,39 +6,21 @@ The photo tool (`cliplit_photos.formats`) reads more: HEIC, RAW, odd TIFFs, and 
 import contextlib
 import io
 import logging
+import re
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageCms, UnidentifiedImageError
 
 from cliplit.errors import CliplitError, one_line
 
-MAX_PIXELS = 1 << 28  # 268 megapixels; an honest photo has fewer, a decompression bomb more
+MAX_PIXELS = 1 << 28  # 268 megapixels; a photo has fewer, a decompression bomb more
 DECODERS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "PPM", "TIFF", "AVIF")  # Pillow's; some others start programs
-EXTENSIONS = frozenset(
-    [
-        ".jpg",
-        ".jpeg",
-        ".jpe",
-        ".jfif",
-        ".mpo",
-        ".png",
-        ".apng",
-        ".tif",
-        ".tiff",
-        ".webp",
-        ".avif",
-        ".bmp",
-        ".dib",
-        ".gif",
-        ".ppm",
-        ".pgm",
-        ".pnm",
-        ".pbm",
-    ]
-)
+READ = ".jpg .jpeg .jpe .jfif .mpo .png .apng .tif .tiff .webp .avif .bmp .dib .gif .ppm .pgm .pnm .pbm"
+EXTENSIONS = frozenset(READ.split())
 OTHER_KINDS = {  # image files that this reader does not read
     "HEIC": ".heic .heif .hif",
     "RAW": ".3fr .arw .cr2 .cr3 .crw .dcr .dng .erf .fff .iiq .kdc .mef .mos .mrw .nef .nrw .orf .pef .raf .raw .rw2 "
@@ -65,9 +47,12 @@ UNREAD = {  # extension: the reason, for messages
     for kind, extensions in OTHER_KINDS.items()
     for extension in extensions.split()
 }
-ORIENTATION = 0x0112  # EXIF tag
-GREY, RGB = (0, 1), 2  # photometric interpretations of TIFF; in the first one, white is 0
-TIFF_SIZE = (256, 257)  # tags: width and height as they lie
+NOT_AN_IMAGE = "not an image of a known kind, or damaged; mend or remove the file"
+NEEDS_PHOTOS = "damaged, or compressed in a way that needs the extra photos: pip install 'cliplit[photos]'"
+ORIENTATION = 0x0112  # tag of EXIF and TIFF
+GREY_OR_RGB = (0, 1, 2)  # photometric interpretations of TIFF; in the first one, white is 0
+TIFF_HEADS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+PPM_HEAD = re.compile(rb"P([56])" + 3 * rb"(?:\s|#[^\n]*\n)+(\d+)" + rb"\s")  # kind, width, height, value of white
 _opening = threading.Lock()
 
 
@@ -78,12 +63,10 @@ def decode(path: str | Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
         CliplitError: not an image, truncated, or of more than `max_pixels`; names the file.
     """
     path = Path(path)
-    with errors_named(path), opened(path, max_pixels) as image:
-        channels = _deep(path, image)
+    with errors_named(path):
+        channels = _deep_tiff(path, max_pixels)
         if channels is None:
-            image.load()  # turns a TIFF upright
-            channels = np.asarray(_in_rgb(image))
-        channels = upright(channels, _orientation(image))
+            channels = _by_pillow(path, max_pixels)
     colours = channels[..., :3] if channels.shape[2] >= 3 else np.repeat(channels[..., :1], 3, axis=2)
     return np.require(colours, requirements=["C", "W"])
 
@@ -94,9 +77,15 @@ def image_size(path: str | Path, max_pixels: int = MAX_PIXELS) -> tuple[int, int
     Raises:
         CliplitError: as `decode`.
     """
-    with errors_named(Path(path)), opened(Path(path), max_pixels) as image:
-        width, height = (image.tag_v2[tag] for tag in TIFF_SIZE) if image.format == "TIFF" else image.size
-        return (height, width) if _orientation(image) >= 5 else (width, height)
+    path = Path(path)
+    with errors_named(path):
+        with _tiff_page(path, max_pixels) as page:
+            if page is not None:
+                size, orientation = (page.imagewidth, page.imagelength), page.tags.valueof(ORIENTATION, 1)
+        if page is None:
+            with opened(path, max_pixels) as image:
+                size, orientation = image.size, _orientation(image)
+    return (size[1], size[0]) if orientation in (5, 6, 7, 8) else size
 
 
 def upright(lying: np.ndarray, orientation: int) -> np.ndarray:
@@ -104,7 +93,7 @@ def upright(lying: np.ndarray, orientation: int) -> np.ndarray:
     down = -1 if orientation in (3, 4, 6, 7) else 1
     right = -1 if orientation in (2, 3, 7, 8) else 1
     flipped = lying[::down, ::right]
-    return flipped.swapaxes(0, 1) if orientation >= 5 else flipped
+    return flipped.swapaxes(0, 1) if orientation in (5, 6, 7, 8) else flipped
 
 
 def to_8_bits(array: np.ndarray) -> np.ndarray:
@@ -131,13 +120,12 @@ def errors_named(path: Path) -> Iterator[None]:
     except MemoryError:
         raise CliplitError(f"{path}: more pixels than this machine has memory for") from None
     except UnidentifiedImageError:
-        reason = UNREAD.get(path.suffix.lower(), "not an image of a known kind, or damaged; mend or remove the file")
-        raise CliplitError(f"{path}: {reason}") from None
+        raise CliplitError(f"{path}: {UNREAD.get(path.suffix.lower(), NOT_AN_IMAGE)}") from None
     except Exception as error:
-        if "imagecodecs" in str(error):
-            reason = "its compression needs the extra photos: pip install 'cliplit[photos]'"
-            raise CliplitError(f"{path}: {reason}") from None
-        raise CliplitError(f"{path}: cannot be read as an image ({one_line(error)}); mend or remove it") from error
+        reason = f"cannot be read as an image ({one_line(error)}); mend or remove the file"
+        if "imagecodecs" in str(error) or isinstance(error, ImportError):
+            reason = NEEDS_PHOTOS
+        raise CliplitError(f"{path}: {reason}") from error
 
 
 @contextlib.contextmanager
@@ -166,61 +154,86 @@ def check_size(width: int, height: int, limit: int) -> None:
 
 
 def _orientation(image: Image.Image) -> int:
-    """1 to 8; 1 where EXIF and XMP say nothing, or nonsense."""
+    """1 to 8; 1 where EXIF and XMP say nothing, or nonsense, and for a TIFF, which Pillow turns itself."""
     try:
-        found = image.tag_v2.get(ORIENTATION) if image.format == "TIFF" else image.getexif().get(ORIENTATION)
+        found = 1 if image.format == "TIFF" else image.getexif().get(ORIENTATION)
     except Exception:  # damaged EXIF raises every kind
         return 1
-    return found if found in range(1, 9) else 1
+    return found if isinstance(found, int) and 1 <= found <= 8 else 1
 
 
-def _deep(path: Path, image: Image.Image) -> np.ndarray | None:
-    """Pixels (H, W, C) of more than 8 bits, as they lie in the file; None if Pillow reads all of the image."""
-    if image.format == "TIFF":
-        return _deep_tiff(path)
-    coding = str(image.tile[0][3]) if image.tile else ""
-    if image.format == "PNG" and "16B" in coding:
-        import cv2
-
-        image.load()  # refuses a truncated file, which OpenCV does not
-        deep = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
-        return deep[..., None] if deep.ndim == 2 else deep[..., [2, 1, 0, *range(3, deep.shape[2])]]
-    white = int(coding.strip("()").split(", ")[-1]) if coding.startswith("(") and image.format == "PPM" else 0
-    if white > 255 or "16B" in coding:
-        white = white or 65535
-        shape = (image.height, image.width, 3 if image.mode == "RGB" else 1)
-        values = np.fromfile(path, ">u2", int(np.prod(shape)), offset=image.tile[0][2])
-        return _to_16_bits(values.reshape(shape), white)  # reshaping refuses a truncated file
-    return None
-
-
-def _deep_tiff(path: Path) -> np.ndarray | None:
-    """The first page of a TIFF of grey or RGB by tifffile; None for palettes, CMYK and fewer than 8 bits."""
+@contextlib.contextmanager
+def _tiff_page(path: Path, max_pixels: int) -> Iterator[Any]:
+    """The first page of a TIFF by tifffile; None for other files."""
+    with open(path, "rb") as file:
+        head = file.read(4)
+    if head not in TIFF_HEADS:
+        yield None
+        return
+    if reason := UNREAD.get(path.suffix.lower()):  # many RAW files are TIFFs whose first page is a thumbnail
+        raise CliplitError(reason)
     import tifffile
 
     logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # what matters is raised
     with tifffile.TiffFile(path) as tiff:
         page = tiff.pages.first
-        bits = int(np.max(page.bitspersample))
-        if bits < 8 or (bits == 8 and page.photometric not in (*GREY, RGB)):
+        check_size(page.imagewidth, page.imagelength, max_pixels)
+        yield page
+
+
+def _deep_tiff(path: Path, max_pixels: int) -> np.ndarray | None:
+    """Pixels (H, W, C), upright, of a TIFF of grey or RGB of more than 8 bits; None for all that Pillow reads."""
+    with _tiff_page(path, max_pixels) as page:
+        bits = int(np.max(page.bitspersample)) if page else 8
+        if bits <= 8:
             return None
-        if page.photometric not in (*GREY, RGB) or page.dtype not in ("u1", "u2", "f2", "f4", "f8"):
-            raise CliplitError(
-                f"a TIFF of {bits} bits and this kind of colour is not read; convert it to RGB of 16 bits"
-            )
-        channels = page.asarray()
-        channels = np.moveaxis(channels, 0, -1) if page.axes == "SYX" else channels
-        channels = channels.reshape(*channels.shape[:2], -1)
-        if channels.dtype.kind == "f":
-            channels = channels.astype(np.float32)
-            if not np.isfinite(channels).all():
-                raise CliplitError("holds values that are infinite or not a number")
-            channels = channels.clip(0, 1)
-        elif 8 < bits < 16:
-            channels = _to_16_bits(channels, (1 << bits) - 1)
-        if page.photometric == 0:
-            channels = (1 if channels.dtype.kind == "f" else np.iinfo(channels.dtype).max) - channels
-        return channels
+        if page.photometric not in GREY_OR_RGB or page.dtype not in ("u2", "f2", "f4", "f8"):
+            raise CliplitError(f"a TIFF of {bits} bits and these colours is not read; convert it to RGB of 16 bits")
+        orientation = page.tags.valueof(ORIENTATION, 1)
+        try:
+            channels = page.asarray()
+        except ValueError as error:
+            if "imagecodecs" not in str(error) or orientation != 1 or page.planarconfig != 1:
+                raise  # versions of OpenCV differ in what they do about these
+            channels = _by_opencv(path)
+    channels = np.moveaxis(channels, 0, -1) if page.axes == "SYX" else channels
+    channels = channels.reshape(*channels.shape[:2], -1)
+    if channels.dtype.kind == "f":
+        channels = channels.astype(np.float32)
+        if not np.isfinite(channels).all():
+            raise CliplitError("holds values that are infinite or not a number")
+        channels = channels.clip(0, 1)
+    elif bits < 16:
+        channels = _to_16_bits(channels, (1 << bits) - 1)
+    if page.photometric == GREY_OR_RGB[0]:
+        channels = (1 if channels.dtype.kind == "f" else 65535) - channels
+    return upright(channels, orientation)
+
+
+def _by_pillow(path: Path, max_pixels: int) -> np.ndarray:
+    """Pixels (H, W, C), upright. Pillow opens the file and checks it; colours of 16 bits are read otherwise."""
+    with opened(path, max_pixels) as image, open(path, "rb") as file:
+        image.load()  # refuses a truncated file, and turns a TIFF upright
+        head = file.read(4096)
+        ppm = PPM_HEAD.match(head)
+        if image.format == "PNG" and head[24] == 16:  # bits
+            pixels = _by_opencv(path)
+        elif ppm and int(ppm[4]) > 255:
+            shape = (image.height, image.width, 3 if ppm[1] == b"6" else 1)
+            values = np.fromfile(path, ">u2", int(np.prod(shape)), offset=ppm.end())
+            pixels = _to_16_bits(values.reshape(shape), int(ppm[4]))
+        else:
+            pixels = np.asarray(_in_rgb(image))
+        return upright(pixels, _orientation(image))
+
+
+def _by_opencv(path: Path) -> np.ndarray:
+    import cv2
+
+    pixels = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
+    if pixels is None:
+        raise CliplitError(NEEDS_PHOTOS)
+    return pixels[..., None] if pixels.ndim == 2 else pixels[..., [2, 1, 0, *range(3, pixels.shape[2])]]
 
 
 def _to_16_bits(values: np.ndarray, white: int) -> np.ndarray:

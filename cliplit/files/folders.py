@@ -4,43 +4,25 @@ import os
 import stat
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from cliplit.errors import CliplitError, printable
 from cliplit.files.images import EXTENSIONS, UNREAD
 
-# What cameras, desktops and network storage leave beside photos, in lower case; names with a dot in front come on top.
-CLUTTER = frozenset(
-    {
-        "@eadir",  # Synology: thumbnails
-        "@tmp",
-        "@sharebin",
-        "#recycle",
-        "#snapshot",
-        "@recycle",  # QNAP
-        "@recently-snapshot",
-        "@__thumb",
-        "~snapshot",  # NetApp
-        "__macosx",  # archives made by macOS
-        "network trash folder",
-        "temporary items",
-        "thevolumesettingsfolder",
-        "$recycle.bin",  # Windows
-        "recycler",
-        "system volume information",
-        "thumbs.db",
-        "ehthumbs.db",
-        "ehthumbs_vista.db",
-        "desktop.ini",
-        "lost+found",  # Linux
-        "lost.dir",  # Android
-    }
+# What cameras, desktops and network storage leave beside photos, in lower case. Names with a dot in front are clutter too.
+LEFT_BEHIND = (
+    "@eadir|@tmp|@sharebin|#recycle|#snapshot|"  # Synology
+    "@recycle|@recently-snapshot|@__thumb|~snapshot|"  # QNAP, NetApp
+    "__macosx|network trash folder|temporary items|thevolumesettingsfolder|"  # macOS
+    "$recycle.bin|recycler|system volume information|thumbs.db|ehthumbs.db|ehthumbs_vista.db|desktop.ini|"  # Windows
+    "lost+found|lost.dir"  # Linux, Android
 )
+CLUTTER = frozenset(LEFT_BEHIND.split("|"))
 CLUTTER_ENDING = ".lrdata"  # Lightroom: folders of previews
 SIDE_FILES = (".compare.jpg", ".illumination.png")  # of `enhance`, after the name of a result
 
 
-@dataclass(frozen=True)
+@dataclass
 class Found:
     """Image files that were asked for.
 
@@ -51,14 +33,16 @@ class Found:
         groups: every path that was given -> the names of its images; an image may be in several.
         unread: what may be an image, or hold some, and was not taken -> the reason.
         passed: folders below that were not looked into, for want of `recursive`.
+        places: name of an image -> its path below the folder that was given.
     """
 
     images: dict[str, Path]
-    others: int
-    folders: bool
+    others: int = 0
+    folders: bool = True
     groups: dict[str, list[str]] = field(default_factory=dict)
     unread: dict[Path, str] = field(default_factory=dict)
     passed: list[Path] = field(default_factory=list)
+    places: dict[str, PurePath] = field(default_factory=dict)
 
 
 def list_images(folder: str | Path) -> list[Path]:
@@ -70,10 +54,11 @@ def list_images(folder: str | Path) -> list[Path]:
     folder = Path(folder)
     if not folder.is_dir():
         raise CliplitError(f"{folder}: no such folder")
-    contents = _look_into(folder, False, EXTENSIONS)
-    if not contents.images:
-        raise CliplitError(f"{folder}: no images in this folder ({_what_else(contents.unread, EXTENSIONS)})")
-    return contents.images
+    found = Found({})
+    images = _look_into(folder, False, EXTENSIONS, found)
+    if not images:
+        raise CliplitError(f"{folder}: no images in this folder ({_what_else(found.unread, EXTENSIONS)})")
+    return images
 
 
 def images_in(folder: Path) -> list[Path]:
@@ -82,7 +67,7 @@ def images_in(folder: Path) -> list[Path]:
     Raises:
         CliplitError: the folder cannot be opened.
     """
-    return _look_into(folder, False, EXTENSIONS).images
+    return _look_into(folder, False, EXTENSIONS, Found({}))
 
 
 def find_images(
@@ -99,27 +84,31 @@ def find_images(
     Raises:
         CliplitError: a path that does not exist or cannot be opened, or no images at all.
     """
-    places = list(dict.fromkeys(Path(path) for path in paths))
-    images: dict[str, Path] = {}
-    groups: dict[str, list[str]] = {}
-    unread: dict[Path, str] = {}
-    passed: list[Path] = []
-    others = 0
+    given = list(dict.fromkeys(Path(path) for path in paths))
+    found = Found({}, folders=any(path.is_dir() for path in given))
     names: dict[str, str] = {}  # by absolute path
-    for given in places:
-        contents = _contents(given, recursive, extensions)
-        others += contents.others
-        unread |= contents.unread
-        passed += contents.passed
-        groups[str(given)] = []
-        for file in contents.images:
-            name = names.setdefault(os.path.abspath(file), _name(file, given, several=len(places) > 1))
-            images.setdefault(name, file)
-            groups[str(given)].append(name)
-    if not images:
-        raise CliplitError(f"{', '.join(map(str, places))}: no images here ({_what_else(unread, extensions, passed)})")
-    unread |= {Path(given): "no images here" for given, names_there in groups.items() if not names_there}
-    return Found(images, others, any(place.is_dir() for place in places), groups, unread, passed)
+    for place in given:
+        if place.is_dir():
+            files = _look_into(place, recursive, extensions, found)
+        elif place.is_file():
+            files = [place]
+        else:
+            wrong = "neither a file nor a folder" if place.exists() else "no such file or folder"
+            raise CliplitError(f"{place}: {wrong}")
+        found.groups[str(place)] = []
+        for file in files:
+            below = file.relative_to(place) if file != place else Path(file.name)
+            shown = file if len(given) > 1 else below
+            name = names.setdefault(os.path.abspath(file), printable(shown.as_posix()))
+            found.images.setdefault(name, file)
+            found.groups[str(place)].append(name)
+            if file != place:
+                found.places.setdefault(name, below)
+    if not found.images:
+        what_else = _what_else(found.unread, extensions, found.passed)
+        raise CliplitError(f"{', '.join(map(str, given))}: no images here ({what_else})")
+    found.unread |= {Path(place): "no images here" for place, there in found.groups.items() if not there}
+    return found
 
 
 def is_clutter(name: str) -> bool:
@@ -135,74 +124,54 @@ def is_side_file(name: str) -> bool:
     )
 
 
-@dataclass
-class _Contents:
-    images: list[Path] = field(default_factory=list)
-    unread: dict[Path, str] = field(default_factory=dict)
-    passed: list[Path] = field(default_factory=list)
-    others: int = 0
-
-
-def _contents(given: Path, recursive: bool, extensions: Collection[str]) -> _Contents:
-    if given.is_dir():
-        return _look_into(given, recursive, extensions)
-    if given.is_file():
-        return _Contents([given])
-    wrong = "neither a file nor a folder" if given.exists() else "no such file or folder"
-    raise CliplitError(f"{given}: {wrong}")
-
-
-def _look_into(folder: Path, recursive: bool, extensions: Collection[str]) -> _Contents:
-    """What a folder has, images sorted; that a folder below cannot be opened is noted."""
-    found = _Contents()
+def _look_into(folder: Path, recursive: bool, extensions: Collection[str], found: Found) -> list[Path]:
+    """The images of a folder, sorted; what else is there is noted in `found`."""
+    images: list[Path] = []
     waiting = [folder]
     while waiting:
         place = waiting.pop()
         try:
             entries = sorted(place.iterdir())
         except OSError as error:
+            if place == folder:
+                raise CliplitError(f"{folder}: cannot be opened ({error.strerror})") from None
             found.unread[place] = f"cannot be opened ({error.strerror})"
             continue
         for path in entries:
-            if not os.path.isdir(path):
-                _add(path, found, extensions)
-            elif not recursive and not is_clutter(path.name):
-                found.passed.append(path)
-            elif recursive and is_clutter(path.name):
+            ending = path.suffix.lower()
+            reason = "" if ending in extensions else UNREAD.get(ending)  # None: no image
+            if os.path.isdir(path):
+                if not is_clutter(path.name):
+                    _note_folder(path, folder, recursive, waiting, found)
+                elif recursive:
+                    found.others += 1
+            elif reason is None or is_clutter(path.name) or is_side_file(path.name):
                 found.others += 1
-            elif recursive and not path.is_symlink():
-                waiting.append(path)
-            elif recursive and _leads_away(path, folder):
-                found.unread[path] = "a link to another folder is not followed; give that folder by its name"
-    if folder in found.unread:
-        raise CliplitError(f"{folder}: {found.unread[folder]}")
-    found.images.sort()
-    return found
+            else:
+                try:
+                    regular = stat.S_ISREG(path.stat().st_mode)  # no pipe, no device
+                except OSError as error:  # a link that leads nowhere or in a circle, a folder that may not be looked at
+                    regular = True
+                    reason = f"cannot be opened ({error.strerror})"
+                if not regular:
+                    found.others += 1
+                elif reason:
+                    found.unread[path] = reason
+                else:
+                    images.append(path)
+    return sorted(images)
 
 
-def _add(path: Path, found: _Contents, extensions: Collection[str]) -> None:
-    """Put a file where it belongs."""
-    ending = path.suffix.lower()
-    reason = "" if ending in extensions else UNREAD.get(ending, "")
-    try:
-        is_file = stat.S_ISREG(path.stat().st_mode)  # no pipe, no device
-    except OSError as error:  # a link that leads nowhere or in a circle, a folder whose files may not be looked at
-        is_file = True
-        reason = f"cannot be opened ({error.strerror})"
-    known = ending in extensions or ending in UNREAD
-    if not (known and is_file) or is_clutter(path.name) or is_side_file(path.name):
-        found.others += 1
-    elif reason:
-        found.unread[path] = reason
+def _note_folder(path: Path, top: Path, recursive: bool, waiting: list[Path], found: Found) -> None:
+    """A folder below the given one is looked into if `recursive`, but for links."""
+    if not recursive:
+        found.passed.append(path)
+    elif not path.is_symlink():
+        waiting.append(path)
     else:
-        found.images.append(path)
-
-
-def _leads_away(link: Path, folder: Path) -> bool:
-    """Whether a link to a folder leads to what lies neither below the given folder nor above it: then nothing is lost."""
-    top = folder.resolve()
-    target = link.resolve()
-    return not (target.is_relative_to(top) or top.is_relative_to(target))
+        target, top = path.resolve(), top.resolve()
+        if not (target.is_relative_to(top) or top.is_relative_to(target)):  # else nothing is lost
+            found.unread[path] = "a link to another folder is not followed; give that folder by its name"
 
 
 def _what_else(unread: dict[Path, str], extensions: Collection[str], passed: Collection[Path] = ()) -> str:
@@ -213,9 +182,3 @@ def _what_else(unread: dict[Path, str], extensions: Collection[str], passed: Col
     if passed:
         return f"but {len(passed)} folders below, such as {next(iter(passed))}: --recursive looks into them"
     return f"looked for {', '.join(sorted(extensions))}"
-
-
-def _name(file: Path, given: Path, several: bool) -> str:
-    below = Path(file.name) if file == given else file.relative_to(given)
-    name = file if several else below
-    return printable(name.as_posix())

@@ -3,7 +3,7 @@
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 
@@ -11,8 +11,6 @@ from cliplit.files.atomic import sha256
 from cliplit.files.folders import EXTENSIONS, UNREAD, Found, find_images
 
 COPY = re.compile(r"(.+?) ?\(\d+\)")  # "0152(2)" and "0152 (2)" may be copies of "0152"
-
-_Key = tuple[str, str]
 
 
 @dataclass(frozen=True)
@@ -51,12 +49,13 @@ def pair(found: Found, reference: str | Path, recursive: bool = False) -> Pairs:
     if Path(reference).is_file() and len(images) == 1:
         return Pairs(dict.fromkeys(images, Path(reference)))
     shelf = find_images([reference], recursive)
-    places = {shelf.images[name]: place for name, place in _places(shelf).items()}
+    places = {file: shelf.places.get(name, PurePath(file.name)) for name, file in shelf.images.items()}
+    candidates = _candidates(
+        {name: found.places.get(name, PurePath(file.name)) for name, file in images.items()}, places
+    )
     unread = {path.stem: f" that can be read ({path.name}: {reason})" for path, reason in shelf.unread.items()}
     claims: dict[str, Path] = {}
     problems: list[str] = []
-    notes: list[str] = []
-    candidates = _candidates(_places(found), places)
     for name, files in candidates.items():
         stem = images[name].stem
         if len(files) == 1:
@@ -66,12 +65,18 @@ def pair(found: Found, reference: str | Path, recursive: bool = False) -> Pairs:
             problems.append(f"{files[0].stem}: several references ({listed}); remove all but one")
         else:
             problems.append(f"{name}: no file '{stem}.*' in {reference}{unread.get(stem, '')}")
-    duplicates = _copies(images, claims)
-    for name in duplicates:
-        del claims[name]
-    for file, names in _sharing(images, claims):
-        strangers = [name for name in names if images[name].stem != file.stem]
+    duplicates = []
+    for names in _grouped(claims, lambda name: (images[name].parent, _family(claims[name]))):
+        first: dict[tuple[str, str], str] = {}
+        for name in sorted(names, key=lambda name: (len(images[name].stem), name)):
+            if first.setdefault((_content(images[name]), _content(claims[name])), name) != name:
+                duplicates.append(name)
+    claims = {name: file for name, file in claims.items() if name not in duplicates}
+    notes: list[str] = []
+    for names in _grouped(claims, lambda name: (images[name].parent, claims[name])):
+        file = claims[names[0]]
         listed = " and ".join(names)
+        strangers = [name for name in names if images[name].stem != file.stem]
         if strangers:
             problems.append(f"{listed}: different images that may belong to {file.name}; rename or remove all but one")
         else:
@@ -80,10 +85,13 @@ def pair(found: Found, reference: str | Path, recursive: bool = False) -> Pairs:
             del claims[name]
     if found.folders:  # single files are asked for one by one
         used = {file for files in candidates.values() for file in files}
-        problems += [f"{places[file].as_posix()}: a reference without an image" for file in _unused(places, used)]
-    return Pairs(
-        {name: claims[name] for name in images if name in claims}, duplicates, list(dict.fromkeys(problems)), notes
-    )
+        unused = [file for file in places if file not in used]
+        near = set(map(_family, unused))
+        copied = {(_family(file), _content(file)) for file in used if _family(file) in near}
+        for file in unused:
+            if (_family(file), _content(file)) not in copied:
+                problems.append(f"{places[file].as_posix()}: a reference without an image")
+    return Pairs(claims, duplicates, list(dict.fromkeys(problems)), notes)
 
 
 def pair_by_stem(
@@ -107,17 +115,6 @@ def original(stem: str) -> str:
     return match[1] if match else stem
 
 
-def _places(found: Found) -> dict[str, PurePath]:
-    """Paths of images below the folder that was given, by name."""
-    places: dict[str, PurePath] = {}
-    for given, names in found.groups.items():
-        for name in names:
-            file = found.images[name]
-            if Path(given) in file.parents:
-                places.setdefault(name, file.relative_to(given))
-    return {name: places.get(name, PurePath(file.name)) for name, file in found.images.items()}
-
-
 def _candidates(images: Mapping[str, PurePath], references: Mapping[Path, PurePath]) -> dict[str, list[Path]]:
     """References that an image may have: that of its very path, those of its path but for the ending, those of its stem
     if no other image has their path."""
@@ -134,68 +131,43 @@ def _candidates(images: Mapping[str, PurePath], references: Mapping[Path, PurePa
     return {name: files or _look_up(PurePath(images[name].name), index) for name, files in candidates.items()}
 
 
-def _index(places: Mapping[Path, PurePath]) -> dict[_Key, list[Path]]:
+def _index(places: Mapping[Path, PurePath]) -> dict[str, list[tuple[PurePath, Path]]]:
+    """Files by their place without the ending, in one case and Unicode form; each with that place as it is."""
     index = defaultdict(list)
     for file, place in places.items():
-        for key in _keys(place.parent / place.stem):
-            index[key].append(file)
+        bare = place.parent / place.stem
+        index[_folded(bare)].append((bare, file))
     return index
 
 
-def _look_up(place: PurePath, index: Mapping[_Key, list[Path]]) -> list[Path]:
-    for stem in _stems(place.stem):
-        for key in _keys(place.parent / stem):
-            if key in index:
-                return index[key]
+def _look_up(place: PurePath, index: Mapping[str, list[tuple[PurePath, Path]]]) -> list[Path]:
+    """References for an image in this place: of the likeliest stem that some have, exactly so if there are such."""
+    stem = place.stem
+    ending = PurePath(stem).suffix
+    bare = stem.removesuffix(ending) if ending.lower() in EXTENSIONS | UNREAD.keys() else stem
+    for likely in (stem, bare, original(stem), original(bare)):
+        wanted = place.parent / likely
+        near = index.get(_folded(wanted), [])
+        if near:
+            return [file for there, file in near if there == wanted] or [file for _, file in near]
     return []
 
 
-def _keys(path: PurePath) -> tuple[_Key, _Key]:
-    """What is looked for first, and what then."""
-    text = path.as_posix()
-    return ("exactly", text), ("nearly", unicodedata.normalize("NFC", text).casefold())
+def _folded(path: PurePath) -> str:
+    return unicodedata.normalize("NFC", path.as_posix()).casefold()
 
 
-def _stems(stem: str) -> Iterable[str]:
-    """What the reference of an image may be called, the likeliest first."""
-    ending = PurePath(stem).suffix
-    bare = stem.removesuffix(ending) if ending.lower() in EXTENSIONS | UNREAD.keys() else stem
-    return dict.fromkeys((stem, bare, original(stem), original(bare)))
+def _grouped(names: Iterable[str], key: Callable[[str], Hashable]) -> list[list[str]]:
+    """Names of the same key together, where there are several."""
+    groups = defaultdict(list)
+    for name in names:
+        groups[key(name)].append(name)
+    return [group for group in groups.values() if len(group) > 1]
 
 
-def _copies(images: Mapping[str, Path], claims: Mapping[str, Path]) -> list[str]:
-    """Images that are the same as another one of their folder, and so are their references."""
-    families = defaultdict(list)
-    for name, file in claims.items():
-        families[images[name].parent, file.parent, original(file.stem)].append(name)
-    copies = []
-    for names in families.values():
-        first: dict[tuple[str, str], str] = {}
-        if len(names) > 1:
-            for name in sorted(names, key=lambda name: (len(images[name].stem), name)):
-                if first.setdefault((_content(images[name]), _content(claims[name])), name) != name:
-                    copies.append(name)
-    return copies
-
-
-def _sharing(images: Mapping[str, Path], claims: Mapping[str, Path]) -> list[tuple[Path, list[str]]]:
-    """References that several images of one folder have, and these."""
-    sharing = defaultdict(list)
-    for name, file in claims.items():
-        sharing[images[name].parent, file].append(name)
-    return [(file, names) for (_, file), names in sharing.items() if len(names) > 1]
-
-
-def _unused(references: Iterable[Path], used: set[Path]) -> list[Path]:
-    """References that no image has, but for copies of those that one has."""
-    families = defaultdict(list)
-    for file in used:
-        families[file.parent, original(file.stem)].append(file)
-
-    def is_copy(file: Path) -> bool:
-        return any(_content(file) == _content(other) for other in families[file.parent, original(file.stem)])
-
-    return [file for file in references if file not in used and not is_copy(file)]
+def _family(file: Path) -> tuple[Path, str]:
+    """What a file and its numbered copies have in common."""
+    return file.parent, original(file.stem)
 
 
 def _content(file: Path) -> str:

@@ -8,7 +8,7 @@ import io
 import logging
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from PIL import Image, ImageCms, UnidentifiedImageError
 from cliplit.errors import CliplitError, one_line
 
 MAX_PIXELS = 1 << 28  # 268 megapixels; a photo has fewer, a decompression bomb more
+ROWS = 256  # of the strips in which large arrays are converted
 DECODERS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "PPM", "TIFF", "AVIF")  # Pillow's; some others start programs
 READ = ".jpg .jpeg .jpe .jfif .mpo .png .apng .tif .tiff .webp .avif .bmp .dib .gif .ppm .pgm .pnm .pbm"
 EXTENSIONS = frozenset(READ.split())
@@ -97,10 +98,22 @@ def upright(lying: np.ndarray, orientation: int) -> np.ndarray:
 
 
 def to_8_bits(array: np.ndarray) -> np.ndarray:
-    """Pixels of uint16, or of float32 in [0, 1], rounded to uint8."""
+    """Pixels of uint16, or of float32 in [0, 1], rounded to uint8, strip by strip."""
     if array.dtype == np.uint8:
         return array
-    return (array / 257 if array.dtype == np.uint16 else array * 255).round().astype(np.uint8)
+    result = np.empty(array.shape, np.uint8)
+    for top in range(0, len(array), ROWS):
+        strip = array[top : top + ROWS]
+        result[top : top + ROWS] = (strip / 257 if array.dtype == np.uint16 else strip * 255).round()
+    return result
+
+
+def to_16_bits(array: np.ndarray, white: int) -> np.ndarray:
+    """Values from 0 to `white`, larger ones cut off, stretched and rounded to uint16, strip by strip."""
+    result = np.empty(array.shape, np.uint16)
+    for top in range(0, len(array), ROWS):
+        result[top : top + ROWS] = (np.minimum(array[top : top + ROWS], white) * (65535 / white)).round()
+    return result
 
 
 def squared(array: np.ndarray, size: int) -> np.ndarray:
@@ -109,8 +122,12 @@ def squared(array: np.ndarray, size: int) -> np.ndarray:
 
 
 @contextlib.contextmanager
-def errors_named(path: Path) -> Iterator[None]:
-    """Turn whatever a decoder raises about a broken file into one line that names the file."""
+def errors_named(path: Path, unread: Mapping[str, str] = UNREAD) -> Iterator[None]:
+    """Turn whatever a decoder raises about a broken file into one line that names the file.
+
+    Args:
+        unread: why files of an extension are not read.
+    """
     try:
         yield
     except CliplitError as error:
@@ -120,7 +137,7 @@ def errors_named(path: Path) -> Iterator[None]:
     except MemoryError:
         raise CliplitError(f"{path}: more pixels than this machine has memory for") from None
     except UnidentifiedImageError:
-        raise CliplitError(f"{path}: {UNREAD.get(path.suffix.lower(), NOT_AN_IMAGE)}") from None
+        raise CliplitError(f"{path}: {unread.get(path.suffix.lower(), NOT_AN_IMAGE)}") from None
     except Exception as error:
         reason = f"cannot be read as an image ({one_line(error)}); mend or remove the file"
         if "imagecodecs" in str(error) or isinstance(error, ImportError):
@@ -150,7 +167,10 @@ def opened(path: Path, max_pixels: int) -> Iterator[Image.Image]:
 def check_size(width: int, height: int, limit: int) -> None:
     """Raise CliplitError above the limit of pixels."""
     if width * height > limit:
-        raise CliplitError(f"{width} x {height} pixels; above {limit}, a file may be a decompression bomb")
+        raise CliplitError(
+            f"{width} x {height} pixels, above the limit of {limit} against decompression bombs; "
+            "--max-pixels of cliplit enhance lifts it"
+        )
 
 
 def _orientation(image: Image.Image) -> int:
@@ -204,7 +224,7 @@ def _deep_tiff(path: Path, max_pixels: int) -> np.ndarray | None:
             raise CliplitError("holds values that are infinite or not a number")
         channels = channels.clip(0, 1)
     elif bits < 16:
-        channels = _to_16_bits(channels, (1 << bits) - 1)
+        channels = to_16_bits(channels, (1 << bits) - 1)
     if page.photometric == GREY_OR_RGB[0]:
         channels = (1 if channels.dtype.kind == "f" else 65535) - channels
     return upright(channels, orientation)
@@ -212,19 +232,29 @@ def _deep_tiff(path: Path, max_pixels: int) -> np.ndarray | None:
 
 def _by_pillow(path: Path, max_pixels: int) -> np.ndarray:
     """Pixels (H, W, C), upright. Pillow opens the file and checks it; colours of 16 bits are read otherwise."""
-    with opened(path, max_pixels) as image, open(path, "rb") as file:
+    with opened(path, max_pixels) as image:
         image.load()  # refuses a truncated file, and turns a TIFF upright
+        pixels = deep_pixels(path, image)
+        return upright(np.asarray(_in_rgb(image)) if pixels is None else pixels, _orientation(image))
+
+
+def deep_pixels(path: Path, image: Image.Image) -> np.ndarray | None:
+    """Pixels (H, W, C) of uint16 of a PNG, PPM or PGM of more than 8 bits, as they lie; None of all others.
+
+    Args:
+        image: the same file, opened and loaded by Pillow, which refuses truncated files; OpenCV does not.
+    """
+    with open(path, "rb") as file:
         head = file.read(4096)
-        ppm = PPM_HEAD.match(head)
-        if image.format == "PNG" and head[24] == 16:  # bits
-            pixels = _by_opencv(path)
-        elif ppm and int(ppm[4]) > 255:
-            shape = (image.height, image.width, 3 if ppm[1] == b"6" else 1)
-            values = np.fromfile(path, ">u2", int(np.prod(shape)), offset=ppm.end())
-            pixels = _to_16_bits(values.reshape(shape), int(ppm[4]))
-        else:
-            pixels = np.asarray(_in_rgb(image))
-        return upright(pixels, _orientation(image))
+    ppm = PPM_HEAD.match(head)
+    if image.format == "PNG" and head[24] == 16:  # bits
+        pixels = _by_opencv(path)
+        return pixels[..., [0, 3]] if image.mode == "LA" else pixels
+    if ppm and int(ppm[4]) > 255:
+        shape = (image.height, image.width, 3 if ppm[1] == b"6" else 1)
+        values = np.fromfile(path, ">u2", int(np.prod(shape)), offset=ppm.end())
+        return to_16_bits(values.reshape(shape), int(ppm[4]))
+    return None
 
 
 def _by_opencv(path: Path) -> np.ndarray:
@@ -233,20 +263,24 @@ def _by_opencv(path: Path) -> np.ndarray:
     pixels = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
     if pixels is None:
         raise CliplitError(NEEDS_PHOTOS)
-    return pixels[..., None] if pixels.ndim == 2 else pixels[..., [2, 1, 0, *range(3, pixels.shape[2])]]
-
-
-def _to_16_bits(values: np.ndarray, white: int) -> np.ndarray:
-    return (np.minimum(values, white) * (65535 / white)).round().astype(np.uint16)
+    if pixels.ndim == 2:
+        return pixels[..., None]
+    pixels[..., [0, 2]] = pixels[..., [2, 0]]
+    return pixels
 
 
 def _in_rgb(image: Image.Image) -> Image.Image:
     """An image of 8 bits as RGB; CMYK by its profile, if it has a good one."""
     if image.mode in ("I", "F") or image.mode.startswith("I;"):
         raise CliplitError(f"{image.format} of such depth is not read; convert it to a TIFF or PNG of 16 bits")
+    transform = cmyk_transform(image)
+    return transform.apply(image) if transform else image.convert("RGB")
+
+
+def cmyk_transform(image: Image.Image) -> Any:
+    """From CMYK to sRGB by the image's own profile; None of other images, and without a good profile."""
     if image.mode == "CMYK":
         with contextlib.suppress(OSError, KeyError, ImageCms.PyCMSError):
             profile = ImageCms.ImageCmsProfile(io.BytesIO(image.info["icc_profile"]))
-            transform = ImageCms.buildTransform(profile, ImageCms.createProfile("sRGB"), "CMYK", "RGB")
-            return transform.apply(image)
-    return image.convert("RGB")
+            return ImageCms.buildTransform(profile, ImageCms.createProfile("sRGB"), "CMYK", "RGB")
+    return None

@@ -231,7 +231,7 @@ def test_what_is_no_image_is_refused(tmp_path):
 
 def test_too_many_pixels(tmp_path):
     for path in kinds(tmp_path):
-        assert f"{WIDTH} x {HEIGHT} pixels; above 100" in refusal(path, max_pixels=100)
+        assert f"{WIDTH} x {HEIGHT} pixels, above the limit of 100 " in refusal(path, max_pixels=100)
         assert decode(path, max_pixels=WIDTH * HEIGHT).shape == (HEIGHT, WIDTH, 3)
 
 

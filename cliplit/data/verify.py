@@ -1,6 +1,6 @@
 """What is wrong with a data set: counts, unreadable files, duplicates, missing partners, sizes, changed files."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -154,104 +154,73 @@ def inspect_images(
         data_set: a known one, whose counts are expected and whose numbered copies are told asubset.
         listed: what a dataset.json promises.
     """
-    findings = _Findings(folder)
-    promised = {image.path: image for image in listed}
-    for image in promised.values():
-        if not (folder / image.path).is_file():
-            findings.add("missing", image.path)
-    entries = _read(files, findings)
-    for path, entry in entries.items():
-        if entry.path in promised and promised[entry.path].sha256 != entry.sha256:
-            findings.add("changed", path)
-    numbered = data_set is not None and data_set.numbered_copies
-    copies = _numbered_copies(files) if numbered else {}
-    entries = _without_duplicates(entries, copies, findings)
-    stems = {path: original(path.stem) if numbered else path.stem for path in entries}
-    _check_pairs(entries, stems, findings)
-    expected = {subset.role: subset.count for subset in data_set.subsets} if data_set else {}
-    for role, count in expected.items():
-        there = sum(entry.role == role for entry in entries.values())
-        if there != count:
-            findings.add("count", role, f"{there} good images, {count} expected")
-    return Report(name, str(folder), tuple(entries.values()), expected, tuple(findings.made))
+    findings: list[Finding] = []
 
+    def note(kind: str, place: Path | str, detail: str = "") -> None:
+        shown = place.relative_to(folder).as_posix() if isinstance(place, Path) else place
+        findings.append(Finding(kind, shown, detail or FINDINGS[kind]))
 
-@dataclass(frozen=True)
-class _Findings:
-    """Findings of one look at a data set's folder, as they are made."""
-
-    folder: Path
-    made: list[Finding] = field(default_factory=list)
-
-    def add(self, kind: str, place: Path | str, detail: str = "") -> None:
-        """Note a finding on a file, or on a role or path in the data set."""
-        shown = place.relative_to(self.folder).as_posix() if isinstance(place, Path) else place
-        self.made.append(Finding(kind, shown, detail or FINDINGS[kind]))
-
-
-def _read(files: Mapping[str, list[Path]], findings: _Findings) -> dict[Path, Entry]:
-    folder = findings.folder
-    entries = {}
+    promised = {folder / image.path: image.sha256 for image in listed}
+    for path in promised:
+        if not path.is_file():
+            note("missing", path)
+    read: dict[Path, Entry] = {}
     every = [(role, path) for role, paths in files.items() for path in paths if path.is_file()]
     for role, path in tqdm(every, desc=f"looking at {folder.name}", unit="image", leave=False):
         try:
-            entries[path] = describe_image(path, folder, role, decode(path).shape[1::-1])
+            read[path] = describe_image(path, folder, role, decode(path).shape[1::-1])
         except CliplitError as error:
-            findings.add("unreadable", path, str(error).removeprefix(f"{path}: "))
-    return entries
+            note("unreadable", path, str(error).removeprefix(f"{path}: "))
+    for path, entry in read.items():
+        if promised.get(path, entry.sha256) != entry.sha256:
+            note("changed", path)
+    numbered = data_set is not None and data_set.numbered_copies
+    copies = _numbered_copies(files) if numbered else {}
+    kept: dict[Path, Entry] = {}
+    first: dict[str, Path] = {}
+    for path, entry in read.items():
+        earlier = first.get(entry.sha256)
+        if copies.get(path) in read:
+            note("duplicate", path, f"a numbered copy of {read[copies[path]].path}")
+        elif earlier is not None and read[earlier].role == entry.role:
+            note("duplicate", path, f"the same file as {read[earlier].path}")
+        else:
+            if earlier is not None:
+                note("shared", path, f"the same file as {read[earlier].path}")
+            first[entry.sha256] = path
+            kept[path] = entry
+    if any(entry.role == "test_reference" for entry in kept.values()):
+        _check_pairs(kept, {path: original(path.stem) if numbered else path.stem for path in kept}, note)
+    expected = {subset.role: subset.count for subset in data_set.subsets} if data_set else {}
+    for role, count in expected.items():
+        there = sum(entry.role == role for entry in kept.values())
+        if there != count:
+            note("count", role, f"{there} good images, {count} expected")
+    return Report(name, str(folder), tuple(kept.values()), expected, tuple(findings))
 
 
 def _numbered_copies(files: Mapping[str, list[Path]]) -> dict[Path, Path]:
-    """What a file like "0152(2)" is a copy of: "0152", or if that is not there the first copy, which then stands for it."""
+    """What a file like "0152(2)" is a copy of: "0152", or if that is not there the first copy, which stands for it."""
     copies: dict[Path, Path] = {}
     for paths in files.values():
         first = {path.stem: path for path in paths}
         for path in sorted(paths, key=lambda path: (len(path.stem), path.stem)):
-            stem = original(path.stem)
-            if stem == path.stem:
-                continue
-            if stem in first:
-                copies[path] = first[stem]
-            else:
-                first[stem] = path
+            if original(path.stem) != path.stem and (stem := first.setdefault(original(path.stem), path)) != path:
+                copies[path] = stem
     return copies
 
 
-def _without_duplicates(
-    entries: Mapping[Path, Entry], copies: Mapping[Path, Path], findings: _Findings
-) -> dict[Path, Entry]:
-    """The images without those that their role has already; an image of another role is only named."""
-    kept: dict[Path, Entry] = {}
-    first: dict[str, Path] = {}
-    for path, entry in entries.items():
-        copied = copies.get(path)
-        if copied is not None and copied in entries:
-            findings.add("duplicate", path, f"a numbered copy of {entries[copied].path}")
-            continue
-        earlier = first.get(entry.sha256)
-        if earlier is not None:
-            same_role = entries[earlier].role == entry.role
-            findings.add("duplicate" if same_role else "shared", path, f"the same file as {entries[earlier].path}")
-            if same_role:
-                continue
-        first[entry.sha256] = path
-        kept[path] = entry
-    return kept
-
-
-def _check_pairs(entries: Mapping[Path, Entry], stems: Mapping[Path, str], findings: _Findings) -> None:
-    if not any(entry.role == "test_reference" for entry in entries.values()):
-        return
+def _check_pairs(entries: Mapping[Path, Entry], stems: Mapping[Path, str], note: Callable[..., None]) -> None:
     sides: dict[str, dict[str, Path]] = {"test_backlit": {}, "test_reference": {}}
     for path, entry in entries.items():
         if entry.role in sides and (other := sides[entry.role].setdefault(stems[path], path)) != path:
-            findings.add("stem", path, f"the same stem as {entries[other].path}; rename or remove one")
+            note("stem", path, f"the same stem as {entries[other].path}; rename or remove one")
     pairs, inputs, references = pair_by_stem(sides["test_backlit"], sides["test_reference"])
     for path in inputs:
-        findings.add("partner", path, f"no good reference of the stem '{stems[path]}'")
+        note("partner", path, f"no good reference of the stem '{stems[path]}'")
     for path in references:
-        findings.add("partner", path, f"no good input of the stem '{stems[path]}'")
+        note("partner", path, f"no good input of the stem '{stems[path]}'")
     for path, reference in pairs:
         if entries[path].size != entries[reference].size:
             sizes = " and ".join("x".join(map(str, entries[file].size)) for file in (path, reference))
-            findings.add("size", path, f"differs from {entries[reference].path}: {sizes}")
+            note("size", path, f"differs from {entries[reference].path}: {sizes}")

@@ -79,6 +79,10 @@ class Stages:
             self._current = found
         return list(self._current)
 
+    def look_again(self) -> None:
+        """Forget which stages are current: other processes may have built or removed some."""
+        self._current = None
+
     def fits(self, stage: str, folder: Path) -> bool:
         """Whether a folder has the stage's outputs, made from these inputs and these builds of what it needs."""
         record = _record(folder)

@@ -54,7 +54,9 @@ def reproduce(run: Run, notebooks: Path | None = None, force: bool = False, stud
         _check_parameters(pending, run)
         Run.start(run.path, run.settings)
         if force:
-            _remove_stages(run)
+            for stage in run.plan:
+                shutil.rmtree(run.path / stage, ignore_errors=True)
+            run.look_again()
         _execute_all(pending, run)
     return [_executed(source, run) for source in pending]
 
@@ -139,11 +141,6 @@ def looks(run: Run) -> list[Callable[[], object]]:
     ]
 
 
-def _remove_stages(run: Run) -> None:
-    for stage in run.plan:
-        shutil.rmtree(run.path / stage, ignore_errors=True)
-
-
 def _pending(sources: list[Path], run: Run) -> list[Path]:
     """The notebooks from the first one on that is out of date."""
     current = run.current()
@@ -199,7 +196,10 @@ def _execute_all(sources: list[Path], run: Run) -> None:
     with _kernel() as kernel, tqdm(total=cells, unit="cell", dynamic_ncols=True) as bar:
         for source in sources:
             bar.set_description(source.stem)
-            _execute(source, run, kernel, bar)
+            try:
+                _execute(source, run, kernel, bar)
+            finally:
+                run.look_again()
             kernel.forget_names()
 
 
@@ -270,7 +270,9 @@ def _kernel() -> Iterator[Any]:
             client = self.client()
             client.start_channels()
             run_sync(client.wait_for_ready)()
-            run_sync(client.execute_interactive)("get_ipython().reset()", silent=True)
+            run_sync(client.execute_interactive)(
+                "get_ipython().run_line_magic('reset_selective', '-f .')\nget_ipython().execution_count = 1", silent=True
+            )
             client.stop_channels()
 
     for left in reversed(range(KERNEL_STARTS)):
@@ -283,7 +285,8 @@ def _kernel() -> Iterator[Any]:
             client.stop_channels()
             break
         except RuntimeError as error:  # two kernels started at the same moment may choose the same port
-            run_sync(kernel.shutdown_kernel)(now=True)
+            with suppress(RuntimeError):
+                run_sync(kernel.shutdown_kernel)(now=True)
             if not left:
                 raise CliplitError(f"the kernel of the notebooks cannot be started ({one_line(error)})") from None
     try:

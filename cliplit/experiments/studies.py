@@ -152,7 +152,9 @@ class Outcome:
         """
         means = {}
         for label, cells in self.cells.items():
-            records = [cell.record(stage) for cell in cells for stage in cell.plan if stage not in ("data", "evaluation")]
+            records = [
+                cell.record(stage) for cell in cells for stage in cell.plan if stage not in ("data", "evaluation")
+            ]
             sums = sum(record["seconds"] for record in records if record)
             means[label] = sums / len(cells) if cells else float("nan")
         return pd.Series(means, name="seconds")

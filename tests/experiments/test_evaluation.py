@@ -9,7 +9,7 @@ import torch
 
 from cliplit.errors import CliplitError
 from cliplit.experiments import evaluation, tables
-from cliplit.experiments.evaluation import check_others, enhanced_tests, evaluate
+from cliplit.experiments.evaluation import check_others, evaluate, methods, results
 from cliplit.files.tensors import write_image
 from cliplit.method.checkpoints import export_released, save_enhancer
 from cliplit.method.enhancer import Enhancer
@@ -53,7 +53,18 @@ def test_networks_and_results_from_elsewhere_join_the_table(run, tmp_path):
     assert own.loc["theirs", "ssim"] == pytest.approx(means.loc["theirs", "ssim"], abs=ROUNDING)
 
     write_image(tests[0].reference * 0, tmp_path / "theirs" / f"{tests[0].name}.png")  # results that changed
+    joined.look_again()
     assert (evaluate(joined).query("stage == 'theirs'")["psnr"] < 60).any()
+
+
+def test_results_are_saved_by_the_evaluation_and_made_again_where_they_are_not_there(run, monkeypatch):
+    tests = read_tests(run)
+    stages = [stage for stage in evaluate(run)["stage"].unique() if stage != "input"]
+    saved = {stage: results(run, stage, tests) for stage in stages}
+    shutil.rmtree(run.path / "evaluation" / "images")
+    assert Run.open(run.path).is_current("evaluation")
+    for stage in stages:
+        assert all(torch.equal(*pair) for pair in zip(saved[stage], results(run, stage, tests), strict=True)), stage
 
 
 def test_results_that_do_not_match_are_refused(run, tmp_path):
@@ -61,7 +72,7 @@ def test_results_that_do_not_match_are_refused(run, tmp_path):
     for test in tests[1:]:
         write_image(test.reference[:, 2:], tmp_path / "theirs" / f"{test.name}.png")
     with pytest.raises(CliplitError) as refusal:
-        enhanced_tests(with_others(run, results=(f"theirs={tmp_path / 'theirs'}",)))
+        methods(with_others(run, results=(f"theirs={tmp_path / 'theirs'}",)), tests, None)
     assert f"{tests[0].name}: no file" in str(refusal.value) and "differ in size" in str(refusal.value)
 
 

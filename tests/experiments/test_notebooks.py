@@ -14,6 +14,7 @@ import nbformat
 import papermill
 import pytest
 from conftest import builds, write_notebook
+from jupyter_client.manager import AsyncKernelManager
 
 from cliplit.errors import CliplitError
 from cliplit.experiments import notebooks
@@ -258,19 +259,31 @@ def test_every_notebook_leaves_a_clean_executed_copy(reproduced):
 
 
 def test_a_kernel_that_dies_at_its_start_is_started_again(run, folder, monkeypatch):
-    execute, failures = papermill.execute_notebook, ["Kernel died before replying to kernel_info"] * 2
+    start, failures = AsyncKernelManager.start_kernel, ["Kernel died before replying to kernel_info"] * 2
 
-    def sometimes(*arguments, **options):
+    async def sometimes(manager, **options):
         if failures:
             raise RuntimeError(failures.pop())
-        return execute(*arguments, **options)
+        return await start(manager, **options)
 
-    monkeypatch.setattr(papermill, "execute_notebook", sometimes)
+    monkeypatch.setattr(AsyncKernelManager, "start_kernel", sometimes)
     reproduce(run, folder)
     assert trace(run) == ["0_a", "2_b", "03_c"]
     failures += ["Kernel died before replying to kernel_info"] * 3
-    with pytest.raises(CliplitError, match="0_a: its kernel cannot be started"):
+    with pytest.raises(CliplitError, match="the kernel of the notebooks cannot be started"):
         reproduce(run, folder, force=True)
+
+
+def test_notebooks_share_a_kernel_but_no_names(run, tmp_path):
+    tell = "import os, sys\nfrom pathlib import Path\nnames = sorted({'left', 'Path'} & set(globals()))\n"
+    tell += "with open(Path(run) / 'told', 'a') as file:\n    print(os.getpid(), names, file=file)\nleft = 1"
+    for name in ("0_a", "1_b"):
+        write_notebook(tmp_path / "notebooks" / f"{name}.ipynb", tell)
+    done = reproduce(run, tmp_path / "notebooks")
+    first, second = (run.path / "told").read_text().splitlines()
+    assert first == second and first.endswith("['Path']")
+    counts = [[c.execution_count for c in nbformat.read(path, as_version=4).cells] for path in done]
+    assert counts[0] == counts[1]
 
 
 @pytest.mark.parametrize("name", [2024, 1.5, True, "2024"])
@@ -341,6 +354,7 @@ def test_a_deleted_stage_and_what_needs_it_are_redone_to_the_same_tables(reprodu
     run = Run.open(tmp_path / "run")
     before = builds(run)
     shutil.rmtree(run.path / "enhancer1")
+    run.look_again()
     assert [path.stem[:2] for path in reproduce(run)] == ["03", "04"]
     changed = {stage for stage, build in builds(run).items() if before[stage] != build}
     assert changed == {"enhancer1", "prompts2", "enhancer2", "evaluation"}

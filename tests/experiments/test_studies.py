@@ -48,10 +48,12 @@ def test_a_second_call_trains_nothing_and_a_table_can_be_made_of_what_is_there(s
     monkeypatch.setattr(studies, "workers", None)
     studies.run_studies(studied, [TWO])
     more = replace(TWO, variants={**TWO.variants, "not yet": Variant({"enhancement.identity_weight": 1.0})})
-    table = studies.study_table(studied, more)
+    outcome = studies.outcome_of(studied, more)
+    table = outcome.table
     assert list(table["variant"]) == ["input", "pair", "none"] and (table["seeds"] == 1).all()
     assert table["psnr"].notna().all() and table["ssim"].between(0, 1).all()
-    assert studies.findings(studied, TWO).startswith("One seed tells no difference")
+    assert studies.findings(outcome).startswith("One seed tells no difference")
+    assert (outcome.course["stage"].unique() == ["warmup", "initial"]).all() and outcome.seconds["pair"] > 0
 
 
 def test_stages_that_are_the_same_are_adopted_by_other_variants(studied, tmp_path):
@@ -77,7 +79,7 @@ def test_a_failed_variant_is_named_and_the_others_are_done(tmp_path):
     run = start_run("smoke", tmp_path)
     with pytest.raises(CliplitError, match="1 of 2 runs failed; the first: no embedded photo 'no such photo'"):
         studies.run_studies(run, [Study("bad", "?", bad)])
-    assert list(studies.study_table(run, Study("bad", "?", bad))["variant"]) == ["input", "good"]
+    assert list(studies.outcome_of(run, Study("bad", "?", bad)).table["variant"]) == ["input", "good"]
 
 
 def test_findings_count_a_difference_only_beyond_both_spreads(studied, monkeypatch):
@@ -85,8 +87,8 @@ def test_findings_count_a_difference_only_beyond_both_spreads(studied, monkeypat
     rows = [
         {"variant": name, "psnr": m, "psnr_std": 1, "psnr_seed_std": s, "seeds": 3} for name, (m, s) in means.items()
     ]
-    monkeypatch.setattr(studies, "study_table", lambda *_: pd.DataFrame(rows))
-    assert studies.findings(studied, TWO) == (
+    monkeypatch.setattr(studies.Outcome, "table", pd.DataFrame(rows))
+    assert studies.findings(studies.outcome_of(studied, TWO)) == (
         "By mean PSNR over 3 seeds, **ours** is better than far (+5.00); worse than above (-3.00); "
         "not told apart from close (+1.00)."
     )

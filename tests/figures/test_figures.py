@@ -11,7 +11,7 @@ from PIL import Image
 
 from cliplit import profiles
 from cliplit.errors import CliplitError
-from cliplit.experiments import analysis, evaluation
+from cliplit.experiments import analysis, evaluation, tables
 from cliplit.experiments.notebooks import STUDIES
 from cliplit.figures import evaluation as scores
 from cliplit.figures import runs, style
@@ -25,13 +25,17 @@ DRAW = {
     "00_training_images.jpg": runs.training_grid,
     "00_test_pairs.jpg": runs.test_grid,
     "00_severity_levels.jpg": runs.severity_levels,
-    "01_prompt_separation.png": runs.prompt_separation,
+    "01_prompt_separation.png": lambda run: runs.prompt_separation(
+        run, analysis.prompt_scores(run, [analysis.UNTRAINED, 0], results=False)
+    ),
     "02_training_curves.png": runs.enhancer_curves,
-    "02_illumination_initial.jpg": runs.illumination,
-    "03_scores.png": runs.score_rounds,
+    "02_illumination_initial.jpg": lambda run: runs.illumination(run, 0, analysis.illumination_maps(run)),
+    "03_scores.png": lambda run: runs.score_rounds(run, analysis.prompt_scores(run, range(3))),
     "03_rounds.jpg": runs.rounds_strip,
-    "04_quality.png": scores.quality,
-    "04_comparison.jpg": scores.comparison_strip,
+    "04_quality.png": lambda run: scores.quality(run, evaluation.evaluate(run)),
+    "04_comparison.jpg": lambda run: scores.comparison_strip(run, evaluation.evaluate(run)),
+    "04_differences.png": lambda run: scores.differences(run, tables.differences_table([run])),
+    "04_metrics.png": lambda run: scores.metric_against_metric(run, evaluation.evaluate(run)),
     "hero.jpg": scores.hero,
 }
 
@@ -69,7 +73,7 @@ def test_figures_leave_no_global_state(trained):
     import matplotlib as mpl
 
     before = dict(mpl.rcParams)
-    scores.quality(trained)
+    scores.quality(trained, evaluation.evaluate(trained))
     assert dict(mpl.rcParams) == before
 
 
@@ -121,7 +125,7 @@ def test_tables_of_the_notebooks(trained):
     assert data.loc["training, backlit", "images"] == 8 and data.loc["test, references", "images"] == 3
     settings = analysis.settings_table(trained, "prompts")
     assert list(settings.index) == [name for name in flatten(trained.settings) if name.startswith("prompts.")]
-    light = analysis.illumination_table(trained, 0)
+    light = analysis.illumination_table(analysis.illumination_maps(trained))
     assert len(light) == 3 and (light["lowest"] <= light["highest"]).all()
     assert set(trained.plan) | {"sum"} == set(analysis.stage_seconds(trained).columns)
 

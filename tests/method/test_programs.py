@@ -18,7 +18,7 @@ from cliplit.method import programs
 from cliplit.method.checkpoints import load_enhancer, save_enhancer
 from cliplit.method.enhancer import Enhancer
 from cliplit.profiles import SMOKE
-from cliplit_photos.inference import DEFAULT
+from cliplit_photos.inference import SHIPPED_ENHANCER
 
 STEP = 1 / 255
 SIZES = ((217, 331), (131, 8), (402, 263))
@@ -28,13 +28,13 @@ WITHOUT_TORCH = "import sys; sys.modules['torch'] = None; sys.argv = sys.argv[1:
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory):
-    return programs.export_program(DEFAULT, tmp_path_factory.mktemp("exported") / "enhancer.onnx")
+    return programs.export_program(SHIPPED_ENHANCER, tmp_path_factory.mktemp("exported") / "enhancer.onnx")
 
 
 @torch.no_grad()
 def test_onnx_gives_our_results_at_odd_sizes(exported):
     session = onnxruntime.InferenceSession(exported)
-    network = load_enhancer(DEFAULT)
+    network = load_enhancer(SHIPPED_ENHANCER)
     for size in SIZES:
         image = torch.rand(1, 3, *size)
         result = torch.from_numpy(session.run(None, {"image": image.numpy()})[0])
@@ -53,7 +53,7 @@ def test_the_example_in_the_docs_needs_no_torch(exported, tmp_path):
     command = [sys.executable, "-c", WITHOUT_TORCH, files[0], exported, *files[1:]]
     subprocess.run(command, check=True)
     with torch.no_grad():
-        ours = load_enhancer(DEFAULT).enhance(to_tensor(pixels)[None])[0]
+        ours = load_enhancer(SHIPPED_ENHANCER).enhance(to_tensor(pixels)[None])[0]
     result = to_tensor(np.asarray(Image.open(files[2])))
     assert len(example.splitlines()) <= 20 and (result - ours).abs().max() < 1.6 * STEP  # both are rounded
 
@@ -71,13 +71,13 @@ def test_torch_export_takes_other_kinds_of_networks(tmp_path):
 
 
 def test_what_cannot_be_exported_is_refused_and_nothing_is_left(cli, tmp_path, monkeypatch):
-    code, _, err = cli("export", DEFAULT, tmp_path / "enhancer.tflite")
+    code, _, err = cli("export", SHIPPED_ENHANCER, tmp_path / "enhancer.tflite")
     assert code == 2 and err == [
         f"cliplit: error: {tmp_path}/enhancer.tflite: the ending says what is written: .pth, .onnx or .pt2"
     ]
     monkeypatch.setattr(programs, "STEP", 0.0)
-    code, _, err = cli("export", DEFAULT, tmp_path / "enhancer.pt2")
+    code, _, err = cli("export", SHIPPED_ENHANCER, tmp_path / "enhancer.pt2")
     assert code == 2 and "results differ" in err[-1] and not list(tmp_path.iterdir())
     monkeypatch.setitem(sys.modules, "onnx", None)
-    code, _, err = cli("export", DEFAULT, tmp_path / "enhancer.onnx")
+    code, _, err = cli("export", SHIPPED_ENHANCER, tmp_path / "enhancer.onnx")
     assert code == 2 and "cliplit[onnx]" in err[-1]

@@ -10,7 +10,7 @@ from cliplit.errors import CliplitError
 from cliplit.files.folders import list_images
 from cliplit.files.tensors import read_image, write_image
 from cliplit.method import run_images
-from cliplit.method.run import start_run
+from cliplit.method.run import Run, start_run
 from cliplit.method.run_images import prepare_data, training_images
 from cliplit.profiles import SMOKE
 from cliplit.settings import Data
@@ -113,6 +113,7 @@ def test_changed_folders_are_prepared_again(folders, tmp_path):
     run = start_run("smoke", tmp_path / "run", overrides=options(folders))
     prepare_data(run)
     save(noise(20, 30, 3, seed=9), folders / "well" / "new.png")
+    run = Run.open(run.path)
     prepare_data(run)
     assert len(training_images(run)[1]) == 4
 

@@ -239,7 +239,7 @@ class Settings:
 
     profile: str = "paper"
     seed: int = setting(0, "cliplit", about="of every random draw")
-    device: str = setting("auto", "cliplit", about="auto, cpu, cuda, cuda:1 ...")
+    device: str = setting("auto", "cliplit", about="the device: auto, cpu, cuda, cuda:1 ...")
     clip: Clip = Clip()
     data: Data = Data()
     backlight: Backlight = Backlight()

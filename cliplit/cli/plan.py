@@ -4,13 +4,13 @@ import sys
 
 import typer
 
-from cliplit.cli.runs import with_run_options
-from cliplit.cli.shared import print_columns
+from cliplit.cli.runs import open_run
+from cliplit.cli.shared import print_columns, takes
 from cliplit.errors import printable
 from cliplit.method.run import Run
 
 
-@with_run_options
+@takes(chosen=open_run)
 def plan(chosen: Run) -> None:
     """Look at what a run needs, and how long it takes here.
 

@@ -1,18 +1,15 @@
 """`cliplit reproduce`, `train`, `study`, `tables`, `publish`, `settings` and `watch`: runs, and what becomes of them."""
 
-import inspect as signatures
 import os
 import sys
 import textwrap
 import time
-from collections.abc import Callable
-from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from cliplit.cli.shared import flag, folder, joined, named, pairs, print_columns, shown
+from cliplit.cli.shared import flag, folder, joined, named, of_settings, pairs, print_columns, shown, takes
 from cliplit.engine import processes
 from cliplit.errors import CliplitError, did_you_mean
 from cliplit.files.atomic import read_json
@@ -35,46 +32,36 @@ Fill = Annotated[
 ]
 
 
-def NamedPaths(name: str, kind: str, about: str) -> Any:
-    return Annotated[list[str], typer.Option(name, metavar=f"NAME={kind}", help=about)]
+GIVEN = {  # option: setting
+    "seed": "seed",
+    "device": "device",
+    "random_clip": "clip.random",
+    "data": "data.sets",
+    "backlit": "data.backlit",
+    "well_lit": "data.well_lit",
+    "test_backlit": "data.test_backlit",
+    "test_reference": "data.test_reference",
+    "checkpoint": "evaluation.checkpoints",
+    "results": "evaluation.results",
+    "skip_bad": "data.skip_bad",
+    "deterministic": "engine.deterministic",
+}
 
 
+@takes(given=of_settings(GIVEN))
 def open_run(
+    *,
     profile: ProfileName = "demo",
     run: Annotated[
         str, folder("Directory of the run; by default runs/PROFILE in the checkout, or in the working directory.")
     ] = "",
-    seed: Annotated[int, typer.Option(help="Seed of every random draw.")] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
+    given: dict[str, Any],
     clip: Annotated[str, named("CLIP: tiny, MODEL/TAG of open_clip, MODEL/FILE, a file or a folder.")] = "",
     identity_clip: Annotated[str, named("CLIP of the identity loss, if not the same; needs a ResNet.")] = "",
-    random_clip: Annotated[bool, flag("--random-clip", "Random CLIP weights: a control; no download.")] = False,
-    data: Annotated[list[str], folder("A data set (`cliplit data`), used for all it has; repeatable.")] = (),
-    backlit: Annotated[str, folder("Your backlit training images; with --well-lit.")] = "",
-    well_lit: Annotated[str, folder("Your well-lit training images, of other scenes.")] = "",
-    test_backlit: Annotated[str, folder("Your backlit test images.")] = "",
-    test_reference: Annotated[str, folder("Their references, of the same names; optional.")] = "",
-    checkpoints: NamedPaths(
-        "--checkpoint", "FILE", "Also evaluate this network, ours or a released one; repeatable."
-    ) = (),
-    results: NamedPaths("--results", "DIR", "Also evaluate these results of another method; repeatable.") = (),
-    skip_bad: Annotated[bool, flag("--skip-bad", "Leave out training images that cannot be read.")] = False,
-    deterministic: Annotated[bool, flag("--deterministic", "The same bytes every time on a GPU too; slower.")] = False,
     changes: Changes = (),
 ) -> Run:
     """The run that the options shared by several commands ask for; nothing is written yet."""
-    changed = {"seed": seed, "device": device} | _clip_settings(clip, identity_clip)
-    folders = {"backlit": backlit, "well_lit": well_lit, "test_backlit": test_backlit, "test_reference": test_reference}
-    changed |= {f"data.{name}": os.path.abspath(path) for name, path in folders.items() if path}
-    changed |= {"data.sets": tuple(map(os.path.abspath, data))} if data else {}
-    changed |= {
-        f"evaluation.{name}": tuple(map(_absolute_pair, given))
-        for name, given in (("checkpoints", checkpoints), ("results", results))
-        if given
-    }
-    changed |= {"clip.random": True} if random_clip else {}
-    changed |= {"data.skip_bad": True} if skip_bad else {}
-    changed |= {"engine.deterministic": True} if deterministic else {}
+    changed = given | _clip_settings(clip, identity_clip)
     changed |= _with_absolute_file(pairs(changes))
     chosen = Run(run or default_run_path(profile), get_profile(profile, changed))
     made = stored_settings(chosen.path)
@@ -103,21 +90,7 @@ def _note_changes(chosen: Run, made: Settings) -> None:
         print(f"{chosen.path}: to be made anew where it depends on {', '.join(changes[:3])}{more}", file=sys.stderr)
 
 
-def with_run_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Put the options of `open_run` before those of a command, whose first argument is the run."""
-    shared = signatures.signature(open_run).parameters
-    own = list(signatures.signature(command).parameters.values())[1:]
-
-    @wraps(command)
-    def with_run(**options: Any) -> None:
-        run = open_run(**{name: options.pop(name) for name in shared})
-        command(run, **options)
-
-    with_run.__signature__ = signatures.Signature([*shared.values(), *own])
-    return with_run
-
-
-@with_run_options
+@takes(chosen=open_run)
 def reproduce(
     chosen: Run,
     force: Annotated[bool, flag("--force", "Build everything anew.")] = False,
@@ -135,7 +108,7 @@ def reproduce(
     _report(chosen)
 
 
-@with_run_options
+@takes(chosen=open_run)
 def train(chosen: Run) -> None:
     """The same without notebooks; also by several processes.
 
@@ -159,7 +132,7 @@ def train(chosen: Run) -> None:
     _report(chosen)
 
 
-@with_run_options
+@takes(chosen=open_run)
 def study(
     chosen: Run,
     names: Annotated[list[str], typer.Argument(metavar="[NAME]...", help="Studies; by default all.")] = (),
@@ -261,11 +234,6 @@ def _clip_settings(clip: str, identity: str) -> dict[str, str]:
         identity = clip if has_resnet(_absolute(clip)) else ""
     given = {"clip.similarity": _absolute(clip), "clip.identity": _absolute(identity)}
     return {name: value for name, value in given.items() if value}
-
-
-def _absolute_pair(pair: str) -> str:
-    name, equals, path = pair.partition("=")
-    return f"{name}{equals}{os.path.abspath(path)}" if path else pair
 
 
 def _with_absolute_file(changes: dict[str, str]) -> dict[str, str]:

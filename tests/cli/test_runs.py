@@ -66,7 +66,8 @@ def test_help_version_and_usage_errors(cli):
 def test_options_become_settings(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     changes = ["enhancement.iterations=7", "data.skip_bad=false"]
-    run = open_run("smoke", "here", 5, "cpu", "tiny", random_clip=True, backlit="dark", skip_bad=True, changes=changes)
+    given = {"seed": 5, "device": "cpu", "random_clip": True, "backlit": "dark", "skip_bad": True}
+    run = open_run(profile="smoke", run="here", clip="tiny", changes=changes, **given)
     settings = run.settings
     assert (settings.seed, settings.device, settings.clip.random, settings.enhancement.iterations) == (
         5,
@@ -79,9 +80,9 @@ def test_options_become_settings(tmp_path, monkeypatch):
 
 
 def test_one_clip_serves_both_losses_if_it_has_a_resnet(tmp_path):
-    assert open_run("paper", clip="tiny").settings.clip.identity == "tiny"
-    assert open_run("paper", clip="tiny", identity_clip="RN50/openai").settings.clip.identity == "RN50/openai"
-    assert open_run("paper", clip="ViT-B-32/openai").settings.clip.identity == "RN101-quickgelu/openai"
+    assert open_run(profile="paper", clip="tiny").settings.clip.identity == "tiny"
+    assert open_run(profile="paper", clip="tiny", identity_clip="RN50/openai").settings.clip.identity == "RN50/openai"
+    assert open_run(profile="paper", clip="ViT-B-32/openai").settings.clip.identity == "RN101-quickgelu/openai"
 
 
 def test_a_clip_file_is_found_from_anywhere(tmp_path, monkeypatch):

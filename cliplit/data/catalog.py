@@ -5,8 +5,8 @@ folders' names as far as they give them; those of BAID's test inputs are by anal
 A folder is found by its exact name; nothing is guessed from a part of a name.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 
 from cliplit.errors import CliplitError, did_you_mean
 
@@ -26,14 +26,13 @@ class Location:
 
 @dataclass(frozen=True)
 class Subset:
-    """The images of one role: their folder in the data set, their number, and what publishers call the folder.
+    """The images of one role: their number, and what publishers call their folder.
 
     A published name is the end of a path; the first one that is there counts. `first_of`: the published name of a
     larger set, of which the first `count` images by name are taken.
     """
 
     role: str
-    folder: str
     count: int
     published: tuple[str, ...]
     first_of: str = ""
@@ -48,7 +47,7 @@ class DataSet:
 
     name: str
     title: str
-    sources: MappingProxyType[str, tuple[Location, ...]]
+    sources: Mapping[str, tuple[Location, ...]]
     subsets: tuple[Subset, ...]
     licence: str
     numbered_copies: bool = False
@@ -65,31 +64,17 @@ def find(name: str) -> DataSet:
     return CATALOG[name]
 
 
-def _sources(**locations: tuple[Location, ...]) -> MappingProxyType[str, tuple[Location, ...]]:
-    return MappingProxyType(locations)
-
-
 TEST_SETS = Location(drive="1tnZdCxmWeOXMbzXKf-V4HYI4rBRl90Qk")
 TRAINING_SETS = Location(drive="1X1tawqmUsn69T24VmHSl_qmEFxGLzMf0")
 
 BAID = DataSet(
     "baid",
     "BAID (Lv et al., BacklitNet, CVIU 2022), as CLIP-LIT used it",
-    _sources(authors=(TRAINING_SETS, TEST_SETS), rave=(Location(drive="14_OvT17bfoN-JEH0GTFD6bnKzjKmag_l"),)),
+    dict(authors=(TRAINING_SETS, TEST_SETS), rave=(Location(drive="14_OvT17bfoN-JEH0GTFD6bnKzjKmag_l"),)),
     (
-        Subset("train_backlit", "train/backlit", 380, ("BAID_380/resize_input", "BAID/train/backlit", "train/backlit")),
-        Subset(
-            "test_backlit",
-            "test/backlit",
-            368,
-            ("BAID/test/resize_input", "test/resize_input", "BAID/test/input", "test/input", "test/backlit"),
-        ),
-        Subset(
-            "test_reference",
-            "test/reference",
-            368,
-            ("BAID/test/resize_gt", "test/resize_gt", "BAID/test/gt", "test/gt", "test/reference"),
-        ),
+        Subset("train_backlit", 380, ("BAID_380/resize_input", "BAID/train/backlit")),
+        Subset("test_backlit", 368, ("BAID/test/resize_input", "test/resize_input", "BAID/test/input", "test/input")),
+        Subset("test_reference", 368, ("BAID/test/resize_gt", "test/resize_gt", "BAID/test/gt", "test/gt")),
     ),
     "none stated with the download; ask its authors before any use beyond research",
     numbered_copies=True,
@@ -97,7 +82,7 @@ BAID = DataSet(
 DIV2K = DataSet(
     "div2k",
     "DIV2K (Agustsson and Timofte, CVPRW 2017), 384 images",
-    _sources(
+    dict(
         authors=(TRAINING_SETS,),
         rave=(Location(drive="1PbWzGzxLF0OJMyA7zMj_Dd00UB_ulhb4"),),
         # size and SHA-256: TensorFlow Datasets, checksums of div2k
@@ -109,33 +94,25 @@ DIV2K = DataSet(
             ),
         ),
     ),
-    (
-        Subset(
-            "train_well_lit",
-            "train/well_lit",
-            384,
-            ("DIV2K_384", "DIV2K_train_HR", "DIV2K", "train/well_lit", "."),
-            first_of="DIV2K_train_HR",
-        ),
-    ),
+    (Subset("train_well_lit", 384, ("DIV2K_384", "DIV2K_train_HR", "DIV2K", "."), first_of="DIV2K_train_HR"),),
     "academic research only, by its publishers; rights in the photos remain with their owners",
 )
 BACKLIT300 = DataSet(
     "backlit300",
     "Backlit300 (Liang et al., CLIP-LIT, ICCV 2023), no references",
-    _sources(authors=(TEST_SETS,)),
-    (Subset("test_backlit", "test/backlit", 305, ("Backlit300", "Backlit300/input", "test/backlit", ".")),),
+    dict(authors=(TEST_SETS,)),
+    (Subset("test_backlit", 305, ("Backlit300", "Backlit300/input", ".")),),
     "none stated with the download; CLIP-LIT's code is under the S-Lab License (not for commercial use)",
 )
 LOL_V1 = DataSet(
     "lol-v1",
     "LOL v1 (Wei et al., RetinexNet, BMVC 2018), low light, as RAVE used it",
-    _sources(rave=(Location(drive="1ewmaFEVjKmzS8fLisSA7q_t1RbBdz6He"),)),
+    dict(rave=(Location(drive="1ewmaFEVjKmzS8fLisSA7q_t1RbBdz6He"),)),
     (
-        Subset("train_backlit", "train/backlit", 485, ("our485/low", "train/backlit")),
-        Subset("train_well_lit", "train/well_lit", 485, ("our485/high", "train/well_lit")),
-        Subset("test_backlit", "test/backlit", 15, ("eval15/low", "test/backlit")),
-        Subset("test_reference", "test/reference", 15, ("eval15/high", "test/reference")),
+        Subset("train_backlit", 485, ("our485/low",)),
+        Subset("train_well_lit", 485, ("our485/high",)),
+        Subset("test_backlit", 15, ("eval15/low",)),
+        Subset("test_reference", 15, ("eval15/high",)),
     ),
     "none stated with the download; ask its authors before any use beyond research",
 )

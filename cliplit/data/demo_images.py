@@ -40,15 +40,10 @@ def photo(name: str) -> Tensor:
         raise CliplitError(f"no embedded photo '{name}'; there are {', '.join(PHOTOS)}{did_you_mean(name, PHOTOS)}")
     folder, file, _ = PHOTOS[name]
     package, _, inside = folder.partition("/")
-    return read_image(_folder_of(package) / inside / file)
-
-
-def _folder_of(package: str) -> Path:
-    """Where a package is installed, found without importing it."""
-    spec = find_spec(package)
+    spec = find_spec(package)  # without importing it
     if spec is None or not spec.submodule_search_locations:
         raise CliplitError(f"photos of the demo come with {package}, which is not installed")
-    return Path(spec.submodule_search_locations[0])
+    return read_image(Path(spec.submodule_search_locations[0]) / inside / file)
 
 
 def crops(names: tuple[str, ...], count: int, size: int, smallest: float, *keys: object) -> Tensor:

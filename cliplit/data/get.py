@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from cliplit.data.catalog import DataSet, find
-from cliplit.data.manifest import Manifest, describe_image, has_manifest, keep_only, write_manifest
+from cliplit.data.manifest import FOLDERS, Manifest, describe_image, has_manifest, keep_only, write_manifest
 from cliplit.data.verify import Report, inspect_images, subset_images
 from cliplit.errors import CliplitError, shortened
 from cliplit.files.archives import SUFFIXES, Refused, extract, is_archive
@@ -139,7 +139,7 @@ def _is_wanted(path: str, data_set: DataSet) -> bool:
     place = PurePosixPath(path).parent
     if PurePosixPath(path).suffix.lower() not in EXTENSIONS:
         return path.lower().endswith(SUFFIXES)
-    names = [name for subset in data_set.subsets for name in (subset.folder, *subset.published)]
+    names = [name for subset in data_set.subsets for name in (FOLDERS[subset.role], *subset.published)]
     return any(place == PurePosixPath(name) or f"/{place}".endswith(f"/{name}") for name in names)
 
 
@@ -171,7 +171,7 @@ def _collect(
                 f"{', '.join(name for name in subset.published if name != '.')}; if yours are named otherwise, "
                 f"use `cliplit data prepare` with them"
             )
-        folder = staging / "set" / subset.folder
+        folder = staging / "set" / FOLDERS[subset.role]
         folder.mkdir(parents=True)
         for path in found:
             move = os.replace if path.is_relative_to(staging) else shutil.copyfile

@@ -5,6 +5,7 @@ In a data set, dataset.json says it, with paths relative to its folder; in a pla
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -24,6 +25,7 @@ ROLES = {
     "test_backlit": "backlit test images",
     "test_reference": "their well-lit references, paired by file stem",
 }
+FOLDERS = {role: role.replace("_", "/", 1) for role in ROLES}  # where the images of a role lie in a data set
 OPTIONS = {role: "--" + role.removeprefix("train_").replace("_", "-") for role in ROLES}
 SETTINGS = {role: role.removeprefix("train_") for role in ROLES}  # names in cliplit.settings.Data
 
@@ -76,7 +78,8 @@ def read_manifest(folder: str | Path) -> Manifest:
         if content.pop("format") != FORMAT:
             raise ValueError(f"its format is not {FORMAT}")
         images = tuple(_entry(image) for image in content.pop("images"))
-        _check_unique(images)
+        if twice := [path for path, count in Counter(image.path for image in images).items() if count > 1]:
+            raise ValueError(f"'{twice[0]}' is listed twice")
         texts = [content[key] for key in ("name", "source", "licence")]
         if not all(isinstance(value, str) for value in (*texts, *content["problems"])):
             raise ValueError("its name, source, licence and problems are not texts")
@@ -95,7 +98,8 @@ def write_manifest(manifest: Manifest, folder: str | Path) -> Path:
     order = list(ROLES)
     images = sorted(manifest.images, key=lambda image: (order.index(image.role), image.path))
     path = Path(folder) / FILE
-    write_json({"format": FORMAT} | asdict(manifest) | {"images": [_plain(image) for image in images]}, path)
+    entries = [{key: value for key, value in asdict(image).items() if value is not None} for image in images]
+    write_json({"format": FORMAT} | asdict(manifest) | {"images": entries}, path)
     return path
 
 
@@ -106,11 +110,6 @@ def describe_image(
     return Entry(path.relative_to(folder).as_posix(), role, sha256(path), path.stat().st_size, size, made)
 
 
-def listed_files(folder: str | Path) -> list[Path]:
-    """The files that the dataset.json of a folder lists, itself included."""
-    return [Path(folder) / FILE, *(Path(folder) / image.path for image in read_manifest(folder).images)]
-
-
 def digest_of_folder(folder: Path) -> str | None:
     """A digest of names, sizes and times of change of the files in a folder, or of those that a data set lists.
 
@@ -118,7 +117,10 @@ def digest_of_folder(folder: Path) -> str | None:
     """
     if not folder.is_dir():
         return None
-    paths = [path for path in listed_files(folder) if path.is_file()] if has_manifest(folder) else folder.iterdir()
+    paths = list(folder.iterdir())
+    if has_manifest(folder):
+        listed = [folder / FILE, *(folder / image.path for image in read_manifest(folder).images)]
+        paths = [path for path in listed if path.is_file()]
     files = sorted((str(path.relative_to(folder)), path.stat().st_size, path.stat().st_mtime_ns) for path in paths)
     return hashlib.sha256(repr(files).encode()).hexdigest()
 
@@ -137,18 +139,6 @@ def _entry(image: dict[str, Any]) -> Entry:
     if not is_inside(entry.path):
         raise ValueError(f"'{entry.path}' leads out of the folder")
     return entry
-
-
-def _check_unique(images: Iterable[Entry]) -> None:
-    listed: set[str] = set()
-    for image in images:
-        if image.path in listed:
-            raise ValueError(f"'{image.path}' is listed twice")
-        listed.add(image.path)
-
-
-def _plain(image: Entry) -> dict[str, Any]:
-    return {key: value for key, value in asdict(image).items() if value is not None}
 
 
 @dataclass(frozen=True)
@@ -193,39 +183,25 @@ def gather_images(data: Data) -> dict[str, Images]:
         CliplitError: a role that two data sets have, a missing file, or a folder without images.
     """
     given = {role: getattr(data, setting) for role, setting in SETTINGS.items() if getattr(data, setting)}
-    tests = {"test_backlit", "test_reference"} if "test_backlit" in given else set()
-    chosen = _from_sets(data.sets, without={*given, *tests})
-    if "test_backlit" in given and has_manifest(given["test_backlit"]):
-        chosen |= {role: images for role, images in _from_set(given["test_backlit"]).items() if role in tests}
-    chosen |= {role: images_of(folder, role) for role, folder in given.items()}
-    return chosen
-
-
-def images_of(folder: str | Path, role: str) -> Images:
-    """The images that a folder has for a role: those that its dataset.json lists, or without one all of them.
-
-    Raises:
-        CliplitError: no such folder, no images for this role, or files that are missing.
-    """
-    if has_manifest(folder):
-        if found := _from_set(str(folder)).get(role):
-            return found
-        raise CliplitError(f"{folder}: the data set has no {ROLES[role]} (role {role}); choose another {OPTIONS[role]}")
-    return Images(str(folder), tuple(list_images(folder)), {})
-
-
-def _from_sets(folders: tuple[str, ...], without: set[str]) -> dict[str, Images]:
+    without = {*given, "test_reference"} if "test_backlit" in given else set(given)
     chosen: dict[str, Images] = {}
-    for folder in folders:
+    for folder in data.sets:
         for role, images in _from_set(folder).items():
-            if role in without:
-                continue
-            if role in chosen:
+            if role in chosen and role not in without:
                 raise CliplitError(
                     f"{chosen[role].folder} and {folder} both have {ROLES[role]} (role {role}); "
                     f"leave one out, or give their folder with {OPTIONS[role]}"
                 )
             chosen[role] = images
+    chosen = {role: images for role, images in chosen.items() if role not in without}
+    for role, folder in given.items():
+        there = _from_set(folder) if has_manifest(folder) else {role: Images(folder, tuple(list_images(folder)), {})}
+        if role not in there:
+            has_none = f"the data set has no {ROLES[role]} (role {role})"
+            raise CliplitError(f"{folder}: {has_none}; choose another {OPTIONS[role]}")
+        chosen[role] = there[role]
+        if role == "test_backlit" and "test_reference" in there:
+            chosen["test_reference"] = there["test_reference"]
     return chosen
 
 

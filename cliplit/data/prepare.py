@@ -13,7 +13,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from cliplit.data.manifest import (
-    ROLES,
+    FOLDERS,
     Images,
     Manifest,
     by_stem,
@@ -28,7 +28,6 @@ from cliplit.files.images import decode, squared
 from cliplit.files.pairs import pair_by_stem
 from cliplit.settings import Data
 
-FOLDERS = {role: role.replace("_", "/", 1) for role in ROLES}  # where the images of a role lie in a data set
 SIDES = {  # what a scene serves for
     "backlit": ("train_backlit",),
     "well_lit": ("train_well_lit",),

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
+from cliplit.errors import check_images
 from cliplit.files.tensors import box_mean, guided_fit
 from cliplit.settings import Backlight
 
@@ -86,20 +87,22 @@ def foreground_mask(images: Tensor, generator: Generator, settings: Backlight = 
     Raises:
         ValueError: images of another shape than ``(N, 3, H, W)``.
     """
-    _check(images)
+    check_images(images)
     guide = luma(images)
     coarse = F.interpolate(guide, (MASK_GRID, MASK_GRID), mode="bilinear", antialias=True)
     blurred = box_mean(coarse, MASK_RADIUS)
     axis = torch.linspace(-1, 1, MASK_GRID)
     score = (
-        -_standardised(blurred)
+        -(blurred - blurred.mean((2, 3), keepdim=True)) / (blurred.std((2, 3), keepdim=True) + 1e-3)
         + settings.wander * 2 * smooth_noise(len(images), coarse.shape[-2:], generator)
         + settings.down * axis.view(-1, 1)
         - settings.centre * axis.abs()
     )
     threshold = _split(score, settings.coverage_min, settings.coverage_max)
     mask = torch.sigmoid((score - threshold) / settings.softness)
-    return ((_guided(mask, coarse, guide) - 0.5) * settings.contrast + 0.5).clamp(0, 1)
+    fit = guided_fit(coarse, mask, MASK_RADIUS, MASK_SMOOTHING)
+    slope, offset = (resized(x, guide.shape[-2:], mode="bilinear") for x in fit)
+    return ((slope * guide + offset - 0.5) * settings.contrast + 0.5).clamp(0, 1)
 
 
 def backlit(
@@ -139,18 +142,9 @@ def simulate_backlight(
     return dark, drawn
 
 
-def _check(images: Tensor) -> None:
-    if images.ndim != 4 or images.shape[1] != 3:
-        raise ValueError(f"images must have the shape (N, 3, H, W), not {tuple(images.shape)}")
-
-
 def resized(x: Tensor, size: Sequence[int], mode: str = "bicubic") -> Tensor:
     """Images or fields ``(N, C, H, W)`` at another size (height, width) in pixels."""
     return F.interpolate(x, list(size), mode=mode, align_corners=False)
-
-
-def _standardised(x: Tensor) -> Tensor:
-    return (x - x.mean((2, 3), keepdim=True)) / (x.std((2, 3), keepdim=True) + 1e-3)
 
 
 def _split(score: Tensor, least: float, most: float) -> Tensor:
@@ -162,10 +156,3 @@ def _split(score: Tensor, least: float, most: float) -> Tensor:
     between = (partial - total * share) ** 2 / (share * (1 - share)).clamp_min(1e-6)
     best = between.masked_fill((share < least) | (share > most), -1).argmax(1, keepdim=True)
     return ranked.gather(1, best).view(-1, 1, 1, 1)
-
-
-def _guided(mask: Tensor, coarse: Tensor, guide: Tensor) -> Tensor:
-    """Fast guided filter: `mask` and its guide `coarse` on one grid, the result at the size of `guide`."""
-    fit = guided_fit(coarse, mask, MASK_RADIUS, MASK_SMOOTHING)
-    slope, offset = (resized(x, guide.shape[-2:], mode="bilinear") for x in fit)
-    return slope * guide + offset

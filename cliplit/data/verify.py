@@ -8,7 +8,7 @@ from typing import Any
 from tqdm import tqdm
 
 from cliplit.data.catalog import CATALOG, DataSet, Subset
-from cliplit.data.manifest import ROLES, Entry, describe_image, has_manifest, read_manifest
+from cliplit.data.manifest import FOLDERS, ROLES, Entry, describe_image, has_manifest, read_manifest
 from cliplit.errors import CliplitError
 from cliplit.files.folders import images_in
 from cliplit.files.images import decode
@@ -124,7 +124,7 @@ def subset_images(subset: Subset, roots: Iterable[Path]) -> list[Path]:
     """
     folders = sorted({folder for root in roots for folder in (root, *root.rglob("*")) if folder.is_dir()})
     top = {*roots}
-    for name in (subset.folder, *subset.published):
+    for name in (FOLDERS[subset.role], *subset.published):
         wanted = tuple(name.split("/")) if name != "." else ()
         places = [folder for folder in folders if (folder.parts[-len(wanted) :] == wanted if wanted else folder in top)]
         filled = {folder: images for folder in places if (images := images_in(folder))}

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 BUGS = (AttributeError, NameError, TypeError, LookupError, AssertionError, NotImplementedError)
+PACKAGES = ("cliplit", "cliplit_photos")  # ours
 CONTROL = ("Cc", "Cs", "Zl", "Zp")  # Unicode's categories: control characters, halves of characters, ends of lines
 
 
@@ -45,8 +46,8 @@ def is_bug(error: BaseException) -> bool:
     last = error.__traceback__
     while last and last.tb_next:
         last = last.tb_next
-    ours = last is not None and Path(last.tb_frame.f_code.co_filename).is_relative_to(Path(__file__).parent)
-    return ours and isinstance(error, BUGS)
+    package = last.tb_frame.f_globals.get("__name__", "").partition(".")[0] if last else ""
+    return package in PACKAGES and isinstance(error, BUGS)
 
 
 def place_of(error: BaseException) -> str:

@@ -20,7 +20,7 @@ def read_image(path: str | Path, size: int | None = None) -> Tensor:
     Args:
         size: if given, resize to this square (Lanczos), as the released training does.
     Raises:
-        CliplitError: not an image, truncated, or too large to be honest; names the file.
+        CliplitError: not an image, truncated, or of too many pixels; names the file.
     """
     array = squared(decode(path), size) if size else decode(path)
     return to_tensor(array).contiguous()  # metrics' sums depend on the layout, in the last digit

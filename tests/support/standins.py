@@ -8,7 +8,6 @@ from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 COMMIT = "0" * 40
@@ -111,8 +110,3 @@ def publish(server: Server, repository: str, name: str, content: bytes) -> str:
     server.files[path] = content
     server.headers[path]["X-Repo-Commit"] = COMMIT
     return path
-
-
-def later(seconds: float) -> str:
-    """A date so many seconds from now, as in an HTTP header."""
-    return formatdate(time.time() + seconds, usegmt=True)

@@ -249,7 +249,10 @@ def deep_pixels(path: Path, image: Image.Image) -> np.ndarray | None:
     ppm = PPM_HEAD.match(head)
     if image.format == "PNG" and head[24] == 16:  # bits
         pixels = _by_opencv(path)
-        return pixels[..., [0, 3]] if image.mode == "LA" else pixels
+        if head[25] == 4:  # grey with transparency, which OpenCV makes colours
+            return pixels[..., [0, 3]]
+        clear = image.info.get("transparency") if pixels.shape[2] == 1 else None
+        return pixels if clear is None else np.dstack([pixels, np.where(pixels == clear, 0, 65535).astype(np.uint16)])
     if ppm and int(ppm[4]) > 255:
         shape = (image.height, image.width, 3 if ppm[1] == b"6" else 1)
         values = np.fromfile(path, ">u2", int(np.prod(shape)), offset=ppm.end())

@@ -14,6 +14,7 @@ import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from tqdm import tqdm
 
@@ -42,16 +43,11 @@ class Patience:
 PATIENCE = Patience()
 
 
-class _NotTheFile(CliplitError):
-    """What the server sends is not the file that was asked for."""
+class _NotTheFile(CliplitError): ...
 
 
 class _Again(Exception):
-    """This attempt failed, the next one may not: the reason, and the seconds that the server asks to wait."""
-
-    def __init__(self, reason: str, wait: float | None = None):
-        super().__init__(reason)
-        self.wait = wait
+    """This attempt failed, the next one may not: the reason, and the seconds to wait if the server says so, else None."""
 
 
 def fetch(
@@ -91,15 +87,17 @@ def fetch(
                 raise
             resumed = False  # the old part may have been of another file: fetch all of it
         except _Again as error:
+            reason, wait = error.args
             failures = 1 if _length(partial) - before >= BLOCK else failures + 1
-            wait = patience.first_wait * 2 ** (failures - 1) if error.wait is None else error.wait
             if failures >= patience.attempts:
-                reason = f"given up after {failures} attempts ({error}); run the same command again to resume"
-                raise CliplitError(f"{url}: {reason}, or {BY_HAND}") from None
-            if wait > patience.longest_wait:
-                reason = f"{error}; the server asks to wait {wait:.0f} s: run the same command again then"
-                raise CliplitError(f"{url}: {reason}") from None
-            time.sleep(wait)
+                again = "run the same command again to resume"
+                raise CliplitError(
+                    f"{url}: given up after {failures} attempts ({reason}); {again}, or {BY_HAND}"
+                ) from None
+            if wait is not None and wait > patience.longest_wait:
+                again = f"the server asks to wait {wait} s: run the same command again then"
+                raise CliplitError(f"{url}: {reason}; {again}") from None
+            time.sleep(patience.first_wait * 2 ** (failures - 1) if wait is None else wait)
 
 
 def _check_file(path: Path, url: str, size: int | None, digest: str | None) -> None:
@@ -129,7 +127,7 @@ def _attempt(url: str, partial: Path, notes: Path, size: int | None, patience: P
         with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=patience.silence) as response:
             have = have if response.status == 206 else 0
             if have and not response.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
-                raise _Again("the server sent another part of the file than asked for")
+                raise _Again("the server sent another part of the file than asked for", None)
             length = response.headers.get("Content-Length")
             total = have + int(length) if length else None
             wrong = WEB_PAGE if response.headers.get_content_type() == "text/html" else ""
@@ -158,25 +156,24 @@ def _attempt(url: str, partial: Path, notes: Path, size: int | None, patience: P
         elif error.code not in (408, 425, 429) and error.code < 500:
             raise CliplitError(f"{url}: {reason}; look for another address, or {BY_HAND}") from None
         wait = error.headers.get("Retry-After", "").strip()
-        raise _Again(reason, float(wait) if wait.isdigit() else None) from None
+        raise _Again(reason, int(wait) if wait.isdigit() else None) from None
     except (OSError, http.client.HTTPException) as error:
         if getattr(error, "errno", None) in LOCAL:
             raise
-        raise _Again(one_line(getattr(error, "reason", error))) from None
+        raise _Again(one_line(getattr(error, "reason", error)), None) from None
     if total is not None and _length(partial) != total:
-        raise _Again(f"the connection ended after {_length(partial)} of {total} bytes")
+        raise _Again(f"the connection ended after {_length(partial)} of {total} bytes", None)
 
 
 def _attempt_on_drive(url: str, partial: Path, patience: Patience) -> None:
-    gdown = _gdown()
-    options = {"quiet": True, "use_cookies": False, "timeout": patience.silence}
+    gdown, options = _gdown(patience)
     try:
         gdown.download(id=url.removeprefix("drive:"), output=str(partial), resume=True, **options)
     except gdown.exceptions.FileURLRetrievalError as error:
         reason = f"Google Drive does not give it ({one_line(error)}); try again tomorrow"
         raise CliplitError(f"{partial.stem}: {reason}, or {BY_HAND}") from None
     except Exception as error:  # requests, parsing and gdown's own
-        raise _Again(one_line(error)) from None
+        raise _Again(one_line(error), None) from None
 
 
 def list_drive(folder: str, patience: Patience = PATIENCE) -> dict[str, str]:
@@ -185,27 +182,28 @@ def list_drive(folder: str, patience: Patience = PATIENCE) -> dict[str, str]:
     Raises:
         CliplitError: gdown is not installed, or the folder cannot be listed.
     """
-    gdown = _gdown()
-    options = {"quiet": True, "use_cookies": False, "timeout": patience.silence}
+    gdown, options = _gdown(patience)
     try:
         listed = gdown.download_folder(id=folder, output=".", skip_download=True, **options)
     except Exception as error:
         raise CliplitError(f"Google Drive folder {folder}: cannot be listed ({one_line(error)}); {BY_HAND}") from None
     files = {file.path.replace(os.sep, "/"): file.id for file in listed}
-    if len(files) < len(listed):
-        raise CliplitError(f"Google Drive folder {folder}: several files of the same name; {BY_HAND}")
+    wrong = "several files of the same name" if len(files) < len(listed) else ""
     if not files or not all(is_inside(path) for path in files):
-        raise CliplitError(f"Google Drive folder {folder}: empty, or with names that lead out of it; {BY_HAND}")
+        wrong = "empty, or with names that lead out of it"
+    if wrong:
+        raise CliplitError(f"Google Drive folder {folder}: {wrong}; {BY_HAND}")
     return files
 
 
-def _gdown() -> ModuleType:
+def _gdown(patience: Patience) -> tuple[ModuleType, dict[str, Any]]:
+    """The module, which is optional, and options of all calls."""
     try:
         import gdown
     except ImportError:
         remedy = "pip install gdown; or fetch by hand and give it with --from"
         raise CliplitError(f"Google Drive needs gdown (the extra `drive`): {remedy}") from None
-    return gdown
+    return gdown, {"quiet": True, "use_cookies": False, "timeout": patience.silence}
 
 
 def _length(path: Path) -> int:

@@ -169,8 +169,6 @@ def images_by_role(data: Data) -> dict[str, Images]:
             f"--backlit and --well-lit go together: give both folders, or none for the embedded images; "
             f"there is only {sides[0].folder}"
         )
-    if "test_reference" in chosen and "test_backlit" not in chosen:
-        raise CliplitError("--test-reference needs --test-backlit, the folder of the images that it belongs to")
     return chosen
 
 
@@ -202,6 +200,8 @@ def gather_images(data: Data) -> dict[str, Images]:
         chosen[role] = there[role]
         if role == "test_backlit" and "test_reference" in there:
             chosen["test_reference"] = there["test_reference"]
+    if "test_reference" in chosen and "test_backlit" not in chosen:
+        raise CliplitError("--test-reference needs --test-backlit, the folder of the images that it belongs to")
     return chosen
 
 

@@ -64,8 +64,6 @@ def prepare_data_set(
     sources = gather_images(data)
     if not sources:
         raise CliplitError("nothing to prepare: give folders, e.g. --backlit DIR --well-lit DIR, or --data DIR")
-    if "test_reference" in sources and "test_backlit" not in sources:
-        raise CliplitError("--test-reference needs --test-backlit, the folder of the images that it belongs to")
     if unpair and not {"train_backlit", "train_well_lit"} <= set(sources):
         raise CliplitError("--unpair takes pairs apart: give both, --backlit and --well-lit")
     if unpair and "test_backlit" in sources and test_share:

@@ -151,7 +151,7 @@ def inspect_images(
         name: of the data set, for the report.
         folder: the data set's, which all files lie below.
         files: images by role.
-        data_set: a known one, whose counts are expected and whose numbered copies are told asubset.
+        data_set: a known one, whose counts are expected and whose numbered copies are told apart.
         listed: what a dataset.json promises.
     """
     findings: list[Finding] = []

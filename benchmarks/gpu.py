@@ -3,7 +3,7 @@
     python benchmarks/gpu.py [--device cuda] [--profile paper] [--output results/benchmarks/gpu.md]
 
 * Golden numbers of the released code, recomputed on the device, with the differences that are allowed.
-* `cliplit plan` with random CLIP weights in float32, in bfloat16, and compiled: seconds and memory of every part.
+* The network with random CLIP weights in float32, in bfloat16, and compiled: seconds of an iteration, and memory.
 * A photo by the shipped network and by the paper's: seconds, and a part of it against the CPU's result.
 * A short training twice with --deterministic, two at a time, and once killed and resumed: the same bytes?
 
@@ -31,16 +31,16 @@ sys.path.insert(0, str(ROOT / "tests" / "support"))
 
 from golden_models import golden_numbers, random_enhancer, resnet_backbone, vit_backbone  # noqa: E402
 
+from cliplit.engine.record import memory_mb  # noqa: E402
 from cliplit.errors import one_line  # noqa: E402
 from cliplit.experiments import planning  # noqa: E402
 from cliplit.files.atomic import write_text  # noqa: E402
 from cliplit.files.tensors import to_uint8  # noqa: E402
 from cliplit.method import losses  # noqa: E402
 from cliplit.method.checkpoints import load_enhancer  # noqa: E402
-from cliplit.method.run import Run  # noqa: E402
 from cliplit.profiles import profile  # noqa: E402
 from cliplit.scoring.summary import markdown  # noqa: E402
-from cliplit_photos.inference import DEFAULT, enhance_pixels  # noqa: E402
+from cliplit_photos.inference import SHIPPED_ENHANCER, enhance_pixels  # noqa: E402
 
 MAP_TOLERANCE = 1e-4  # absolute: convolutions add in another order
 LOSS_TOLERANCE = 1e-5  # relative
@@ -58,7 +58,7 @@ Row = tuple[str, str]
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("--device", default="cuda")
-    options.add_argument("--profile", default="paper", help="of which a miniature is measured")
+    options.add_argument("--profile", default="paper", help="whose network is trained for a few iterations")
     options.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
     options.add_argument("--megapixels", type=float, default=12.0, help="of the photo")
     options.add_argument("--output", type=Path, help="also write the table there")
@@ -101,14 +101,12 @@ def golden(device: str) -> Iterator[Row]:
 
 
 def cost(device: str, name: str, kind: str) -> Iterator[Row]:
-    """What `cliplit plan` says of the profile."""
-    with tempfile.TemporaryDirectory() as folder:
-        settings = profile(name, {"device": device, "clip.random": True} | KINDS[kind])
-        plan = planning.measure(Run(Path(folder) / "run", settings))
-    for part in plan.parts:
-        if part.iterations > 1:
-            yield f"{part.name}: seconds per iteration; peak GB", f"{part.each[1]:.3g}; {part.memory / 1024:.1f}"
-    yield f"the whole of profile {name}", plan.summary()
+    """What `cliplit plan` says of the profile's networks."""
+    settings = profile(name, {"device": device, "clip.random": True} | KINDS[kind])
+    each = planning.seconds_each(settings)
+    yield "network: seconds per iteration; peak GB", f"{each:.3g}; {memory_mb() / 1024:.1f}"
+    hours = each * planning.network_iterations(settings) / 3600
+    yield f"all networks of profile {name}", f"about {hours:.1f} h"
 
 
 def enhanced(device: str, megapixels: float) -> Iterator[Row]:
@@ -118,7 +116,10 @@ def enhanced(device: str, megapixels: float) -> Iterator[Row]:
     blotches = F.interpolate(torch.rand(1, 3, 30, 40, generator=generator), (height, height * 4 // 3), mode="bicubic")
     pixels = to_uint8(blotches[0].clamp(0, 1))
     part = np.ascontiguousarray(pixels[:PART, :PART])
-    for name, network in {"the shipped network": load_enhancer(DEFAULT), "the paper's": random_enhancer()}.items():
+    for name, network in {
+        "the shipped network": load_enhancer(SHIPPED_ENHANCER),
+        "the paper's": random_enhancer(),
+    }.items():
         expected = enhance_pixels(network.cpu(), part)
         network.to(device)
         apart = np.abs(enhance_pixels(network, part).astype(int) - expected).max()

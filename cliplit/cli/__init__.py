@@ -1,7 +1,7 @@
 """The command line: one module for each of the things people come for. Nothing here but options and words.
 
 app       all commands; errors of ours in one line
-runs      reproduce, train, study, tables, publish, settings, watch
+runs      plan, reproduce, train, study, tables, publish, settings
 data      data list, get, verify, prepare, synthesize
 enhance   enhance
 score     score, metrics

@@ -14,7 +14,6 @@ import typer
 import cliplit
 from cliplit.cli import data, runs, score
 from cliplit.cli.doctor import doctor
-from cliplit.cli.plan import plan
 from cliplit.cli.shared import flag, print_columns, shown
 from cliplit.engine.interrupts import interrupts
 from cliplit.errors import CliplitError, printable
@@ -30,7 +29,7 @@ app = typer.Typer(
 )
 
 app.add_typer(data.app, name="data", help="Get, verify, prepare and synthesize data sets.")
-for command in (plan, runs.reproduce, runs.train, runs.watch, runs.study, runs.tables, runs.publish, runs.settings):
+for command in (runs.plan, runs.reproduce, runs.train, runs.study, runs.tables, runs.publish, runs.settings):
     app.command()(command)
 app.command()(score.score)
 app.command("metrics")(score.list_metrics)

@@ -1,17 +1,16 @@
-"""`cliplit reproduce`, `train`, `study`, `tables`, `publish`, `settings` and `watch`: runs, and what becomes of them."""
+"""`cliplit plan`, `reproduce`, `train`, `study`, `tables`, `publish` and `settings`: runs, and what becomes of them."""
 
 import os
 import sys
 import textwrap
-import time
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from cliplit.cli.shared import flag, folder, joined, named, of_settings, pairs, print_columns, shown, takes
+from cliplit.cli.shared import flag, folder, joined, named, of_settings, pairs, shown, takes
 from cliplit.engine import processes
-from cliplit.errors import CliplitError, did_you_mean
+from cliplit.errors import CliplitError, did_you_mean, printable
 from cliplit.files.atomic import read_json
 from cliplit.method.run import Run, default_run_path, stored_settings
 from cliplit.profiles import PROFILES
@@ -91,6 +90,28 @@ def _note_changes(chosen: Run, made: Settings) -> None:
 
 
 @takes(chosen=open_run)
+def plan(chosen: Run) -> None:
+    """Look at all that a run needs, and say about how long it trains here.
+
+    Each obstacle is a line; with one, the exit code is 2. Otherwise a few iterations are trained to take the time.
+    """
+    from cliplit.experiments.planning import look_over, network_iterations, seconds_each
+
+    obstacles, notes = look_over(chosen)
+    for line in obstacles:
+        print(printable(f"cliplit: error: {line}"), file=sys.stderr)
+    if obstacles:
+        raise typer.Exit(2)
+    print(*map(printable, notes), sep="\n")
+    if made := chosen.current():
+        print(f"{chosen.path}: {', '.join(made)} made already; the time is that of all")
+    each, count = seconds_each(chosen.settings), network_iterations(chosen.settings)
+    seconds = each * count
+    shown = f"{seconds / 3600:.1f} h" if seconds > 6000 else f"{seconds / 60:.1f} min"
+    print(f"the networks train about {shown} ({count} iterations of {each:.2g} s); prompts and evaluation come on top")
+
+
+@takes(chosen=open_run)
 def reproduce(
     chosen: Run,
     force: Annotated[bool, flag("--force", "Build everything anew.")] = False,
@@ -114,7 +135,7 @@ def train(chosen: Run) -> None:
 
     `accelerate launch --multi_gpu --num_processes N -m cliplit train ...` shares every batch among them.
     """
-    from cliplit.experiments.notebooks import check_inputs
+    from cliplit.experiments.planning import check_inputs
 
     check_inputs(chosen)  # before the imports, which take a while
     from cliplit.experiments.evaluation import evaluate, train_control
@@ -144,7 +165,7 @@ def study(
     Ends with their tables, and what they say; finished runs are kept.
     """
     from cliplit.experiments import studies
-    from cliplit.experiments.notebooks import check_inputs
+    from cliplit.experiments.planning import check_inputs
     from cliplit.experiments.tables import fill_in
     from cliplit.scoring.summary import markdown
 
@@ -261,25 +282,3 @@ def _report(run: Run) -> None:
     for name in ("tables", "figures", "notebooks"):
         if (run.path / name).is_dir():
             print(f"{name:10} {run.path / name}")
-
-
-def watch(
-    run: Annotated[str, folder("The run; by default runs/demo in the checkout, or in the working directory.")] = "",
-    once: Annotated[bool, flag("--once", "Look once, instead of until the run is finished or Ctrl-C.")] = False,
-    every: Annotated[float, typer.Option(metavar="SECONDS", help="Between looks.")] = 15.0,
-) -> None:
-    """Watch a run at work.
-
-    Prints how far its stages are, and keeps curves and the latest panel of images in RUN/watch/watch.png.
-    """
-    chosen = Run.open(Path(run or default_run_path("demo")))
-    from cliplit.figures.watch import HEADER, is_finished, picture, progress
-
-    while True:
-        if sys.stdout.isatty() and not once:
-            print("\033[2J\033[H", end="")
-        print_columns([HEADER, *(stage.row() for stage in progress(chosen))])
-        print(picture(chosen).path, flush=True)
-        if once or is_finished(chosen):
-            return
-        time.sleep(every)

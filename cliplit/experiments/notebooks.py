@@ -6,9 +6,8 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from tqdm import tqdm
 import cliplit
 from cliplit.engine import processes
 from cliplit.errors import CliplitError, one_line
+from cliplit.experiments.planning import check_inputs
 from cliplit.files.atomic import read_json, sha256, write_json
 from cliplit.method.run import Run
 from cliplit.profiles import overrides
@@ -112,33 +112,6 @@ def parameters(run: Run) -> dict[str, Any]:
     changed = overrides(run.settings)
     seed = changed.pop("seed", 0)
     return {"profile": run.settings.profile, "run": str(run.path), "seed": seed, "overrides": changed}
-
-
-def check_inputs(run: Run) -> None:
-    """Look for the folders and CLIP weights of a run before anything is started.
-
-    Raises:
-        CliplitError: they are not there, or cannot be had; or there is no such device.
-    """
-    for look in looks(run):
-        look()
-
-
-def looks(run: Run) -> list[Callable[[], object]]:
-    """The looks of `check_inputs`, each of which raises CliplitError for what it finds."""
-    from cliplit.engine.compute import check_engine
-    from cliplit.experiments.evaluation import check_others
-    from cliplit.method.clip_weights import check_available
-    from cliplit.method.run_images import check_folders
-
-    settings = run.settings
-    names = dict.fromkeys((settings.clip.similarity, settings.clip.identity))
-    return [
-        partial(check_engine, settings),
-        partial(check_folders, settings.data),
-        partial(check_others, settings.evaluation),
-        *(partial(check_available, name, settings.clip.random) for name in names),
-    ]
 
 
 def _pending(sources: list[Path], run: Run) -> list[Path]:
@@ -271,7 +244,8 @@ def _kernel() -> Iterator[Any]:
             client.start_channels()
             run_sync(client.wait_for_ready)()
             run_sync(client.execute_interactive)(
-                "get_ipython().run_line_magic('reset_selective', '-f .')\nget_ipython().execution_count = 1", silent=True
+                "get_ipython().run_line_magic('reset_selective', '-f .')\nget_ipython().execution_count = 1",
+                silent=True,
             )
             client.stop_channels()
 

@@ -1,6 +1,5 @@
-"""`cliplit plan`: every obstacle in a line, and an estimate from a miniature of the run."""
+"""`cliplit plan`: every obstacle in a line, and how long the networks train."""
 
-from dataclasses import replace
 from typing import NamedTuple
 
 import pytest
@@ -9,7 +8,7 @@ from PIL import Image
 from cliplit.experiments import planning
 from cliplit.method.run import Run
 from cliplit.method.run_images import prepare_data
-from cliplit.profiles import PAPER, SMOKE
+from cliplit.profiles import SMOKE
 from cliplit.settings import override
 
 
@@ -24,49 +23,6 @@ def images(tmp_path):
         for n in range(3):
             Image.effect_noise((80, 60), 60).convert("RGB").save(tmp_path / side / f"{n}.png")
     return tmp_path
-
-
-@pytest.fixture(scope="module")
-def planned(tmp_path_factory):
-    run = Run(tmp_path_factory.mktemp("planned") / "run", SMOKE)
-    return run, planning.measure(run)
-
-
-def test_the_parts_are_those_of_the_run_and_nothing_is_left(planned):
-    run, plan = planned
-    counts = {part.name: part.iterations for part in plan.parts}
-    rounds = SMOKE.refinement.rounds
-    assert counts == {
-        "start": 0,
-        "data": 0,
-        "initial prompts": SMOKE.prompts.iterations,
-        "warm-up": SMOKE.enhancement.warmup_iterations,
-        "network": SMOKE.enhancement.iterations,
-        "prompts of all rounds": rounds * SMOKE.refinement.iterations,
-        "network of all rounds": rounds * SMOKE.refinement.tuning_iterations,
-        "random-CLIP control": 1,
-        "evaluation": 0,
-    }
-    assert plan.scaled == 1 and plan.disk > 0 and plan.memory > 100
-    assert 0 < plan.seconds(0) <= plan.seconds() <= plan.seconds(2)
-    assert plan.table()["time"].iloc[-1] == planning.duration(plan.seconds()) and "miniature" in plan.summary()
-    assert not run.path.exists()
-
-
-def test_more_iterations_and_images_take_as_much_longer(planned):
-    run, plan = planned
-    longer = override(override(SMOKE, "enhancement.iterations", 4000), "evaluation.control", False)
-    again = planning.measure(Run(run.path, longer))
-    network = next(part for part in again.parts if part.name == "network")
-    assert network.seconds() > 0.9 * 4000 * network.each[0]
-    assert "random-CLIP control" not in [part.name for part in again.parts] and len(again.parts) == len(plan.parts) - 1
-
-
-def test_on_a_cpu_large_batches_are_measured_smaller_and_scaled():
-    small = planning.miniature(override(PAPER, "device", "cpu"))
-    assert small.data.train_size == 512 and small.enhancement.batch_size == 1 and PAPER.enhancement.batch_size == 8
-    assert planning.larger(4500, 1500, 8.0) == 25500 and planning.larger(4500, 1500, 1.0) == 4500
-    assert small.clip == PAPER.clip and small.enhancement.width == PAPER.enhancement.width
 
 
 @pytest.mark.parametrize(
@@ -93,28 +49,32 @@ def test_several_obstacles_are_told_at_once(cli, images):
     options = ("--backlit", images / "dark", "--well-lit", images / "light", "--set", "device=cuda:7")
     code, _, err = cli("plan", "--profile", "smoke", "--run", images / "run", *options)
     assert code == 2 and len(err) == 3 and "cuda:7" in err[0] and "dark/1.png" in err[1] and "light/1.png" in err[2]
-    run = Run(
-        images / "run",
-        override(override(SMOKE, "data.backlit", str(images / "dark")), "data.well_lit", str(images / "light")),
-    )
-    assert planning.found(run) == "3 train backlit, 3 train well lit"
-    skipping = Run(run.path, replace(run.settings, data=replace(run.settings.data, skip_bad=True)))
-    assert planning.obstacles(skipping) == []
+    settings = override(override(SMOKE, "data.backlit", str(images / "dark")), "data.well_lit", str(images / "light"))
+    skipping = Run(images / "run", override(settings, "data.skip_bad", True))
+    obstacles, notes = planning.look_over(skipping)
+    assert obstacles == [] and notes[0] == "images: 3 train backlit, 3 train well lit"
+    assert [line.partition(":")[0] for line in notes[1:3]] == ["left out", "left out"] and "dark/1.png" in notes[1]
 
 
-def test_what_is_there_already_and_what_is_not_given_is_said(cli, planned, tmp_path, monkeypatch):
+def test_the_time_and_what_is_there_already_and_what_is_not_given_are_said(cli, tmp_path):
     run = Run.start(tmp_path / "run", SMOKE)
     prepare_data(run)
-    monkeypatch.setattr(planning, "measure", lambda run, changes=None: planned[1])
     code, out, _ = cli("plan", "--profile", "smoke", "--run", run.path)
     assert code == 0 and out[0].endswith("for no data set is given (--data)")
-    assert out[1] == f"{run.path}: data made already; the table has the cost of all"
+    assert f"{run.path}: data made already; the time is that of all" in out
+    network, rounds = SMOKE.enhancement, SMOKE.refinement
+    count = 2 * (network.warmup_iterations + network.iterations + rounds.rounds * rounds.tuning_iterations)
+    assert out[-1].startswith("the networks train about 0") and f"({count} iterations of " in out[-1]
+    assert run.current() == ["data"]
 
 
-def test_too_little_disk_and_memory_are_told(planned, monkeypatch):
-    run, plan = planned
-    assert planning.shortages(run, plan) == []
+def test_too_little_disk_is_told(tmp_path, monkeypatch):
     monkeypatch.setattr(planning.shutil, "disk_usage", lambda path: Usage(1000))
-    monkeypatch.setattr(planning, "free_memory", lambda device: 10)
-    disk, memory = planning.shortages(run, plan)
-    assert "choose another --run" in disk and "smaller enhancement.batch_size" in memory
+    obstacles, _ = planning.look_over(Run(tmp_path / "run", SMOKE))
+    assert len(obstacles) == 1 and "0.0 GB are free; choose another --run" in obstacles[0]
+
+
+def test_iterations_are_timed_and_only_a_part_of_a_large_batch_on_a_cpu(monkeypatch):
+    assert 0 <= planning.seconds_each(SMOKE) < 10
+    monkeypatch.setattr(planning, "CPU_PIXELS", 1)  # one image
+    assert 0 <= planning.seconds_each(SMOKE) < 10

@@ -10,7 +10,7 @@ import re
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import Image, ImageCms, UnidentifiedImageError
@@ -64,27 +64,28 @@ def decode(path: str | Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
         CliplitError: not an image, truncated, or of more than `max_pixels`; names the file.
     """
     path = Path(path)
-    with errors_named(path):
-        channels = _deep_tiff(path, max_pixels)
+    with errors_named(path), open(path, "rb") as file:
+        channels = _deep_tiff(file, max_pixels)
         if channels is None:
-            channels = _by_pillow(path, max_pixels)
+            channels = _by_pillow(file, max_pixels)
     colours = channels[..., :3] if channels.shape[2] >= 3 else np.repeat(channels[..., :1], 3, axis=2)
     return np.require(colours, requirements=["C", "W"])
 
 
-def image_size(path: str | Path, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
-    """Width and height of an upright image, from the header of its file.
+def image_size(source: str | Path | BinaryIO, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
+    """Width and height of an upright image, from the header of its file, which may be open.
 
     Raises:
         CliplitError: as `decode`.
     """
-    path = Path(path)
-    with errors_named(path):
-        with _tiff_page(path, max_pixels) as page:
+    source = Path(source) if isinstance(source, str) else source
+    path = source if isinstance(source, Path) else Path(source.name)
+    with errors_named(path), _file(source) as file:
+        with _tiff_page(file, max_pixels) as page:
             if page is not None:
                 size, orientation = (page.imagewidth, page.imagelength), page.tags.valueof(ORIENTATION, 1)
         if page is None:
-            with opened(path, max_pixels) as image:
+            with opened(file, max_pixels) as image:
                 size, orientation = image.size, _orientation(image)
     return (size[1], size[0]) if orientation in (5, 6, 7, 8) else size
 
@@ -146,12 +147,20 @@ def errors_named(path: Path, unread: Mapping[str, str] = UNREAD) -> Iterator[Non
 
 
 @contextlib.contextmanager
-def opened(path: Path, max_pixels: int) -> Iterator[Image.Image]:
+def _file(source: Path | BinaryIO) -> Iterator[BinaryIO]:
+    """An open file, at its beginning; a path is opened for the block."""
+    with open(source, "rb") if isinstance(source, Path) else contextlib.nullcontext(source) as file:
+        file.seek(0)
+        yield file
+
+
+@contextlib.contextmanager
+def opened(source: Path | BinaryIO, max_pixels: int) -> Iterator[Image.Image]:
     """An opened image of at most so many pixels. Pillow's own limit is lower, and lifted while the file is opened.
 
     Pillow gets an open file, not a path: from a path, it maps raw TIFFs into memory, which scrambles turned ones.
     """
-    with open(path, "rb") as file:
+    with _file(source) as file:
         with _opening:
             before = Image.MAX_IMAGE_PIXELS
             Image.MAX_IMAGE_PIXELS = None
@@ -183,27 +192,27 @@ def _orientation(image: Image.Image) -> int:
 
 
 @contextlib.contextmanager
-def _tiff_page(path: Path, max_pixels: int) -> Iterator[Any]:
+def _tiff_page(file: BinaryIO, max_pixels: int) -> Iterator[Any]:
     """The first page of a TIFF by tifffile; None for other files."""
-    with open(path, "rb") as file:
-        head = file.read(4)
-    if head not in TIFF_HEADS:
+    file.seek(0)
+    if file.read(4) not in TIFF_HEADS:
         yield None
         return
-    if reason := UNREAD.get(path.suffix.lower()):  # many RAW files are TIFFs whose first page is a thumbnail
+    if reason := UNREAD.get(Path(file.name).suffix.lower()):  # many RAW files are TIFFs whose first page is a thumbnail
         raise CliplitError(reason)
     import tifffile
 
     logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # what matters is raised
-    with tifffile.TiffFile(path) as tiff:
+    file.seek(0)
+    with tifffile.TiffFile(file) as tiff:
         page = tiff.pages.first
         check_size(page.imagewidth, page.imagelength, max_pixels)
         yield page
 
 
-def _deep_tiff(path: Path, max_pixels: int) -> np.ndarray | None:
+def _deep_tiff(file: BinaryIO, max_pixels: int) -> np.ndarray | None:
     """Pixels (H, W, C), upright, of a TIFF of grey or RGB of more than 8 bits; None for all that Pillow reads."""
-    with _tiff_page(path, max_pixels) as page:
+    with _tiff_page(file, max_pixels) as page:
         bits = int(np.max(page.bitspersample)) if page else 8
         if bits <= 8:
             return None
@@ -215,7 +224,7 @@ def _deep_tiff(path: Path, max_pixels: int) -> np.ndarray | None:
         except ValueError as error:
             if "imagecodecs" not in str(error) or orientation != 1 or page.planarconfig != 1:
                 raise  # versions of OpenCV differ in what they do about these
-            channels = _by_opencv(path)
+            channels = _by_opencv(file)
     channels = np.moveaxis(channels, 0, -1) if page.axes == "SYX" else channels
     channels = channels.reshape(*channels.shape[:2], -1)
     if channels.dtype.kind == "f":
@@ -230,40 +239,43 @@ def _deep_tiff(path: Path, max_pixels: int) -> np.ndarray | None:
     return upright(channels, orientation)
 
 
-def _by_pillow(path: Path, max_pixels: int) -> np.ndarray:
+def _by_pillow(file: BinaryIO, max_pixels: int) -> np.ndarray:
     """Pixels (H, W, C), upright. Pillow opens the file and checks it; colours of 16 bits are read otherwise."""
-    with opened(path, max_pixels) as image:
+    with opened(file, max_pixels) as image:
         image.load()  # refuses a truncated file, and turns a TIFF upright
-        pixels = deep_pixels(path, image)
+        pixels = deep_pixels(file, image)
         return upright(np.asarray(_in_rgb(image)) if pixels is None else pixels, _orientation(image))
 
 
-def deep_pixels(path: Path, image: Image.Image) -> np.ndarray | None:
+def deep_pixels(source: Path | BinaryIO, image: Image.Image) -> np.ndarray | None:
     """Pixels (H, W, C) of uint16 of a PNG, PPM or PGM of more than 8 bits, as they lie; None of all others.
 
     Args:
         image: the same file, opened and loaded by Pillow, which refuses truncated files; OpenCV does not.
     """
-    with open(path, "rb") as file:
+    with _file(source) as file:
         head = file.read(4096)
-    ppm = PPM_HEAD.match(head)
-    if image.format == "PNG" and head[24] == 16:  # bits
-        pixels = _by_opencv(path)
-        if head[25] == 4:  # grey with transparency, which OpenCV makes colours
-            return pixels[..., [0, 3]]
-        clear = image.info.get("transparency") if pixels.shape[2] == 1 else None
-        return pixels if clear is None else np.dstack([pixels, np.where(pixels == clear, 0, 65535).astype(np.uint16)])
-    if ppm and int(ppm[4]) > 255:
-        shape = (image.height, image.width, 3 if ppm[1] == b"6" else 1)
-        values = np.fromfile(path, ">u2", int(np.prod(shape)), offset=ppm.end())
-        return to_16_bits(values.reshape(shape), int(ppm[4]))
+        ppm = PPM_HEAD.match(head)
+        if image.format == "PNG" and head[24] == 16:  # bits
+            pixels = _by_opencv(file)
+            if head[25] == 4:  # grey with transparency, which OpenCV makes colours
+                return pixels[..., [0, 3]]
+            clear = image.info.get("transparency") if pixels.shape[2] == 1 else None
+            alpha = None if clear is None else np.where(pixels == clear, 0, 65535).astype(np.uint16)
+            return pixels if alpha is None else np.dstack([pixels, alpha])
+        if ppm and int(ppm[4]) > 255:
+            shape = (image.height, image.width, 3 if ppm[1] == b"6" else 1)
+            file.seek(ppm.end())
+            values = np.frombuffer(file.read(2 * int(np.prod(shape))), ">u2")
+            return to_16_bits(values.reshape(shape), int(ppm[4]))
     return None
 
 
-def _by_opencv(path: Path) -> np.ndarray:
+def _by_opencv(file: BinaryIO) -> np.ndarray:
     import cv2
 
-    pixels = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
+    file.seek(0)
+    pixels = cv2.imdecode(np.frombuffer(file.read(), np.uint8), cv2.IMREAD_UNCHANGED)
     if pixels is None:
         raise CliplitError(NEEDS_PHOTOS)
     if pixels.ndim == 2:

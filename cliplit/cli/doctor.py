@@ -58,10 +58,10 @@ def fetch_all(clips: Iterable[str] = (), say: Callable[[str], None] = print) -> 
     Raises:
         CliplitError: the network cannot be reached, or what came is not what it should be.
     """
-    from cliplit.method.clip_weights import check_available
+    from cliplit.method.clip_weights import find_weights
 
     for name in dict.fromkeys((*CLIPS, *clips)):
-        check_available(name)
+        find_weights(name)
         say(f"{name}: ready")
     for name in LOOKED_FOR:
         fetch_weights(name)
@@ -114,7 +114,7 @@ def _devices() -> list[Check]:
 
 
 def _clips(online: bool, more: Iterable[str]) -> list[Check]:
-    from cliplit.method.clip_weights import cached_weights
+    from cliplit.method.clip_weights import find_weights
 
     found = [
         _loaded(name, "embedded") if file.is_file() else Check("CLIP", name, False, f"{file} is missing")
@@ -122,7 +122,7 @@ def _clips(online: bool, more: Iterable[str]) -> list[Check]:
     ]
     for name in dict.fromkeys((*CLIPS, *more)):
         try:
-            path = cached_weights(name)
+            path = find_weights(name, download=False)
         except CliplitError as error:
             found.append(Check("CLIP", name, False, str(error)))
             continue

@@ -33,7 +33,7 @@ def check_inputs(run: Run) -> None:
 def looks(run: Run) -> list[Callable[[], object]]:
     from cliplit.engine.compute import check_engine
     from cliplit.experiments.evaluation import check_others
-    from cliplit.method.clip_weights import check_available
+    from cliplit.method.clip_weights import find_weights, model_config
     from cliplit.method.run_images import check_folders
 
     settings = run.settings
@@ -42,7 +42,7 @@ def looks(run: Run) -> list[Callable[[], object]]:
         partial(check_engine, settings),
         partial(check_folders, settings.data),
         partial(check_others, settings.evaluation),
-        *(partial(check_available, name, settings.clip.random) for name in clips),
+        *(partial(model_config if settings.clip.random else find_weights, name) for name in clips),
     ]
 
 

@@ -7,12 +7,10 @@ FILE.safetensors                 a file of data_scripts/train_tiny_clip.py
 FOLDER                           open_clip_config.json and weights, as on the hub
 """
 
-import contextlib
 import json
 import logging
 import os
 import pickle
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -27,7 +25,7 @@ import cliplit
 from cliplit.engine.compute import find_device, reduced_precision
 from cliplit.errors import CliplitError, check_images, one_line
 from cliplit.files.atomic import read_json
-from cliplit.method.clip_weights import EMBEDDED, digest_of_weights, file_config, folder_config, resolve
+from cliplit.method.clip_weights import EMBEDDED, digest_of_weights, find_weights, model_config
 from cliplit.settings import Settings
 
 KNOWN = Path(cliplit.__file__).parent / "models" / "known_clips.json"  # of data_scripts/known_clips.py
@@ -200,15 +198,10 @@ def load_backbone(
     Raises:
         CliplitError: unknown name, weights that cannot be had, a file that does not fit, or another model than known.
     """
-    path = EMBEDDED.get(name, Path(name))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        if path.is_file():
-            clip = _load_file(path, name, random, antialias)
-        elif path.is_dir():
-            clip = _load_folder(path, name, random, antialias)
-        else:
-            clip = _load_open_clip(name, random, antialias)
+        is_file = EMBEDDED.get(name, Path(name)).is_file()
+        clip = (_load_file if is_file else _load_with_open_clip)(name, random, antialias)
     if known and not random:
         check_known(clip)
     return clip
@@ -268,10 +261,12 @@ def _loaded(name: str, random: bool, seed: int, antialias: bool, digest: str | N
     return load_backbone(name, random=random, seed=seed, antialias=antialias)
 
 
-def _load_file(path: Path, name: str, random: bool, antialias: bool) -> ClipBackbone:
+def _load_file(name: str, random: bool, antialias: bool) -> ClipBackbone:
+    """A file of data_scripts/train_tiny_clip.py."""
     from open_clip.model import CLIP
 
-    config = file_config(path)
+    path = EMBEDDED.get(name, Path(name))
+    config = model_config(name)
     try:
         clip = CLIP(**config)
         with safe_open(path, "pt") as file:
@@ -279,67 +274,47 @@ def _load_file(path: Path, name: str, random: bool, antialias: bool) -> ClipBack
             state = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118 (it is no dictionary)
         rows = state.pop("token_embedding.rows")
         ids = state.pop("token_embedding.ids").long()
+        if not random:
+            # Only the words of the captions are stored; all others share their mean.
+            table = rows.mean(0, keepdim=True).repeat(clip.vocab_size, 1)
+            table[ids] = rows
+            clip.load_state_dict(state | {"token_embedding.weight": table})
         size, mean, std = (preprocess[key] for key in ("image_size", "mean", "std"))
     except Exception as error:  # open_clip and safetensors let every kind through
         raise CliplitError(f"{path}: a CLIP that is damaged or of another version ({one_line(error)})") from None
-    if not random:
-        # Only the words of the captions are stored; all others share their mean.
-        table = rows.mean(0, keepdim=True).repeat(clip.vocab_size, 1)
-        table[ids] = rows
-        _load_state(clip, state | {"token_embedding.weight": table}, path)
     return ClipBackbone(clip, name, Preprocessing(size, mean, std, antialias), ids)
 
 
-def _load_folder(path: Path, name: str, random: bool, antialias: bool) -> ClipBackbone:
+def _load_with_open_clip(name: str, random: bool, antialias: bool) -> ClipBackbone:
+    """A folder in the hub's layout, or a model of open_clip with the weights of a tag or a file."""
     import open_clip
 
-    config = folder_config(path)
+    model_config(name)  # refuses an unknown name
+    weights = None if random else find_weights(name)
+    is_folder = Path(name).is_dir()
+    model, _, tag = name.partition("/")
+    published = {} if is_folder else open_clip.pretrained.get_pretrained_cfg(model, tag)
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING if random else before)  # open_clip warns of random weights
     try:
-        with _unwarned(random):
-            clip = open_clip.create_model(f"local-dir:{path}", load_weights=not random, require_pretrained=not random)
-    except Exception as error:  # open_clip lets every kind through
-        raise CliplitError(f"{path}: not a CLIP that open_clip can load ({one_line(error)})") from None
-    preprocess = config.get("preprocess_cfg") or {}
-    return _from_open_clip(clip, name, preprocess, antialias)
-
-
-def _load_open_clip(name: str, random: bool, antialias: bool) -> ClipBackbone:
-    import open_clip
-
-    model, config, weights = resolve(name, random)
-    try:
-        with _unwarned(random):
-            clip = open_clip.create_model(model, pretrained=weights, pretrained_text=False)
+        clip = open_clip.create_model(
+            f"local-dir:{name}" if is_folder else model,
+            pretrained=None if is_folder else weights,
+            load_weights=not random,
+            require_pretrained=not random,
+            pretrained_text=False,
+            force_preprocess_cfg=published,
+        )
     except Exception as error:  # open_clip lets every kind through: pickle, zip, key and shape errors
         reason = "not tensors alone" if isinstance(error, pickle.UnpicklingError) else one_line(error)
-        again = f"; remove {os.path.realpath(weights)} to download it again" if config and weights else ""
+        if is_folder:
+            raise CliplitError(f"{name}: not a CLIP that open_clip can load ({reason})") from None
+        again = f"; remove {os.path.realpath(weights)} to download it again" if published and weights else ""
         raise CliplitError(f"{weights}: not the weights of CLIP '{model}' ({reason}){again}") from None
-    return _from_open_clip(clip, name, config, antialias)
-
-
-@contextlib.contextmanager
-def _unwarned(random: bool) -> Iterator[None]:
-    """open_clip warns of weights that are not trained, even where they are asked for."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING if random else before)
-    try:
-        yield
     finally:
         logging.disable(before)
-
-
-def _from_open_clip(clip: Any, name: str, preprocess: dict, antialias: bool) -> ClipBackbone:
-    size = clip.visual.image_size
-    side = size[0] if isinstance(size, tuple) else size
-    mean, std = (preprocess.get(key, usual) for key, usual in (("mean", OPENAI_MEAN), ("std", OPENAI_STD)))
-    return ClipBackbone(clip, name, Preprocessing(side, mean, std, antialias))
-
-
-def _load_state(clip: nn.Module, state: dict[str, Tensor], path: Path) -> None:
-    try:
-        clip.load_state_dict(state)
-    except RuntimeError as error:
-        raise CliplitError(f"{path}: weights do not fit its own model_cfg ({one_line(error)})") from None
+    size, mean, std = (open_clip.get_model_preprocess_cfg(clip)[key] for key in ("size", "mean", "std"))
+    return ClipBackbone(clip, name, Preprocessing(size[0] if isinstance(size, tuple) else size, mean, std, antialias))
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ import json
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 from safetensors import safe_open
 
@@ -13,7 +14,7 @@ from cliplit.files.atomic import digest_of, sha256
 from cliplit.files.web import reachable
 
 QUICK = "-quickgelu"  # end of the names of open_clip's models with this activation
-WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")  # names on the hub, the first one found
+WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")  # names on the hub; the first one found counts
 
 EMBEDDED = {  # CLIPs that come with the package (docs/tiny.md)
     name: Path(cliplit.__file__).parent / "models" / f"{name}_clip.safetensors" for name in ("tiny", "tiny2")
@@ -22,167 +23,41 @@ EMBEDDED = {  # CLIPs that come with the package (docs/tiny.md)
 
 def digest_of_weights(clip: str) -> str | None:
     """A digest of the weights of a CLIP that is a local file: of its content, if it is small."""
-    files = (EMBEDDED.get(clip, Path(clip)), Path(clip.partition("/")[2]))
-    path = next((file for file in files if file.is_file()), None)
-    return digest_of(path) if path else None
-
-
-def check_available(name: str, random: bool = False) -> None:
-    """Find the weights of a CLIP, and download them if need be, without building it.
-
-    Raises:
-        CliplitError: unknown name, or weights that cannot be had.
-    """
-    path = EMBEDDED.get(name, Path(name))
-    if path.is_file():
-        file_config(path)
-    elif path.is_dir():
-        folder_config(path)
-    else:
-        resolve(name, random)
-
-
-def cached_weights(name: str) -> str | None:
-    """Local path of the weights of an open_clip model and tag, if they were downloaded before.
-
-    Raises:
-        CliplitError: unknown name, or weights of another activation than the model's.
-    """
-    import open_clip
-
-    open_clip_config(name)
-    model, tag = name.split("/", 1)
-    _check_tag(model, tag)
-    return _cached(open_clip.pretrained.get_pretrained_cfg(model, tag).get("hf_hub", ""))
+    return digest_of(EMBEDDED.get(clip, Path(clip))) or digest_of(Path(clip.partition("/")[2]))
 
 
 def has_resnet(name: str) -> bool:
     """Whether the named CLIP has a ResNet tower, so that it can serve the identity loss too."""
-    path = EMBEDDED.get(name, Path(name))
-    if path.is_file():
-        config = file_config(path)
-    elif path.is_dir():
-        config = folder_config(path)["model_cfg"]
-    else:
-        config = open_clip_config(name)
-    return isinstance(config["vision_cfg"].get("layers"), (list, tuple))
+    return isinstance(model_config(name)["vision_cfg"].get("layers"), (list, tuple))
 
 
-def resolve(name: str, random: bool) -> tuple[str, dict, str | None]:
-    """Model, open_clip's notes on its weights, and their local path (None for random ones)."""
-    import open_clip
-
-    open_clip_config(name)
-    model, tag = name.split("/", 1)
-    config = open_clip.pretrained.get_pretrained_cfg(model, tag)
-    return model, config, None if random else _weights_file(name, model, tag, config)
-
-
-def _check_tag(model: str, tag: str) -> None:
-    """Weights learned with QuickGELU give other features in a model with GELU, and the reverse; open_clip only warns.
+def model_config(name: str) -> dict[str, Any]:
+    """The architecture of a CLIP as open_clip describes it (`model_cfg`). Nothing is downloaded.
 
     Raises:
-        CliplitError: no such weights of this model, or of another activation; names the model that fits.
+        CliplitError: unknown name, or a file or folder without a description that can be read.
     """
-    import open_clip
-
-    published = open_clip.pretrained.get_pretrained_cfg(model, tag)
-    other = model.removesuffix(QUICK) if model.endswith(QUICK) else model + QUICK
-    elsewhere = open_clip.pretrained.get_pretrained_cfg(other, tag)
-    wanted = _activation(published or elsewhere)
-    if elsewhere and wanted != _activation(open_clip.get_model_config(model)):
-        raise CliplitError(f"CLIP '{model}/{tag}': these weights need {wanted}, unlike {model}; use {other}/{tag}")
-    if not published:
-        known = open_clip.list_pretrained_tags_by_model(model)
-        some = f" (tags: {shortened(known) or 'none'})"
+    path = EMBEDDED.get(name, Path(name))
+    if not path.exists():
+        return _open_clip_config(name)
+    try:
+        if path.is_dir():
+            config = json.loads((path / "open_clip_config.json").read_text(encoding="utf-8"))["model_cfg"]
+        else:
+            with safe_open(path, "pt") as file:
+                config = json.loads(file.metadata()["model_cfg"])
+        config["vision_cfg"].get("layers")
+        return config
+    except Exception as error:  # safetensors has no public error class for a bad header
+        if path.is_dir():
+            raise CliplitError(f"{path}: no readable open_clip_config.json ({one_line(error)})") from None
         raise CliplitError(
-            f"CLIP '{model}/{tag}': '{tag}' is neither a file nor a tag of {model}{some}{did_you_mean(tag, known)}"
-        )
+            f"{path}: not a CLIP of data_scripts/train_tiny_clip.py ({one_line(error)}); "
+            f"for weights of an open_clip model use MODEL/{path}"
+        ) from None
 
 
-def _activation(config: dict) -> str:
-    return "QuickGELU" if config.get("quick_gelu") else "GELU"
-
-
-def _weights_file(name: str, model: str, tag: str, config: dict) -> str:
-    """Local path of the weights; downloads them if the hub can be reached, and finds that out quickly."""
-    import open_clip
-
-    if Path(tag).is_file():
-        return tag
-    _check_tag(model, tag)
-    place = config.get("hf_hub", "")
-    if cached := _cached(place):
-        return cached
-    source = os.environ.get("HF_ENDPOINT", "https://huggingface.co") if place else config["url"]
-    if not reachable(source):
-        raise CliplitError(
-            f"CLIP weights '{name}' are not on this machine (looked for {place.rstrip('/') or config['url']} in "
-            f"{_cache()}) and {source} cannot be reached; copy them there from a machine with network, or use --clip "
-            f"(--identity-clip for that of the identity loss) {model}/FILE, --clip tiny, or --random-clip"
-        )
-    return _from_hub(name, place, source) if place else open_clip.pretrained.download_pretrained(config)
-
-
-def _from_hub(name: str, place: str, source: str) -> str:
-    """Local path of the weights, downloaded and compared with their hash on the hub."""
-    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
-    from huggingface_hub.errors import LocalEntryNotFoundError
-
-    repository, files = _hub_files(place)
-    for file in files:
-        try:
-            promised = get_hf_file_metadata(hf_hub_url(repository, file)).etag
-            path = hf_hub_download(repository, file)
-        except Exception as error:  # of the hub's library, of what it uses for HTTP, and of the system
-            cause = error.__cause__ if isinstance(error, LocalEntryNotFoundError) and error.__cause__ else error
-            if getattr(getattr(cause, "response", None), "status_code", None) != 404:
-                raise _failed(name, source, cause) from None
-            continue
-        _check_hash(path, promised, name, source)
-        return path
-    raise CliplitError(f"CLIP weights '{name}': {source} has no {' or '.join(files)} in {repository}")
-
-
-def _check_hash(path: str, promised: str | None, name: str, source: str) -> None:
-    """Large files of the hub have their SHA-256 as ETag; its library does not look."""
-    if promised and re.fullmatch("[0-9a-f]{64}", promised) and sha256(Path(path)) != promised:
-        Path(path).resolve().unlink()
-        Path(path).unlink(missing_ok=True)
-        raise CliplitError(
-            f"CLIP weights '{name}': what {source} sent is not the file that it has (SHA-256 differs); nothing was "
-            f"kept, run the same command again"
-        )
-
-
-def _failed(name: str, source: str, error: BaseException) -> CliplitError:
-    return CliplitError(
-        f"CLIP weights '{name}': {source} can be reached, but the download failed ({one_line(error)}); "
-        f"run the same command again"
-    )
-
-
-def _cached(place: str) -> str | None:
-    from huggingface_hub import try_to_load_from_cache
-
-    repository, files = _hub_files(place)
-    found = (try_to_load_from_cache(repository, file) for file in files if repository)
-    return next((path for path in found if isinstance(path, str)), None)
-
-
-def _hub_files(place: str) -> tuple[str, tuple[str, ...]]:
-    """Repository and file names of open_clip's "owner/name/" or "owner/name/file"."""
-    repository, file = os.path.split(place)
-    return repository, (file,) if file else WEIGHTS
-
-
-def _cache() -> str:
-    from huggingface_hub.constants import HF_HUB_CACHE
-
-    return HF_HUB_CACHE
-
-
-def open_clip_config(name: str) -> dict:
+def _open_clip_config(name: str) -> dict[str, Any]:
     import open_clip
 
     model, _, tag = name.partition("/")
@@ -197,23 +72,92 @@ def open_clip_config(name: str) -> dict:
     return config
 
 
-def file_config(path: Path) -> dict:
-    try:
-        with safe_open(path, "pt") as file:
-            config = json.loads(file.metadata()["model_cfg"])
-        config["vision_cfg"].get("layers")
-        return config
-    except Exception as error:  # safetensors has no public error class for a bad header
+def find_weights(name: str, download: bool = True) -> str | None:
+    """Local path of the weights of a CLIP. Those of an open_clip model and tag are downloaded if they are not here yet.
+
+    Args:
+        download: False to look on this machine only; then the answer may be None.
+    Raises:
+        CliplitError: unknown name, weights of another activation than the model's, or weights that cannot be had.
+    """
+    from huggingface_hub import constants, try_to_load_from_cache
+
+    config = model_config(name)
+    path = EMBEDDED.get(name, Path(name))
+    model, _, tag = name.partition("/")
+    if path.exists():
+        return str(path)
+    if Path(tag).is_file():
+        return tag
+    repository, file = os.path.split(_place_on_hub(model, tag, config))
+    files = (file,) if file else WEIGHTS
+    for file in files:
+        if isinstance(cached := try_to_load_from_cache(repository, file), str):
+            return cached
+    if not download:
+        return None
+    hub = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
+    if not reachable(hub):
         raise CliplitError(
-            f"{path}: not a CLIP of data_scripts/train_tiny_clip.py ({one_line(error)}); "
-            f"for weights of an open_clip model use MODEL/{path}"
-        ) from None
+            f"CLIP weights '{name}' are not on this machine (looked for {repository} in {constants.HF_HUB_CACHE}) and "
+            f"{hub} cannot be reached; copy them there from a machine with network, or use --clip "
+            f"(--identity-clip for that of the identity loss) {model}/FILE, --clip tiny, or --random-clip"
+        )
+    for file in files:
+        if found := _download(name, repository, file, hub):
+            return found
+    raise CliplitError(f"CLIP weights '{name}': {hub} has no {' or '.join(files)} in {repository}")
 
 
-def folder_config(path: Path) -> dict:
+def _place_on_hub(model: str, tag: str, config: dict[str, Any]) -> str:
+    """Where the weights of a tag are on the hub: "owner/name/" or "owner/name/file".
+
+    Weights learned with QuickGELU give other features in a model with GELU, and the reverse. open_clip only warns of it.
+
+    Raises:
+        CliplitError: the model has no such weights, or has another activation; names the model that fits.
+    """
+    from open_clip import list_pretrained_tags_by_model
+    from open_clip.pretrained import get_pretrained_cfg
+
+    published = get_pretrained_cfg(model, tag)
+    other = model.removesuffix(QUICK) if model.endswith(QUICK) else model + QUICK
+    elsewhere = get_pretrained_cfg(other, tag)
+    quick = (published or elsewhere).get("quick_gelu", False)
+    if elsewhere and quick != config.get("quick_gelu", False):
+        needed = "QuickGELU" if quick else "GELU"
+        raise CliplitError(f"CLIP '{model}/{tag}': these weights need {needed}, unlike {model}; use {other}/{tag}")
+    if not published:
+        known = list_pretrained_tags_by_model(model)
+        some = f" (tags: {shortened(known) or 'none'})"
+        raise CliplitError(
+            f"CLIP '{model}/{tag}': '{tag}' is neither a file nor a tag of {model}{some}{did_you_mean(tag, known)}"
+        )
+    return published["hf_hub"]
+
+
+def _download(name: str, repository: str, file: str, hub: str) -> str | None:
+    """Local path of a file from the hub, compared with its SHA-256 there; None if the hub does not have the file."""
+    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
     try:
-        config = json.loads((path / "open_clip_config.json").read_text(encoding="utf-8"))
-        config["model_cfg"]["vision_cfg"].get("layers")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise CliplitError(f"{path}: no readable open_clip_config.json ({one_line(error)})") from None
-    return config
+        promised = get_hf_file_metadata(hf_hub_url(repository, file)).etag
+        path = hf_hub_download(repository, file)
+    except Exception as error:  # of the hub's library, of what it uses for HTTP, and of the system
+        cause = error.__cause__ if isinstance(error, LocalEntryNotFoundError) and error.__cause__ else error
+        if getattr(getattr(cause, "response", None), "status_code", None) == 404:
+            return None
+        raise CliplitError(
+            f"CLIP weights '{name}': {hub} can be reached, but the download failed ({one_line(cause)}); "
+            f"run the same command again"
+        ) from None
+    # Large files have their SHA-256 as ETag. The hub's library does not compare it.
+    if promised and re.fullmatch("[0-9a-f]{64}", promised) and sha256(Path(path)) != promised:
+        Path(path).resolve().unlink()
+        Path(path).unlink(missing_ok=True)
+        raise CliplitError(
+            f"CLIP weights '{name}': what {hub} sent is not the file that it has (SHA-256 differs); nothing was "
+            f"kept, run the same command again"
+        )
+    return path

@@ -6,6 +6,7 @@ import time
 
 import pytest
 import torch
+from huggingface_hub import constants
 from PIL import Image
 
 import cliplit
@@ -150,7 +151,7 @@ def test_bad_images_are_skipped_named_and_counted(cli, folders, tmp_path):
 
 def test_weights_that_cannot_be_had_end_before_anything_starts(refused, monkeypatch, tmp_path):
     monkeypatch.setattr(clip_weights, "reachable", lambda url: False)
-    monkeypatch.setattr(clip_weights, "_cached", lambda repository: None)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     line = refused("--clip", "ViT-B-32-quickgelu/openai")
     assert "ViT-B-32-quickgelu/openai" in line and "--clip tiny" in line and "--random-clip" in line
     assert not (tmp_path / "run").exists()

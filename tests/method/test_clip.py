@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 from golden_models import TEXT, golden_numbers, vit_backbone
+from huggingface_hub import constants
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
@@ -120,7 +121,7 @@ def test_a_folder_with_weights_of_another_model(tmp_path):
 def test_a_folder_with_a_damaged_description(tmp_path, content):
     make_folder(tmp_path / "clip")
     (tmp_path / "clip" / "open_clip_config.json").write_text(content)
-    for look in (load_backbone, clip_weights.check_available, clip_weights.has_resnet):
+    for look in (load_backbone, clip_weights.find_weights, clip_weights.has_resnet):
         with pytest.raises(CliplitError, match="no readable open_clip_config.json") as error:
             look(str(tmp_path / "clip"))
         assert str(tmp_path / "clip") in str(error.value)
@@ -171,7 +172,7 @@ def test_unknown_names(name, words):
 
 def test_weights_that_cannot_be_had_end_in_one_line(monkeypatch, tmp_path):
     monkeypatch.setattr(clip_weights, "reachable", lambda url: False)
-    monkeypatch.setattr(clip_weights, "_cached", lambda repository: None)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(CliplitError) as error:
         load_backbone("ViT-B-32-quickgelu/openai")
     line = str(error.value)

@@ -103,7 +103,7 @@ def test_weights_of_another_activation_are_refused_before_anything_is_asked_of_t
     hub.requests.clear()
     assert says in refusal(name) and hub.requests == []
     with pytest.raises(CliplitError, match="these weights need"):
-        clip_weights.check_available(name)
+        clip_weights.find_weights(name)
     assert load_backbone(name, random=True).name == name  # no weights, nothing to fit
 
 

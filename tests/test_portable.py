@@ -19,7 +19,6 @@ POSIX_CALLS = {
     *("getxattr", "setxattr", "listxattr", "sched_getaffinity", "SIGKILL", "SIGHUP", "SIGUSR1", "link"),
 }
 GUARDED = {  # each behind a look at the system, or where it may fail
-    ("engine/stages.py", "kill"),
     ("engine/record.py", "resource"),
     ("files/atomic.py", "chown"),
     ("experiments/studies.py", "link"),

@@ -1,4 +1,4 @@
-"""A training loop that logs, keeps a copy of the best weights, and goes on where it was interrupted."""
+"""A training loop that logs, keeps a copy of the best weights, and resumes where it stopped."""
 
 import csv
 import io
@@ -26,7 +26,7 @@ SAVING_SHARE = 0.02  # of the time at most goes into saving the progress
 class Loop:
     """Iterations of one part of the alternation.
 
-        for iteration in loop.until(interrupts):      # goes on where an interrupted run stopped
+        for iteration in loop.until(interrupts):      # resumes where an interrupted run stopped
             loop.step(loss, term=value, ...)
 
     Randomness follows from the iteration (cliplit/engine/randomness.py) or from PyTorch's generator; then an interrupted
@@ -57,8 +57,7 @@ class Loop:
         self.best_iteration = 0
         self.best_loss = float("inf")
         self._recorder = recorder or Recorder(folder, Watch())
-        if state := self._read():
-            self._restore(state)
+        self._resume()
 
     @property
     def _progress(self) -> Path:
@@ -86,7 +85,12 @@ class Loop:
         with interrupts.postponed(), bar, self._recorder:
             while self.at.done < self.at.planned:
                 yield self.at.done
-                self._look()
+                if self.part.best and self.part.best.looks(self.at, self.rows):
+                    loss = mean(self.rows, "loss", self.part.best.average)
+                    if loss < self.best_loss:
+                        self.best_loss = loss
+                        self.best_iteration = self.at.done
+                        self.best = {key: value.detach().clone() for key, value in self._weights().items()}
                 self.at = self.then
                 self._recorder.after(self.at, self.rows[-1])
                 bar.total = self.at.planned
@@ -124,9 +128,21 @@ class Loop:
             | dict(zip([*terms, "gradient_norm"], numbers, strict=True))
             | {"learning_rate": rate}
         )
-        self._check(row)
+        bad = [name for name, value in row.items() if not abs(value) < float("inf")]
+        if bad:
+            self.save()
+            values = ", ".join(f"{name} {value:.4g}" for name, value in row.items() if name != "iteration")
+            raise CliplitError(
+                f"{self.folder}: training diverged at iteration {self.at.done}: {' and '.join(bad)} not finite "
+                f"({values}); last good weights: {self._progress} (after {self.at.done} iterations). Lower the learning "
+                f"rate or a weight with --set, then the stage starts anew"
+            )
         self.optimizer.step()
-        self._average()
+        if self.part.averaging:
+            weights = self.module.state_dict()
+            if self.averaged is None:
+                self.averaged = {key: value.clone() for key, value in weights.items()}
+            move_average(self.averaged, weights, self.part.averaging, self.part.trained + self.at.done)
         self.rows.append(row)
         self.then = self.part.after(self.at, self.rows)
 
@@ -145,7 +161,6 @@ class Loop:
             return
         self._write_log()
         save_tensors(self._state(), self._progress)
-        self._recorder.saved(self.at)
 
     def _state(self) -> dict[str, Any]:
         """Everything needed to go on."""
@@ -162,21 +177,18 @@ class Loop:
             "random_cuda": torch.cuda.get_rng_state_all(),
         }
 
-    def _read(self) -> dict[str, Any] | None:
-        """What an interrupted run saved; None if there is nothing, or nothing that can be read."""
+    def _resume(self) -> None:
+        """Continue from what an interrupted run saved, if there is something that can be read."""
         if not self._progress.exists():
-            return None
+            return
         try:
             state = load_tensors(self._progress)
         except CliplitError as error:
             processes.say(f"{error}; the stage starts anew")
-            return None
+            return
         if not isinstance(state, dict) or state.keys() != self._state().keys():
             processes.say(f"{self._progress}: not the progress of a stage; the stage starts anew")
-            return None
-        return state
-
-    def _restore(self, state: dict[str, Any]) -> None:
+            return
         try:
             self.module.load_state_dict(state.pop("module"))
             self.optimizer.load_state_dict(state.pop("optimizer"))
@@ -192,36 +204,8 @@ class Loop:
             ) from None
         vars(self).update(state)
 
-    def _check(self, row: dict[str, float]) -> None:
-        bad = [name for name, value in row.items() if not abs(value) < float("inf")]
-        if bad:
-            self.save()
-            values = ", ".join(f"{name} {value:.4g}" for name, value in row.items() if name != "iteration")
-            raise CliplitError(
-                f"{self.folder}: training diverged at iteration {self.at.done}: {' and '.join(bad)} not finite "
-                f"({values}); last good weights: {self._progress} (after {self.at.done} iterations). Lower the learning "
-                f"rate or a weight with --set, then the stage starts anew"
-            )
-
-    def _look(self) -> None:
-        if not self.part.best or not self.part.best.looks(self.at, self.rows):
-            return
-        loss = mean(self.rows, "loss", self.part.best.average)
-        if loss < self.best_loss:
-            self.best_loss = loss
-            self.best_iteration = self.at.done
-            self.best = {key: value.detach().clone() for key, value in self._weights().items()}
-
     def _weights(self) -> dict[str, Tensor]:
         return self.module.state_dict() if self.averaged is None else self.averaged
-
-    def _average(self) -> None:
-        if not self.part.averaging:
-            return
-        weights = self.module.state_dict()
-        if self.averaged is None:
-            self.averaged = {key: value.clone() for key, value in weights.items()}
-        move_average(self.averaged, weights, self.part.averaging, self.part.trained + self.at.done)
 
     def _write_log(self) -> None:
         if self.rows and processes.is_main():

@@ -1,7 +1,7 @@
 """A directory with one folder per stage, built as `make` builds files: what is current stays, anything else is built again.
 
 A stage is current while its inputs and the builds of the stages it needs are those it was made from. A half-built
-stage keeps its progress and goes on. One process works in a directory at a time, or several that were started together.
+stage keeps its progress and resumes. One process works in a directory at a time, or several that were started together.
 """
 
 import os
@@ -10,7 +10,7 @@ import shutil
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -125,7 +125,7 @@ class Stages:
         for need in self.plan[stage].needs:
             self.folder(need)
         processes.wait()  # until all have looked
-        with self._alone():
+        with held(self.path) if processes.is_main() else nullcontext():
             if processes.is_main():
                 self._begin(stage)
             processes.wait()
@@ -148,15 +148,18 @@ class Stages:
             if (stays or name == stage) and all(need in self._current for need in planned.needs):
                 self._current.append(name)
 
-    def _alone(self) -> AbstractContextManager[None]:
-        return held(self.path) if processes.is_main() else nullcontext()
-
     def _begin(self, stage: str) -> None:
         """An empty folder, unless a former attempt had the same inputs."""
         folder = self.path / stage
         inputs = {"settings": self.inputs_of(stage), "needs": self._builds_needed(stage)}
         if read_json(folder / "building.json") != inputs:
-            for path in _damaged(folder):
+            record = _record(folder)
+            damaged = _changed(folder, record) if record else []
+            begun = read_json(folder / "building.json", settings=dict, needs=dict)
+            for name, readable in (("stage.json", record), ("building.json", record or begun)):
+                if not readable and (folder / name).exists():
+                    damaged.append(folder / name)
+            for path in damaged:
                 processes.say(f"{path}: damaged or changed; stage '{stage}' is made anew")
             for left in (folder, self.path / "watch" / stage):
                 shutil.rmtree(left, ignore_errors=True)
@@ -171,7 +174,8 @@ class Stages:
         outputs = {
             str(path.relative_to(folder)): (path.stat().st_size, sha256(path))
             for path in sorted(folder.rglob("*"))
-            if path.is_file() and not _is_unchecked(path.relative_to(folder))
+            if path.is_file()
+            and not any(part in NOT_CHECKED or part.startswith(".") for part in path.relative_to(folder).parts)
         }
         record = {"build": uuid.uuid4().hex, "seconds": round(seconds, 1), "processes": processes.count()}
         write_json(record | inputs | {"outputs": outputs}, folder / "stage.json")
@@ -195,7 +199,7 @@ def held(folder: Path) -> Iterator[None]:
     try:
         lock.acquire(blocking=False)
     except Timeout:
-        other = _owner(folder) or {"pid": "unknown", "host": "?", "since": "?"}
+        other = owner(folder) or {"pid": "unknown", "host": "?", "since": "?"}
         raise CliplitError(
             f"{folder}: process {other['pid']} on {other['host']} is at work here since {other['since']}; "
             f"wait until it ends, or choose another directory with --run"
@@ -210,24 +214,15 @@ def held(folder: Path) -> Iterator[None]:
 
 
 def owner(folder: Path) -> dict[str, Any] | None:
-    """The process that holds a directory; None if none does, as far as can be told from here."""
-    found = _owner(folder)
-    if found and found["host"] == platform.node() and os.name == "posix":
-        try:
-            os.kill(found["pid"], 0)  # only asks whether it is there
-        except (ProcessLookupError, OverflowError):
-            return None
-        except PermissionError:
-            return found
-    return found
+    """The process that holds a directory: pid, host, since; None if none does, as far as can be told from here."""
+    import psutil
 
-
-def _owner(folder: Path) -> dict[str, Any] | None:
-    return read_json(folder / OWNER, pid=int, host=str, since=str)
-
-
-def _is_unchecked(path: Path) -> bool:
-    return any(part in NOT_CHECKED or part.startswith(".") for part in path.parts)
+    found = read_json(folder / OWNER, pid=int, host=str, since=str)
+    try:
+        gone = found and found["host"] == platform.node() and not psutil.pid_exists(found["pid"])
+    except OverflowError:  # no pid
+        gone = True
+    return None if gone else found
 
 
 def _record(folder: Path) -> dict[str, Any] | None:
@@ -236,25 +231,11 @@ def _record(folder: Path) -> dict[str, Any] | None:
 
 
 def _changed(folder: Path, record: Mapping[str, Any]) -> list[Path]:
-    """Outputs of a stage that are not as it left them."""
-    return [folder / name for name, left in record["outputs"].items() if not _is_as_left(folder / name, left)]
-
-
-def _is_as_left(path: Path, left: Any) -> bool:
-    """Whether a file has the size and, unless it is large, the content that its stage recorded."""
-    if not path.is_file():
-        return False
-    size = path.stat().st_size
-    if not isinstance(left, list) or left[:1] != [size]:
-        return False
-    return size > LARGE or left[1:] == [digest_of(path)]
-
-
-def _damaged(folder: Path) -> list[Path]:
-    """Files of a stage that are not as they were left."""
-    record = _record(folder)
-    if record:
-        return _changed(folder, record)
-    begun = folder / "building.json"
-    readable = {folder / "stage.json": False, begun: bool(read_json(begun, settings=dict, needs=dict))}
-    return [path for path, good in readable.items() if path.exists() and not good]
+    """Outputs of a stage that have not the size or, unless they are large, not the content that it recorded."""
+    changed = []
+    for name, left in record["outputs"].items():
+        path = folder / name
+        size = path.stat().st_size if path.is_file() else None
+        if not isinstance(left, list) or left[:1] != [size] or not (size > LARGE or left[1:] == [digest_of(path)]):
+            changed.append(path)
+    return changed

@@ -3,7 +3,6 @@
 runs          notebooks 00 to 03: data, prompts, network, rounds
 evaluation    notebook 04: stages and methods
 studies       notebooks 05 and 06
-watch         a run at work
 style         how they look and are saved
 
 Charts are PNG, grids of photos JPEG; neither holds dates or versions. Images are always the first ones of the run,

@@ -49,7 +49,9 @@ def _variants(run: Run, name: str, outcome: Outcome) -> Figure:
     metrics = run.settings.studies.metrics[:2]
     labels = list(outcome.stages)
     seeds = {
-        label: [stages_table([cell]).set_index("stage").loc[outcome.study.variants[label].stage_of(cell)] for cell in cells]
+        label: [
+            stages_table([cell]).set_index("stage").loc[outcome.study.variants[label].stage_of(cell)] for cell in cells
+        ]
         for label, cells in outcome.cells.items()
     }
     figure = Figure(figsize=(WIDTH, 0.8 + 0.27 * len(labels)), dpi=DPI, layout="constrained")

@@ -78,7 +78,7 @@ def initialize_prompts(run: Run) -> None:
             return
         labels = torch.tensor([0] * len(backlit) + [1] * len(well_lit))
         features = ViewFeatures(clip, [np.concatenate([backlit, well_lit])], settings, part.name)
-        loop = Loop(folder, part, guidance, _adam(guidance), Recorder(folder, settings.watch, options.batch_size))
+        loop = Loop(folder, part, guidance, _adam(guidance), Recorder(folder, settings.watch))
         for iteration in loop.until(using.interrupts):
             batch = batch_indices(len(labels), options.batch_size, iteration, settings.seed, part.name)
             truth = labels[batch[processes.share(len(batch))]].to(using.device)
@@ -195,7 +195,7 @@ def refine_prompts(run: Run, k: int) -> None:
         inputs = [at_prompt_size(backlit, size, using.device, network) for network in (None, *networks)]
         partners = at_prompt_size(well_lit, size, using.device)
         features = ViewFeatures(clip, inputs, settings, part.name, partners=partners)
-        loop = Loop(folder, part, guidance, optimizer, Recorder(folder, settings.watch, options.batch_size))
+        loop = Loop(folder, part, guidance, optimizer, Recorder(folder, settings.watch))
         for iteration in loop.until(using.interrupts):
             batch = batch_indices(len(backlit), options.batch_size, iteration, settings.seed, part.name, "backlit")
             groups = features(batch, iteration)
@@ -266,7 +266,7 @@ def _panels(run: Run, backlit: TrainingImages, enhancer: Enhancer, folder: Path)
         illumination = enhancer(images, padding="zeros")
         return {"input": images, "illumination": illumination, "result": enhancer.divide(images, illumination)}
 
-    return Recorder(folder, run.settings.watch, run.settings.enhancement.batch_size, panel)
+    return Recorder(folder, run.settings.watch, panel)
 
 
 def _guidance_terms(
@@ -335,9 +335,7 @@ def _with_state(optimizer: torch.optim.Optimizer, folder: Path) -> torch.optim.O
     return optimizer
 
 
-def _finish(
-    loop: Loop, settings: Settings, enhancer: Enhancer | None = None, guidance: Guidance | None = None
-) -> None:
+def _finish(loop: Loop, settings: Settings, enhancer: Enhancer | None = None, guidance: Guidance | None = None) -> None:
     """Keep the best weights, write them and the optimiser, and only then remove the progress."""
     loop.module.load_state_dict(loop.finish())
     if not processes.is_main():

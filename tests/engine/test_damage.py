@@ -182,7 +182,7 @@ def test_a_damaged_manifest_is_written_anew(trained, tmp_path, content, cli):
     manifest = tmp_path / "run" / "manifest.json"
     whole = read_json(manifest)
     manifest.write_text(content)
-    code, _, err = cli("watch", "--run", tmp_path / "run", "--once")
+    code, _, err = cli("tables", "--run", tmp_path / "run")
     assert code == 2 and len(err) == 1 and str(tmp_path / "run") in err[0]
     Run.start(tmp_path / "run", trained.settings)
     assert read_json(manifest) == whole
@@ -194,7 +194,7 @@ def test_a_manifest_of_another_version_is_refused_by_name(trained, tmp_path, cli
     content = read_json(manifest)
     content["settings"]["clip"]["lustre"] = 1
     write_json(content, manifest)
-    for command in (["train", *SHORT], ["watch", "--once"], ["tables"], ["publish", "--output", tmp_path / "out"]):
+    for command in (["train", *SHORT], ["tables"], ["publish", "--output", tmp_path / "out"]):
         code, _, err = cli(*command, "--run", tmp_path / "run")
         assert code == 2 and len(err) == 1 and f"{manifest}: unknown setting 'clip.lustre'" in err[0]
 

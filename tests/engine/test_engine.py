@@ -21,7 +21,6 @@ from safetensors.torch import load_file
 from cliplit.engine.compute import engine, limits_told, usable_precision
 from cliplit.engine.stages import held, owner
 from cliplit.errors import CliplitError
-from cliplit.figures import watch
 from cliplit.files.atomic import read_json
 from cliplit.files.tensors import to_tensor
 from cliplit.method import augmentation, losses, training
@@ -286,40 +285,13 @@ def watched(tmp_path_factory):
     return run
 
 
-def test_panels_speed_and_events_are_left_for_those_who_watch(watched):
+def test_panels_and_events_are_left_for_those_who_watch(watched):
     folder = watched.path / "watch" / "enhancer0"
     assert sorted(path.name for path in folder.glob("panel_*")) == ["panel_000002.jpg", "panel_000004.jpg"]
-    with open(folder / "speed.csv", newline="") as file:
-        rows = list(csv.DictReader(file))
-    assert rows[-1]["done"] == rows[-1]["planned"] == "4" and float(rows[-1]["images_per_second"]) > 0
-    assert int(rows[-1]["memory_mb"]) > 10
     assert any(path.stat().st_size > 1000 for path in folder.glob("events.*"))
     with open(watched.path / "enhancer0" / "log.csv", newline="") as file:
         row = next(csv.DictReader(file))
     assert float(row["learning_rate"]) == watched.settings.enhancement.learning_rate and float(row["gradient_norm"]) > 0
-
-
-def test_watch_shows_a_run_at_work(watched, cli):
-    (watched.path / "prompts1").mkdir(exist_ok=True)
-    (watched.path / "prompts1" / "building.json").write_text("{}")
-    states = {stage.name: stage.state for stage in watch.progress(watched)}
-    assert (
-        states["enhancer0"] == "finished" and states["prompts1"] == "interrupted" and states["enhancer2"] == "to come"
-    )
-    with held(watched.path):
-        assert {stage.name: stage.state for stage in watch.progress(watched)}["prompts1"] == "at work"
-    code, out, _ = cli("watch", "--run", watched.path, "--once")
-    assert code == 0 and any(line.split()[:3] == ["enhancer0", "finished", "4/4"] for line in out)
-    assert out[-1] == str(watched.path / "watch" / "watch.png") and watch.picture(watched)._repr_png_()
-    for name in ("log.csv", "speed.csv"):  # damaged: nothing is shown, nothing fails
-        for content in (b"", b"\xff\xfe", b"a,b\n1,2,3\n4\n", b"\0" * 9):
-            path = (watched.path if name == "log.csv" else watched.path / "watch") / "prompts1" / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content)
-            assert cli("watch", "--run", watched.path, "--once")[0] == 0
-        path.unlink()
-    missing = cli("watch", "--run", watched.path / "none", "--once")
-    assert missing[0] == 2 and "no run here" in missing[2][0]
 
 
 @pytest.mark.parametrize(

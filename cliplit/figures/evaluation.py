@@ -10,21 +10,9 @@ from matplotlib.figure import Figure
 from cliplit.errors import CliplitError
 from cliplit.experiments.analysis import stage_name
 from cliplit.experiments.evaluation import results
+from cliplit.figures import style
 from cliplit.figures.runs import some_tests, strip, with_references
-from cliplit.figures.style import (
-    DARK,
-    DPI,
-    INK,
-    MOST,
-    WIDTH,
-    WRONG,
-    _darker,
-    colour_of,
-    evenly,
-    metric_name,
-    mosaic,
-    saved,
-)
+from cliplit.figures.style import saved
 from cliplit.method.run import Run
 from cliplit.scoring.metrics import catalogue
 
@@ -38,7 +26,7 @@ def comparison_strip(run: Run, scores: pd.DataFrame, images: Sequence[int] = ran
     """
     tests = some_tests(run, images)
     rounds = range(run.settings.refinement.rounds + 1)
-    left_out = {"input", "warmup"} | {stage_name(k) for k in set(rounds) - set(evenly(list(rounds), 3))}
+    left_out = {"input", "warmup"} | {stage_name(k) for k in set(rounds) - set(style.evenly(list(rounds), 3))}
     columns = {"input": [test.backlit for test in tests]}
     columns |= {stage: results(run, stage, tests) for stage in scores["stage"].unique() if stage not in left_out}
     return strip(columns, tests)
@@ -55,18 +43,17 @@ def quality(run: Run, scores: pd.DataFrame) -> Figure:
     if not metrics:
         raise CliplitError(f"{run.path}: no metric could be computed on the test images")
     last = stage_name(run.settings.refinement.rounds)
-    figure = Figure(figsize=(WIDTH, 2.9), dpi=DPI, layout="constrained")
+    figure = Figure(figsize=(style.WIDTH, 2.9), dpi=style.DPI, layout="constrained")
     panels = figure.subplots(1, len(metrics) + 1)
     for axes, metric in zip(panels, metrics, strict=False):
         _stage_points(axes, scores, metric)
     wide = scores.pivot(index="image", columns="stage", values=metrics[0])
     gain = (wide[last] - wide["input"]).dropna().sort_values(ascending=False)
     better = (gain > 0).sum()
-    panels[-1].bar(
-        range(len(gain)), gain, width=0.85, color=[colour_of(last) if value > 0 else WRONG for value in gain]
-    )
-    panels[-1].axhline(0, color=INK, linewidth=0.8)
-    panels[-1].set(title=f"{metric_name(metrics[0])}: {last} minus input", xticks=[])
+    colours = [style.colour_of(last) if value > 0 else style.WRONG for value in gain]
+    panels[-1].bar(range(len(gain)), gain, width=0.85, color=colours)
+    panels[-1].axhline(0, color=style.INK, linewidth=0.8)
+    panels[-1].set(title=f"{style.metric_name(metrics[0])}: {last} minus input", xticks=[])
     panels[-1].set_xlabel(f"test images, sorted: higher in {better} of {len(gain)}")
     panels[-1].grid(False, axis="x")
     return figure
@@ -75,16 +62,18 @@ def quality(run: Run, scores: pd.DataFrame) -> Figure:
 def _stage_points(axes: Axes, scores: pd.DataFrame, metric: str) -> None:
     stages = list(scores["stage"].unique())
     rounds = [stage for stage in stages if stage.startswith("round")]
-    shown = [stage for stage in stages if stage not in rounds or stage in evenly(rounds, MOST)]
+    shown = [stage for stage in stages if stage not in rounds or stage in style.evenly(rounds, style.MOST)]
     for place, stage in enumerate(shown):
         values = scores.loc[scores["stage"] == stage, metric].dropna().to_numpy()
         jitter = (np.arange(len(values)) * 0.618 % 1 - 0.5) * 0.55
-        axes.plot(place + jitter, values, "o", color=colour_of(stage), markersize=2.6, markeredgewidth=0, alpha=0.45)
-        axes.hlines(values.mean(), place - 0.36, place + 0.36, color=_darker(colour_of(stage)), linewidth=2.2, zorder=3)
+        colour = style.colour_of(stage)
+        axes.plot(place + jitter, values, "o", color=colour, markersize=2.6, markeredgewidth=0, alpha=0.45)
+        ends = (place - 0.36, place + 0.36)
+        axes.hlines(values.mean(), *ends, color=style.darker(colour), linewidth=2.2, zorder=3)
     start = scores.loc[scores["stage"] == "input", metric].mean()
-    axes.axhline(start, color=DARK, linewidth=0.8, linestyle=(0, (3, 2)), zorder=1)
+    axes.axhline(start, color=style.DARK, linewidth=0.8, linestyle=(0, (3, 2)), zorder=1)
     axes.set_xticks(range(len(shown)), shown, rotation=35, ha="right", rotation_mode="anchor")
-    axes.set_title(metric_name(metric))
+    axes.set_title(style.metric_name(metric))
     axes.grid(False, axis="x")
 
 
@@ -101,16 +90,16 @@ def differences(run: Run, table: pd.DataFrame) -> Figure:
     metrics = list(table["metric"].unique())[:3]
     if not metrics:
         raise CliplitError(f"{run.path}: no metric could be computed on the test images")
-    figure = Figure(figsize=(WIDTH, 0.75 + 0.24 * table["stage"].nunique()), dpi=DPI, layout="constrained")
+    figure = Figure(figsize=(style.WIDTH, 0.75 + 0.24 * table["stage"].nunique()), dpi=style.DPI, layout="constrained")
     for n, (axes, metric) in enumerate(zip(figure.subplots(1, len(metrics), squeeze=False)[0], metrics, strict=True)):
         rows = table[table["metric"] == metric]
         for place, (_, row) in enumerate(rows.iterrows()):
-            axes.hlines(place, row["low"], row["high"], color=_darker(colour_of(row["stage"])), linewidth=2)
-            axes.plot(row["difference"], place, "o", color=colour_of(row["stage"]), markersize=5)
-        axes.axvline(0, color=INK, linewidth=0.8)
+            axes.hlines(place, row["low"], row["high"], color=style.darker(style.colour_of(row["stage"])), linewidth=2)
+            axes.plot(row["difference"], place, "o", color=style.colour_of(row["stage"]), markersize=5)
+        axes.axvline(0, color=style.INK, linewidth=0.8)
         axes.set_yticks(range(len(rows)), rows["stage"] if n == 0 else [])
         axes.invert_yaxis()
-        axes.set_title(f"{metric_name(metric)}: minus input")
+        axes.set_title(f"{style.metric_name(metric)}: minus input")
         axes.grid(False, axis="y")
     return figure
 
@@ -126,23 +115,21 @@ def metric_against_metric(run: Run, scores: pd.DataFrame, pairs: Sequence[tuple[
     scores = scores.query("stage != 'random-clip'")
     metrics = [name for name in scores.columns if name not in ("stage", "image") and scores[name].notna().any()]
     pairs = list(pairs) or [(metrics[0], other) for other in metrics[1:4]]
-    figure = Figure(figsize=(WIDTH, 2.9), dpi=DPI, layout="constrained")
+    figure = Figure(figsize=(style.WIDTH, 2.9), dpi=style.DPI, layout="constrained")
     panels = figure.subplots(1, max(1, len(pairs)), squeeze=False)[0]
     for axes, (x, y) in zip(panels, pairs, strict=False):
         for stage, rows in scores.groupby("stage", sort=False):
-            axes.plot(rows[x], rows[y], "o", color=colour_of(stage), markersize=2.6, markeredgewidth=0, alpha=0.5)
-            mark = {"color": colour_of(stage), "markersize": 7, "markeredgecolor": "white", "markeredgewidth": 0.8}
+            colour = style.colour_of(stage)
+            axes.plot(rows[x], rows[y], "o", color=colour, markersize=2.6, markeredgewidth=0, alpha=0.5)
+            mark = {"color": colour, "markersize": 7, "markeredgecolor": "white", "markeredgewidth": 0.8}
             axes.plot(rows[x].mean(), rows[y].mean(), "o", label=stage, zorder=3, **mark)
         agreement = scores[x].rank().corr(scores[y].rank())
-        axes.set(xlabel=_directed(x), ylabel=_directed(y), title=f"rank correlation {agreement:.2f}")
+        better = {m: "←" if catalogue()[m].lower_better else "→" for m in (x, y)}
+        names = {m: f"{style.metric_name(m)} {better[m]} better" for m in (x, y)}
+        axes.set(xlabel=names[x], ylabel=names[y], title=f"rank correlation {agreement:.2f}")
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 9), handletextpad=0.2)
     return figure
-
-
-def _directed(metric: str) -> str:
-    """Name of a metric with an arrow to where better is."""
-    return f"{metric_name(metric)} {'←' if catalogue()[metric].lower_better else '→'} better"
 
 
 @saved("hero.jpg")
@@ -151,4 +138,4 @@ def hero(run: Run, images: Sequence[int] = range(5)) -> Figure:
     tests = some_tests(run, images)
     last = results(run, stage_name(run.settings.refinement.rounds), tests)
     rows, labels = with_references([[test.backlit for test in tests], last], ["backlit input", "result"], tests)
-    return mosaic(rows, row_labels=labels)
+    return style.mosaic(rows, row_labels=labels)

@@ -15,31 +15,8 @@ from cliplit.data.synthesize import relight_photo
 from cliplit.experiments import analysis
 from cliplit.experiments.analysis import BACKLIT, WELL_LIT, stage_name, training_log
 from cliplit.experiments.evaluation import network_stages, results
-from cliplit.figures.style import (
-    DARK,
-    DPI,
-    GREEN,
-    HIGH,
-    INK,
-    LIGHT,
-    MOST,
-    QUIET,
-    RESULTS,
-    SCORE,
-    UNIT,
-    WIDTH,
-    WRONG,
-    Picture,
-    centre,
-    colour_bar,
-    colour_of,
-    curve,
-    evenly,
-    mosaic,
-    note,
-    running_mean,
-    saved,
-)
+from cliplit.figures import style
+from cliplit.figures.style import saved
 from cliplit.method.guidance.registry import is_refined
 from cliplit.method.run import Run
 from cliplit.method.run_images import TestImage, test_images, training_images
@@ -53,7 +30,7 @@ def training_grid(run: Run, count: int = 8) -> Figure:
     """Backlit and well-lit training images: unpaired, of different scenes."""
     backlit, well_lit = training_images(run)
     rows = [list(side[valid_positions(range(count), side)]) for side in (backlit, well_lit)]
-    return mosaic(rows, row_labels=["backlit", "well-lit"])
+    return style.mosaic(rows, row_labels=["backlit", "well-lit"])
 
 
 @saved("00_test_pairs.jpg")
@@ -61,7 +38,7 @@ def test_grid(run: Run, count: int = 8) -> Figure:
     """Test images and, where there are any, their references."""
     tests = test_images(run)[:count]
     rows, labels = with_references([[test.backlit for test in tests]], ["input"], tests)
-    return mosaic(rows, row_labels=labels)
+    return style.mosaic(rows, row_labels=labels)
 
 
 @saved("00_severity_levels.jpg")
@@ -72,11 +49,11 @@ def severity_levels(run: Run, count: int = 6) -> Figure:
     if not photos:
         well_lit = training_images(run)[1]
         photos = list(well_lit[valid_positions(range(count), well_lit)])
-    photos = [centre(photo) for photo in photos]
+    photos = [style.centre(photo) for photo in photos]
     rows = {"as taken": photos}
     for level in SEVERITIES:
         rows[level] = [relight_photo(photo, str(n), level, run.settings.seed)[0] for n, photo in enumerate(photos)]
-    return mosaic(list(rows.values()), row_labels=list(rows))
+    return style.mosaic(list(rows.values()), row_labels=list(rows))
 
 
 # ---- 01: prompt initialization ----
@@ -89,7 +66,7 @@ def prompt_separation(run: Run, scores: dict[int, dict[str, Tensor]]) -> Figure:
     Args:
         scores: `analysis.prompt_scores` for `analysis.UNTRAINED` and 0.
     """
-    figure = Figure(figsize=(WIDTH, 2.5), dpi=DPI, layout="constrained")
+    figure = Figure(figsize=(style.WIDTH, 2.5), dpi=style.DPI, layout="constrained")
     untrained, learned, curves = figure.subplots(1, 3)
     _score_histogram(untrained, scores[analysis.UNTRAINED], "Before: untrained prompts")
     _score_histogram(learned, scores[0], "After: learned prompts")
@@ -99,11 +76,11 @@ def prompt_separation(run: Run, scores: dict[int, dict[str, Tensor]]) -> Figure:
     if log.empty:
         curves.set(title="Training: none needed", xticks=[], yticks=[])
         return figure
-    curve(curves, log["iteration"], log["loss"], DARK, "cross-entropy")
-    curve(curves, log["iteration"], log["accuracy"], GREEN, "accuracy of the batch")
-    curves.axhline(np.log(2), color=QUIET, linewidth=0.8, linestyle=(0, (1, 2)))
-    note(curves, "chance: ln 2", (1, np.log(2)), ("axes fraction", "data"), "right")
-    curves.set_title("Training", pad=HIGH)
+    style.curve(curves, log["iteration"], log["loss"], style.DARK, "cross-entropy")
+    style.curve(curves, log["iteration"], log["accuracy"], style.GREEN, "accuracy of the batch")
+    curves.axhline(np.log(2), color=style.QUIET, linewidth=0.8, linestyle=(0, (1, 2)))
+    style.note(curves, "chance: ln 2", (1, np.log(2)), ("axes fraction", "data"), "right")
+    curves.set_title("Training", pad=style.HIGH)
     curves.set(xlabel="iteration", ylim=(0, 1.05 * max(1.0, log["loss"].max())))
     curves.legend(loc="lower left")
     return figure
@@ -112,14 +89,14 @@ def prompt_separation(run: Run, scores: dict[int, dict[str, Tensor]]) -> Figure:
 def _score_histogram(axes: Axes, scores: dict[str, Tensor], title: str) -> None:
     low, high = _score_range(scores.values())
     edges = np.linspace(low, high, 21)
-    for label, colour in ((BACKLIT, DARK), (WELL_LIT, LIGHT)):
+    for label, colour in ((BACKLIT, style.DARK), (WELL_LIT, style.LIGHT)):
         values = scores[label].numpy()
         axes.hist(values, edges, weights=np.full(len(values), 100 / len(values)), color=colour, alpha=0.75, label=label)
     quality = analysis.separation(scores)
-    axes.set(xlim=(low, high), xlabel=SCORE, ylabel="images, %")
-    axes.set_title(title, pad=HIGH)
+    axes.set(xlim=(low, high), xlabel=style.SCORE, ylabel="images, %")
+    axes.set_title(title, pad=style.HIGH)
     text = f"accuracy {quality['accuracy']:.2f}, AUC {quality['auc']:.2f}"
-    note(axes, text, (0, 1), "axes fraction", "left")
+    style.note(axes, text, (0, 1), "axes fraction", "left")
 
 
 def _score_range(scores: Iterable[Tensor]) -> tuple[float, float]:
@@ -132,7 +109,7 @@ def _score_range(scores: Iterable[Tensor]) -> tuple[float, float]:
 
 def _score_axis(scores: dict[int, dict[str, Tensor]]) -> dict[str, object]:
     low, high = _score_range(values for groups in scores.values() for values in groups.values())
-    return UNIT if (low, high) == (0, 1) else {"ylim": (low - 0.03 * (high - low), high + 0.03 * (high - low))}
+    return style.UNIT if (low, high) == (0, 1) else {"ylim": (low - 0.03 * (high - low), high + 0.03 * (high - low))}
 
 
 # ---- 02: enhancer training ----
@@ -144,47 +121,43 @@ def enhancer_curves(run: Run) -> Figure:
     options = run.settings.enhancement
     warmup = training_log(run, "warmup")
     initial = training_log(run, "enhancer0")
-    figure = Figure(figsize=(WIDTH, 2.4), dpi=DPI, layout="constrained")
+    figure = Figure(figsize=(style.WIDTH, 2.4), dpi=style.DPI, layout="constrained")
     identity, near, terms = figure.subplots(1, 3)
-    curve(identity, warmup["iteration"], options.warmup_identity_weight * warmup["identity"], DARK)
+    style.curve(identity, warmup["iteration"], options.warmup_identity_weight * warmup["identity"], style.DARK)
     identity.set(title="Warm-up: identity loss", xlabel="iteration", yscale="log")
-    curve(near, warmup["iteration"], warmup["psnr"], DARK)
-    near.axhline(options.guard_psnr, color=WRONG, linewidth=1, linestyle=(0, (3, 2)))
-    note(near, "guard", (1, options.guard_psnr), ("axes fraction", "data"), "right").set_color(WRONG)
+    style.curve(near, warmup["iteration"], warmup["psnr"], style.DARK)
+    near.axhline(options.guard_psnr, color=style.WRONG, linewidth=1, linestyle=(0, (3, 2)))
+    style.note(near, "guard", (1, options.guard_psnr), ("axes fraction", "data"), "right").set_color(style.WRONG)
     near.set(title="Warm-up: likeness to input", xlabel="iteration", ylabel="PSNR, dB")
     held = options.identity_weight * initial["identity"]
     kind = run.settings.guidance.kind
     guide = f"{options.clip_weight:g} × CLIP-Enhance" if is_refined(kind) else f"guidance ({kind}), weighted"
-    curve(terms, initial["iteration"], initial["loss"], INK, "sum")
-    curve(terms, initial["iteration"], initial["loss"] - held, GREEN, guide)
-    curve(terms, initial["iteration"], held, DARK, f"{options.identity_weight:g} × identity")
+    style.curve(terms, initial["iteration"], initial["loss"], style.INK, "sum")
+    style.curve(terms, initial["iteration"], initial["loss"] - held, style.GREEN, guide)
+    style.curve(terms, initial["iteration"], held, style.DARK, f"{options.identity_weight:g} × identity")
     terms.set(title="Initial training: loss", xlabel="iteration", ylim=(0, None))
     terms.legend()
     return figure
 
 
-def illumination(run: Run, k: int, maps: list[tuple[TestImage, Tensor]]) -> Picture:
+@saved(lambda k, maps: f"02_illumination_{stage_name(k)}.jpg")
+def illumination(run: Run, k: int, maps: list[tuple[TestImage, Tensor]]) -> Figure:
     """Test images, the illumination maps that the network of round k divides them by, and the results.
 
     Args:
         maps: `analysis.illumination_maps` of this round.
     """
-    return _illumination(run, stage_name(k), k, maps)
-
-
-@saved("02_illumination_{0}.jpg")
-def _illumination(run: Run, label: str, k: int, maps: list[tuple[TestImage, Tensor]]) -> Figure:
     divide = network_of(run, f"enhancer{k}").divide
     results = [divide(test.backlit, light) for test, light in maps]
     top = max(1.0, max(light.max().item() for _, light in maps))
     scale = ScalarMappable(Normalize(0, top), "viridis")
     coloured = [torch.from_numpy(scale.to_rgba(light[0].numpy())[..., :3]).movedim(-1, 0) for _, light in maps]
-    figure = mosaic(
+    figure = style.mosaic(
         [[test.backlit for test, _ in maps], coloured, results],
-        row_labels=["input", "÷ illumination", f"= result, {label}"],
+        row_labels=["input", "÷ illumination", f"= result, {stage_name(k)}"],
         right=0.55,
     )
-    colour_bar(figure, scale, beside=figure.axes[len(maps)])
+    style.colour_bar(figure, scale, beside=figure.axes[len(maps)])
     return figure
 
 
@@ -199,15 +172,15 @@ def score_rounds(run: Run, scores: dict[int, dict[str, Tensor]]) -> Figure:
         scores: `analysis.prompt_scores` of all rounds.
     """
     rounds = list(scores)
-    shown = evenly(rounds, 4)
-    figure = Figure(figsize=(WIDTH, 4.7), dpi=DPI, layout="constrained")
+    shown = style.evenly(rounds, 4)
+    figure = Figure(figsize=(style.WIDTH, 4.7), dpi=style.DPI, layout="constrained")
     upper, lower = figure.add_gridspec(2, 1, height_ratios=(1.12, 1), hspace=0.1)
     panels = upper.subgridspec(1, len(shown)).subplots(sharey=True, squeeze=False)[0]
     for axes, k in zip(panels, shown, strict=True):
         networks = [stage_name(j) for j in range(max(0, k - 2), k + 1)]
         _violins(axes, {label: scores[k][label] for label in [BACKLIT, *networks, WELL_LIT]})
         axes.set_title("Initial prompts" if k == 0 else f"Prompts of round {k}")
-    panels[0].set(ylabel=SCORE, **_score_axis(scores))
+    panels[0].set(ylabel=style.SCORE, **_score_axis(scores))
     means, refinement, tuning = lower.subgridspec(1, 3).subplots()
     _score_means(means, scores)
     _refinement_curves(refinement, run, rounds[1:])
@@ -218,8 +191,10 @@ def score_rounds(run: Run, scores: dict[int, dict[str, Tensor]]) -> Figure:
 def _violins(axes: Axes, groups: dict[str, Tensor]) -> None:
     for place, (label, values) in enumerate(groups.items()):
         body = axes.violinplot(values.numpy(), [place], widths=0.85, showextrema=False, points=200)["bodies"][0]
-        body.set(facecolor=colour_of(label), edgecolor=colour_of(label), alpha=0.55, linewidth=0.8)
-        axes.plot(place, values.mean(), "o", color="white", markeredgecolor=INK, markeredgewidth=0.9, markersize=4)
+        body.set(facecolor=style.colour_of(label), edgecolor=style.colour_of(label), alpha=0.55, linewidth=0.8)
+        axes.plot(
+            place, values.mean(), "o", color="white", markeredgecolor=style.INK, markeredgewidth=0.9, markersize=4
+        )
     axes.set_xticks(range(len(groups)), groups, rotation=30, ha="right", rotation_mode="anchor")
     axes.grid(False, axis="x")
 
@@ -227,16 +202,16 @@ def _violins(axes: Axes, groups: dict[str, Tensor]) -> None:
 def _score_means(axes: Axes, scores: dict[int, dict[str, Tensor]]) -> None:
     mean = {k: {label: values.mean().item() for label, values in groups.items()} for k, groups in scores.items()}
     lines = {
-        BACKLIT: (DARK, {k: mean[k][BACKLIT] for k in mean}),
-        "before tuning": (RESULTS[0], {k: mean[k][stage_name(k - 1)] for k in mean if k}),
-        "after tuning": (RESULTS[1], {k: mean[k][stage_name(k)] for k in mean}),
-        WELL_LIT: (LIGHT, {k: mean[k][WELL_LIT] for k in mean}),
+        BACKLIT: (style.DARK, {k: mean[k][BACKLIT] for k in mean}),
+        "before tuning": (style.RESULTS[0], {k: mean[k][stage_name(k - 1)] for k in mean if k}),
+        "after tuning": (style.RESULTS[1], {k: mean[k][stage_name(k)] for k in mean}),
+        WELL_LIT: (style.LIGHT, {k: mean[k][WELL_LIT] for k in mean}),
     }
     for label, (colour, values) in lines.items():
         axes.plot(list(values), list(values.values()), "o-", color=colour, markersize=3.5, label=label)
-    axes.set_title("Mean in each round", pad=HIGH)
-    axes.set(xlabel="prompts of round", ylabel=SCORE, **_score_axis(scores))
-    axes.set_xticks(evenly(list(scores), 8))
+    axes.set_title("Mean in each round", pad=style.HIGH)
+    axes.set(xlabel="prompts of round", ylabel=style.SCORE, **_score_axis(scores))
+    axes.set_xticks(style.evenly(list(scores), 8))
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.22), ncol=2, fontsize=7, columnspacing=1, handletextpad=0.5)
 
 
@@ -250,27 +225,29 @@ def _refinement_curves(axes: Axes, run: Run, rounds: Iterable[int]) -> None:
         labels = {"score_backlit": BACKLIT, "score_well_lit": WELL_LIT}
         labels |= {f"score_enhancer{j}": stage_name(j) for j in range(max(0, k - 2), k)}
         for column, label in labels.items():
-            axes.plot(start + log["iteration"], running_mean(log[column]), color=colour_of(label))
+            axes.plot(start + log["iteration"], style.running_mean(log[column]), color=style.colour_of(label))
         start = _round_end(axes, start + len(log), f"round {k}", len(log))
-    axes.set_title("Refining the prompts", pad=HIGH)
-    axes.set(xlabel="iteration", **UNIT)
+    axes.set_title("Refining the prompts", pad=style.HIGH)
+    axes.set(xlabel="iteration", **style.UNIT)
 
 
 def _tuning_curves(axes: Axes, run: Run, rounds: Iterable[int]) -> None:
     start = 0
     for k in rounds:
         log = training_log(run, f"enhancer{k}")
-        curve(axes, start + log["iteration"], log["clip_enhance"], colour_of(stage_name(k)))
+        style.curve(axes, start + log["iteration"], log["clip_enhance"], style.colour_of(stage_name(k)))
         start = _round_end(axes, start + len(log), str(k) if k else "initial", len(log))
-    axes.set_title("Training the network, by round", pad=HIGH)
-    axes.set(xlabel="iteration", **(UNIT if is_refined(run.settings.guidance.kind) else {"ylabel": "guidance loss"}))
+    axes.set_title("Training the network, by round", pad=style.HIGH)
+    axes.set(
+        xlabel="iteration", **(style.UNIT if is_refined(run.settings.guidance.kind) else {"ylabel": "guidance loss"})
+    )
 
 
 def _round_end(axes: Axes, end: int, label: str, length: int) -> int:
     """Mark the end of a round; name it if the rounds are few."""
     axes.axvline(end, color="#c8c8c8", linewidth=0.8)
-    if end <= MOST * length:
-        note(axes, label, (end - length / 2, 1), ("data", "axes fraction"), "center")
+    if end <= style.MOST * length:
+        style.note(axes, label, (end - length / 2, 1), ("data", "axes fraction"), "center")
     return end
 
 
@@ -280,7 +257,7 @@ def rounds_strip(run: Run, images: Sequence[int] = range(3)) -> Figure:
     tests = some_tests(run, images)
     stages = [stage for stage in network_stages(run) if stage != "random-clip"]
     columns = {"input": [test.backlit for test in tests]}
-    columns |= {stage: results(run, stage, tests) for stage in evenly(stages, MOST)}
+    columns |= {stage: results(run, stage, tests) for stage in style.evenly(stages, style.MOST)}
     return strip(columns, tests)
 
 
@@ -305,4 +282,4 @@ def with_references(lists: list[list[Tensor]], labels: list[str], tests: list[Te
 
 def strip(columns: dict[str, list[Tensor]], tests: list[TestImage]) -> Figure:
     lists, labels = with_references(list(columns.values()), list(columns), tests)
-    return mosaic([list(row) for row in zip(*lists, strict=True)], column_labels=labels)
+    return style.mosaic([list(row) for row in zip(*lists, strict=True)], column_labels=labels)

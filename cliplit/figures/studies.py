@@ -12,39 +12,18 @@ from cliplit.experiments.analysis import exposure_scores, score_map, stage_name,
 from cliplit.experiments.evaluation import results
 from cliplit.experiments.studies import Outcome
 from cliplit.experiments.tables import stages_table
+from cliplit.figures import style
 from cliplit.figures.runs import some_tests
-from cliplit.figures.style import (
-    DARK,
-    DPI,
-    GREEN,
-    INK,
-    LIGHT,
-    NEUTRAL,
-    OTHERS,
-    SCORE,
-    WIDTH,
-    WRONG,
-    Picture,
-    colour_bar,
-    colour_of,
-    evenly,
-    metric_name,
-    mosaic,
-    saved,
-)
+from cliplit.figures.style import saved
 from cliplit.method.run import Run
 from cliplit.method.training import guidance_of
 
-LINES = (GREEN, LIGHT, DARK, OTHERS[1], NEUTRAL, OTHERS[0], WRONG)
+LINES = (style.GREEN, style.LIGHT, style.DARK, style.OTHERS[1], style.NEUTRAL, style.OTHERS[0], style.WRONG)
 
 
-def variants(run: Run, outcome: Outcome) -> Picture:
+@saved(lambda outcome: f"{outcome.study.name}.png")
+def variants(run: Run, outcome: Outcome) -> Figure:
     """Mean of every variant (bar: standard deviation over seeds) and its seeds; dashed: the input."""
-    return _variants(run, outcome.study.name, outcome)
-
-
-@saved("{0}.png")
-def _variants(run: Run, name: str, outcome: Outcome) -> Figure:
     table = outcome.table.set_index("variant")
     metrics = run.settings.studies.metrics[:2]
     labels = list(outcome.stages)
@@ -54,19 +33,19 @@ def _variants(run: Run, name: str, outcome: Outcome) -> Figure:
         ]
         for label, cells in outcome.cells.items()
     }
-    figure = Figure(figsize=(WIDTH, 0.8 + 0.27 * len(labels)), dpi=DPI, layout="constrained")
+    figure = Figure(figsize=(style.WIDTH, 0.8 + 0.27 * len(labels)), dpi=style.DPI, layout="constrained")
     for n, (axes, metric) in enumerate(zip(figure.subplots(1, len(metrics), squeeze=False)[0], metrics, strict=True)):
         spread = table.get(f"{metric}_seed_std", pd.Series(0.0, table.index)).fillna(0)
         for place, label in enumerate(labels):
             mean = table.loc[label, metric]
-            colour = GREEN if place == 0 else DARK
+            colour = style.GREEN if place == 0 else style.DARK
             axes.hlines(place, mean - spread[label], mean + spread[label], color=colour, linewidth=2, alpha=0.5)
             means = [seed[metric] for seed in seeds[label]]
             axes.plot(means, [place] * len(means), "|", color=colour, markersize=8, markeredgewidth=1.2)
             axes.plot(mean, place, "o", color=colour, markersize=5.5, zorder=3)
-        axes.axvline(table.loc["input", metric], color=INK, linewidth=0.8, linestyle=(0, (3, 2)))
+        axes.axvline(table.loc["input", metric], color=style.INK, linewidth=0.8, linestyle=(0, (3, 2)))
         axes.set_yticks(range(len(labels)), labels if n == 0 else [])
-        axes.set(ylim=(len(labels) - 0.5, -0.5), title=metric_name(metric))
+        axes.set(ylim=(len(labels) - 0.5, -0.5), title=style.metric_name(metric))
         axes.grid(False, axis="y")
     return figure
 
@@ -75,7 +54,7 @@ def _variants(run: Run, name: str, outcome: Outcome) -> Figure:
 def guidance_progress(run: Run, outcome: Outcome) -> Figure:
     """The first metric over the iterations of the network; band: standard deviation over seeds."""
     metric = outcome.metric
-    figure = Figure(figsize=(WIDTH, 3.0), dpi=DPI, layout="constrained")
+    figure = Figure(figsize=(style.WIDTH, 3.0), dpi=style.DPI, layout="constrained")
     axes = figure.subplots()
     for (label, rows), colour in zip(outcome.course.groupby("variant", sort=False), LINES, strict=False):
         x = rows["iterations"]
@@ -83,7 +62,9 @@ def guidance_progress(run: Run, outcome: Outcome) -> Figure:
         spread = rows["std"].fillna(0)
         axes.fill_between(x, y - spread, y + spread, color=colour, alpha=0.12, linewidth=0)
         axes.plot(x, y, "o-", color=colour, markersize=4, label=label)
-    axes.set(xlabel="iterations of the network, after the warm-up", title=f"{metric_name(metric)} on the test images")
+    axes.set(
+        xlabel="iterations of the network, after the warm-up", title=f"{style.metric_name(metric)} on the test images"
+    )
     figure.legend(loc="outside right upper")
     return figure
 
@@ -98,7 +79,7 @@ def guidance_results(run: Run, outcome: Outcome, images: Sequence[int] = range(4
         columns[label] = results(cell, stage_name(cell.settings.refinement.rounds), tests)
     if all(test.reference is not None for test in tests):
         columns["reference"] = [test.reference for test in tests]
-    return mosaic([list(row) for row in zip(*columns.values(), strict=True)], column_labels=list(columns))
+    return style.mosaic([list(row) for row in zip(*columns.values(), strict=True)], column_labels=list(columns))
 
 
 @saved("05_score_maps.jpg")
@@ -116,33 +97,33 @@ def score_maps(run: Run, images: Sequence[int] = range(6)) -> Figure:
     labels = []
     for label, row in pictures.items():
         rows += [row, [_painted(scale, values, image) for values, image in zip(maps[label], row, strict=True)]]
-        labels += [label, SCORE]
-    figure = mosaic(rows, row_labels=labels, right=0.55)
-    colour_bar(figure, scale, beside=figure.axes[len(tests)])
+        labels += [label, style.SCORE]
+    figure = style.mosaic(rows, row_labels=labels, right=0.55)
+    style.colour_bar(figure, scale, beside=figure.axes[len(tests)])
     return figure
 
 
 @saved("05_paths.png")
 def paths(run: Run) -> Figure:
     """Scores along a path of exposure, by the prompts of every round, and along the strength of the enhancement."""
-    rounds = evenly(list(range(run.settings.refinement.rounds + 1)), 5)
-    figure = Figure(figsize=(WIDTH, 2.7), dpi=DPI, layout="constrained")
+    rounds = style.evenly(list(range(run.settings.refinement.rounds + 1)), 5)
+    figure = Figure(figsize=(style.WIDTH, 2.7), dpi=style.DPI, layout="constrained")
     exposure, strength = figure.subplots(1, 2)
     for k, scores in exposure_scores(run, rounds).items():
         label = f"prompts of round {k}" if k else "initial prompts"
-        exposure.plot(scores.index, scores, color=colour_of(stage_name(k)), label=label)
-    exposure.axvline(0, color=INK, linewidth=0.8, linestyle=(0, (3, 2)))
-    exposure.set(title="Well-lit images, exposure changed", xlabel="exposure, EV", ylabel=f"mean {SCORE}")
+        exposure.plot(scores.index, scores, color=style.colour_of(stage_name(k)), label=label)
+    exposure.axvline(0, color=style.INK, linewidth=0.8, linestyle=(0, (3, 2)))
+    exposure.set(title="Well-lit images, exposure changed", xlabel="exposure, EV", ylabel=f"mean {style.SCORE}")
     exposure.legend()
     scores = strength_scores(run, rounds[-1])
-    strength.plot(scores.index, scores["score"], color=GREEN, label=SCORE)
-    strength.axvline(1, color=INK, linewidth=0.8, linestyle=(0, (3, 2)))
+    strength.plot(scores.index, scores["score"], color=style.GREEN, label=style.SCORE)
+    strength.axvline(1, color=style.INK, linewidth=0.8, linestyle=(0, (3, 2)))
     strength.set(title="Test images, strength of the enhancement", xlabel="exponent on the illumination map")
-    strength.set_ylabel(f"mean {SCORE}", color=GREEN)
+    strength.set_ylabel(f"mean {style.SCORE}", color=style.GREEN)
     if scores["psnr"].notna().any():
         right = strength.twinx()
-        right.plot(scores.index, scores["psnr"], color=DARK, linestyle=(0, (4, 1.5)))
-        right.set_ylabel(metric_name("psnr"), color=DARK)
+        right.plot(scores.index, scores["psnr"], color=style.DARK, linestyle=(0, (4, 1.5)))
+        right.set_ylabel(style.metric_name("psnr"), color=style.DARK)
         right.grid(False)
     return figure
 

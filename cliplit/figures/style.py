@@ -5,9 +5,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
-from typing import Any
 
 import matplotlib as mpl
+import matplotlib.style
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -36,7 +36,6 @@ MOST = 6  # rounds that a figure shows; longer runs show evenly spaced ones, the
 # Okabe and Ito's palette, which colour-blind readers can tell apart: blue is backlit, orange well-lit, green a result.
 INK = "#222222"
 QUIET = "#6f6f6f"
-GRID = "#e8e8e8"
 DARK = "#0072B2"
 LIGHT = "#E69F00"
 GREEN = "#00795a"
@@ -54,33 +53,7 @@ FIXED = {
     "random-clip": WRONG,
 }
 OTHERS = ("#56B4E9", "#CC79A7", "#F0E442", "#333333")  # networks and results given by path
-STYLE: dict[Any, Any] = {
-    "font.family": "DejaVu Sans",
-    "font.size": 8,
-    "text.color": INK,
-    "axes.labelcolor": INK,
-    "axes.edgecolor": "#b0b0b0",
-    "axes.linewidth": 0.6,
-    "axes.titlesize": 8.5,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.titlepad": 7,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": GRID,
-    "grid.linewidth": 0.6,
-    "xtick.color": QUIET,
-    "ytick.color": QUIET,
-    "xtick.major.size": 0,
-    "ytick.major.size": 0,
-    "ytick.minor.size": 0,
-    "legend.frameon": False,
-    "legend.fontsize": 7.5,
-    "legend.handlelength": 1.2,
-    "lines.linewidth": 1.5,
-}
+STYLE = ["default", str(Path(__file__).with_name("cliplit.mplstyle"))]  # whatever the user's matplotlibrc says
 
 
 @dataclass(frozen=True)
@@ -105,14 +78,14 @@ class Picture:
         return self.path.read_bytes(), size
 
 
-def saved(name: str) -> Callable:
-    """Decorator: draw in this file's style and save as <run>/figures/<name>; `{0}` is the argument after the run."""
+def saved(name: str | Callable[..., str]) -> Callable:
+    """Decorator: draw in this file's style and save as <run>/figures/<name>; a function makes the name of the arguments."""
 
     def decorate(draw: Callable[..., Figure]) -> Callable[..., Picture]:
         @wraps(draw)
         def draw_and_save(run: Run, *args, **options) -> Picture:
-            path = run.path / "figures" / name.format(*args)
-            with mpl.rc_context(STYLE):
+            path = run.path / "figures" / (name if isinstance(name, str) else name(*args))
+            with mpl.style.context(STYLE):
                 figure = draw(run, *args, **options)
                 save(figure, path)
             return Picture(path, figure)
@@ -219,7 +192,7 @@ def colour_of(label: str) -> Colour:
     return tuple(last + (first - last) * 0.6**k)
 
 
-def _darker(colour) -> tuple[float, ...]:
+def darker(colour: Colour) -> tuple[float, ...]:
     return tuple(0.7 * value for value in mpl.colors.to_rgb(colour))
 
 

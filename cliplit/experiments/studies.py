@@ -51,14 +51,50 @@ class Study:
 
 
 def ablations(settings: Settings) -> dict[str, Study]:
-    """The paper's ablations, for these settings."""
+    """The paper's ablations, for these settings, by name."""
+    rounds = {"refinement.rounds": settings.studies.rounds}
+    iterations = {"initial prompt pair": Variant(rounds, "initial")}
+    iterations |= {f"round {k}": Variant(rounds, f"round{k}") for k in range(1, settings.studies.rounds + 1)}
+    words = {
+        "“backlit” / “well lit”": ("backlit", "well lit"),
+        "“dark” / “bright”": ("dark", "bright"),
+        "“a photo of a … scene”": ("a photo of a backlit scene", "a photo of a well lit scene"),
+    }
+    iterations |= {
+        f"fixed: {label}": Variant({"prompts.iterations": 0, "prompts.initial": pair}) for label, pair in words.items()
+    }
+    data = {"all well-lit images": Variant()}
+    data |= {f"{n} well-lit images": Variant({"data.well_lit_images": n}) for n in (24, 4)}
+    if not settings.data.well_lit:
+        data["well-lit: the backlit scenes"] = Variant({"data.embedded_well_lit": ("motorcycle", "coffee")})
+    kinds = {"CLIP-Enhance": "clip-lit", "adversarial": "adversarial", "none": "none"}
+    stages = "enhancement.identity_stages"
+    identity = {
+        "stem and stages 1–4": Variant(),
+        "stem alone": Variant({stages: (1.0, 0.0, 0.0, 0.0, 0.0)}),
+        "stages 3 and 4": Variant({stages: (0.0, 0.0, 0.0, 1.0, 0.5)}),
+        "no identity loss": Variant({"enhancement.identity_weight": 0.0}),
+    }
+    prompts = {"as the run": Variant()}
+    prompts |= {
+        f"“X … X”, {n} words": Variant({"prompts.initial": ("", ""), "prompts.length": n})
+        for n in (4, 16)
+        if (settings.prompts.initial, settings.prompts.length) != (("", ""), n)
+    }
+    prompts["“backlit” / “well lit”"] = Variant({"prompts.initial": ("backlit", "well lit")})
+    backbones = {name: Variant({"clip.similarity": name}) for name in settings.studies.backbones}
+    backbones["random weights"] = Variant({"clip.random": True})
     studies = (
-        _iterations(settings),
-        _training_data(settings),
-        _rivals(),
-        _identity(),
-        _prompts(settings),
-        _backbones(settings),
+        Study("ablation_iterations", "What do learned prompts add to words, and the rounds to them?", iterations),
+        Study("ablation_data", "How many well-lit images does it take, and of what?", data),
+        Study(
+            "ablation_guidance",
+            "Does CLIP's guidance do more than a discriminator, or nothing?",
+            {label: Variant({"guidance.kind": kind}) for label, kind in kinds.items()},
+        ),
+        Study("ablation_identity", "What holds the result to its input?", identity),
+        Study("ablation_prompts", "How long should prompts be, and what should they start from?", prompts),
+        Study("ablation_backbone", "Whose guidance is best?", backbones),
     )
     return {study.name: study for study in studies}
 
@@ -286,63 +322,6 @@ def _study_settings(settings: Settings) -> Settings:
         results=(),
     )
     return replace(base, evaluation=evaluation, refinement=replace(base.refinement, rounds=0))
-
-
-def _iterations(settings: Settings) -> Study:
-    fixed = {"prompts.iterations": 0}
-    rounds = {"refinement.rounds": settings.studies.rounds}
-    words = {
-        "“backlit” / “well lit”": ("backlit", "well lit"),
-        "“dark” / “bright”": ("dark", "bright"),
-        "“a photo of a … scene”": ("a photo of a backlit scene", "a photo of a well lit scene"),
-    }
-    variants = {"initial prompt pair": Variant(rounds, "initial")}
-    variants |= {f"round {k}": Variant(rounds, f"round{k}") for k in range(1, settings.studies.rounds + 1)}
-    variants |= {f"fixed: {label}": Variant(fixed | {"prompts.initial": pair}) for label, pair in words.items()}
-    return Study("ablation_iterations", "What do learned prompts add to words, and the rounds to them?", variants)
-
-
-def _training_data(settings: Settings) -> Study:
-    variants = {"all well-lit images": Variant()}
-    variants |= {f"{n} well-lit images": Variant({"data.well_lit_images": n}) for n in (24, 4)}
-    if not settings.data.well_lit:
-        variants["well-lit: the backlit scenes"] = Variant({"data.embedded_well_lit": ("motorcycle", "coffee")})
-    return Study("ablation_data", "How many well-lit images does it take, and of what?", variants)
-
-
-def _rivals() -> Study:
-    kinds = {"CLIP-Enhance": "clip-lit", "adversarial": "adversarial", "none": "none"}
-    variants = {label: Variant({"guidance.kind": kind}) for label, kind in kinds.items()}
-    return Study("ablation_guidance", "Does CLIP's guidance do more than a discriminator, or nothing?", variants)
-
-
-def _identity() -> Study:
-    name = "enhancement.identity_stages"
-    variants = {
-        "stem and stages 1–4": Variant(),
-        "stem alone": Variant({name: (1.0, 0.0, 0.0, 0.0, 0.0)}),
-        "stages 3 and 4": Variant({name: (0.0, 0.0, 0.0, 1.0, 0.5)}),
-        "no identity loss": Variant({"enhancement.identity_weight": 0.0}),
-    }
-    return Study("ablation_identity", "What holds the result to its input?", variants)
-
-
-def _prompts(settings: Settings) -> Study:
-    ours = settings.prompts.initial, settings.prompts.length
-    variants = {"as the run": Variant()}
-    variants |= {
-        f"“X … X”, {n} words": Variant({"prompts.initial": ("", ""), "prompts.length": n})
-        for n in (4, 16)
-        if ours != (("", ""), n)
-    }
-    variants["“backlit” / “well lit”"] = Variant({"prompts.initial": ("backlit", "well lit")})
-    return Study("ablation_prompts", "How long should prompts be, and what should they start from?", variants)
-
-
-def _backbones(settings: Settings) -> Study:
-    variants = {name: Variant({"clip.similarity": name}) for name in settings.studies.backbones}
-    variants["random weights"] = Variant({"clip.random": True})
-    return Study("ablation_backbone", "Whose guidance is best?", variants)
 
 
 def _prepare_worker() -> None:

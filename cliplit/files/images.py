@@ -81,7 +81,7 @@ def image_size(source: str | Path | BinaryIO, max_pixels: int = MAX_PIXELS) -> t
     source = Path(source) if isinstance(source, str) else source
     path = source if isinstance(source, Path) else Path(source.name)
     with errors_named(path), _file(source) as file:
-        with _tiff_page(file, max_pixels) as page:
+        with tiff_page(file, max_pixels) as page:
             if page is not None:
                 size, orientation = (page.imagewidth, page.imagelength), page.tags.valueof(ORIENTATION, 1)
         if page is None:
@@ -192,13 +192,13 @@ def _orientation(image: Image.Image) -> int:
 
 
 @contextlib.contextmanager
-def _tiff_page(file: BinaryIO, max_pixels: int) -> Iterator[Any]:
+def tiff_page(file: BinaryIO, max_pixels: int, unread: Mapping[str, str] = UNREAD) -> Iterator[Any]:
     """The first page of a TIFF by tifffile; None for other files."""
     file.seek(0)
     if file.read(4) not in TIFF_HEADS:
         yield None
         return
-    if reason := UNREAD.get(Path(file.name).suffix.lower()):  # many RAW files are TIFFs whose first page is a thumbnail
+    if reason := unread.get(Path(file.name).suffix.lower()):  # many RAW files are TIFFs whose first page is a thumbnail
         raise CliplitError(reason)
     import tifffile
 
@@ -206,13 +206,16 @@ def _tiff_page(file: BinaryIO, max_pixels: int) -> Iterator[Any]:
     file.seek(0)
     with tifffile.TiffFile(file) as tiff:
         page = tiff.pages.first
-        check_size(page.imagewidth, page.imagelength, max_pixels)
+        size = (page.imagewidth, page.imagelength)
+        if not all(isinstance(side, int) and side > 0 for side in size):  # a damaged tag may be anything
+            raise CliplitError("a TIFF without a proper size; mend or remove the file")
+        check_size(*size, max_pixels)
         yield page
 
 
 def _deep_tiff(file: BinaryIO, max_pixels: int) -> np.ndarray | None:
     """Pixels (H, W, C), upright, of a TIFF of grey or RGB of more than 8 bits; None for all that Pillow reads."""
-    with _tiff_page(file, max_pixels) as page:
+    with tiff_page(file, max_pixels) as page:
         bits = int(np.max(page.bitspersample)) if page else 8
         if bits <= 8:
             return None

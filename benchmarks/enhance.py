@@ -161,14 +161,14 @@ def measure_file(how: str, photo: Path | None, megapixels: float, checkpoint: Pa
 
     from cliplit.method.checkpoints import load_enhancer
     from cliplit_photos.formats import read_photo, write_photo
-    from cliplit_photos.inference import DEFAULT, Inference, enhance_pixels
+    from cliplit_photos.inference import SHIPPED_ENHANCER, Inference, enhance_pixels
 
     source = Path(os.environ["RESULT"]).with_suffix(".jpg")
     subprocess.run(
         [sys.executable, __file__, "--child", "save", "--megapixels", str(megapixels), *([photo] if photo else [])],
         check=True,
     )
-    network = load_enhancer(checkpoint or DEFAULT)
+    network = load_enhancer(checkpoint or SHIPPED_ENHANCER)
     enhance_pixels(network, np.zeros((200, 200, 3), np.uint8))  # kernels are compiled at first use
     before = memory("VmRSS")
     runs = []

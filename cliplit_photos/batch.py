@@ -1,11 +1,10 @@
 """Enhance many photo files: decoding, computing and encoding overlap, and an interrupted run goes on."""
 
 import errno
-import os
 import threading
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
-from contextlib import contextmanager, suppress
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -17,20 +16,19 @@ from tqdm import tqdm
 
 import cliplit
 from cliplit.errors import CliplitError, is_bug, one_line, place_of, reason_of
-from cliplit.files.atomic import temporary_of, writing
-from cliplit.files.images import image_size
 from cliplit.method.enhancer import Enhancer
-from cliplit_photos.formats import MAX_PIXELS, Photo, read_photo, reduced, write_photo
+from cliplit_photos.formats import MAX_PIXELS, Photo, photo_size, read_photo, reduced, write_photo
 from cliplit_photos.inference import Inference, enhance_pixels
 from cliplit_photos.jobs import Job
-from cliplit_photos.ledger import File, Ledger
+from cliplit_photos.ledger import File, Ledger, Mark, remove_half_written
 
 AHEAD = 2  # photos that are decoded or encoded while others are computed
 BYTES_PER_PIXEL = 12  # of a photo under way, with Pillow's own copy
 ILLUMINATION_ONE = 32768  # value of 1.0 in a saved illumination map
+ILLUMINATION = "illumination.png"  # endings of files beside results
+COMPARE = "compare.jpg"
 COMPARE_SIDE = 1600  # pixels, longer side of each half
 HOPELESS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)  # in writing: no other photo will fare better
-LINKED = "no longer one file with its other names (hard links), which were not replaced"
 
 
 class OutputLostError(Exception):
@@ -41,7 +39,7 @@ class OutputLostError(Exception):
 class BatchOptions:
     """What is written, and how many photos at a time."""
 
-    overwrite: bool = False  # existing files, photos included
+    overwrite: bool = False  # results of earlier calls
     illumination: bool = False  # NAME.illumination.png: 16 bits, 32768 is 1, cut off at 2
     compare: bool = False  # NAME.compare.jpg: before and after
     max_pixels: int = MAX_PIXELS  # of a photo
@@ -84,26 +82,26 @@ def enhance_files(
 
     Args:
         inference: how to compute; by default exactly, in a gigabyte.
-        ledger: of what is done, to be gone on with; by default nothing is, and nothing is noted.
+        ledger: tells what is done, and what may be overwritten; by default nothing, and nothing is noted.
     Raises:
-        CliplitError: the disk is full or read-only: what is done stays, the same call goes on.
+        CliplitError: the disk is full or read-only; what is done stays, and the same call resumes.
         KeyboardInterrupt: the same; photos under way are not written.
     """
     inference = inference or Inference()
-    ledger = ledger or Ledger(None, {})
+    ledger = ledger or Ledger(None, {}, [job.source for job in jobs])
     outcome, rest = _done_before(jobs, ledger)
+    shared = replace(inference, max_memory=inference.max_memory // options.at_a_time)
+    work = _Work(network, shared, options, ledger, Room(inference.max_memory // BYTES_PER_PIXEL))
     unusable = _unusable({job.target.parent for job in rest})
     todo = []
     for job in rest:
         reason = unusable.get(job.target.parent)
-        if problem := f"{job.target}: cannot be written ({reason})" if reason else _refusal(job, options):
+        if problem := f"{job.target}: cannot be written ({reason})" if reason else work.refusal(job):
             outcome.problems.append(problem)
         else:
             todo.append(job)
     threads = torch.get_num_threads()
     torch.set_num_threads(max(1, threads // options.at_a_time))
-    shared = replace(inference, max_memory=inference.max_memory // options.at_a_time)
-    work = _Work(network, shared, options, ledger, Room(inference.max_memory // BYTES_PER_PIXEL))
     pool = ThreadPoolExecutor(options.at_a_time + AHEAD)
     hidden = None if options.progress else True  # None: shown on a terminal only
     try:
@@ -114,12 +112,13 @@ def enhance_files(
     except OutputLostError as lost:
         work.stop.set()
         pool.shutdown(cancel_futures=True)
-        done = len(outcome.before) + sum(_succeeded(future) for future in futures)
-        raise CliplitError(
-            f"{lost}; {done} of {len(jobs)} photos are done, the same command goes on from there"
-        ) from None
+        succeeded = [future for future in futures if not future.cancelled() and not future.exception()]
+        done = len(outcome.before) + sum(len(future.result().made) for future in succeeded)
+        raise CliplitError(f"{lost}; {done} of {len(jobs)} photos are done, the same command resumes there") from None
     except BaseException:
-        work.abandon(todo)
+        work.stop.set()
+        for folder in {job.target.parent for job in todo}:
+            remove_half_written(folder, own=True)
         pool.shutdown(wait=False, cancel_futures=True)
         raise
     finally:
@@ -129,17 +128,13 @@ def enhance_files(
     return outcome
 
 
-def _succeeded(future: Future[Outcome]) -> bool:
-    return future.done() and not future.cancelled() and future.exception() is None and bool(future.result().made)
-
-
 def _done_before(jobs: Iterable[Job], ledger: Ledger) -> tuple[Outcome, list[Job]]:
     """What is known of photos already, and the other ones."""
     outcome = Outcome()
     rest = []
     for job in jobs:
         try:
-            if job in ledger:
+            if ledger.is_done(job.source, job.target):
                 outcome.before.append(job.name)
             else:
                 rest.append(job)
@@ -148,31 +143,8 @@ def _done_before(jobs: Iterable[Job], ledger: Ledger) -> tuple[Outcome, list[Job
     return outcome, rest
 
 
-def _refusal(job: Job, options: BatchOptions) -> str | None:
-    """Why a photo is not enhanced: a name that cannot be there, or what its result would replace."""
-    for path in _files_of(job, options):
-        try:
-            path.lstat()
-        except FileNotFoundError:
-            pass
-        except OSError as error:
-            return f"{path}: cannot be written ({reason_of(error)})"
-    if options.overwrite or not os.path.lexists(job.target):
-        return None
-    if job.is_in_place:
-        return f"{job.source}: would be overwritten by its result; choose another place, or --overwrite"
-    return f"{job.target}: is there already; --overwrite replaces it"
-
-
-def _files_of(job: Job, options: BatchOptions) -> list[Path]:
-    """What is written for a photo."""
-    illumination = [job.beside("illumination.png")] if options.illumination else []
-    comparison = [job.beside("compare.jpg")] if options.compare else []
-    return [job.target, *illumination, *comparison]
-
-
 def _unusable(folders: Collection[Path]) -> dict[Path, str]:
-    """Make the folders of the results, before hours of work; why those that cannot be written to cannot.
+    """Make the folders of the results, before hours of work, and say why some cannot be written to.
 
     Raises:
         CliplitError: none of them can, or after this error none will.
@@ -182,7 +154,7 @@ def _unusable(folders: Collection[Path]) -> dict[Path, str]:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             with TemporaryFile(dir=folder):
-                pass
+                remove_half_written(folder, own=False)
         except OSError as error:
             unusable[folder] = reason = reason_of(error)
             if error.errno in HOPELESS or len(unusable) == len(folders):
@@ -225,6 +197,15 @@ class _Work:
     def __post_init__(self) -> None:
         self.computing = threading.Semaphore(self.options.at_a_time)
 
+    def refusal(self, job: Job) -> str | None:
+        """Why a photo is not enhanced: what its result, or a file beside it, would replace."""
+        reasons = [self.ledger.refusal(job.target, self.options.overwrite)]
+        if self.options.illumination:
+            reasons.append(self.ledger.refusal(job.beside(ILLUMINATION), overwrite=True))
+        if self.options.compare:
+            reasons.append(self.ledger.refusal(job.beside(COMPARE), overwrite=True))
+        return next(filter(None, reasons), None)
+
     def do(self, job: Job) -> Outcome:
         """Read, enhance and write one photo.
 
@@ -233,11 +214,15 @@ class _Work:
         """
         try:
             self._go_on()
+            if self._made_meanwhile(job):
+                return Outcome(before=[job.name])
             with self.room.taken(_pixels(job.source, self.options.max_pixels)):
                 notes = self._enhance(job)
         except OutputLostError:
             raise
         except CliplitError as error:
+            if self._made_meanwhile(job):
+                return Outcome(before=[job.name])
             cause = error.__cause__
             return _fault(job, cause) if cause and is_bug(cause) else Outcome(problems=[str(error)])
         except OSError as error:
@@ -247,6 +232,13 @@ class _Work:
                 return _fault(job, error)
             return Outcome(problems=[f"{job.source}: cannot be enhanced ({reason_of(error)})"])
         return Outcome(made=[job.name], notes={note: [job.name] for note in notes})
+
+    def _made_meanwhile(self, job: Job) -> bool:
+        """Whether another call has made the same result since this one began."""
+        if self.options.overwrite or not job.target.exists():
+            return False
+        self.ledger.reread()
+        return self.ledger.is_done(job.source, job.target)
 
     def _enhance(self, job: Job) -> list[str]:
         """What could not be kept."""
@@ -261,35 +253,42 @@ class _Work:
             except CliplitError as error:  # which does not know the file
                 raise CliplitError(f"{job.source}: cannot be enhanced ({error})") from None
         if map_ is not None:
-            _write_illumination(map_, job.beside("illumination.png"))
+            map_ *= ILLUMINATION_ONE
+            np.round(map_, out=map_)
+            np.clip(map_, 0, 65535, out=map_)
+            with self._writing(job.beside(ILLUMINATION)) as temporary:
+                Image.fromarray(map_.astype(np.uint16)).save(temporary, "PNG")
         if before is not None:
-            _write_comparison(before, photo, job.beside("compare.jpg"))
+            with self._writing(job.beside(COMPARE)) as temporary:
+                _write_comparison(before, photo, temporary)
         if job.source.suffix.lower() == job.target.suffix.lower() and photo.kind != job.kind:
             photo.notes.append(f"{photo.kind} by content, written as {job.kind}, as the name says")
-        with _writing(job.target) as temporary:
+        with self._writing(job.target, mark) as temporary:
             try:
                 notes = photo.notes + write_photo(photo, temporary, job.kind)
             except ValueError as error:
                 raise CliplitError(f"{job.source}: cannot be written as {job.kind} ({one_line(error)})") from None
-            self._go_on()
-            if refusal := _refusal(job, self.options):  # it came to be there meanwhile
-                raise CliplitError(refusal)
-            if job.target.exists() and job.target.stat().st_nlink > 1:
-                notes.append(LINKED)
-            self.ledger.add(job, mark, temporary)
         return notes
+
+    @contextmanager
+    def _writing(self, path: Path, photo: Mark | None = None) -> Iterator[Path]:
+        """As the ledger's; what ends the run is told from what is the problem of a photo.
+
+        Args:
+            photo: what a result is made of; files beside results have none, and replace earlier ones unasked.
+        """
+        try:
+            with self.ledger.writing(path, self.options.overwrite or photo is None, photo) as temporary:
+                yield temporary
+                self._go_on()
+        except OSError as error:
+            if error.errno in HOPELESS:
+                raise OutputLostError(f"{error.filename or path}: {error.strerror}") from None
+            raise CliplitError(f"{path}: cannot be written ({reason_of(error)})") from None
 
     def _go_on(self) -> None:
         if self.stop.is_set():
             raise CliplitError("interrupted")
-
-    def abandon(self, jobs: Iterable[Job]) -> None:
-        """Let nothing more be written, and remove what is half-written."""
-        self.stop.set()
-        for job in jobs:
-            for path in _files_of(job, self.options):
-                with suppress(OSError):
-                    temporary_of(Path(os.path.realpath(path))).unlink()
 
 
 def _fault(job: Job, error: BaseException) -> Outcome:
@@ -300,40 +299,20 @@ def _fault(job: Job, error: BaseException) -> Outcome:
 
 def _pixels(path: Path, max_pixels: int) -> int:
     try:
-        width, height = image_size(path, max_pixels)
+        width, height = photo_size(path, max_pixels)
         return width * height
     except Exception:  # reading says more about it
         return 0
 
 
-@contextmanager
-def _writing(path: Path) -> Iterator[Path]:
-    """As `writing`; what ends the run is told from what is the problem of a photo."""
-    try:
-        with writing(path) as temporary:
-            yield temporary
-    except OSError as error:
-        if error.errno in HOPELESS:
-            raise OutputLostError(f"{error.filename or path}: {error.strerror}") from None
-        raise CliplitError(f"{path}: cannot be written ({reason_of(error)})") from None
-
-
-def _write_illumination(map_: np.ndarray, path: Path) -> None:
-    map_ *= ILLUMINATION_ONE
-    np.round(map_, out=map_)
-    np.clip(map_, 0, 65535, out=map_)
-    with _writing(path) as temporary:
-        Image.fromarray(map_.astype(np.uint16)).save(temporary, "PNG")
-
-
 def _write_comparison(before: Image.Image, photo: Photo, path: Path, gap: int = 8) -> None:
+    """Both pictures side by side, as JPEG."""
     after = reduced(photo.pixels, COMPARE_SIDE)
     both = Image.new("RGB", (2 * after.width + gap, after.height), "white")
     both.paste(before, (0, 0))
     both.paste(after, (after.width + gap, 0))
     profile = photo.icc if photo.pixels.shape[2] == 3 else None  # that of a grey photo does not fit
-    with _writing(path) as temporary:
-        both.save(temporary, "JPEG", quality=90, icc_profile=profile or None)
+    both.save(path, "JPEG", quality=90, icc_profile=profile or None)
 
 
 def settings_of(checkpoint: str, inference: Inference, options: BatchOptions) -> dict[str, object]:

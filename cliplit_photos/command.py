@@ -18,8 +18,7 @@ from cliplit.files.atomic import sha256
 
 if TYPE_CHECKING:
     from cliplit_photos.batch import Outcome
-    from cliplit_photos.inference import Inference
-    from cliplit_photos.jobs import Job, Plan
+    from cliplit_photos.jobs import Plan
 
 UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 NAMES_SHOWN = 3  # of the photos that a note is about
@@ -30,9 +29,9 @@ class Terminated(KeyboardInterrupt):
 
 
 def enhance(
-    inputs: Annotated[list[Path], typer.Argument(metavar="INPUT...", help="Photos and folders of photos.")],
+    inputs: Annotated[list[str], typer.Argument(metavar="INPUT...", help="Photos and folders of photos.")],
     out: Annotated[
-        Path, typer.Option("--out", "-o", metavar="OUT", help="Folder of the results; for one photo also a file.")
+        str, typer.Option("--out", "-o", metavar="OUT", help="Folder of the results; for one photo also a file.")
     ],
     checkpoint: Annotated[
         str, typer.Option(metavar="FILE", help="An enhancer: ours, the authors' or RAVE's. By default the one shipped.")
@@ -45,7 +44,7 @@ def enhance(
     ] = "1G",
     jobs: Annotated[int, typer.Option(min=1, help="Photos computed at a time on a CPU, for many small ones.")] = 1,
     recursive: Annotated[bool, flag("--recursive", "Also folders below, kept as they are.")] = False,
-    overwrite: Annotated[bool, flag("--overwrite", "Replace files that exist, even the photos themselves.")] = False,
+    overwrite: Annotated[bool, flag("--overwrite", "Replace results of earlier calls, and no other files.")] = False,
     preview: Annotated[bool, flag("--preview", "Quick, not exact: illumination predicted at a small size.")] = False,
     preview_size: Annotated[int, typer.Option(min=1, metavar="PIXELS", help="Longer side, for --preview.")] = 512,
     save_illumination: Annotated[
@@ -58,41 +57,45 @@ def enhance(
     """Enhance photos of any size.
 
     Every result has the size, depth, metadata and colour profile of its photo, and its format unless OUT is a file
-    of another. Files that exist are left alone. An interrupted command goes on when it is given again; bad photos are
-    listed at the end (exit code 2; 1 for a bug of ours). `torchrun` and `accelerate launch` share the photos among
-    their processes.
+    of another. Photos are never changed. An interrupted command resumes when it is given again; bad photos are listed
+    at the end (exit code 2; 1 for a bug of ours). `torchrun` and `accelerate launch` share the photos among their
+    processes.
     """
     from cliplit_photos.jobs import plan_jobs
 
     memory = parse_size(max_memory)
-    plan = plan_jobs(inputs, out, recursive)
-    to_one_file = [job.target for job in plan.jobs] == [out]
-    page = out / "report.html" if report else None
+    if not all([*inputs, out]):  # which `Path` takes for this folder
+        raise CliplitError("'': no such file or folder; an argument is empty")
+    place = Path(out)
+    plan = plan_jobs(list(map(Path, inputs)), place, recursive)
+    to_one_file = [job.target for job in plan.jobs] == [place]
+    page = place / "report.html" if report else None
     if page and to_one_file:
         raise CliplitError("--report: needs a folder as OUT")
-    if page and any(job.is_in_place for job in plan.jobs):
-        raise CliplitError("--report: there is no before where photos are overwritten; choose another OUT")
 
     from cliplit.engine.compute import find_device, usable_precision
     from cliplit.method.checkpoints import load_enhancer
-    from cliplit_photos.batch import BatchOptions, enhance_files, settings_of
+    from cliplit_photos.batch import BatchOptions, Outcome, enhance_files, settings_of
     from cliplit_photos.formats import MAX_PIXELS
-    from cliplit_photos.inference import DEFAULT, Inference, check_options
-    from cliplit_photos.ledger import Ledger, folder_of_one
+    from cliplit_photos.inference import SHIPPED_ENHANCER, Inference, check_options
+    from cliplit_photos.ledger import Ledger
+    from cliplit_photos.page import report_page
 
-    place = find_device(device)
+    computer = find_device(device)
     inference = Inference(precision, memory, strength, preview_size if preview else 0)
     check_options(inference)
-    inference = replace(inference, precision=usable_precision(precision, place))  # the ledger has what was computed in
+    inference = replace(
+        inference, precision=usable_precision(precision, computer)
+    )  # the ledger has what was computed in
     options = BatchOptions(
         overwrite=overwrite,
         illumination=save_illumination,
         compare=compare,
         max_pixels=max_pixels or MAX_PIXELS,
-        at_a_time=max(1, jobs) if place.type == "cpu" else 1,
+        at_a_time=max(1, jobs) if computer.type == "cpu" else 1,
         progress=processes.is_main(),
     )
-    file = Path(checkpoint or DEFAULT)
+    file = Path(checkpoint or SHIPPED_ENHANCER)
     if not checkpoint and not file.is_file():
         raise CliplitError(f"{file}: the default enhancer is not there; give one with --checkpoint")
     network = load_enhancer(file)
@@ -103,19 +106,29 @@ def enhance(
         if preview and fixed:
             _say(f"--preview changes nothing: {file.name} always predicts the illumination at {fixed} pixels")
         origin = "" if checkpoint else " (the default; --checkpoint takes another)"
-        _say(f"enhancer {file}{origin}, on {place}")
+        _say(f"enhancer {file}{origin}, on {computer}")
     settings = settings_of(sha256(file), inference, options)
-    folder = folder_of_one(out) if to_one_file else out
-    ledger = Ledger(folder, settings, processes.index(), optional=to_one_file)
+    ledger = Ledger(place, settings, plan.inputs, processes.index(), single=to_one_file)
+    if page and (refusal := ledger.refusal(page, overwrite=True)):
+        raise CliplitError(refusal)
     with _interruptible():
-        mine = enhance_files(processes.mine(plan.jobs), network.to(place), inference, options, ledger)
-        outcome = sum_up(processes.gather(mine))
-        outcome.problems = [*plan.problems, *outcome.problems]
+        mine = enhance_files(processes.mine(plan.jobs), network.to(computer), inference, options, ledger)
+        outcome = Outcome(problems=list(plan.problems))
+        for part in processes.gather(mine):
+            outcome += part
         if processes.is_main():
             _tell(outcome, plan)
             if page:
-                _write_report(page, plan.jobs, outcome, file, inference)
-            print(printable(str(out)))
+                done = {*outcome.made, *outcome.before}
+                shown = {"checkpoint": file.name, "strength": strength, "precision": inference.precision}
+                if inference.preview:
+                    shown["preview"] = f"{inference.preview} pixels"
+                problems = outcome.bugs + outcome.problems
+                html = report_page([job for job in plan.jobs if job.name in done], problems, shown)
+                with ledger.writing(page, overwrite=True) as temporary:
+                    temporary.write_bytes(html.encode(errors="backslashreplace"))  # odd names of files
+                _say(f"report: {page}")
+            print(printable(out))
         processes.wait()  # a launcher ends all processes with the first that fails
     if outcome.bugs:
         raise typer.Exit(1)
@@ -140,27 +153,6 @@ def parse_size(text: str) -> int:
     return size
 
 
-def sum_up(outcomes: list["Outcome"]) -> "Outcome":
-    """Of all processes."""
-    first, *others = outcomes
-    for other in others:
-        first += other
-    return first
-
-
-def _write_report(
-    path: Path, planned: list["Job"], outcome: "Outcome", checkpoint: Path, inference: "Inference"
-) -> None:
-    from cliplit_photos.page import write_report
-
-    done = {*outcome.made, *outcome.before}
-    settings = {"checkpoint": checkpoint.name, "strength": inference.strength, "precision": inference.precision}
-    if inference.preview:
-        settings["preview"] = f"{inference.preview} pixels"
-    write_report(path, [job for job in planned if job.name in done], outcome.bugs + outcome.problems, settings)
-    _say(f"report: {path}")
-
-
 @contextmanager
 def _interruptible() -> Iterator[None]:
     """End at once on Ctrl-C and SIGTERM: whole tiles are under way in threads that nothing else would end."""
@@ -173,7 +165,7 @@ def _interruptible() -> Iterator[None]:
         yield
     except KeyboardInterrupt as interrupt:
         print(file=sys.stderr)  # after the bar
-        _say("cliplit: interrupted; the same command goes on from here")
+        _say("cliplit: interrupted; the same command resumes here")
         sys.stderr.flush()
         os._exit(143 if isinstance(interrupt, Terminated) else 130)
     finally:
@@ -195,7 +187,6 @@ def _tell(outcome: "Outcome", plan: "Plan") -> None:
         f"{counted(made, 'photo')} enhanced",
         f"{before} {'was' if before == 1 else 'were'} done before" if before else None,
         counted(problems, "problem") if problems else None,
-        f"{counted(plan.links, 'link')} to these photos ignored" if plan.links else None,
         f"{counted(plan.results, 'result')} of earlier calls ignored" if plan.results else None,
         f"{counted(plan.others, 'other file')} ignored" if plan.others else None,
         not_looked_into(plan.passed),

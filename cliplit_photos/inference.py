@@ -20,7 +20,7 @@ from cliplit_photos.preview import predict_small
 from cliplit_photos.regions import Region
 from cliplit_photos.tiles import Budget, predict, reach_of, to_planes, white
 
-DEFAULT = Path(cliplit.__file__).parent / "models" / "enhancer.safetensors"  # the shipped checkpoint
+SHIPPED_ENHANCER = Path(cliplit.__file__).parent / "models" / "enhancer.safetensors"  # the shipped checkpoint
 MODES = ("L", "LA", "RGB", "RGBA", "I;16")  # of PIL images
 
 Picture = TypeVar("Picture", np.ndarray, Tensor, Image.Image)
@@ -61,7 +61,7 @@ def enhance(
     chosen = Inference(**options)
     check_options(chosen)
     if not isinstance(checkpoint, Enhancer):
-        checkpoint = load_enhancer(checkpoint or DEFAULT).to(find_device(device))
+        checkpoint = load_enhancer(checkpoint or SHIPPED_ENHANCER).to(find_device(device))
     place = next(checkpoint.parameters()).device
     chosen = replace(chosen, precision=usable_precision(chosen.precision, place))
     if isinstance(image, Image.Image):

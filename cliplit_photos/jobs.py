@@ -30,14 +30,6 @@ class Job:
         return self.target.with_name(f"{self.target.name}.{ending}")
 
     @property
-    def is_in_place(self) -> bool:
-        """Whether the result would replace the photo."""
-        try:
-            return self.target.samefile(self.source)
-        except OSError:  # one of them is not there
-            return False
-
-    @property
     def kind(self) -> str:
         """The format of the result, one of the values of `FORMATS`."""
         return FORMATS[self.target.suffix.lower()]
@@ -47,18 +39,18 @@ class Plan(NamedTuple):
     """All files that were found: photos with a job, and what the others are.
 
     Attributes:
-        jobs: no two of them write the same file, and none the photo of another.
+        jobs: no two of them write the same file.
+        inputs: all photos that were found, with a job or without.
         others: number of files that are no photos.
         results: number of results of earlier calls, which are no photos either.
-        links: number of links to photos that are replaced already.
         passed: number of folders below that were not looked into.
         problems: a line for each photo that has no job, with its file.
     """
 
     jobs: list[Job]
+    inputs: Sequence[Path]
     others: int = 0
     results: int = 0
-    links: int = 0
     passed: int = 0
     problems: Sequence[str] = ()
 
@@ -89,21 +81,16 @@ def plan_jobs(inputs: Sequence[Path], out: Path, recursive: bool = False) -> Pla
     if out.suffix.lower() in FORMATS and not out.is_dir():
         if len(inputs) > 1 or not inputs[0].is_file():
             raise CliplitError(f"{out}: several photos need a folder to go to, not a file")
-        return Plan([Job(sources[0].name, sources[0], out)])
-    jobs, links, problems = _without_conflicts([_job(source, _common_folder(inputs), out) for source in sources])
+        return Plan([Job(sources[0].name, sources[0], out)], sources)
+    folders = [os.path.abspath(path if path.is_dir() else path.parent) for path in inputs]
+    base = os.path.commonpath(folders)
+    names = [Path(os.path.relpath(os.path.abspath(source), base)).as_posix() for source in sources]
+    jobs, problems = _without_conflicts(
+        Job(name, source, out / result_name(name)) for name, source in zip(names, sources, strict=True)
+    )
     lines = [f"{path}: {reason}" for path, reason in unread.items()]
     passed = sum(folder.resolve() != out.resolve() for folder in found.passed)
-    return Plan(jobs, others, len(found.images) - len(sources), links, passed, lines + problems)
-
-
-def _common_folder(inputs: Sequence[Path]) -> str:
-    folders = [os.path.abspath(path if path.is_dir() else path.parent) for path in inputs]
-    return os.path.commonpath(folders)
-
-
-def _job(source: Path, base: str, out: Path) -> Job:
-    name = Path(os.path.relpath(os.path.abspath(source), base)).as_posix()
-    return Job(name, source, out / result_name(name))
+    return Plan(jobs, sources, others, len(found.images) - len(sources), passed, lines + problems)
 
 
 def result_name(name: str) -> str:
@@ -120,27 +107,17 @@ def _lies_beside_its_photo(path: Path) -> bool:
     return photo.suffix.lower() in READ and result_name(photo.name) == path.name and photo.is_file()
 
 
-def _without_conflicts(jobs: Sequence[Job]) -> tuple[list[Job], int, list[str]]:
-    """Jobs that may be done side by side; how many only link to the photo of one; a line for each of the others."""
-    photos = {os.path.realpath(job.source): job.source for job in jobs}
+def _without_conflicts(jobs: Iterable[Job]) -> tuple[list[Job], list[str]]:
+    """Jobs that may be done side by side, and a line for each of the others."""
     free: list[Job] = []
-    links = 0
     problems: list[str] = []
     for group in _by_written_file(jobs):
-        different: dict[str, Job] = {}  # by photo; a link to one only if that is not there itself
-        for job in sorted(group, key=lambda job: job.source.is_symlink()):
-            different.setdefault(os.path.realpath(job.source), job)
-        links += len(group) - len(different)
-        names = " and ".join(job.name for job in different.values())
-        for photo, job in different.items():
-            written = os.path.realpath(job.target)
-            if len(different) > 1:
-                problems.append(f"{job.source}: {names} would both become {job.target}")
-            elif written in photos and written != photo:
-                problems.append(f"{job.source}: its result would replace {photos[written]}; choose another place")
-            else:
-                free.append(job)
-    return free, links, problems
+        if len(group) == 1:
+            free += group
+        else:
+            names = " and ".join(job.name for job in group)
+            problems += [f"{job.source}: {names} would both become {job.target}" for job in group]
+    return free, problems
 
 
 def _by_written_file(jobs: Iterable[Job]) -> list[list[Job]]:

@@ -1,32 +1,32 @@
-"""What was made of which photo: ledgers in the folders of results, by which calls go on and know results of others.
+"""What was written and what it was made of: ledgers in the folders of results.
 
-Importing it does not import torch.
+By them a call resumes, knows the results of other calls, and replaces nothing else. Importing it does not import torch.
 """
-
-from __future__ import annotations
 
 import contextlib
 import errno
 import hashlib
 import json
 import os
+import platform
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import uuid
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import cached_property
 from itertools import takewhile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from cliplit.errors import CliplitError
+import psutil
+
+from cliplit.errors import CliplitError, reason_of
 from cliplit.files.atomic import sha256, user_cache
 
-if TYPE_CHECKING:
-    from cliplit_photos.jobs import Job
-
 NAME = "cliplit-enhance"  # .jsonl; of processes after the first with their number before it
-REMEDY = "move it away, or choose another OUT"
+HALF_WRITTEN = f".cliplit-{platform.node()}"  # then the number of the process, and more
 
-Mark = list[Any]  # size, time of change in nanoseconds and, but in old ledgers, SHA-256
+Mark = list[Any]  # size, time of change in nanoseconds, SHA-256
+Line = dict[str, Any]
 
 
 class File:
@@ -49,93 +49,165 @@ class File:
 
     def fits(self, mark: Mark) -> bool:
         """Whether it is the file of a mark: copies, archives and other file systems change times, not contents."""
-        size, changed, *digest = mark
-        return size == self.size and (changed == self.changed or digest == [self.digest])
+        size, changed, digest = mark
+        return size == self.size and (changed == self.changed or digest == self.digest)
 
 
 class Ledger:
-    """What was made of which photo, with which settings: a line of JSON each.
+    """All files that were written to OUT, a line of JSON each, and the one way to write there.
 
-    A line is added before the result takes its place, so every result has one; a line without its result counts for
-    nothing. Each process of a run has a file of its own and reads all.
+    A file takes its place only where nothing is, or where a file is that the ledger names and that has the content that
+    cliplit wrote. Its line is added before, so every file has one; a line without its file counts for nothing. Each
+    process of a call has a ledger of its own and reads all.
 
     Args:
-        folder: of the results; None keeps nothing.
+        out: folder of the results, or the one result; None keeps no ledger.
         settings: everything that changes a result.
+        inputs: files of the call, which nothing replaces.
         rank: of this process.
-        optional: whether it does not matter if nothing can be kept.
+        single: whether `out` is the one result. Its ledger lies in the user's cache, if there is one.
     Raises:
         CliplitError: a ledger that is there and cannot be read or written.
     """
 
-    def __init__(self, folder: Path | None, settings: Mapping[str, Any], rank: int = 0, optional: bool = False):
+    def __init__(
+        self,
+        out: Path | None,
+        settings: Mapping[str, Any],
+        inputs: Iterable[Path] = (),
+        rank: int = 0,
+        single: bool = False,
+    ):
         self.settings = dict(settings)
+        self._inputs = {_identity(path) for path in inputs if path.exists()}
+        self._root = out.parent if out and single else out
+        self._single = single
         self._path: Path | None = None
-        self._optional = optional
         self._separator = b""  # before the next line
-        self._lines: dict[str, list[dict[str, Any]]] = {}  # by the name of the photo
-        if folder is None:
+        self._lines: dict[str, list[Line]] = {}  # by the name of the file
+        if out is None:
             return
-        path = folder / (f"{NAME}.jsonl" if rank == 0 else f"{NAME}.{rank}.jsonl")
         try:
-            _check(path)
-            self._separator = b"\n" if _is_cut_off(path) else b""
-            for line in _lines(folder):
-                self._lines.setdefault(_composed(line["name"]), []).append(line)
+            folder = _folder_of_one(out) if single else out
+            path = folder / (f"{NAME}.jsonl" if rank == 0 else f"{NAME}.{rank}.jsonl")
+            if path.exists():
+                if not os.access(path, os.R_OK | os.W_OK):
+                    raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+                self._separator = b"" if path.read_bytes().endswith(b"\n") else b"\n"
             self._path = path
-        except OSError as error:
-            if not optional:
-                raise CliplitError(f"{error.filename}: cannot be gone on with ({error.strerror}); {REMEDY}") from None
+            self.reread()
+        except (OSError, CliplitError) as error:
+            self._path = None
+            if not single:
+                reason = f"cannot be used ({reason_of(error)}); move it away, or choose another OUT"
+                raise CliplitError(f"{path}: {reason}") from None
 
-    def __contains__(self, job: Job) -> bool:
-        """Whether the result is there, made of this photo with these settings.
+    def reread(self) -> None:
+        """Take in what all calls have noted by now."""
+        if self._path:
+            self._lines = {}
+            for line in _lines(self._path.parent):
+                self._lines.setdefault(_composed(line["name"]), []).append(line)
+
+    def is_done(self, photo: Path, result: Path) -> bool:
+        """Whether a result is there, made of this photo with these settings.
 
         Raises:
             OSError: the photo or the result cannot be read.
         """
-        lines = [line for line in self._lines.get(_composed(job.name), []) if line["settings"] == self.settings]
-        if not lines or not job.target.is_file():
+        lines = [line for line in self._lines_of(result) if line.get("settings") == self.settings and "photo" in line]
+        if not lines or not result.is_file():
             return False
-        result = File(job.target)
-        made_of = [line["photo"] for line in lines if result.fits(line["result"])]
-        if job.is_in_place:  # then the photo is not what it was
-            return bool(made_of)
-        return bool(made_of) and any(map(File(job.source).fits, made_of))
+        there = File(result)
+        made_of = [line["photo"] for line in lines if there.fits(line["result"])]
+        return bool(made_of) and any(map(File(photo).fits, made_of))
 
-    def add(self, job: Job, photo: Mark, result: Path) -> None:
-        """Note the result of a photo, wherever it still lies.
+    def refusal(self, path: Path, overwrite: bool) -> str | None:
+        """Why a file must not be written: an impossible name, or what it would replace; None if it may be.
 
         Args:
-            photo: its mark, from before it was read.
-        Raises:
-            OSError: the line cannot be written.
+            overwrite: whether it may replace what cliplit wrote there.
         """
+        try:
+            path.lstat()
+            if path.exists() and _identity(path) in self._inputs:
+                return f"{path}: is an input of this call, and photos are never replaced; choose another OUT"
+            if not self._is_ours(path):
+                return f"{path}: is there already and is not a result of cliplit; choose another OUT"
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            return f"{path}: cannot be written ({reason_of(error)})"
+        return None if overwrite else f"{path}: is there already; --overwrite replaces it"
+
+    @contextlib.contextmanager
+    def writing(self, path: Path, overwrite: bool, photo: Mark | None = None) -> Iterator[Path]:
+        """A hidden name beside a file, which takes its place at the end, and is removed if anything fails.
+
+        Args:
+            overwrite: whether it may replace what cliplit wrote there.
+            photo: what a result is made of, from before it was read.
+        Raises:
+            CliplitError: its place is taken.
+            OSError: it cannot be written, e.g. since the disk is full; names the file.
+        """
+        temporary = path.with_name(f"{HALF_WRITTEN}-{os.getpid()}-{uuid.uuid4().hex[:8]}.partial")
+        try:
+            yield temporary
+            about = {"photo": photo, "settings": self.settings} if photo else {}
+            self._add({"name": self._name(path), "result": File(temporary).mark, **about})
+            try:
+                os.link(temporary, path)  # unlike renaming, it never replaces what another call has put there
+            except OSError:  # it has, or the file system has no hard links
+                if refusal := self.refusal(path, overwrite):
+                    raise CliplitError(refusal) from None
+                if not path.exists():
+                    path.open("xb").close()
+                os.replace(temporary, path)
+        except OSError as error:
+            if error.errno and error.filename in (None, str(temporary)):
+                raise OSError(error.errno, error.strerror, str(path)) from None
+            raise
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def _is_ours(self, path: Path) -> bool:
+        """Whether a ledger names a file with its content."""
+        if path.is_symlink() or not path.is_file():
+            return False
+        digest = sha256(path)
+        if all(line["result"][2] != digest for line in self._lines_of(path)):
+            self.reread()  # what other calls have written meanwhile is cliplit's, too
+        return any(line["result"][2] == digest for line in self._lines_of(path))
+
+    def _name(self, path: Path) -> str:
+        return Path(os.path.relpath(path, self._root) if self._root else path).as_posix()
+
+    def _lines_of(self, path: Path) -> list[Line]:
+        return self._lines.get(_composed(self._name(path)), [])
+
+    def _add(self, line: Line) -> None:
         if self._path is None:
             return
-        line = {"name": job.name, "photo": photo, "result": File(result).mark, "settings": self.settings}
         text = json.dumps(line, allow_nan=False).encode()
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             with open(self._path, "ab") as file:
                 file.write(self._separator + text + b"\n")
         except OSError:
-            if not self._optional:
+            if not self._single:
                 raise
         self._separator = b""
+        self._lines.setdefault(_composed(line["name"]), []).append(line)
 
 
-def _composed(name: str) -> str:
-    """A name as it is wherever it was copied to: some systems take é apart."""
-    return unicodedata.normalize("NFC", name)
-
-
-def folder_of_one(result: Path) -> Path | None:
-    """Where the ledger of a single result lies: not beside it, but where scores are kept; None without such a place."""
-    place = os.fsencode(_place(result))
-    try:
-        return user_cache() / "enhanced" / hashlib.sha256(place).hexdigest()
-    except CliplitError:
-        return None
+def remove_half_written(folder: Path, own: bool) -> None:
+    """Remove half-written files of this process, or of processes of this machine that were killed."""
+    for path in folder.glob(f"{HALF_WRITTEN}-*-*.partial"):
+        process = path.name.split("-")[-2]
+        if process.isdigit() and (int(process) == os.getpid() if own else not psutil.pid_exists(int(process))):
+            with contextlib.suppress(OSError):
+                path.unlink()
 
 
 class EarlierResults:
@@ -144,16 +216,14 @@ class EarlierResults:
     What is given itself, a file or a folder of results, is not meant by that.
     """
 
-    def __init__(self, given: Sequence[Path], out: Path):
+    def __init__(self, given: Collection[Path], out: Path):
         self._given = {_place(path) for path in given}
         self._out = _place(out)
         self._known: dict[Path, set[tuple[Any, ...]]] = {}
 
     def __contains__(self, path: Path) -> bool:
         place = _place(path)
-        if place in self._given:
-            return False
-        return any(map(self._is_result, {place, Path(os.path.realpath(path))}))
+        return place not in self._given and any(map(self._is_result, {place, Path(os.path.realpath(path))}))
 
     def names(self, path: Path) -> bool:
         """Whether a ledger in any folder above names a file that was not given itself."""
@@ -165,7 +235,12 @@ class EarlierResults:
         return self._out in below or self._is_named(place, below)
 
     def _is_named(self, place: Path, folders: Iterable[Path]) -> bool:
-        return any(_is_known(place, self._known_in(folder)) for folder in folders)
+        known: set[tuple[Any, ...]] = set().union(*map(self._known_in, folders))
+        with contextlib.suppress(OSError):  # reading says more about it
+            file = File(place) if known else None
+            if file and (file.size,) in known:
+                return (file.size, file.changed) in known or (file.size, file.digest) in known
+        return False
 
     def _known_in(self, folder: Path) -> set[tuple[Any, ...]]:
         """Sizes of the results that the ledgers in a folder name; sizes with times of change, and with digests."""
@@ -173,19 +248,20 @@ class EarlierResults:
             known = self._known[folder] = set()
             with contextlib.suppress(OSError):  # what cannot be read says nothing
                 for line in _lines(folder):
-                    size, *others = line["result"]
-                    known |= {(size,), *((size, other) for other in others)}
+                    size, changed, digest = line["result"]
+                    known |= {(size,), (size, changed), (size, digest)}
         return self._known[folder]
 
 
-def _is_known(path: Path, known: set[tuple[Any, ...]]) -> bool:
-    if not known:
-        return False
-    try:
-        file = File(path)
-        return (file.size,) in known and ((file.size, file.changed) in known or (file.size, file.digest) in known)
-    except OSError:  # reading says more about it
-        return False
+def _composed(name: str) -> str:
+    """A name as it is wherever it was copied to: some systems take é apart."""
+    return unicodedata.normalize("NFC", name)
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    """What tells a file, whatever the name: links to it have the same."""
+    status = path.stat()
+    return status.st_dev, status.st_ino
 
 
 def _place(path: Path) -> Path:
@@ -193,7 +269,12 @@ def _place(path: Path) -> Path:
     return Path(os.path.realpath(path)) if path.is_dir() else Path(os.path.realpath(path.parent)) / path.name
 
 
-def _lines(folder: Path) -> Iterator[dict[str, Any]]:
+def _folder_of_one(result: Path) -> Path:
+    """Where the ledger of a single result lies: not beside it, but where scores are kept."""
+    return user_cache() / "enhanced" / hashlib.sha256(os.fsencode(_place(result))).hexdigest()
+
+
+def _lines(folder: Path) -> Iterator[Line]:
     """Lines of all ledgers in a folder, but for those that are cut off, or none of ours."""
     for path in sorted(folder.glob(f"{NAME}*.jsonl")):
         for text in path.read_text(encoding="utf-8", errors="replace").split("\n"):
@@ -201,26 +282,11 @@ def _lines(folder: Path) -> Iterator[dict[str, Any]]:
                 line = json.loads(text)
             except (ValueError, RecursionError):
                 continue
-            if _is_ours(line):
-                yield line
-
-
-def _is_ours(line: Any) -> bool:
-    if not isinstance(line, dict):
-        return False
-    named = isinstance(line.get("name"), str) and isinstance(line.get("settings"), dict)
-    return named and _is_mark(line.get("photo")) and _is_mark(line.get("result"))
+            if isinstance(line, dict) and isinstance(line.get("name"), str):
+                marks = [line[key] for key in ("result", "photo") if key in line]
+                if "result" in line and all(map(_is_mark, marks)):
+                    yield line
 
 
 def _is_mark(value: Any) -> bool:
-    return isinstance(value, list) and [type(part) for part in value] in ([int, int], [int, int, str])
-
-
-def _check(path: Path) -> None:
-    """Raise OSError where a ledger cannot be added to, before hours of work."""
-    if path.exists() and not os.access(path, os.R_OK | os.W_OK):
-        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
-
-
-def _is_cut_off(path: Path) -> bool:
-    return path.exists() and not path.read_bytes().endswith(b"\n")
+    return isinstance(value, list) and [type(part) for part in value] == [int, int, str]

@@ -12,7 +12,6 @@ from jinja2 import StrictUndefined, Template
 from tqdm import tqdm
 
 from cliplit.errors import CliplitError, printable, reason_of
-from cliplit.files.atomic import write_text
 from cliplit_photos.formats import read_photo, reduced
 from cliplit_photos.jobs import Job
 
@@ -34,8 +33,8 @@ class Card:
     problem: str = ""
 
 
-def write_report(path: Path, jobs: Sequence[Job], problems: Iterable[str], settings: Mapping[str, Any]) -> None:
-    """Write the page, atomically, from the photos and their results.
+def report_page(jobs: Sequence[Job], problems: Iterable[str], settings: Mapping[str, Any]) -> str:
+    """The page as HTML, from the photos and their results.
 
     Args:
         problems: lines about photos that have no result.
@@ -51,12 +50,11 @@ def write_report(path: Path, jobs: Sequence[Job], problems: Iterable[str], setti
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    page = template.render(
+    return template.render(
         cards=cards,
         problems=[*map(printable, problems)],
         settings={name: printable(str(value)) for name, value in settings.items()},
     )
-    write_text(page, path)
 
 
 def _card(job: Job) -> Card:

@@ -43,7 +43,7 @@ from cliplit.method.enhancer import Enhancer
 from cliplit.scoring.metrics import Meter
 from cliplit.scoring.summary import paired_difference, write_table
 from cliplit.settings import named_paths
-from cliplit_photos.inference import DEFAULT, Inference, enhance_pixels
+from cliplit_photos.inference import SHIPPED_ENHANCER, Inference, enhance_pixels
 
 GAMMAS = (0.4, 0.7)  # of the table's rows; on the pairs and exposures, the best of TRIED is a row, too
 TRIED = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
@@ -91,7 +91,7 @@ def methods_of(checkpoints: list[str] = (), results: list[str] = ()) -> dict[str
     methods |= {f"gamma {gamma}": gamma_method(gamma) for gamma in GAMMAS}
     for name, folder in named_paths(tuple(results)).items():
         methods[name] = folder_method({file.stem: file for file in list_images(folder)})
-    files = named_paths(tuple(checkpoints)) | {OURS: DEFAULT}
+    files = named_paths(tuple(checkpoints)) | {OURS: SHIPPED_ENHANCER}
     return methods | {name: network_method(load_enhancer(file)) for name, file in files.items()}
 
 

@@ -13,7 +13,7 @@ from cliplit.method.checkpoints import read_metadata
 from cliplit.method.clip_weights import EMBEDDED
 from cliplit.scoring.summary import markdown
 from cliplit.settings import from_json
-from cliplit_photos.inference import DEFAULT
+from cliplit_photos.inference import SHIPPED_ENHANCER
 
 ROOT = Path(__file__).parent.parent
 TABLE = ROOT / "results" / "default" / "table.md"
@@ -21,7 +21,7 @@ TABLE = ROOT / "results" / "default" / "table.md"
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    options.add_argument("--output", type=Path, default=DEFAULT.parent / "MODEL_CARD.md")
+    options.add_argument("--output", type=Path, default=SHIPPED_ENHANCER.parent / "MODEL_CARD.md")
     given = options.parse_args()
     write_text("\n".join([HEAD, enhancer(), *(clip(name) for name in EMBEDDED)]), given.output)
     print(given.output)
@@ -35,13 +35,13 @@ Written by `python data_scripts/model_cards.py` from what the files say of thems
 
 def enhancer() -> str:
     """The section on the default enhancer."""
-    notes = read_metadata(DEFAULT)
+    notes = read_metadata(SHIPPED_ENHANCER)
     settings = from_json(notes["settings"])
     source = " ".join(settings.data.sets)
-    return f"""## {DEFAULT.name}
+    return f"""## {SHIPPED_ENHANCER.name}
 
 **What it is.** The network that `cliplit enhance` uses by default: of CLIP-LIT's kind ({architecture(notes)}),
-{DEFAULT.stat().st_size / 1e3:.0f} kB, stage {notes["stage"]} of profile `{settings.profile}`, seed {settings.seed}. It predicts an illumination
+{SHIPPED_ENHANCER.stat().st_size / 1e3:.0f} kB, stage {notes["stage"]} of profile `{settings.profile}`, seed {settings.seed}. It predicts an illumination
 map; the result is the image divided by it. How it was made: docs/enhancer.md. Licence: MIT.
 
 **Trained on** {source}; unpaired, guided by `{settings.clip.similarity}`.

@@ -4,15 +4,15 @@ photo       a photo in memory
 kinds       which endings are read and written, and why others are not
 reading     by Pillow what has 8 bits, by others what is deeper; `writing` the same way back
 exif, xmp   metadata as bytes; only what has become wrong is changed
-jpeg, png, tiff, pnm, heif, raw   what is to be known of one format
+jpeg, png, tiff, heif, raw   what is to be known of one format
 
-Pillow decodes, OpenCV encodes JPEG, libpng (imagecodecs) PNG, tifffile TIFF, libheif HEIC, LibRaw RAW. Pixels are decoded
-in strips into one array that is upright from the start, for the sake of memory. Nothing here imports torch.
+Pillow decodes, OpenCV encodes JPEG and PNG, tifffile TIFF; of the extra `photos`, libheif HEIC and LibRaw RAW. Pixels are
+decoded in strips into one array that is upright from the start, for the sake of memory. Nothing here imports torch.
 """
 
-from cliplit_photos.formats.kinds import FORMATS, READ, UNREAD
-from cliplit_photos.formats.photo import MAX_PIXELS, Photo, reduced, to_8_bits
-from cliplit_photos.formats.raw import ENDINGS as RAW
+from cliplit.files.images import MAX_PIXELS
+from cliplit_photos.formats.kinds import FORMATS, RAW, READ, UNREAD
+from cliplit_photos.formats.photo import Photo, reduced
 from cliplit_photos.formats.reading import photo_size, read_photo
 from cliplit_photos.formats.writing import write_photo
 
@@ -26,6 +26,5 @@ __all__ = [
     "photo_size",
     "read_photo",
     "reduced",
-    "to_8_bits",
     "write_photo",
 ]

@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from cliplit_photos.formats.photo import Photo, check_size, split
+from cliplit.files.images import check_size
+from cliplit_photos.formats.photo import Photo, extra, split
 
 BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1")
 
@@ -17,9 +18,7 @@ def is_heif(start: bytes) -> bool:
 
 def open_heif(path: Path, max_pixels: int) -> Any:
     """A HEIC, not yet decoded, with at most so many pixels."""
-    import pillow_heif
-
-    opened = pillow_heif.open_heif(path, convert_hdr_to_8bit=False)
+    opened = extra("pillow_heif").open_heif(path, convert_hdr_to_8bit=False)
     width, height = opened.size
     check_size(width, height, max_pixels)
     return opened
@@ -43,8 +42,7 @@ def read_heif(path: Path, max_pixels: int) -> Photo:
 
 def write_heif(photo: Photo, path: Path, quality: int) -> None:
     """Write a HEIC of 8 bits, or of 10 if there are more."""
-    import pillow_heif
-
+    pillow_heif = extra("pillow_heif")
     channels = photo.channels
     deep = channels.dtype == np.uint16
     if channels.shape[2] < 3:  # libheif has no grey with transparency

@@ -1,15 +1,14 @@
 """A photo in memory: its pixels, upright, and all that its file says beside them, as bytes."""
 
 from dataclasses import dataclass, field
+from importlib import import_module
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from cliplit.errors import CliplitError
-
-MAX_PIXELS = 1 << 28  # 268 megapixels; an honest photo has fewer, a decompression bomb more
-ROWS = 256  # of a strip
+from cliplit.files.images import to_8_bits
 
 
 @dataclass
@@ -46,36 +45,16 @@ class Photo:
         return np.ascontiguousarray(self.pixels) if self.alpha is None else np.dstack([self.pixels, self.alpha])
 
 
-def check_size(width: int, height: int, limit: int) -> None:
-    """Raise CliplitError above the limit of pixels."""
-    if width * height > limit:
-        raise CliplitError(
-            f"{width} x {height} pixels, above the limit of {limit} against decompression bombs; --max-pixels lifts it"
-        )
+def extra(library: str) -> Any:
+    """A library of the extra `photos`, imported now.
 
-
-def upright_canvas(orientation: int, height: int, width: int, channels: int, dtype: Any) -> np.ndarray:
-    """An array for the upright image of what lies in a file as (height, width)."""
-    return np.empty((width, height, channels) if orientation >= 5 else (height, width, channels), dtype)
-
-
-def turned(upright: np.ndarray, orientation: int) -> np.ndarray:
-    """A view of an upright image as it lies in a file of this EXIF orientation."""
-    if orientation >= 5:
-        upright = upright.swapaxes(0, 1)
-    down = -1 if orientation in (3, 4, 6, 7) else 1
-    right = -1 if orientation in (2, 3, 7, 8) else 1
-    return upright[::down, ::right]
-
-
-def upright(lying: np.ndarray, orientation: int) -> np.ndarray:
-    """Pixels as they lie in a file of this orientation, turned."""
-    if orientation == 1:
-        return lying
-    height, width, channels = lying.shape
-    canvas = upright_canvas(orientation, height, width, channels, lying.dtype)
-    turned(canvas, orientation)[:] = lying
-    return canvas
+    Raises:
+        CliplitError: it is not installed.
+    """
+    try:
+        return import_module(library)
+    except ImportError:
+        raise CliplitError(f"this format needs {library}: pip install 'cliplit[photos]'") from None
 
 
 def split(channels: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
@@ -93,22 +72,3 @@ def reduced(pixels: np.ndarray, side: int) -> Image.Image:
     image = Image.fromarray(np.ascontiguousarray(colours))
     image.thumbnail((side, side), Image.Resampling.LANCZOS)
     return image
-
-
-def to_8_bits(array: np.ndarray) -> np.ndarray:
-    """Pixels of any type rounded to 8 bits, strip by strip; those of 8 bits as they are."""
-    if array.dtype == np.uint8:
-        return array
-    result = np.empty(array.shape, np.uint8)
-    for top in range(0, len(array), ROWS):
-        strip = array[top : top + ROWS]
-        result[top : top + ROWS] = (strip / 257 if array.dtype == np.uint16 else strip * 255).round()
-    return result
-
-
-def to_16_bits(array: np.ndarray, white: int | float) -> np.ndarray:
-    """Pixels from 0 to `white` stretched to 16 bits, strip by strip."""
-    result = np.empty(array.shape, np.uint16)
-    for top in range(0, len(array), ROWS):
-        result[top : top + ROWS] = (array[top : top + ROWS] * (65535 / white)).round()
-    return result

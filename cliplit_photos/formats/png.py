@@ -1,4 +1,4 @@
-"""PNG: its chunks carried over as they are, and written around what libpng encodes, of 8 or 16 bits."""
+"""PNG: its chunks carried over as they are, and written around what OpenCV encodes, of 8 or 16 bits."""
 
 import contextlib
 import mmap
@@ -7,6 +7,8 @@ import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from cliplit_photos.formats.photo import Photo
 
@@ -48,11 +50,6 @@ def says_more_behind(path: Path) -> bool:
     return not {b"eXIf", b"tEXt", b"zTXt", b"iTXt"}.isdisjoint(behind)
 
 
-def is_deep(content: bytes) -> bool:
-    """Whether a PNG has 16 bits."""
-    return content.startswith(START) and content[24:25] == b"\x10"
-
-
 def read_chunks(content: bytes, photo: Photo) -> None:
     """Fill in what a PNG says beside its pixels, profile and XMP."""
     for name, data, sound in chunks(content):
@@ -84,10 +81,7 @@ def unpacked(texts: Mapping[Any, Any]) -> bytes:
 
 def encode_png(photo: Photo) -> bytes:
     """The content of a PNG file."""
-    import imagecodecs
-
-    channels = photo.channels
-    bare = imagecodecs.png_encode(channels[..., 0] if channels.shape[2] == 1 else channels, LEVEL)
+    bare = _encode(photo.channels)
     parts = [bare[:HEADER]]
     if photo.icc:
         parts.append(_chunk(b"iCCP", b"ICC Profile\0\0" + zlib.compress(photo.icc)))
@@ -101,6 +95,22 @@ def encode_png(photo: Photo) -> bytes:
     own = [_chunk(name.encode("latin-1"), data) for name, data in photo.own]
     in_front = photo.options.get("in_front", len(own))  # of the pixels; readers are more lenient behind them
     return b"".join([*parts, *own[:in_front], bare[HEADER:-END], *own[in_front:], bare[-END:]])
+
+
+def _encode(channels: np.ndarray) -> bytes:
+    """A PNG of pixels (H, W, 1 to 4) of 8 or 16 bits alone."""
+    import cv2
+
+    height, width, number = channels.shape
+    if number != 2:
+        ordered = channels if number == 1 else channels[..., [2, 1, 0, *range(3, number)]]
+        return cv2.imencode(".png", ordered, [cv2.IMWRITE_PNG_COMPRESSION, LEVEL])[1].tobytes()
+    bits = 8 * channels.itemsize  # grey with transparency, which OpenCV does not write
+    rows = channels.astype(f">u{channels.itemsize}").reshape(height, -1).view(np.uint8)
+    filtered = np.pad(np.diff(rows, axis=0, prepend=np.uint8(0)), ((0, 0), (1, 0)), constant_values=2)  # 2: from above
+    header = struct.pack(">IIBBBBB", width, height, bits, 4, 0, 0, 0)
+    parts = ((b"IHDR", header), (b"IDAT", zlib.compress(filtered.tobytes(), LEVEL)), (b"IEND", b""))
+    return START + b"".join(_chunk(*part) for part in parts)
 
 
 def _chunk(name: bytes, data: bytes) -> bytes:

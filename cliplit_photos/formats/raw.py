@@ -1,7 +1,6 @@
-"""RAW of cameras, developed by LibRaw (the extra `raw`): 16 bits, in sRGB, with the camera's white balance."""
+"""RAW of cameras, developed by LibRaw (the extra `photos`): 16 bits, in sRGB, with the camera's white balance."""
 
 import contextlib
-import importlib.util
 import io
 import mmap
 from pathlib import Path
@@ -10,54 +9,16 @@ from typing import Any
 from PIL import Image
 
 from cliplit.errors import CliplitError
+from cliplit.files.images import check_size
 from cliplit_photos.formats.exif import EXIF, GPS, pack_block, read_block
-from cliplit_photos.formats.photo import Photo, check_size
+from cliplit_photos.formats.photo import Photo, extra
 
-ENDINGS = frozenset(
-    [
-        ".3fr",
-        ".arw",
-        ".cr2",
-        ".cr3",
-        ".crw",
-        ".dcr",
-        ".dng",
-        ".erf",
-        ".fff",
-        ".iiq",
-        ".kdc",
-        ".mef",
-        ".mos",
-        ".mrw",
-        ".nef",
-        ".nrw",
-        ".orf",
-        ".pef",
-        ".raf",
-        ".raw",
-        ".rw2",
-        ".rwl",
-        ".sr2",
-        ".srf",
-        ".srw",
-        ".x3f",
-    ]
-)
-WITHOUT_LIBRAW = "RAW is read by LibRaw: pip install 'cliplit[raw]'"
 KEPT = (270, 271, 272, 305, 306, 315, 33432, EXIF, GPS)  # description, camera, software, time, people, rights
-
-
-def can_be_read() -> bool:
-    """Whether LibRaw is installed."""
-    return importlib.util.find_spec("rawpy") is not None
 
 
 def open_raw(path: Path, max_pixels: int) -> Any:
     """A RAW, not yet developed, with at most so many pixels."""
-    if not can_be_read():
-        raise CliplitError(WITHOUT_LIBRAW)
-    import rawpy
-
+    rawpy = extra("rawpy")
     try:
         raw = rawpy.imread(str(path))
     except rawpy.LibRawError as error:

@@ -1,24 +1,24 @@
 """TIFF of any depth by tifffile; of palettes, CMYK and the like by Pillow. Tags are carried over as bytes."""
 
 import errno
-import logging
 import mmap
 import os
 import struct
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from cliplit.errors import CliplitError, printable
+from cliplit.files.images import GREY_OR_RGB, ROWS, tiff_page, to_16_bits, upright
 from cliplit_photos.formats import jpeg
 from cliplit_photos.formats.exif import ORIENTATION, Block, Entry, Tags, pack_block, pack_tags, read_block
-from cliplit_photos.formats.photo import ROWS, Photo, check_size, split, to_16_bits, upright
+from cliplit_photos.formats.kinds import UNREAD
+from cliplit_photos.formats.photo import Photo, split
 
-STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 WHITE_IS_ZERO = 0  # photometric interpretations
 BLACK_IS_ZERO = 1
-RGB = 2
 GREY = (WHITE_IS_ZERO, BLACK_IS_ZERO)
 PREMULTIPLIED = 1  # a kind of alpha
 FLOATS = [np.dtype(name) for name in ("f2", "f4", "f8")]
@@ -49,20 +49,17 @@ LAYOUT = frozenset(
 )
 
 
-def read_tiff(path: Path, max_pixels: int) -> Photo | None:
-    """A TIFF of grey or RGB with 8 bits or more; None if it is another. Its tags are not filled in."""
-    import tifffile
-
-    logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # what matters is raised
-    with tifffile.TiffFile(path) as tiff:
-        page = tiff.pages.first
-        check_size(*_size(page), max_pixels)
-        bits = int(np.max(page.bitspersample))
-        if bits < 8 or (bits == 8 and page.photometric not in (*GREY, RGB)):
+def read_tiff(file: BinaryIO, max_pixels: int) -> Photo | None:
+    """A TIFF of grey or RGB with 8 bits or more; None of another file. Its tags are not filled in."""
+    with tiff_page(file, max_pixels, UNREAD) as page:
+        if page is None:
             return None
-        if page.photometric not in (*GREY, RGB) or not (page.dtype in FLOATS or page.dtype in (np.uint8, np.uint16)):
+        bits = int(np.max(page.bitspersample))
+        if bits < 8 or (bits == 8 and page.photometric not in GREY_OR_RGB):
+            return None
+        if page.photometric not in GREY_OR_RGB or not (page.dtype in FLOATS or page.dtype in (np.uint8, np.uint16)):
             raise CliplitError(f"a TIFF of {_kind(page)} is not known; convert it to RGB of 16 bits")
-        notes = ["first of several pictures taken"] if len(tiff.pages) > 1 else []
+        notes = ["first of several pictures taken"] if len(page.parent.pages) > 1 else []
         channels = page.asarray()
         channels = np.moveaxis(channels, 0, -1) if page.axes == "SYX" else channels
         channels = channels.reshape(*channels.shape[:2], -1)
@@ -86,24 +83,6 @@ def read_tiff(path: Path, max_pixels: int) -> Photo | None:
         orientation = page.tags.valueof(ORIENTATION, 1)
         orientation = orientation if orientation in range(1, 9) else 1
     return Photo(*split(upright(channels, orientation)), kind="TIFF", notes=notes)
-
-
-def lying_size(path: Path) -> tuple[bool, tuple[int, int]]:
-    """Whether a TIFF lies on its side, and its width and height as it lies."""
-    import tifffile
-
-    logging.getLogger("tifffile").setLevel(logging.CRITICAL)
-    with tifffile.TiffFile(path) as tiff:
-        page = tiff.pages.first
-        return page.tags.valueof(ORIENTATION, 1) in range(5, 9), _size(page)
-
-
-def _size(page: Any) -> tuple[int, int]:
-    """Width and height as they lie; a damaged tag may be anything."""
-    size = (page.imagewidth, page.imagelength)
-    if not all(isinstance(side, int) and side > 0 for side in size):
-        raise CliplitError("a TIFF without a proper size; mend or remove the file")
-    return size
 
 
 def read_tags(path: Path, photo: Photo) -> None:
@@ -191,7 +170,10 @@ def write_tiff(photo: Photo, path: Path) -> list[str]:
     block = read_block(photo.exif)
     channels = photo.channels
     compression = LOSSLESS.get(photo.options.get("compression", 1), "zlib")
-    integers = channels.dtype.kind == "u"
+    predictor = (2 if channels.dtype.kind == "u" else 3) if compression in PREDICTED else None
+    if find_spec("imagecodecs") is None:  # then tifffile has no other compressions
+        compression = compression and "zlib"
+        predictor = 2 if predictor == 2 else None
     try:
         tifffile.imwrite(
             path,
@@ -201,7 +183,7 @@ def write_tiff(photo: Photo, path: Path) -> list[str]:
             planarconfig="contig" if channels.shape[2] > 1 else None,
             extrasamples=None if photo.alpha is None else ["unassalpha"],
             compression=compression,
-            predictor=(2 if integers else 3) if compression in PREDICTED else None,
+            predictor=predictor,
             rowsperstrip=ROWS,
             resolution=photo.options.get("dpi"),
             resolutionunit="INCH" if "dpi" in photo.options else None,

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from cliplit.files.images import to_8_bits, to_16_bits
 from cliplit_photos.formats.exif import ORIENTATION, without
 from cliplit_photos.formats.heif import write_heif
 from cliplit_photos.formats.jpeg import write_jpeg
-from cliplit_photos.formats.photo import Photo, to_8_bits, to_16_bits
+from cliplit_photos.formats.photo import Photo
 from cliplit_photos.formats.png import encode_png
-from cliplit_photos.formats.pnm import write_pnm
 from cliplit_photos.formats.tiff import write_tiff
 
 QUALITY = 95  # of JPEG and WebP
@@ -55,7 +55,10 @@ def write_photo(photo: Photo, path: Path, kind: str) -> list[str]:
     if kind == "PNG":
         path.write_bytes(encode_png(photo))
     elif kind == "PPM":
-        write_pnm(photo, path)
+        height, width, channels = photo.pixels.shape
+        deep = photo.pixels.dtype == np.uint16
+        header = f"P{6 if channels == 3 else 5}\n{width} {height}\n{65535 if deep else 255}\n"
+        path.write_bytes(header.encode() + photo.pixels.astype(">u2" if deep else "u1", copy=False).tobytes())
     elif kind == "HEIF":
         write_heif(photo, path, FINER_QUALITY)
     else:

@@ -11,7 +11,7 @@ from cliplit.data import demo_images
 from cliplit.method.checkpoints import load_enhancer, read_metadata
 from cliplit.profiles import PROFILES
 from cliplit.settings import from_json
-from cliplit_photos.inference import DEFAULT
+from cliplit_photos.inference import SHIPPED_ENHANCER
 
 MOST_BYTES = 1_300_000
 GAIN = 2.0  # dB, mean over the embedded test pairs
@@ -26,7 +26,7 @@ def pairs() -> tuple[Tensor, Tensor]:
 
 @pytest.fixture(scope="module")
 def network():
-    return load_enhancer(DEFAULT)
+    return load_enhancer(SHIPPED_ENHANCER)
 
 
 def psnr(images: Tensor, references: Tensor) -> Tensor:
@@ -34,15 +34,15 @@ def psnr(images: Tensor, references: Tensor) -> Tensor:
 
 
 def test_small_and_with_settings(network):
-    assert DEFAULT.stat().st_size < MOST_BYTES
-    notes = read_metadata(DEFAULT)
+    assert SHIPPED_ENHANCER.stat().st_size < MOST_BYTES
+    notes = read_metadata(SHIPPED_ENHANCER)
     stored = from_json(notes["settings"])
     assert notes["kind"] == "enhancer" and stored.profile == "photos"
     assert network.architecture.items() >= notes["architecture"].items()  # what came later is off
 
 
 def test_made_with_the_settings_of_its_profile():
-    stored = from_json(read_metadata(DEFAULT)["settings"])
+    stored = from_json(read_metadata(SHIPPED_ENHANCER)["settings"])
     profile = PROFILES["photos"]
     for group in ("clip", "guidance", "prompts", "enhancement"):
         assert getattr(stored, group) == getattr(profile, group), group
@@ -50,7 +50,7 @@ def test_made_with_the_settings_of_its_profile():
 
 
 def test_inspect_names_it():
-    shown = CliRunner().invoke(app, ["inspect", str(DEFAULT)])
+    shown = CliRunner().invoke(app, ["inspect", str(SHIPPED_ENHANCER)])
     assert shown.exit_code == 0
     assert "photos" in shown.output and "enhancer" in shown.output
 

@@ -192,7 +192,7 @@ def test_a_full_disk_ends_the_run_and_leaves_nothing_half_written(enhance, tmp_p
 
     monkeypatch.setattr(batch, "write_photo", full)
     code, out, err = enhance(tmp_path / "photos", "-o", tmp_path / "out", "--jobs", 1)
-    assert code == 2 and out == [] and "No space left on device" in err[-1] and "goes on from there" in err[-1]
+    assert code == 2 and out == [] and "No space left on device" in err[-1] and "resumes there" in err[-1]
     there = contents(tmp_path / "out")
     assert len(there) == 3 and not partial(tmp_path / "out") and "3 of 6 photos are done" in err[-1]
     monkeypatch.undo()

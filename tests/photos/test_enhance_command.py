@@ -142,26 +142,77 @@ def test_results_below_the_photos_are_no_photos(enhance, photos):
 
 def test_files_are_left_alone(enhance, photos, tmp_path):
     before = contents(photos)
-    code, _, err = enhance(photos, "-o", photos)
-    assert (
-        code == 2 and contents(photos) == before and any("would be overwritten by its result" in line for line in err)
-    )
+    for options in (), ("--overwrite",):
+        code, _, err = enhance(photos, "-o", photos, *options)
+        assert code == 2 and contents(photos) == before and err[-1].startswith("0 photos enhanced; 7 problems")
+        assert (
+            f"  {photos / 'a.png'}: is an input of this call, and photos are never replaced; choose another OUT" in err
+        )
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "a.png").write_text("mine")
-    code, _, err = enhance(photos, "-o", tmp_path / "out")
-    assert code == 2 and (tmp_path / "out" / "a.png").read_text() == "mine" and (tmp_path / "out" / "a.jpg").is_file()
-    assert any("a.png: is there already" in line for line in err)
-    assert enhance(photos, "-o", tmp_path / "out", "--overwrite")[0] == 0
-    assert Image.open(tmp_path / "out" / "a.png").format == "PNG"
+    for options in (), ("--overwrite",):
+        code, _, err = enhance(photos, "-o", tmp_path / "out", *options)
+        assert code == 2 and (tmp_path / "out" / "a.png").read_text() == "mine"
+        assert f"{tmp_path / 'out/a.png'}: is there already and is not a result of cliplit" in err[-2]
+    assert (tmp_path / "out" / "a.jpg").is_file()
 
 
-def test_photos_overwritten_are_not_enhanced_twice(enhance, photos):
+def test_a_result_that_was_edited_is_not_replaced(enhance, photos, tmp_path):
+    enhance(photos, "-o", tmp_path / "out")
+    edited = tmp_path / "out" / "a.png"
+    then = edited.stat()
+    edited.write_bytes(edited.read_bytes()[:-1] + b"x")  # of the same size and time, as some tools keep them
+    os.utime(edited, ns=(then.st_atime_ns, then.st_mtime_ns))
+    content = edited.read_bytes()
+    code, _, err = enhance(photos, "-o", tmp_path / "out", "--strength", 2, "--overwrite")
+    assert code == 2 and err[-1].startswith("6 photos enhanced; 1 problem") and edited.read_bytes() == content
+    assert "a.png: is there already and is not a result of cliplit; choose another OUT" in err[-2]
+
+
+@pytest.mark.parametrize("name", ["a.png.compare.jpg", "a.png.illumination.png"])
+def test_files_beside_results_replace_no_others(enhance, photos, tmp_path, name):
+    arguments = (photos / "a.png", "-o", tmp_path / "out", "--compare", "--save-illumination")
+    assert enhance(*arguments)[0] == 0
+    (tmp_path / "out" / "a.png").unlink()  # as if the call had been killed before the result was written
+    assert enhance(*arguments)[0] == 0
+    (tmp_path / "out" / name).write_text("mine")
+    (tmp_path / "out" / "a.png").unlink()
+    code, _, err = enhance(*arguments, "--overwrite")
+    assert code == 2 and f"{name}: is there already and is not a result" in err[-2]
+    assert (tmp_path / "out" / name).read_text() == "mine" and not (tmp_path / "out" / "a.png").exists()
+
+
+def test_a_report_replaces_no_other_file(enhance, photos, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "report.html").write_text("mine")
+    code, out, err = enhance(photos, "-o", tmp_path / "out", "--report", "--overwrite")
+    assert (code, out) == (2, []) and "report.html: is there already and is not a result" in err[-1]
+    assert contents(tmp_path / "out") == {"report.html": b"mine"}
+
+
+def test_empty_arguments_are_no_folders(enhance, photos, tmp_path, monkeypatch):
+    monkeypatch.chdir(photos)
     before = contents(photos)
-    assert enhance(photos, "-o", photos, "--overwrite")[0] == 0
-    once = contents(photos)
-    assert once["a.png"] != before["a.png"] and once["below/a.jpg"] == before["below/a.jpg"]
-    code, _, err = enhance(photos, "-o", photos, "--overwrite")
-    assert code == 0 and contents(photos) == once and "7 were done before" in err[-1]
+    for arguments in ("", "-o", tmp_path / "out"), ("a.png", "-o", ""), ("", "-o", "", "--overwrite"):
+        code, out, err = enhance(*arguments)
+        assert (code, out, len(err)) == (2, [], 1) and "'': no such file or folder" in err[0]
+    assert contents(photos) == before and not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("options", [(), ("--overwrite",)])
+def test_two_calls_at_once_lose_nothing(checkpoint, tmp_path, options):
+    for n in range(12):
+        picture(tmp_path / "one" / f"{n}.png", (300, 200), n)
+        picture(tmp_path / "two" / f"{n + 6}.png", (300, 200), 100 + n)
+    before = contents(tmp_path)
+    arguments = ("-o", tmp_path / "out", "--checkpoint", checkpoint, "--jobs", 2, *options)
+    calls = [start(tmp_path / name, *arguments) for name in ("one", "two", "one")]
+    said = [call.communicate(timeout=120)[1] for call in calls]
+    out = {f"out/{name}": content for name, content in contents(tmp_path / "out").items()}
+    assert out.keys() == {f"out/{n}.png" for n in range(18)} and contents(tmp_path) == before | out, said
+    assert not any("Traceback" in lines for lines in said)
+    for n in range(18):
+        assert Image.open(tmp_path / "out" / f"{n}.png").size == (300, 200)
 
 
 def test_only_what_changed_is_made_again(enhance, photos, tmp_path, monkeypatch):
@@ -209,19 +260,18 @@ def test_the_report_stands_alone(enhance, photos, tmp_path):
     assert again[0] == 2 and (tmp_path / "out" / "report.html").read_text() == page
 
 
-def test_a_report_needs_a_folder_and_a_before(enhance, photos):
-    for arguments in (photos / "a.png", "-o", photos / "new.png"), (photos, "-o", photos, "--overwrite"):
-        code, _, err = enhance(*arguments, "--report")
-        assert code == 2 and len(err) == 1 and "--report: " in err[0]
+def test_a_report_needs_a_folder(enhance, photos):
+    code, _, err = enhance(photos / "a.png", "-o", photos / "new.png", "--report")
+    assert code == 2 and len(err) == 1 and "--report: " in err[0]
 
 
 def test_the_shipped_enhancer_is_the_default(cli, photos, tmp_path, checkpoint, monkeypatch):
     from cliplit_photos import inference
 
-    monkeypatch.setattr(inference, "DEFAULT", checkpoint)
+    monkeypatch.setattr(inference, "SHIPPED_ENHANCER", checkpoint)
     code, _, err = cli("enhance", photos / "a.png", "-o", tmp_path / "out")
     assert code == 0 and err[0].startswith(f"enhancer {checkpoint} (the default")
-    monkeypatch.setattr(inference, "DEFAULT", tmp_path / "none.safetensors")
+    monkeypatch.setattr(inference, "SHIPPED_ENHANCER", tmp_path / "none.safetensors")
     code, _, err = cli("enhance", photos / "a.png", "-o", tmp_path / "again")
     assert code == 2 and len(err) == 1 and "none.safetensors" in err[0] and "--checkpoint" in err[0]
 
@@ -268,7 +318,7 @@ def test_an_interrupted_run_ends_at_once_and_goes_on(enhance, checkpoint, tmp_pa
     process.send_signal(sent)
     said = process.communicate(timeout=60)[1]
     assert process.returncode == code and time.monotonic() - began < 30
-    assert "interrupted; the same command goes on" in said and "Traceback" not in said and not partial(out)
+    assert "interrupted; the same command resumes" in said and "Traceback" not in said and not partial(out)
     done = {path: path.stat().st_mtime_ns for path in out.glob("*.png")}
     assert 0 < len(done) < 9
     picture(photos / "9.png")
@@ -317,7 +367,8 @@ def test_several_processes_share_a_folder(enhance, checkpoint, photos, tmp_path)
     )
     assert "8 photos enhanced; 1 problem; 1 other file ignored" in done.stderr, done.stderr
     ledgers = [(tmp_path / "out" / f"cliplit-enhance{part}.jsonl").read_text().splitlines() for part in ("", ".1")]
-    assert sorted(map(len, ledgers)) == [4, 4] and json.loads(ledgers[1][0])["name"]
+    assert list(map(len, ledgers)) == [5, 4] and json.loads(ledgers[1][0])["name"]
+    assert json.loads(ledgers[0][-1])["name"] == "report.html"
     assert enhance(photos, "-o", tmp_path / "alone", "--recursive", "--report")[0] == 2
     assert contents(tmp_path / "alone") == contents(tmp_path / "out")
 
@@ -345,6 +396,5 @@ def test_a_hundred_megapixels_in_bounded_memory(tmp_path):
 
 
 def test_a_card_of_a_photo_that_is_gone_says_so(tmp_path):
-    job = plan_jobs([picture(tmp_path / "a.png")], tmp_path / "out")[0]
-    page.write_report(tmp_path / "report.html", job, [], {})
-    assert "out/a.png: no such file" in (tmp_path / "report.html").read_text()
+    jobs = plan_jobs([picture(tmp_path / "a.png")], tmp_path / "out").jobs
+    assert "out/a.png: no such file" in page.report_page(jobs, [], {})

@@ -1,7 +1,6 @@
 """`cliplit enhance` and names, links and permissions as people have them."""
 
 import os
-import stat
 import sys
 import unicodedata
 
@@ -20,10 +19,6 @@ NAMES = [
     unicodedata.normalize("NFD", "é.png"),
     "a\nb\t\x1b[1m.png",
 ]
-
-
-def mode(path) -> int:
-    return stat.S_IMODE(path.stat().st_mode)
 
 
 def test_names_of_all_kinds(enhance, tmp_path):
@@ -122,38 +117,28 @@ def test_names_that_are_one_in_some_places(tmp_path, names):
     assert all(f"{sorted(names)[0]} and {sorted(names)[1]} would both become" in line for line in plan.problems)
 
 
-# In place
+# Photos are never replaced
 
 
-def test_photos_keep_their_permissions(enhance, tmp_path):
-    for name, bits in ("read-only.png", 0o444), ("private.png", 0o600), ("group.png", 0o664):
-        picture(tmp_path / name).chmod(bits)
-    before = contents(tmp_path)
-    assert enhance(tmp_path, "-o", tmp_path, "--overwrite")[0] == 0
-    assert {path.name: mode(path) for path in tmp_path.glob("*.png")} == {
-        "read-only.png": 0o444,
-        "private.png": 0o600,
-        "group.png": 0o664,
-    }
-    assert all(contents(tmp_path)[name] != content for name, content in before.items())
+def linked(photo, path) -> None:
+    path.parent.mkdir(exist_ok=True)
+    path.symlink_to(photo)
 
 
-def test_links_stay_and_what_they_lead_to_is_replaced_once(enhance, tmp_path):
-    here = tmp_path / "photos"
-    photo = picture(here / "z.png")
-    far = picture(tmp_path / "far" / "f.png", seed=1)
-    before = photo.read_bytes(), far.read_bytes()
-    for name, target in ("a.png", "z.png"), ("b.png", "a.png"), ("far.png", "../far/f.png"):
-        (here / name).symlink_to(target)
-    code, _, err = enhance(here, "-o", here, "--overwrite")
-    assert code == 0 and err[-1] == "2 photos enhanced; 2 links to these photos ignored"
-    assert [path.name for path in sorted(here.glob("*.png")) if path.is_symlink()] == ["a.png", "b.png", "far.png"]
-    once = photo.read_bytes(), far.read_bytes()
-    assert once[0] != before[0] and once[1] != before[1] and not far.parent.joinpath(".f.png.partial").exists()
-    code, _, err = enhance(here, "-o", here, "--overwrite")
-    assert code == 0 and err[-1].startswith("0 photos enhanced; 2 were done before; 2 links")
-    assert (photo.read_bytes(), far.read_bytes()) == once
-    assert enhance(here, "-o", tmp_path / "out")[2][-1] == "4 photos enhanced; 1 other file ignored"
+def hard_linked(photo, path) -> None:
+    path.parent.mkdir(exist_ok=True)
+    os.link(photo, path)
+
+
+@pytest.mark.parametrize("link", [linked, hard_linked])
+@pytest.mark.parametrize("options", [(), ("--overwrite",)])
+def test_links_to_photos_in_the_place_of_results(enhance, tmp_path, link, options):
+    photo = picture(tmp_path / "photos" / "a.png")
+    link(photo, tmp_path / "out" / "a.png")
+    before = photo.read_bytes()
+    code, _, err = enhance(photo, "-o", tmp_path / "out", *options)
+    assert code == 2 and "out/a.png: is an input of this call" in err[-2] and photo.read_bytes() == before
+    assert (tmp_path / "out" / "a.png").samefile(photo) and not partial(tmp_path)
 
 
 @pytest.mark.parametrize("leads", ["to a file", "nowhere"])
@@ -163,10 +148,10 @@ def test_a_link_in_the_place_of_a_result(enhance, tmp_path, leads):
     (tmp_path / "out" / "a.png").symlink_to("../real.png")
     if leads == "to a file":
         (tmp_path / "real.png").write_text("mine")
-    code, _, err = enhance(source, "-o", tmp_path / "out")
-    assert code == 2 and "out/a.png: is there already" in err[-2]
-    assert enhance(source, "-o", tmp_path / "out", "--overwrite")[0] == 0
-    assert (tmp_path / "out" / "a.png").is_symlink() and Image.open(tmp_path / "real.png").size == (30, 20)
+    before = contents(tmp_path)
+    for options in (), ("--overwrite",):
+        code, _, err = enhance(source, "-o", tmp_path / "out", *options)
+        assert code == 2 and "out/a.png: is there already" in err[-2] and contents(tmp_path) == before
 
 
 def test_no_result_replaces_another_photo(enhance, tmp_path):
@@ -174,25 +159,17 @@ def test_no_result_replaces_another_photo(enhance, tmp_path):
     second = picture(tmp_path / "x" / "y" / "a.png", seed=1)
     before = second.read_bytes()
     code, _, err = enhance(first, second, "-o", tmp_path / "x" / "y", "--overwrite")
-    assert code == 2 and f"{first}: its result would replace {second}" in err[-2] and second.read_bytes() == before
+    assert code == 2 and f"{second}: is an input of this call" in err[-2] and second.read_bytes() == before
     assert (tmp_path / "x" / "y" / "y" / "a.png").is_file()
 
 
-def test_hard_links_are_told(enhance, tmp_path):
-    for folder in ("in", "out"):
-        picture(tmp_path / folder / "a.png")
-        os.link(tmp_path / folder / "a.png", tmp_path / folder / "copy.bin")
-    picture(tmp_path / "in" / "b.png")
-    old = (tmp_path / "in" / "copy.bin").read_bytes()
-    for source, out in ("in", "in"), ("in", "out"):
-        code, _, err = enhance(tmp_path / source, "-o", tmp_path / out, "--overwrite")
-        assert code == 0 and f"{batch.LINKED}: a.png" in err
-        assert (tmp_path / out / "copy.bin").read_bytes() == old
-        assert (tmp_path / out / "a.png").read_bytes() != old
-    os.link(tmp_path / "in" / "b.png", tmp_path / "in" / "c.png")  # both are photos: done one after the other
-    code, _, err = enhance(tmp_path / "in", "-o", tmp_path / "in", "--overwrite", "--strength", 2)
-    assert code == 0 and "3 photos enhanced" in err[-1]
-    assert (tmp_path / "in" / "b.png").read_bytes() == (tmp_path / "in" / "c.png").read_bytes()
+def test_a_result_that_is_given_is_a_photo_that_is_not_replaced(enhance, tmp_path):
+    enhance(picture(tmp_path / "a.png"), "-o", tmp_path / "out")
+    result = tmp_path / "out" / "a.png"
+    before = result.read_bytes()
+    for out in tmp_path / "out", result:
+        code, _, err = enhance(result, "-o", out, "--overwrite")
+        assert code == 2 and f"{result}: is an input of this call" in err[-2] and result.read_bytes() == before
 
 
 @pytest.mark.parametrize("name", ["b.gif", "b.jxl", "b.psd"])

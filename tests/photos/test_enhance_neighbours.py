@@ -9,14 +9,21 @@ from photo_files import contents, partial, picture
 
 from cliplit.errors import is_bug, reason_of
 from cliplit.files.images import decode
+from cliplit.method.checkpoints import load_enhancer
 from cliplit.method.guidance.base import Guidance
 from cliplit_photos import batch, page
+from cliplit_photos.formats import Photo
+from cliplit_photos.inference import Inference
+from cliplit_photos.jobs import plan_jobs
+from cliplit_photos.ledger import Ledger
+
+SECOND_WIDTH = 31  # pixels, of the second photo
 
 
 @pytest.fixture
 def photos(tmp_path):
     for n in range(3):
-        picture(tmp_path / "photos" / f"{n}.png", seed=n)
+        picture(tmp_path / "photos" / f"{n}.png", (SECOND_WIDTH if n == 1 else 30, 20), seed=n)
     return tmp_path / "photos"
 
 
@@ -25,14 +32,16 @@ def failing(monkeypatch, name: str, error: Exception) -> None:
     function = getattr(batch, name)
 
     def replaced(*arguments, **options):
-        if any("1.png" in str(argument) for argument in arguments):
+        if any("1.png" in str(argument) for argument in arguments) or any(
+            isinstance(argument, Photo) and argument.pixels.shape[1] == SECOND_WIDTH for argument in arguments
+        ):
             raise error
         return function(*arguments, **options)
 
     monkeypatch.setattr(batch, name, replaced)
 
 
-@pytest.mark.parametrize("name", ["image_size", "read_photo", "write_photo"])
+@pytest.mark.parametrize("name", ["photo_size", "read_photo", "write_photo"])
 @pytest.mark.parametrize(
     "error",
     [
@@ -49,7 +58,7 @@ def failing(monkeypatch, name: str, error: Exception) -> None:
 def test_whatever_one_photo_raises(enhance, photos, tmp_path, monkeypatch, name, error):
     failing(monkeypatch, name, error)
     code, _, err = enhance(photos, "-o", tmp_path / "out")
-    if name == "image_size":  # which only helps to share the memory
+    if name == "photo_size":  # which only helps to share the memory
         assert code == 0 and err[-1] == "3 photos enhanced"
         return
     assert code == 2 and err[-1] == "2 photos enhanced; 1 problem" and err[-3] == "not enhanced: 1"
@@ -66,7 +75,7 @@ def test_only_what_is_written_to_can_end_the_run(enhance, photos, tmp_path, monk
     monkeypatch.undo()
     failing(monkeypatch, "write_photo", OSError(number, os.strerror(number)))
     code, _, err = enhance(photos, "-o", tmp_path / "out", "--jobs", 1)
-    assert code == 2 and os.strerror(number) in err[-1] and "the same command goes on from there" in err[-1]
+    assert code == 2 and os.strerror(number) in err[-1] and "the same command resumes there" in err[-1]
 
 
 def test_a_bug_of_ours_is_told_from_a_bad_photo(enhance, photos, tmp_path, monkeypatch):
@@ -130,8 +139,51 @@ def test_a_file_that_comes_to_be_there_meanwhile_is_left_alone(enhance, photos, 
     monkeypatch.setattr(batch, "write_photo", late)
     (photos / "2.png").unlink()
     (photos / "0.png").unlink()
-    code, _, err = enhance(photos, "-o", tmp_path / "out")
-    assert code == 2 and "1.png: is there already" in err[-2] and (tmp_path / "out" / "1.png").read_text() == "mine"
+    for options in (), ("--overwrite",):
+        (tmp_path / "out" / "1.png").unlink(missing_ok=True)
+        code, _, err = enhance(photos, "-o", tmp_path / "out", *options)
+        assert code == 2 and "1.png: is there already and is not a result of cliplit; choose another OUT" in err[-2]
+        assert (tmp_path / "out" / "1.png").read_text() == "mine" and not partial(tmp_path / "out")
+
+
+@pytest.mark.parametrize("has_links", [True, False])
+def test_what_another_call_makes_meanwhile_is_done_before(photos, tmp_path, checkpoint, monkeypatch, has_links):
+    if not has_links:  # as on FAT
+        monkeypatch.setattr(os, "link", no_link)
+    plan = plan_jobs([photos], tmp_path / "out")
+    network = load_enhancer(checkpoint)
+    write = batch.write_photo
+    others = []
+
+    def call(strength) -> batch.Outcome:
+        ledger = Ledger(tmp_path / "out", {"strength": strength}, plan.inputs)
+        return batch.enhance_files(plan.jobs, network, Inference(strength=strength), ledger=ledger)
+
+    def late(photo, path, kind):
+        if not others:
+            others.append(None)
+            others.append(call(1.0))
+        return write(photo, path, kind)
+
+    for strength in (1.0, 2.0):
+        others.clear()
+        for path in (tmp_path / "out").glob("*.png"):
+            path.unlink()
+        monkeypatch.setattr(batch, "write_photo", late)
+        first = call(strength)
+        names = ["0.png", "1.png", "2.png"]  # each is made by one of the calls
+        assert sorted(first.made + others[1].made) == names == sorted(contents(tmp_path / "out"))
+        done = {*names} - {*first.made}
+        if strength == 1:
+            assert done and {*first.before} == done and not first.problems
+        else:  # with other settings they would be other results
+            assert len(first.problems) == len(done) > 0
+            assert all("is there already; --overwrite replaces it" in line for line in first.problems)
+        assert not partial(tmp_path / "out")
+
+
+def no_link(*_):
+    raise OSError(errno.EPERM, os.strerror(errno.EPERM))
 
 
 def test_a_report_shows_the_others(enhance, photos, tmp_path, monkeypatch):

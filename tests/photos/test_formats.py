@@ -15,7 +15,7 @@ from PIL import ExifTags, Image, ImageCms, ImageOps, TiffImagePlugin
 
 from cliplit.errors import CliplitError
 from cliplit.files.images import decode
-from cliplit_photos.formats import FORMATS, Photo, photo_size, raw, read_photo, reduced, write_photo
+from cliplit_photos.formats import FORMATS, Photo, photo_size, read_photo, reduced, write_photo
 
 PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 TAKEN = "2023:10:02 09:30:00"
@@ -304,14 +304,6 @@ def test_raw_is_developed_to_sixteen_bits_with_its_exif(tmp_path):
     (tmp_path / "no.nef").write_bytes(b"no RAW")
     with pytest.raises(CliplitError, match=r"no\.nef: LibRaw cannot read this RAW"):
         read_photo(tmp_path / "no.nef")
-
-
-def test_raw_without_libraw_is_named_with_the_remedy(tmp_path, monkeypatch):
-    (tmp_path / "a.nef").write_bytes(b"II*\0 a RAW")
-    monkeypatch.setattr(raw, "can_be_read", lambda: False)
-    for read in (read_photo, photo_size):
-        with pytest.raises(CliplitError, match=r"a\.nef: RAW is read by LibRaw: pip install 'cliplit\[raw\]'"):
-            read(tmp_path / "a.nef")
 
 
 @pytest.mark.parametrize("options", [{}, {"progressive": True}, {"subsampling": 2}, {"quality": 30}])

@@ -1,6 +1,6 @@
 """What is kept, what is converted and said, what is refused: tried on every format, and the table of it in docs/formats.md.
 
-python tests/files/test_kept.py        # writes the table
+python tests/photos/test_kept.py        # writes the table
 """
 
 import re
@@ -127,7 +127,7 @@ def test_nothing_is_lost_unsaid_and_the_page_tells_it(recwarn):
     now = table()
     assert " lost |" not in now.split("\n\n")[0]
     page = PAGE.read_text(encoding="utf-8")
-    assert now in page, "run: python tests/files/test_kept.py"
+    assert now in page, "run: python tests/photos/test_kept.py"
 
 
 if __name__ == "__main__":

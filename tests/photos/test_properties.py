@@ -67,7 +67,7 @@ def test_what_is_written_with_loss_is_much_the_same(kind):
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / f"a{ENDINGS[kind]}"
             write_photo(Photo(np.ascontiguousarray(pixels), kind=kind), path, kind)
-            shown = decode(path)
+            shown = read_photo(path).pixels if kind == "HEIF" else decode(path)
             assert photo_size(path) == (width, height) and shown.shape == (height, width, 3)
             assert np.abs(shown.astype(int) - pixels).max() <= LOSSY[kind]
 

@@ -3,26 +3,27 @@
 import json
 import math
 import sys
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from cliplit.cli.shared import counted, flag, folder, joined, not_looked_into, pairs, print_columns
+from cliplit.cli.shared import counted, fields_of, flag, folder, joined, not_looked_into, pairs, print_columns, takes
 from cliplit.errors import CliplitError, did_you_mean
-from cliplit.scoring.metrics import GROUPS, PRESETS, Conventions, catalogue, choose
-from cliplit.scoring.metrics import preset as conventions_of
+from cliplit.files.atomic import write_text
+from cliplit.scoring.files import Scores, Scoring, score_files
+from cliplit.scoring.metrics import GROUPS, PRESETS, Conventions, catalogue, choose, conventions_of
 from cliplit.scoring.weights import by_reason, why_unavailable
-
-if TYPE_CHECKING:
-    from cliplit.scoring.files import Scores
 
 FORMATS = ("table", "csv", "json")
 ROWS_SHOWN = 20
 CONVENTIONS = ", ".join(vars(Conventions()))
 
 
+@takes(how=fields_of(Scoring))
 def score(
+    *,
     paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Image files and folders.")],
     reference: Annotated[str, folder("References: of the same stems and sizes.")] = "",
     metrics: Annotated[
@@ -34,26 +35,17 @@ def score(
     changes: Annotated[
         list[str], typer.Option("--set", metavar="NAME=VALUE", help=f"Change a convention: {CONVENTIONS}.")
     ] = (),
-    recursive: Annotated[bool, flag("--recursive", "Also folders below.")] = False,
-    allow_missing: Annotated[
-        bool, flag("--allow-missing", "Go on where references are missing or differ in size.")
-    ] = False,
     strict: Annotated[bool, flag("--strict", "Exit code 2 unless every image has every score.")] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
-    jobs: Annotated[int, typer.Option(min=0, help="Images at a time on a CPU; 0: one per core, up to 8.")] = 0,
-    max_pixels: Annotated[int, typer.Option(metavar="N", help="Refuse images of more pixels; 0: 268 million.")] = 0,
+    how: Scoring,
     cache: Annotated[bool, flag("--cache/--no-cache", "Keep scores for the next time, by content.")] = True,
 ) -> None:
     """Score images by any metric of pyiqa.
 
     Scores of every image and their mean ± standard deviation; several folders are compared, row by row.
     """
-    from cliplit.files.atomic import write_text
-    from cliplit.scoring.files import Scoring, score_files
-
     if format not in FORMATS:
         raise CliplitError(f"--format {format}: valid are {', '.join(FORMATS)}{did_you_mean(format, FORMATS)}")
-    how = Scoring(recursive, allow_missing, device, jobs, max_pixels, cache="default" if cache else None)
+    how = how if cache else replace(how, cache=None)
     scores = score_files(paths, metrics, reference or None, _conventions(preset, changes), how)
     text = scores.table.to_csv(index=False, lineterminator="\n")
     if csv:
@@ -90,8 +82,6 @@ def list_metrics(
 
 
 def _conventions(preset: str, changes: list[str]) -> Conventions:
-    from dataclasses import replace
-
     chosen = conventions_of(preset)
     for name, value in pairs(changes).items():
         if name not in vars(chosen):
@@ -105,7 +95,7 @@ def _conventions(preset: str, changes: list[str]) -> Conventions:
     return chosen
 
 
-def _print_tables(scores: "Scores", every_image: bool) -> None:
+def _print_tables(scores: Scores, every_image: bool) -> None:
     import pandas as pd
 
     from cliplit.scoring.summary import summary, with_spread
@@ -130,7 +120,7 @@ def _print_tables(scores: "Scores", every_image: bool) -> None:
     )
 
 
-def _notes(scores: "Scores") -> bool:
+def _notes(scores: Scores) -> bool:
     """Say on stderr what is not in the table; returns whether it is complete."""
     left_out = [f"{', '.join(names)} left out: {reason}" for reason, names in by_reason(scores.unavailable).items()]
     copies = [f"copies, counted once: {', '.join(scores.duplicates)}"] if scores.duplicates else []
@@ -149,7 +139,7 @@ def _notes(scores: "Scores") -> bool:
     return not (scores.problems or scores.unpaired or scores.unavailable)
 
 
-def _as_json(scores: "Scores") -> dict[str, Any]:
+def _as_json(scores: Scores) -> dict[str, Any]:
     rows = json.loads(scores.table.to_json(orient="records", double_precision=15))
     metrics = [catalogue()[name] for name in scores.table.columns[1:]]
     return {

@@ -11,7 +11,6 @@ from cliplit.files.atomic import write_text
 from cliplit.method.clip_weights import EMBEDDED
 from cliplit.method.run import Run
 from cliplit.scoring.summary import (
-    Bootstrap,
     differences,
     score_columns,
     summary,
@@ -59,8 +58,7 @@ def differences_table(runs: list[Run], against: str = "input") -> pd.DataFrame:
     """
     options = runs[0].settings.evaluation
     scores = pd.concat([evaluate(run).assign(run=n) for n, run in enumerate(runs)])
-    how = Bootstrap(options.resamples, options.confidence, runs[0].settings.seed)
-    return differences(scores, "stage", against, how)
+    return differences(scores, "stage", against, options.resamples, options.confidence, runs[0].settings.seed)
 
 
 def run_tables(runs: list[Run]) -> dict[str, pd.DataFrame]:

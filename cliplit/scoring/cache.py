@@ -9,14 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from cliplit.errors import CliplitError
-from cliplit.files.atomic import user_cache
 
 PATIENCE = 60  # seconds, with other processes that write
-
-
-def default_cache() -> Path:
-    """The file of scores in the user's cache folder."""
-    return user_cache() / "scores.sqlite"
 
 
 def key(image: str, reference: str | None, fingerprint: Mapping[str, Any]) -> str:

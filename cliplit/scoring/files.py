@@ -1,7 +1,7 @@
 """Scores of image files by any metric: read once, shared by all metrics, kept for the next time."""
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -10,23 +10,16 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 
 from cliplit.errors import CliplitError, did_you_mean, printable
+from cliplit.files.atomic import user_cache
 from cliplit.files.folders import find_images
 from cliplit.files.images import MAX_PIXELS
 from cliplit.files.pairs import Pairs, pair
 from cliplit.scoring import measuring
-from cliplit.scoring.cache import ScoreCache, default_cache, key
-from cliplit.scoring.measuring import READERS, Item, Unreadable
-from cliplit.scoring.metrics import (
-    Conventions,
-    Meter,
-    catalogue,
-    check_conventions,
-    choose,
-    fingerprint,
-    preset,
-    sensible,
-)
+from cliplit.scoring.cache import ScoreCache, key
+from cliplit.scoring.measuring import READERS, Item
+from cliplit.scoring.metrics import Conventions, Meter, catalogue, choose, conventions_of, fingerprint, sensible
 from cliplit.scoring.weights import by_reason, why_unavailable
+from cliplit.settings import count, setting
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,25 +31,19 @@ IMAGES_PER_JOB = 4  # no process for fewer
 
 @dataclass(frozen=True)
 class Scoring:
-    """How files are scored.
+    """How files are scored; all but the last two are options of `cliplit score`."""
 
-    Attributes:
-        recursive: also images in folders below.
-        allow_missing: images without reference, or with one of another size, get NaN instead of an error.
-        device: auto, cpu, cuda, cuda:1 ...
-        jobs: images at a time on a CPU, each by one thread; 0: as many as there are cores, up to 8.
-        max_pixels: images of more are refused; 0: 268 million.
-        cache: file that keeps scores by content; None keeps none; by default one in the user's cache folder.
-        progress: a progress bar, on a terminal.
-    """
-
-    recursive: bool = False
-    allow_missing: bool = False
-    device: str = "auto"
-    jobs: int = 0
-    max_pixels: int = 0
-    cache: Path | str | None = "default"
-    progress: bool = True
+    recursive: bool = setting(False, "cliplit", about="also images in folders below")
+    allow_missing: bool = setting(
+        False, "cliplit", about="go on where references are missing or differ in size: such images get NaN"
+    )
+    device: str = setting("auto", "cliplit", about="the device: auto, cpu, cuda, cuda:1 ...")
+    jobs: int = count(
+        0, "cliplit", "images", "at a time on a CPU, each by one thread; 0: one per core, up to 8", least=0
+    )
+    max_pixels: int = setting(0, "cliplit", "pixels", "images of more are refused; 0: 268 million")
+    cache: Path | str | None = "default"  # keeps scores by content; None: nothing does; by default in the user's cache
+    progress: bool = True  # a progress bar, on a terminal
 
 
 @dataclass(frozen=True)
@@ -127,8 +114,7 @@ def score_files(
         CliplitError: no such path, no readable images, unknown metric or preset, missing partners (lists them), no metric
             that can be computed on this machine.
     """
-    agreed = preset(conventions) if isinstance(conventions, str) else conventions
-    check_conventions(agreed)
+    agreed = conventions_of(conventions)
     wanted = choose(metrics)
     found = find_images([paths] if isinstance(paths, (str, Path)) else paths, how.recursive)
     comparing = [name for name in wanted if catalogue()[name].compares]
@@ -140,9 +126,10 @@ def score_files(
     names = [name for name in found.images if name not in pairs.duplicates]
     limit = how.max_pixels or MAX_PIXELS
     items = [Item(name, found.images[name], pairs.references.get(name), limit) for name in names]
+    no_bar = None if how.progress else True  # tqdm's `disable`; None: a bar on a terminal only
     with ThreadPoolExecutor(READERS) as pool:
-        list(tqdm(pool.map(measuring.look_at, items), "reading", len(items), leave=False, disable=_no_bar(how)))
-    unpaired = pairs.problems + [line for item in items for line in item.unpaired]
+        looks = pool.map(measuring.look_at, items)
+        unpaired = [*pairs.problems, *filter(None, tqdm(looks, "reading", len(items), leave=False, disable=no_bar))]
     if unpaired and not how.allow_missing:
         raise CliplitError(f"images and references do not match (or --allow-missing): {'; '.join(unpaired)}")
 
@@ -151,87 +138,78 @@ def score_files(
     if not able:
         reasons = "; ".join(f"{', '.join(names)}: {reason}" for reason, names in by_reason(unavailable).items())
         raise CliplitError(f"none of these metrics can be computed here ({reasons})")
+    import pandas as pd
+
     from cliplit.engine.compute import find_device
 
     place = find_device(how.device)
-    known = ScoreCache(default_cache() if how.cache == "default" else how.cache)
-    _look_up(items, {name: fingerprint(name, agreed, place.type) for name in able}, known)
-    failed = _compute(items, agreed, place, known, how)
-    readable = [item for item in items if item.readable]
+    known = ScoreCache(user_cache() / "scores.sqlite" if how.cache == "default" else how.cache)
+    for item in (item for item in items if not item.failure):
+        fitting = [name for name in able if item.reference or not catalogue()[name].compares]
+        keys = {name: key(*item.digests, fingerprint(name, agreed, place.type)) for name in fitting}
+        found_before = known.get(keys.values())
+        item.pending = {name: k for name, k in keys.items() if k not in found_before}
+        for name in (name for name in fitting if name not in item.pending):
+            outcome = found_before[keys[name]]
+            item.outcomes[name] = outcome if isinstance(outcome, str) else sensible(name, outcome)
+    unavailable |= _compute(items, agreed, place, known, how.jobs, no_bar)
+    readable = [item for item in items if not item.failure]
     if not readable:
-        raise CliplitError(f"none of {len(items)} images can be read; the first: {items[0].problems[0]}")
-    rows = {item.name for item in readable}
+        raise CliplitError(f"none of {len(items)} images can be read; the first: {items[0].failure}")
+    scores = {
+        item.name: {name: score for name, score in item.outcomes.items() if not isinstance(score, str)}
+        for item in readable
+    }
+    columns = ["image", *(name for name in wanted if name not in unavailable)]
     problems = [f"{path}: {reason}" for path, reason in found.unread.items()]
-    problems += [line for item in items for line in item.problems]
-    notes = pairs.notes + ([known.problem] if known.problem else [])
+    for item in items:
+        problems += [f"{item.path}: {outcome}" for outcome in item.outcomes.values() if isinstance(outcome, str)]
+        problems += [item.failure] if item.failure else []
     return Scores(
-        table=_table(readable, [name for name in able if name not in failed]),
-        unavailable=unavailable | failed,
+        table=pd.DataFrame([{"image": name} | own for name, own in scores.items()], columns=columns),
+        unavailable=unavailable,
         problems=[*map(printable, problems)],
         unpaired=[*map(printable, unpaired)],
         duplicates=pairs.duplicates,
         others=found.others,
-        computed=sum(name in item.scores for item in items for name in item.pending),
+        computed=sum(name in scores.get(item.name, ()) for item in items for name in item.pending),
         passed=len(found.passed),
-        groups={printable(given): [name for name in names if name in rows] for given, names in found.groups.items()},
-        notes=[*map(printable, notes)],
+        groups={printable(given): [n for n in group if n in scores] for given, group in found.groups.items()},
+        notes=[*map(printable, [*pairs.notes, *filter(None, [known.problem])])],
     )
 
 
-def _no_bar(how: Scoring) -> bool | None:
-    """tqdm's `disable`; None: a bar on a terminal only."""
-    return None if how.progress else True
-
-
-def _look_up(items: list[Item], fingerprints: Mapping[str, dict[str, Any]], known: ScoreCache) -> None:
-    """Fill in what is known of metrics by their fingerprints, and note the keys of what is not."""
-    for item in (item for item in items if item.readable):
-        fitting = [name for name in fingerprints if item.reference or not catalogue()[name].compares]
-        keys = {name: key(*item.digests, fingerprints[name]) for name in fitting}
-        outcomes = known.get(keys.values())
-        item.pending = {name: k for name, k in keys.items() if k not in outcomes}
-        for name in (name for name in fitting if name not in item.pending):
-            outcome = outcomes[keys[name]]
-            item.take(name, outcome if isinstance(outcome, str) else sensible(name, outcome))
-
-
 def _compute(
-    items: list[Item], conventions: Conventions, place: "torch.device", known: ScoreCache, how: Scoring
+    items: list[Item],
+    conventions: Conventions,
+    place: "torch.device",
+    known: ScoreCache,
+    jobs: int,
+    no_bar: bool | None,
 ) -> dict[str, str]:
     """Compute and keep what is pending; returns the metrics that cannot be built, with the reason."""
-    pending = _from_first_readable([item for item in items if item.pending])
+    pending = [item for item in items if item.pending]
+    first: Any = None
+    while pending and isinstance(first := measuring.read(pending[0]), str):
+        pending.pop(0).failure = first  # if no image can be read, no metric has to be loaded
     if not pending:
         return {}
+    pending[0].arrays = first
     meter = Meter(dict.fromkeys(name for item in pending for name in item.pending), conventions, place)
     if place.type == "cpu":
-        count = how.jobs or min(os.cpu_count() or 1, MOST_JOBS, len(pending) // IMAGES_PER_JOB)
-        outcomes = measuring.by_processes(meter, pending, count) if count > 1 else measuring.one_by_one(meter, pending)
+        processes = jobs or min(os.cpu_count() or 1, MOST_JOBS, len(pending) // IMAGES_PER_JOB)
+        several = processes > 1
+        outcomes = (
+            measuring.by_processes(meter, pending, processes) if several else measuring.one_by_one(meter, pending)
+        )
     else:
         outcomes = measuring.by_batches(meter, measuring.batches(pending), place)
-    with tqdm(total=len(pending), desc="scoring", unit="image", leave=False, disable=_no_bar(how)) as bar:
+    with tqdm(total=len(pending), desc="scoring", unit="image", leave=False, disable=no_bar) as bar:
         for item, outcome in outcomes:
-            if isinstance(outcome, Unreadable):
-                item.give_up(outcome.reason)
+            if isinstance(outcome, str):
+                item.failure = outcome
             else:
                 known.put({item.pending[metric]: score for metric, score in outcome.items()})
-                for metric, score in outcome.items():
-                    item.take(metric, score)
+                item.outcomes |= outcome
             bar.update()
     return meter.failed
-
-
-def _from_first_readable(items: list[Item]) -> list[Item]:
-    """Without the unreadable images before it: if there are no others, no metric has to be loaded."""
-    for n, item in enumerate(items):
-        arrays = measuring.read(item)
-        if not isinstance(arrays, Unreadable):
-            return items[n:]
-        item.give_up(arrays.reason)
-    return []
-
-
-def _table(items: list[Item], names: list[str]) -> "pd.DataFrame":
-    import pandas as pd
-
-    rows = [{"image": item.name} | {name: item.scores.get(name, float("nan")) for name in names} for item in items]
-    return pd.DataFrame(rows, columns=["image", *names])

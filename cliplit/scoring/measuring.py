@@ -1,5 +1,6 @@
 """Images on their way to their scores: read, and measured one by one, by several processes, or in batches."""
 
+import hashlib
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -7,11 +8,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from cliplit.engine.workers import workers
 from cliplit.errors import CliplitError, one_line
-from cliplit.files.atomic import sha256
 from cliplit.files.images import MAX_PIXELS, decode, image_size
 from cliplit.scoring.metrics import Meter, sensible
 
@@ -25,6 +25,9 @@ READERS = 4  # threads that decode ahead
 START = "fork" if sys.platform == "linux" else "spawn"  # of worker processes
 
 
+Outcome = dict[str, float | str] | str  # scores, or reasons why there are none, by metric; or why it cannot be read
+
+
 @dataclass
 class Item:
     """An image on its way to its scores."""
@@ -33,66 +36,53 @@ class Item:
     path: Path
     reference: Path | None
     max_pixels: int = MAX_PIXELS
-    digests: tuple[str, str | None] = ("", None)
     size: tuple[int, int] = (0, 0)
-    readable: bool = True
-    problems: list[str] = field(default_factory=list)
-    unpaired: list[str] = field(default_factory=list)
-    scores: dict[str, float] = field(default_factory=dict)
+    digests: tuple[str, str | None] = ("", None)
+    failure: str = ""  # why it cannot be read
     pending: dict[str, str] = field(default_factory=dict)  # metric: its key in the cache
-
-    @property
-    def files(self) -> list[Path]:
-        return [self.path, self.reference] if self.reference else [self.path]
-
-    def give_up(self, reason: str) -> None:
-        self.readable = False
-        self.pending = {}
-        self.problems.append(reason)
-
-    def take(self, metric: str, outcome: float | str) -> None:
-        """A score, or the reason why there is none."""
-        if isinstance(outcome, str):
-            self.problems.append(f"{self.path}: {outcome}")
-        else:
-            self.scores[metric] = outcome
+    outcomes: dict[str, float | str] = field(default_factory=dict)  # scores, or reasons why there are none
+    arrays: "list[ndarray] | None" = None  # read already
 
 
-class Unreadable(NamedTuple):
-    """An image that cannot be read, or whose reference cannot; the reason names the file."""
-
-    reason: str
-
-
-Outcome = dict[str, float | str] | Unreadable  # scores, or reasons why there are none, by metric
-
-
-def look_at(item: Item) -> None:
-    """Fill in sizes, from the headers, and digests."""
+def look_at(item: Item) -> str:
+    """Fill in the size, from the header, and the digests; each file is opened once. Returns how sizes differ, if so."""
     try:
-        sizes = [_read(file, image_size, item.max_pixels) for file in item.files]
-        item.size = sizes[0]
-        if item.reference and sizes[0] != sizes[1]:
-            shown = " and ".join(f"{width}x{height}" for width, height in sizes)
-            item.unpaired.append(f"{item.name} and its reference {item.reference.name} differ in size ({shown})")
-            item.reference = None
-        digests = [_read(file, sha256) for file in item.files]
-        item.digests = (digests[0], digests[1] if item.reference else None)
+        item.size, digest = _read(item.path, _look, item.max_pixels)
+        size, other = _read(item.reference, _look, item.max_pixels) if item.reference else (item.size, None)
     except CliplitError as error:
-        item.give_up(str(error))
+        item.failure = str(error)
+        return ""
+    item.digests = digest, other
+    if item.reference is None or size == item.size:
+        return ""
+    shown = " and ".join(f"{width}x{height}" for width, height in (item.size, size))
+    line = f"{item.name} and its reference {item.reference.name} differ in size ({shown})"
+    item.reference, item.digests = None, (digest, None)
+    return line
 
 
-def read(item: Item) -> "list[ndarray] | Unreadable":
-    """Arrays (H, W, 3) of an image and its reference, if it has one."""
+def _look(path: Path, max_pixels: int) -> tuple[tuple[int, int], str]:
+    """Width and height of an image, and the SHA-256 of its file."""
+    with open(path, "rb") as file:
+        size = image_size(file, max_pixels)
+        file.seek(0)
+        return size, hashlib.sha256(file.read()).hexdigest()
+
+
+def read(item: Item) -> "list[ndarray] | str":
+    """Arrays (H, W, 3) of an image and its reference, if it has one; or why one cannot be read, with its name."""
+    if item.arrays:
+        arrays, item.arrays = item.arrays, None
+        return arrays
     try:
-        return [_read(file, decode, item.max_pixels) for file in item.files]
+        return [_read(file, decode, item.max_pixels) for file in (item.path, item.reference) if file]
     except CliplitError as error:
-        return Unreadable(str(error))
+        return str(error)
 
 
-def _read(file: Path, how: Callable[..., Any], *options: Any) -> Any:
+def _read(file: Path, how: Callable[..., Any], max_pixels: int) -> Any:
     try:
-        return how(file, *options)
+        return how(file, max_pixels)
     except CliplitError:
         raise
     except Exception as error:  # libraries raise every kind
@@ -100,13 +90,14 @@ def _read(file: Path, how: Callable[..., Any], *options: Any) -> Any:
 
 
 def one_by_one(meter: Meter, items: list[Item]) -> Iterator[tuple[Item, Outcome]]:
+    """Images on the CPU by one thread, as in `by_processes`: scores must not depend on the number of cores."""
     import torch
 
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # as in `by_processes`: scores must not depend on the number of cores
+    torch.set_num_threads(1)
     try:
         for item in items:
-            yield item, _outcome(meter, item)
+            yield item, measured(meter, [item], [read(item)], "cpu")[0]
     finally:
         torch.set_num_threads(threads)
 
@@ -117,9 +108,8 @@ def by_processes(meter: Meter, items: list[Item], count: int) -> Iterator[tuple[
         with workers(count, START, _become_worker, meter) as pool:
             yield from zip(items, pool.map(_work, items), strict=True)
     except BrokenProcessPool:
-        raise CliplitError(
-            "a process that scores images was ended from outside, perhaps for memory; use --jobs 1"
-        ) from None
+        reason = "a process that scores images was ended from outside, perhaps for memory; use --jobs 1"
+        raise CliplitError(reason) from None
 
 
 _meter: Meter  # of a worker process, by `_become_worker`: sent once, not with every image
@@ -135,47 +125,38 @@ def _become_worker(meter: Meter) -> None:
 
 
 def _work(item: Item) -> Outcome:
-    return _outcome(_meter, item)
-
-
-def _outcome(meter: Meter, item: Item) -> Outcome:
-    """Read and score an image on the CPU."""
-    arrays = read(item)
-    return arrays if isinstance(arrays, Unreadable) else measured(meter, [item], [arrays], "cpu")[0]
+    return measured(_meter, [item], [read(item)], "cpu")[0]
 
 
 def by_batches(meter: Meter, batches: list[list[Item]], place: "torch.device | str") -> Iterator[tuple[Item, Outcome]]:
     """Images of the same size and with the same pending metrics together; the next ones are read meanwhile."""
     with ThreadPoolExecutor(READERS) as pool:
-        ahead: list[list[Future[list[ndarray] | Unreadable]]] = []
+        ahead: list[list[Future[list[ndarray] | str]]] = []
         for n, batch in enumerate(batches):
             while len(ahead) < min(READERS, len(batches) - n):
                 ahead.append([pool.submit(read, item) for item in batches[n + len(ahead)]])
-            good = []
-            decoded = []
-            for item, job in zip(batch, ahead.pop(0), strict=True):
-                arrays = job.result()
-                if isinstance(arrays, Unreadable):
-                    yield item, arrays
-                else:
-                    good.append(item)
-                    decoded.append(arrays)
-            if good:
-                yield from zip(good, measured(meter, good, decoded, place), strict=True)
+            arrays = [job.result() for job in ahead.pop(0)]
+            yield from zip(batch, measured(meter, batch, arrays, place), strict=True)
 
 
 def measured(
-    meter: Meter, batch: list[Item], arrays: list[list["ndarray"]], place: "torch.device | str"
-) -> list[dict[str, float | str]]:
-    """Pending scores, or the reasons why there are none, of images of one size."""
+    meter: Meter, batch: list[Item], arrays: "list[list[ndarray] | str]", place: "torch.device | str"
+) -> list[Outcome]:
+    """Pending scores of images of one size, or the reasons why there are none. What fails together is done one by one.
+
+    Args:
+        arrays: of every image as `read` returns them.
+    """
     import torch
 
     from cliplit.files.tensors import to_tensor
 
+    if len(batch) == 1 and isinstance(arrays[0], str):
+        return [arrays[0]]
     metrics = [metric for metric in batch[0].pending if metric not in meter.failed]
     try:
         sides = [torch.stack([to_tensor(array) for array in side]).to(place) for side in zip(*arrays, strict=True)]
-    except Exception as error:  # no memory, or pixels that are not as the header says
+    except Exception as error:  # one is not read, no memory, or pixels that are not as the header says
         if len(batch) == 1:
             return [dict.fromkeys(metrics, f"cannot be measured ({one_line(error)})")]
         return [measured(meter, [item], [own], place)[0] for item, own in zip(batch, arrays, strict=True)]

@@ -151,8 +151,9 @@ class Meter:
         self._models: dict[str, torch.nn.Module] = {}
         for name in names:
             try:
+                colour = COLOURS.get(getattr(conventions, f"{name}_colour", ""), {})
                 with contextlib.redirect_stdout(sys.stderr):  # pyiqa reports there, where tables go
-                    self._models[name] = pyiqa.create_metric(name, device=device, **_options(name, conventions))
+                    self._models[name] = pyiqa.create_metric(name, device=device, **colour)
             except Exception as error:  # libraries behind pyiqa raise every kind
                 self.failed[name] = f"cannot be built ({type(error).__name__}: {one_line(error)})"
 
@@ -188,25 +189,22 @@ class Meter:
             np.random.set_state(state)
 
 
-def check_conventions(conventions: Conventions) -> None:
-    """Raise CliplitError unless every convention has a value that is known."""
-    for name in ("psnr_colour", "ssim_colour"):
-        if getattr(conventions, name) not in COLOURS:
-            raise CliplitError(f"{name} = '{getattr(conventions, name)}' is none of {', '.join(COLOURS)}")
-    for name in ("lpips_short_side", "border"):
-        if getattr(conventions, name) < 0:
-            raise CliplitError(f"{name} = {getattr(conventions, name)} must not be negative")
-
-
-def preset(name: str) -> Conventions:
-    """Conventions by name.
+def conventions_of(given: str | Conventions) -> Conventions:
+    """Conventions by the name of their preset, or of one's own.
 
     Raises:
-        CliplitError: no such preset.
+        CliplitError: no such preset, or a value that is not known.
     """
-    if name not in PRESETS:
-        raise CliplitError(f"unknown preset '{name}'; valid: {', '.join(PRESETS)}{did_you_mean(name, PRESETS)}")
-    return PRESETS[name]
+    if isinstance(given, str):
+        if given not in PRESETS:
+            raise CliplitError(f"unknown preset '{given}'; valid: {', '.join(PRESETS)}{did_you_mean(given, PRESETS)}")
+        return PRESETS[given]
+    for name, value in vars(given).items():
+        if isinstance(value, str) and value not in COLOURS:
+            raise CliplitError(f"{name} = '{value}' is none of {', '.join(COLOURS)}")
+        if not isinstance(value, str) and value < 0:
+            raise CliplitError(f"{name} = {value} must not be negative")
+    return given
 
 
 def fingerprint(name: str, conventions: Conventions, device: str = "cpu") -> dict[str, Any]:
@@ -216,11 +214,6 @@ def fingerprint(name: str, conventions: Conventions, device: str = "cpu") -> dic
     versions = {package: version(package) for package in ("pyiqa", "torch")}
     place = {} if device == "cpu" else {"device": device}  # scores that are kept from before are a CPU's
     return {"metric": name, "cliplit": 1, **versions, **used, **place}
-
-
-def _options(name: str, conventions: Conventions) -> dict[str, Any]:
-    colour = getattr(conventions, f"{name}_colour", None)
-    return COLOURS[colour] if colour else {}
 
 
 def _prepared(name: str, images: "Tensor", conventions: Conventions) -> "Tensor":

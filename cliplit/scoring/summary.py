@@ -1,7 +1,7 @@
 """From per-image scores to tables in the paper's layout, as data and as text. Importing it does not import torch."""
 
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -77,8 +77,7 @@ def write_table(table: pd.DataFrame, shown: pd.DataFrame, folder: Path, name: st
     return [folder / f"{name}.{suffix}" for suffix in texts]
 
 
-@dataclass(frozen=True)
-class Difference:
+class Difference(NamedTuple):
     """Mean difference of paired scores, its confidence interval, and how many of the images are on which side."""
 
     mean: float
@@ -88,53 +87,39 @@ class Difference:
     images: int
 
 
-@dataclass(frozen=True)
-class Bootstrap:
-    """How confidence intervals are found: by percentiles of resampled means (Efron, 1979).
-
-    Attributes:
-        samples: resamples of the images.
-        confidence: of the interval, e.g. 0.95.
-        seed: of the resampling.
-    """
-
-    samples: int = 10_000
-    confidence: float = 0.95
-    seed: int = 0
-
-
-def paired_difference(scores: np.ndarray, others: np.ndarray, how: Bootstrap = Bootstrap()) -> Difference:
-    """Mean of ``scores - others`` with its bootstrap interval over the images.
+def paired_difference(
+    scores: np.ndarray, others: np.ndarray, samples: int = 10_000, confidence: float = 0.95, seed: int = 0
+) -> Difference:
+    """Mean of ``scores - others`` with its interval over the images: percentiles of resampled means (Efron, 1979).
 
     Args:
         scores: (N,) of one method; pairs with a NaN are left out.
         others: (N,) of the other, of the same images in the same order.
+        samples: resamples of the images.
+        confidence: of the interval, e.g. 0.95.
+        seed: of the resampling.
     Returns:
         All NaN without a pair; of a single pair, its difference is both ends of the interval.
     Raises:
         ValueError: not as many scores as others.
     """
-    differences = np.asarray(scores, float) - np.asarray(others, float)
-    differences = differences[~np.isnan(differences)]
-    count = len(differences)
-    mean = float(differences.mean()) if count else float("nan")
-    if count < 2:
-        return Difference(mean, mean, mean, int((differences > 0).sum()), count)
-    from scipy import stats
+    apart = np.asarray(scores, float) - np.asarray(others, float)
+    apart = apart[~np.isnan(apart)]
+    higher, count = int((apart > 0).sum()), len(apart)
+    low = high = mean = float(apart.mean()) if count else float("nan")
+    if count > 1:
+        from scipy import stats
 
-    found = stats.bootstrap(
-        (differences,),
-        np.mean,
-        n_resamples=how.samples,
-        confidence_level=how.confidence,
-        method="percentile",
-        rng=np.random.default_rng(how.seed),
-    ).confidence_interval
-    return Difference(mean, float(found.low), float(found.high), int((differences > 0).sum()), count)
+        rng = np.random.default_rng(seed)
+        options = {"n_resamples": samples, "confidence_level": confidence, "method": "percentile", "rng": rng}
+        low, high = map(float, stats.bootstrap((apart,), np.mean, **options).confidence_interval)
+    return Difference(mean, low, high, higher, count)
 
 
-def differences(scores: pd.DataFrame, by: str, against: str, how: Bootstrap = Bootstrap()) -> pd.DataFrame:
-    """Every group of per-image scores minus one of them, metric by metric.
+def differences(
+    scores: pd.DataFrame, by: str, against: str, samples: int = 10_000, confidence: float = 0.95, seed: int = 0
+) -> pd.DataFrame:
+    """Every group of per-image scores minus one of them, metric by metric, with intervals as of `paired_difference`.
 
     Args:
         scores: columns `image`, `by`, and one per metric; several scores of an image (seeds) are averaged first.
@@ -147,8 +132,7 @@ def differences(scores: pd.DataFrame, by: str, against: str, how: Bootstrap = Bo
     for metric in (name for name in scores.columns if name not in (by, "image", "run")):
         wide = scores.groupby(["image", by], sort=False)[metric].mean().unstack()
         for method in (name for name in scores[by].drop_duplicates() if name != against):
-            found = paired_difference(wide[method], wide[against], how)
+            found = paired_difference(wide[method], wide[against], samples, confidence, seed)
             if found.images:
-                row = {by: method, "metric": metric, "difference": found.mean, "low": found.low, "high": found.high}
-                rows.append(row | {"higher": found.higher, "images": found.images})
+                rows.append((method, metric, *found))
     return pd.DataFrame(rows, columns=[by, "metric", "difference", "low", "high", "higher", "images"])

@@ -3,14 +3,14 @@
 import importlib.util
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import cliplit
 from cliplit.errors import CliplitError, one_line
-from cliplit.files.web import fetch, reachable
+from cliplit.files.web import BY_HAND, fetch, reachable
 from cliplit.scoring.metrics import choose
 
 WEIGHTS = Path(cliplit.__file__).parent / "models" / "metric_weights.json"  # by data_scripts/list_metric_weights.py
@@ -37,14 +37,21 @@ def why_unavailable(names: Iterable[str], look_online: bool = True) -> dict[str,
     Raises:
         CliplitError: a name that pyiqa does not know.
     """
-    can_reach = cache(reachable) if look_online else None
-    reasons = {}
+    answers = cache(reachable)
+    reasons: dict[str, str] = {}
     for name in choose(names):
         for wanted in missing_files(name):
-            reason = _obstacle(wanted, can_reach)
-            if reason:
-                reasons[name] = reason
-                break
+            kind, _, rest = wanted.partition(":")
+            reason = f"weights ({_file_name(wanted)}) are not here"
+            if kind == "package":
+                reason = f"needs the Python package {rest}"
+            elif look_online:
+                on_hub = kind in ("timm", "hub") or wanted.startswith(HUB)
+                origin = hub_address() if on_hub else "://".join(urlsplit(wanted)[:2])
+                if answers(origin):
+                    continue
+                reason += f" and {origin} cannot be reached"
+            reasons.setdefault(name, reason)
     return reasons
 
 
@@ -66,13 +73,15 @@ def fetch_weights(name: str) -> list[Path]:
     """
     fetched = []
     for address in (file for file in missing_files(name) if "://" in file):
-        place = hub_folder() / _folder(address) / _file_name(address)
+        # where pyiqa, torchvision and OpenAI's CLIP look for them
+        folder = "clip" if "/clip/" in address else "pyiqa" if address.startswith(HUB) else "checkpoints"
+        place = hub_folder() / folder / _file_name(address)
         url = address.replace(HUB, hub_address(), 1)
-        digest = _published_digest(address, url)
         try:
-            fetched.append(fetch(url, place, digest=digest))
+            fetched.append(fetch(url, place, digest=_published_digest(address, url)))
         except CliplitError as error:
-            raise CliplitError(f"metric '{name}': {error}") from None
+            by_hand = f"fetch the file by hand and put it into {place.parent}"
+            raise CliplitError(f"metric '{name}': {str(error).replace(BY_HAND, by_hand)}") from None
     return fetched
 
 
@@ -85,13 +94,6 @@ def hub_folder() -> Path:
     """Where torch.hub keeps downloads; pyiqa's are in its folder `pyiqa`."""
     home = os.environ.get("TORCH_HOME") or Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")) / "torch"
     return Path(home).expanduser() / "hub"
-
-
-def _folder(address: str) -> str:
-    """Folder of torch.hub that pyiqa, torchvision and OpenAI's CLIP look in."""
-    if "/clip/" in address:
-        return "clip"
-    return "pyiqa" if address.startswith(HUB) else "checkpoints"
 
 
 def _file_name(wanted: str) -> str:
@@ -109,26 +111,6 @@ def _is_here(wanted: str) -> bool:
         return any(Path(HF_HUB_CACHE).glob(pattern))
     folders = [hub_folder() / name for name in ("pyiqa", "checkpoints", "clip")] + [Path.home() / ".cache" / "clip"]
     return any((folder / _file_name(wanted)).is_file() for folder in folders)
-
-
-def _obstacle(wanted: str, can_reach: Callable[[str], bool] | None) -> str:
-    """Why a missing file cannot be had; "" if it can be downloaded. Without `can_reach`, nothing can."""
-    kind, _, package = wanted.partition(":")
-    if kind == "package":
-        return f"needs the Python package {package}"
-    reason = f"weights ({_file_name(wanted)}) are not here"
-    if can_reach is None:
-        return reason
-    origin = _origin(wanted)
-    return "" if can_reach(origin) else f"{reason} and {origin} cannot be reached"
-
-
-def _origin(wanted: str) -> str:
-    """The address that must answer for a download."""
-    parts = urlsplit(wanted)
-    if parts.scheme in ("timm", "hub") or wanted.startswith(HUB):
-        return hub_address()
-    return f"{parts.scheme}://{parts.netloc}"
 
 
 def _published_digest(address: str, url: str) -> str | None:

@@ -16,7 +16,7 @@ from cliplit.method.enhancer import Enhancer
 from cliplit.method.run import Run
 from cliplit.method.run_images import test_images as read_tests
 from cliplit.profiles import SMOKE, profile
-from cliplit.scoring.summary import Bootstrap, differences, paired_difference, summary, with_intervals
+from cliplit.scoring.summary import differences, paired_difference, summary, with_intervals
 
 ROUNDING = 1e-4  # scores.csv has six digits
 COVERAGE = 0.06  # allowed departure of the share of intervals that hold the truth from 0.95, of 200 draws
@@ -122,7 +122,7 @@ def test_intervals_hold_the_truth_as_often_as_they_claim():
     held = 0
     for trial in range(200):
         scores = random.normal(0.3, 1, 60)
-        found = paired_difference(scores, np.zeros(60), Bootstrap(500, seed=trial))
+        found = paired_difference(scores, np.zeros(60), 500, seed=trial)
         held += found.low <= 0.3 <= found.high
     assert abs(held / 200 - 0.95) < COVERAGE
 

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cliplit.scoring.summary import Bootstrap, Difference, latex, paired_difference
+from cliplit.scoring.summary import Difference, latex, paired_difference
 
 
 def test_latex_holds_every_cell_and_compiles():
@@ -24,7 +24,7 @@ def test_latex_holds_every_cell_and_compiles():
 @pytest.mark.parametrize("count", [2, 3, 40])
 def test_intervals_are_percentiles_of_resampled_means(count):
     scores = np.random.default_rng(count).normal(0.3, 1, count)
-    found = paired_difference(scores, np.zeros(count), Bootstrap(2000, 0.9, seed=5))
+    found = paired_difference(scores, np.zeros(count), 2000, 0.9, seed=5)
     drawn = np.random.default_rng(5).integers(count, size=(2000, count))
     low, high = np.percentile(scores[drawn].mean(1), [5, 95])
     assert (found.low, found.high) == pytest.approx((low, high), abs=1e-14)

@@ -1,25 +1,23 @@
 """`cliplit data`: get, verify, prepare and synthesize data sets."""
 
 import sys
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from cliplit.cli.shared import flag, folder, print_columns
+from cliplit.cli.shared import FOLDERS, Root, flag, of_settings, print_columns, takes
+from cliplit.errors import CliplitError
 
 app = typer.Typer(no_args_is_help=True)
 
-Root = Annotated[Path, typer.Option("--root", metavar="DIR", help="Folder of all data sets.")]
-NAME = typer.Argument(metavar="NAME", help="Folder of the new data set in --root.")
+Name = Annotated[str, typer.Argument(metavar="NAME", help="Folder of the new data set in --root.")]
+Names = Annotated[list[str], typer.Argument(metavar="NAME...", help="Data sets (`cliplit data list`), in --root.")]
 Force = Annotated[bool, flag("--force", "Make it again if it is there.")]
 Seed = Annotated[int, typer.Option(help="Of the draw of scenes.")]
 SkipBad = Annotated[bool, flag("--skip-bad", "Leave out images that cannot be used.")]
 TestShare = Annotated[float, typer.Option(help="Share of the scenes that become test pairs.")]
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr)
 
 
 @app.command("list")
@@ -46,7 +44,7 @@ def list_data_sets(root: Root = Path("data")) -> None:
 
 @app.command()
 def get(
-    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Known data sets (`cliplit data list`).")],
+    names: Names,
     root: Root = Path("data"),
     given: Annotated[
         list[Path],
@@ -59,20 +57,19 @@ def get(
     """Download known data sets, or take them from --from.
 
     Each is unpacked, checked image by image, and only then put into ROOT/NAME; `cliplit reproduce --data ROOT/NAME`
-    uses it. An interrupted download goes on where it stopped.
+    uses it. An interrupted download resumes where it stopped.
     """
     from cliplit.data.get import get_data_set
-    from cliplit.errors import CliplitError
 
     if given and len(names) > 1:
         raise CliplitError("--from belongs to one data set: give one NAME")
     for name in names:
-        print(get_data_set(name, root, given, source, accept, force, _say))
+        print(get_data_set(name, root, given, source, accept, force, partial(print, file=sys.stderr)))
 
 
 @app.command()
 def verify(
-    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Data sets in --root.")],
+    names: Names,
     root: Root = Path("data"),
     output: Annotated[str, typer.Option("--json", metavar="FILE", help="Also write the reports as JSON.")] = "",
 ) -> None:
@@ -92,14 +89,12 @@ def verify(
 
 
 @app.command()
+@takes(given=of_settings(FOLDERS))
 def prepare(
-    name: Annotated[str, NAME],
+    *,
+    name: Name,
     root: Root = Path("data"),
-    data: Annotated[list[Path], folder("A data set whose images are taken; repeatable.")] = (),
-    backlit: Annotated[str, folder("Backlit training images.")] = "",
-    well_lit: Annotated[str, folder("Well-lit training images, of other scenes.")] = "",
-    test_backlit: Annotated[str, folder("Backlit test images.")] = "",
-    test_reference: Annotated[str, folder("Their references, of the same names.")] = "",
+    given: dict[str, Any],
     size: Annotated[int, typer.Option(metavar="PIXELS", help="Side of training images; 0: as they are.")] = 512,
     unpair: Annotated[bool, flag("--unpair", "Backlit and well-lit images are pairs: take them apart.")] = False,
     test_share: TestShare = 0.0,
@@ -114,21 +109,21 @@ def prepare(
     """
     from cliplit.data.manifest import has_manifest
     from cliplit.data.prepare import prepare_data_set
-    from cliplit.settings import Data
+    from cliplit.profiles import profile
 
-    given = Data(tuple(map(str, data)), backlit, well_lit, test_backlit, test_reference)
     target = root / name
-    if given == Data() and has_manifest(target):
-        given = Data(sets=(str(target),))
+    if not given and has_manifest(target):
+        given = {"data.sets": (str(target),)}
         target = root / f"{name}-{size}"
-    report = prepare_data_set(target, given, size, unpair, test_share, seed, skip_bad, force)
-    _say("\n".join(report.lines()[1:]))
+    sources = profile("paper", given).data
+    report = prepare_data_set(target, sources, size, unpair, test_share, seed, skip_bad, force)
+    print("\n".join(report.lines()[1:]), file=sys.stderr)
     print(target)
 
 
 @app.command()
 def synthesize(
-    name: Annotated[str, NAME],
+    name: Name,
     photos: Annotated[Path, typer.Option("--from", metavar="DIR", help="A folder of well-lit photos.")],
     root: Root = Path("data"),
     level: Annotated[str, typer.Option(help="mild, medium, severe or mixed backlight.")] = "medium",

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cliplit.cli.shared import flag, folder, joined, named, of_settings, pairs, shown, takes
+from cliplit.cli.shared import FOLDERS, flag, folder, joined, named, of_settings, pairs, shown, takes
 from cliplit.engine import processes
 from cliplit.errors import CliplitError, did_you_mean, printable
 from cliplit.files.atomic import read_json
@@ -35,11 +35,7 @@ GIVEN = {  # option: setting
     "seed": "seed",
     "device": "device",
     "random_clip": "clip.random",
-    "data": "data.sets",
-    "backlit": "data.backlit",
-    "well_lit": "data.well_lit",
-    "test_backlit": "data.test_backlit",
-    "test_reference": "data.test_reference",
+    **FOLDERS,
     "checkpoint": "evaluation.checkpoints",
     "results": "evaluation.results",
     "skip_bad": "data.skip_bad",

@@ -10,12 +10,22 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from functools import wraps
 from inspect import Parameter, Signature, signature
+from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import typer
 
 from cliplit.errors import CliplitError
 from cliplit.settings import Settings, describe
+
+FOLDERS = {  # option: setting
+    "data": "data.sets",
+    "backlit": "data.backlit",
+    "well_lit": "data.well_lit",
+    "test_backlit": "data.test_backlit",
+    "test_reference": "data.test_reference",
+}
+Root = Annotated[Path, typer.Option("--root", metavar="DIR", help="Folder of all data sets.")]
 
 
 def option(name: str, kind: Any, default: Any, notes: Mapping[str, Any]) -> Parameter:

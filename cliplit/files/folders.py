@@ -180,5 +180,6 @@ def _what_else(unread: dict[Path, str], extensions: Collection[str], passed: Col
         path, reason = next(iter(unread.items()))
         return f"but {len(unread)} that cannot be used, such as {path}: {reason}"
     if passed:
-        return f"but {len(passed)} folders below, such as {next(iter(passed))}: --recursive looks into them"
+        first = next(iter(passed))
+        return f"but {len(passed)} folders below, such as {first}; give it (score and enhance also have --recursive)"
     return f"looked for {', '.join(sorted(extensions))}"

@@ -178,7 +178,7 @@ def check_size(width: int, height: int, limit: int) -> None:
     if width * height > limit:
         raise CliplitError(
             f"{width} x {height} pixels, above the limit of {limit} against decompression bombs; "
-            "--max-pixels of cliplit enhance lifts it"
+            "make it smaller (score and enhance take larger ones with --max-pixels)"
         )
 
 

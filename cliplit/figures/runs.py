@@ -29,7 +29,7 @@ from cliplit.method.training import network_of
 def training_grid(run: Run, count: int = 8) -> Figure:
     """Backlit and well-lit training images: unpaired, of different scenes."""
     backlit, well_lit = training_images(run)
-    rows = [list(side[valid_positions(range(count), side)]) for side in (backlit, well_lit)]
+    rows = [list(side.batch(valid_positions(range(count), side))) for side in (backlit, well_lit)]
     return style.mosaic(rows, row_labels=["backlit", "well-lit"])
 
 
@@ -48,7 +48,7 @@ def severity_levels(run: Run, count: int = 6) -> Figure:
     photos = [test.reference for test in tests if test.reference is not None][:count]
     if not photos:
         well_lit = training_images(run)[1]
-        photos = list(well_lit[valid_positions(range(count), well_lit)])
+        photos = list(well_lit.batch(valid_positions(range(count), well_lit)))
     photos = [style.centre(photo) for photo in photos]
     rows = {"as taken": photos}
     for level in SEVERITIES:

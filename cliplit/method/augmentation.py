@@ -1,6 +1,7 @@
 """Augmentation as released, in batches for the network, and as CLIP features for the stages that learn prompts."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -19,87 +20,69 @@ from cliplit.settings import Settings
 CHUNK = 64  # images encoded at a time for the bank
 
 
-class AugmentedBatches:
-    """Batches of training images for the network, by iteration; of each, this process's share.
+def augmented_batch(
+    images: TrainingImages, settings: Settings, stage: str, iteration: int, device: torch.device
+) -> Tensor:
+    """The images (n, 3, H, W) in [0, 1] that the network sees in an iteration: this process's share of the batch.
 
     Args:
         stage: its name is a key of all random draws.
     """
-
-    def __init__(self, images: TrainingImages, settings: Settings, stage: str, device: torch.device):
-        self._images = images
-        self._options = settings.enhancement
-        self._seed = settings.seed
-        self._stage = stage
-        self._device = device
-
-    def __call__(self, iteration: int) -> Tensor:
-        """Images (n, 3, H, W) in [0, 1]."""
-        options = self._options
-        keys = (self._stage, iteration)
-        batch = batch_indices(len(self._images), options.batch_size, iteration, self._seed, self._stage)
-        matrices = augmentation(len(batch), options.zoom, generator(self._seed, "augment", *keys))
-        mine = processes.share(len(batch))
-        images = augment(self._images.batch(batch[mine], self._device), matrices[mine])
-        return random_scale(images, options.crop, options.sizes, generator(self._seed, "scale", *keys))
+    options, seed = settings.enhancement, settings.seed
+    batch = batch_indices(len(images), options.batch_size, iteration, seed, stage)
+    matrices = augmentation(len(batch), options.zoom, generator(seed, "augment", stage, iteration))
+    mine = processes.share(len(batch))
+    views = augment(images.batch(batch[mine], device), matrices[mine])
+    return random_scale(views, options.crop, options.sizes, generator(seed, "scale", stage, iteration))
 
 
+@dataclass(frozen=True)
 class ViewFeatures:
     """Features of views, in batches: encoded anew in every iteration as the authors do, or drawn from a bank.
 
     The bank holds `prompts.views_per_image` views of every image, encoded once; 0 is no bank.
 
-    Args:
+    Attributes:
         groups: images (N, S, S, 3) of 8 bits; those of the same number are augmented alike.
         stage: its name is a key of all random draws.
         partners: images of other scenes, of which each view of a group gets one, augmented like the group.
     """
 
-    def __init__(
-        self,
-        clip: ClipBackbone,
-        groups: Sequence[np.ndarray],
-        settings: Settings,
-        stage: str,
-        partners: np.ndarray | None = None,
-    ):
-        self._clip = clip
-        self._groups = groups
-        self._settings = settings
-        self._stage = stage
-        self._partners = partners
+    clip: ClipBackbone
+    groups: Sequence[np.ndarray]
+    settings: Settings
+    stage: str
+    partners: np.ndarray | None = None
 
     def __call__(self, batch: list[int], iteration: int) -> Tensor:
         """Features (G, n, D) of a batch by number, of every group and, last, the partners: this process's share."""
         mine = processes.share(len(batch))
-        if not self._settings.prompts.views_per_image:
-            return self._encode(batch, iteration, self._stage, mine)
-        random = generator(self._settings.seed, "view", self._stage, iteration)
+        if not self.settings.prompts.views_per_image:
+            return self._encode(batch, iteration, self.stage, mine)
+        random = generator(self.settings.seed, "view", self.stage, iteration)
         drawn = torch.randint(self.bank.shape[2], (len(batch),), generator=random)
         return self.bank[:, batch[mine], drawn[mine]]
 
     @cached_property
     def bank(self) -> Tensor:
         """Features (G, N, V, D) of V views of all images, encoded at the first use."""
-        views = self._settings.prompts.views_per_image
-        count = len(self._groups[0])
-        chunks = [list(range(start, min(start + CHUNK, count))) for start in range(0, count, CHUNK)]
-        draws = tqdm(range(views * len(chunks)), desc=f"{self._stage}: views", leave=False, disable=None)
-        parts = [self._encode(chunks[draw % len(chunks)], draw, f"{self._stage} bank") for draw in draws]
+        views = self.settings.prompts.views_per_image
+        chunks = [part.tolist() for part in torch.arange(len(self.groups[0])).split(CHUNK)]
+        draws = tqdm(range(views * len(chunks)), desc=f"{self.stage}: views", leave=False, disable=None)
+        parts = [self._encode(chunks[draw % len(chunks)], draw, f"{self.stage} bank") for draw in draws]
         rows = [torch.cat(parts[view : view + len(chunks)], 1) for view in range(0, len(parts), len(chunks))]
         return torch.stack(rows, 2)
 
     @torch.no_grad()
     def _encode(self, batch: list[int], draw: int, stage: str, mine: slice = slice(None)) -> Tensor:
-        seed = self._settings.seed
-        zoom = self._settings.prompts.zoom
+        seed, zoom = self.settings.seed, self.settings.prompts.zoom
         matrices = augmentation(len(batch), zoom, generator(seed, "augment", stage, draw))[mine]
-        pixels = [group[batch[mine]] for group in self._groups]
-        if self._partners is not None:
-            others = batch_indices(len(self._partners), len(batch), draw, seed, stage, "well_lit")
-            pixels.append(self._partners[others[mine]])
-        views = [augment(to_tensor(side, self._clip.mean.device), matrices) for side in pixels]
-        return self._clip.encode_image(torch.cat(views)).unflatten(0, (len(views), -1))
+        pixels = [group[batch[mine]] for group in self.groups]
+        if self.partners is not None:
+            others = batch_indices(len(self.partners), len(batch), draw, seed, stage, "well_lit")
+            pixels.append(self.partners[others[mine]])
+        views = [augment(to_tensor(side, self.clip.mean.device), matrices) for side in pixels]
+        return self.clip.encode_image(torch.cat(views)).unflatten(0, (len(views), -1))
 
 
 def augment(images: Tensor, matrices: Tensor) -> Tensor:

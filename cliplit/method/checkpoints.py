@@ -2,7 +2,6 @@
 
 import json
 from collections import OrderedDict
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from torch import Tensor
 
 import cliplit
 from cliplit.engine.saved import load_tensors, save_tensors
-from cliplit.errors import CliplitError, one_line
+from cliplit.errors import CliplitError, one_line, shortened
 from cliplit.files.atomic import write_bytes
 from cliplit.method.clip import ClipBackbone
 from cliplit.method.enhancer import Enhancer
@@ -38,9 +37,8 @@ class PromptPair:
 
 def save_enhancer(enhancer: Enhancer, path: str | Path, settings: Settings, stage: str, iteration: int) -> None:
     """Write an enhancer with its architecture, settings, stage and iteration, atomically."""
-    architecture = {name: plain(value) for name, value in enhancer.architecture.items()}
-    notes = _notes("enhancer", settings, stage, iteration) | {"architecture": json.dumps(architecture)}
-    _save(enhancer.state_dict(), path, notes)
+    architecture = json.dumps({name: plain(value) for name, value in enhancer.architecture.items()})
+    _save(enhancer.state_dict(), path, "enhancer", settings, stage, iteration, architecture=architecture)
 
 
 def save_guidance(guidance: Guidance, path: str | Path, settings: Settings, stage: str, iteration: int) -> None:
@@ -48,7 +46,7 @@ def save_guidance(guidance: Guidance, path: str | Path, settings: Settings, stag
     if isinstance(guidance, PromptGuidance):
         save_prompts(PromptPair(guidance.embedding_prompt, guidance.end), path, settings, stage, iteration)
     else:
-        _save(guidance.state_dict(), path, _notes(settings.guidance.kind, settings, stage, iteration))
+        _save(guidance.state_dict(), path, settings.guidance.kind, settings, stage, iteration)
 
 
 def load_guidance(path: str | Path, settings: Settings, clip: ClipBackbone) -> Guidance:
@@ -72,8 +70,7 @@ def load_guidance(path: str | Path, settings: Settings, clip: ClipBackbone) -> G
 
 def save_prompts(prompts: PromptPair, path: str | Path, settings: Settings, stage: str, iteration: int) -> None:
     """Write a prompt pair with its end position, settings, stage and iteration, atomically."""
-    notes = _notes("prompts", settings, stage, iteration) | {"end": str(prompts.end)}
-    _save({PROMPT_KEY: prompts.embedding}, path, notes)
+    _save({PROMPT_KEY: prompts.embedding}, path, "prompts", settings, stage, iteration, end=str(prompts.end))
 
 
 def load_enhancer(path: str | Path) -> Enhancer:
@@ -89,7 +86,14 @@ def load_enhancer(path: str | Path) -> Enhancer:
         enhancer = Enhancer(**arguments)
     except (ValueError, TypeError, AttributeError, RuntimeError) as error:
         raise CliplitError(f"{path}: notes of an architecture that is not known ({one_line(error)})") from None
-    _check_fit(path, state, enhancer.state_dict())
+    expected = enhancer.state_dict()
+    missing = [key for key in expected if key not in state]
+    unknown = [key for key in state if key not in expected]
+    differ = [key for key in expected if key in state and state[key].shape != expected[key].shape]
+    wrong = [f"{what} {shortened(keys)}" for what, keys in (("missing", missing), ("unknown", unknown)) if keys]
+    wrong += [f"{key} is {tuple(state[key].shape)}, not {tuple(expected[key].shape)}" for key in differ[:2]]
+    if wrong:
+        raise CliplitError(f"{path}: not an enhancer of CLIP-LIT: {'; '.join(wrong)}")
     enhancer.load_state_dict(state)
     return enhancer.eval()
 
@@ -103,7 +107,7 @@ def load_prompts(path: str | Path) -> PromptPair:
     state, metadata = _load(path)
     embedding = state.get(PROMPT_KEY)
     if embedding is None:
-        raise CliplitError(f"{path}: not a prompt pair: no '{PROMPT_KEY}' among {_some(state)}")
+        raise CliplitError(f"{path}: not a prompt pair: no '{PROMPT_KEY}' among {shortened(state) or 'nothing'}")
     if embedding.ndim != 3 or len(embedding) != 2:
         raise CliplitError(f"{path}: a prompt pair has the shape (2, 77, width), this one {tuple(embedding.shape)}")
     end = metadata.get("end", "17")
@@ -145,21 +149,20 @@ def export_released(source: str | Path, target: str | Path, prefix: str = RELEAS
     save_tensors(renamed, target)
 
 
-def _notes(kind: str, settings: Settings, stage: str, iteration: int) -> dict[str, str]:
-    """What every checkpoint of ours says of itself."""
-    return {
+def _save(
+    tensors: dict[str, Tensor], path: str | Path, kind: str, settings: Settings, stage: str, iteration: int, **more: str
+) -> None:
+    """Write tensors, and what every checkpoint of ours says of itself."""
+    stored = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
+    notes = {
         "kind": kind,
         "settings": json.dumps(to_json(settings), allow_nan=False),
         "stage": stage,
         "iteration": str(iteration),
         "version": cliplit.__version__,
     }
-
-
-def _save(tensors: dict[str, Tensor], path: str | Path, notes: dict[str, str]) -> None:
-    stored = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
-    # One entry: safetensors writes several in random order, and the same run shall give the same bytes.
-    metadata = {NOTES: json.dumps(notes, sort_keys=True)}
+    # One entry: safetensors writes several in random order, and the same run must give the same bytes.
+    metadata = {NOTES: json.dumps(notes | more, sort_keys=True)}
     write_bytes(save(stored, metadata), path)
 
 
@@ -175,9 +178,12 @@ def _load(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     if path.suffix == ".safetensors":
         try:
             with safe_open(path, "pt") as file:
-                notes = file.metadata() or {}
                 state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (it is no dictionary)
-                return state, _plain_notes(notes)
+                metadata = file.metadata() or {}
+            notes = json.loads(metadata[NOTES]) if NOTES in metadata else metadata
+            if not all(isinstance(value, str) for value in notes.values()):
+                raise ValueError("its notes are not texts")
+            return state, notes
         except Exception as error:  # safetensors has no public error class for a bad header
             raise CliplitError(f"{path}: not a safetensors file, or damaged ({one_line(error)})") from None
     state = load_tensors(path)
@@ -186,30 +192,3 @@ def _load(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise CliplitError(f"{path}: not a state dict of tensors")
     return {key.removeprefix(RELEASED_PREFIX): value for key, value in state.items()}, {}
-
-
-def _plain_notes(metadata: dict[str, str]) -> dict[str, str]:
-    """Notes of our files, or those of another's."""
-    notes = json.loads(metadata[NOTES]) if NOTES in metadata else metadata
-    if not all(isinstance(value, str) for value in notes.values()):
-        raise ValueError("its notes are not texts")
-    return notes
-
-
-def _check_fit(path: str | Path, state: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
-    missing = [key for key in expected if key not in state]
-    unknown = [key for key in state if key not in expected]
-    shapes = [key for key in expected if key in state and state[key].shape != expected[key].shape]
-    if missing or unknown or shapes:
-        parts = []
-        if missing:
-            parts.append(f"missing {_some(missing)}")
-        if unknown:
-            parts.append(f"unknown {_some(unknown)}")
-        parts += [f"{key} is {tuple(state[key].shape)}, not {tuple(expected[key].shape)}" for key in shapes[:2]]
-        raise CliplitError(f"{path}: not an enhancer of CLIP-LIT: {'; '.join(parts)}")
-
-
-def _some(keys: Iterable[str]) -> str:
-    names = list(keys)
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "") or "nothing"

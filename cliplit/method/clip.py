@@ -64,13 +64,7 @@ class ClipBackbone(nn.Module):
 
     bf16 = False  # encode images in bfloat16 where that is safe; what comes out has the type of the images
 
-    def __init__(
-        self,
-        clip: nn.Module,
-        name: str,
-        preprocessing: Preprocessing,
-        vocabulary: Tensor | None = None,
-    ):
+    def __init__(self, clip: nn.Module, name: str, preprocessing: Preprocessing, vocabulary: Tensor | None = None):
         super().__init__()
         self.clip = clip.eval().requires_grad_(False)
         self.text = getattr(clip, "text", clip)
@@ -117,7 +111,7 @@ class ClipBackbone(nn.Module):
             CliplitError: this CLIP has no ResNet.
         """
         visual = self.clip.visual
-        if not self._has_resnet:
+        if not hasattr(visual, "attnpool"):
             raise CliplitError(f"CLIP '{self.name}' has no ResNet tower, which the identity loss needs; use e.g. RN101")
         seen = self.preprocess(images)
         with reduced_precision(images.device, self.bf16):
@@ -129,11 +123,8 @@ class ClipBackbone(nn.Module):
     def compiled_parts(self) -> list[nn.Module]:
         """What torch.compile is worth while for: the image encoder, stage by stage if it is a ResNet."""
         visual = self.clip.visual
-        return [visual.layer1, visual.layer2, visual.layer3, visual.layer4] if self._has_resnet else [visual]
-
-    @property
-    def _has_resnet(self) -> bool:
-        return hasattr(self.clip.visual, "attnpool")
+        is_resnet = hasattr(visual, "attnpool")
+        return [visual.layer1, visual.layer2, visual.layer3, visual.layer4] if is_resnet else [visual]
 
     def tokenize(self, text: str) -> tuple[Tensor, int]:
         """Token ids (1, context length) of a text and the position of its end token."""
@@ -228,19 +219,6 @@ def check_known(clip: ClipBackbone) -> None:
         )
 
 
-@dataclass(frozen=True)
-class Backbones:
-    """The two frozen CLIPs of a run; they are one object if they have the same name."""
-
-    similarity: ClipBackbone
-    identity: ClipBackbone
-
-
-def load_backbones(settings: Settings) -> Backbones:
-    """Both CLIPs of a run; see `load_similarity`."""
-    return Backbones(load_similarity(settings), _load_once(settings.clip.identity, settings))
-
-
 def load_similarity(settings: Settings) -> ClipBackbone:
     """The CLIP that compares images with prompts, on the run's device, in float32.
 
@@ -249,11 +227,16 @@ def load_similarity(settings: Settings) -> ClipBackbone:
     return _load_once(settings.clip.similarity, settings)
 
 
+def load_identity(settings: Settings) -> ClipBackbone:
+    """The CLIP of the identity loss, as `load_similarity`: the same object if both have the same name."""
+    return _load_once(settings.clip.identity, settings)
+
+
 def _load_once(name: str, settings: Settings) -> ClipBackbone:
     options = settings.clip
     seed = settings.seed if options.random else 0
     clip = _loaded(name, options.random, seed, options.antialias, digest_of_weights(name))
-    return clip.to(find_device(settings.device), memory_format=torch.channels_last)
+    return clip.to(find_device(settings.device)).to(memory_format=torch.channels_last)
 
 
 @lru_cache(maxsize=2)  # the two CLIPs of a run

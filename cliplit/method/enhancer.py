@@ -90,14 +90,11 @@ class PyramidPooling(nn.Module):
 
 def _upsample(cells: Tensor, height: int, width: int) -> Tensor:
     """Bilinear, aligned corners: (N, C, b, b) to (N, C, H, W), channels last."""
-    rows, columns = (_interpolation(cells.shape[-1], side, cells) for side in (height, width))
+    corners = torch.eye(cells.shape[-1], device=cells.device)[None]
+    rows, columns = (
+        F.interpolate(corners, side, mode="linear", align_corners=True)[0].T.to(cells) for side in (height, width)
+    )
     return _times(rows, columns @ cells.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
-
-
-def _interpolation(cells: int, side: int, like: Tensor) -> Tensor:
-    """Matrix (side, cells) that interpolates between the cells."""
-    corners = torch.eye(cells, device=like.device)[None]
-    return F.interpolate(corners, side, mode="linear", align_corners=True)[0].T.to(like)
 
 
 def averages(cells: int, side: int, like: Tensor) -> Tensor:

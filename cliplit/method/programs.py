@@ -5,7 +5,6 @@ import io
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,14 +13,7 @@ import cliplit
 from cliplit.errors import CliplitError, one_line
 from cliplit.files.atomic import write_bytes
 from cliplit.method.checkpoints import PROGRAMS, load_enhancer, read_metadata
-from cliplit.method.enhancer import (
-    Enhancer,
-    averages,
-    reduced_size,
-    upsample,
-    upsample_along_edges,
-    working_size,
-)
+from cliplit.method.enhancer import Enhancer, averages, reduced_size, upsample, upsample_along_edges, working_size
 
 OPSET = 18  # of ONNX
 LEAST = 8  # pixels of a side
@@ -42,15 +34,10 @@ class Program(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         side, factor = (self.network.architecture[name] for name in ("longer_side", "downscale"))
-        copy = image
-        if side:
-            copy = _averaged(image, reduced_size(image.shape[-2:], side))
-        small = copy
-        if factor > 1:
-            small = _averaged(copy, working_size(copy.shape[-2:], factor))
+        copy = _averaged(image, reduced_size(image.shape[-2:], side)) if side else image
+        small = _averaged(copy, working_size(copy.shape[-2:], factor)) if factor > 1 else copy
         maps = self.network.layers(small)
-        if factor > 1:
-            maps = upsample(maps, copy.shape[-2:])
+        maps = upsample(maps, copy.shape[-2:]) if factor > 1 else maps
         return self.network.divide(image, upsample_along_edges(maps, copy, image) if side else maps)
 
 
@@ -65,62 +52,48 @@ def export_program(checkpoint: str | Path, target: Path) -> Path:
     """
     if target.suffix not in PROGRAMS:
         raise CliplitError(f"{target}: a program ends in {' or '.join(PROGRAMS)}")
-    program = Program(load_enhancer(checkpoint)).eval().requires_grad_(False)
+    network = load_enhancer(checkpoint).requires_grad_(False)
     notes = json.dumps({"cliplit": cliplit.__version__, "checkpoint": read_metadata(checkpoint)})
     image = torch.rand(1, 3, *TRIED[0], generator=torch.Generator().manual_seed(0))
     sides = {2: torch.export.Dim.DYNAMIC(min=LEAST), 3: torch.export.Dim.DYNAMIC(min=LEAST)}
     with torch.no_grad():
-        exported = torch.export.export(program, (image,), dynamic_shapes=(sides,))
-    content = _onnx(exported, notes) if target.suffix == ".onnx" else _pt2(exported, notes)
-    _compare(target, content, program)
-    write_bytes(content, target)
-    return target
-
-
-def _pt2(exported: torch.export.ExportedProgram, notes: str) -> bytes:
-    buffer = io.BytesIO()
-    torch.export.save(exported, buffer, extra_files={"notes.json": notes})
-    return buffer.getvalue()
-
-
-def _onnx(exported: torch.export.ExportedProgram, notes: str) -> bytes:
-    _needed("onnx"), _needed("onnxscript")
-    made = torch.onnx.export(
-        exported, dynamo=True, opset_version=OPSET, input_names=["image"], output_names=["result"], verbose=False
-    )
-    model = made.model_proto  # type: ignore[union-attr]
-    model.metadata_props.add(key="cliplit", value=notes)
-    return model.SerializeToString()
-
-
-@torch.no_grad()
-def _compare(target: Path, content: bytes, program: Program) -> None:
-    """Refuse a program whose results are not the network's."""
-    run = _runner(content, target.suffix)
+        exported = torch.export.export(Program(network).eval(), (image,), dynamic_shapes=(sides,))
+    content, run = (_onnx if target.suffix == ".onnx" else _pt2)(exported, notes)
     for n, size in enumerate(TRIED):
         image = torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(n))
         try:
             result = run(image)
         except Exception as error:  # each runtime has its own
             raise CliplitError(f"{target}: the program that came out does not run ({one_line(error)})") from None
-        apart = (result - program.network.enhance(image)).abs().max().item()
+        apart = (result - network.enhance(image)).abs().max().item()
         if not apart < STEP:
             raise CliplitError(f"{target}: results differ by {255 * apart:.1f} steps of 8 bits; nothing was written")
+    write_bytes(content, target)
+    return target
 
 
-def _runner(content: bytes, suffix: str) -> Callable[[Tensor], Tensor]:
-    if suffix == ".pt2":
-        return torch.export.load(io.BytesIO(content)).module()
-    session = _needed("onnxruntime").InferenceSession(content, providers=["CPUExecutionProvider"])
-    return lambda image: torch.from_numpy(session.run(None, {"image": image.numpy()})[0])
+def _pt2(exported: torch.export.ExportedProgram, notes: str) -> tuple[bytes, Callable[[Tensor], Tensor]]:
+    """The content of the file, and what runs it."""
+    buffer = io.BytesIO()
+    torch.export.save(exported, buffer, extra_files={"notes.json": notes})
+    content = buffer.getvalue()
+    return content, torch.export.load(io.BytesIO(content)).module()
 
 
-def _needed(package: str) -> Any:
-    """A package of the extra `onnx`."""
+def _onnx(exported: torch.export.ExportedProgram, notes: str) -> tuple[bytes, Callable[[Tensor], Tensor]]:
+    """The content of the file, and what runs it."""
     try:
-        return importlib.import_module(package)
-    except ImportError:
-        raise CliplitError(f"export to ONNX needs {package}: pip install 'cliplit[onnx]'") from None
+        onnxruntime, *_ = map(importlib.import_module, ("onnxruntime", "onnx", "onnxscript"))
+    except ImportError as error:
+        raise CliplitError(f"export to ONNX needs {error.name}: pip install 'cliplit[onnx]'") from None
+    made = torch.onnx.export(
+        exported, dynamo=True, opset_version=OPSET, input_names=["image"], output_names=["result"], verbose=False
+    )
+    model = made.model_proto  # type: ignore[union-attr]
+    model.metadata_props.add(key="cliplit", value=notes)
+    content = model.SerializeToString()
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    return content, lambda image: torch.from_numpy(session.run(None, {"image": image.numpy()})[0])
 
 
 def _averaged(image: Tensor, size: tuple[int, int]) -> Tensor:

@@ -3,6 +3,7 @@
 import platform
 import subprocess
 from collections.abc import Mapping
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -20,15 +21,27 @@ from cliplit.profiles import profile as get_profile
 from cliplit.settings import Settings, from_json, named_paths, parse_overrides, to_json
 
 MANIFEST = "manifest.json"
+CHECKOUT = Path(cliplit.__file__).parent.parent  # if cliplit runs from one
 GUIDED = ("clip", "guidance", "engine")  # groups of settings that concern everything guided
 Text = str | int | float | bool
 PACKAGES = ("torch", "torchvision", "open_clip_torch", "pyiqa", "papermill", "numpy", "pillow", "scikit-image")
 
 
+# By what a step learns, in round 0 and later: groups of settings that change the result, and the notebook that shows it.
+STEPS: dict[tuple[str, int], tuple[tuple[str, ...], str]] = {
+    ("warmup", 0): (("clip", "engine", "enhancement"), "02_enhancer_training"),
+    ("prompts", 0): ((*GUIDED, "prompts"), "01_prompt_initialization"),
+    ("enhancer", 0): ((*GUIDED, "enhancement"), "02_enhancer_training"),
+    ("prompts", 1): ((*GUIDED, "refinement"), "03_rank_finetuning"),
+    ("enhancer", 1): ((*GUIDED, "enhancement", "refinement"), "03_rank_finetuning"),
+}
+
+
 def plan(settings: Settings) -> dict[str, Stage]:
     """The stages of a run in order: data, the alternation of the paper, the control, and the evaluation of all networks."""
     steps = _alternation(settings)
-    stages = [Stage("data", (), ("data", "backlight"), "00_setup_and_data"), *map(_stage, steps)]
+    stages = [Stage("data", (), ("data", "backlight"), "00_setup_and_data")]
+    stages += [Stage(step.name, step.needs, *STEPS[step.learns, min(step.round, 1)]) for step in steps]
     networks = [step.name for step in steps if step.learns != "prompts"]
     if settings.evaluation.control:
         groups = (*GUIDED, "prompts", "enhancement", "refinement")
@@ -40,20 +53,6 @@ def plan(settings: Settings) -> dict[str, Stage]:
 
 def _alternation(settings: Settings) -> list[Step]:
     return alternation(settings.refinement.rounds, is_refined(settings.guidance.kind))
-
-
-def _stage(step: Step) -> Stage:
-    """The stage of a step: which groups of settings change its result, and which notebook shows it."""
-    match step:
-        case Step("warmup"):
-            return Stage(step.name, step.needs, ("clip", "engine", "enhancement"), "02_enhancer_training")
-        case Step("prompts", 0):
-            return Stage(step.name, step.needs, (*GUIDED, "prompts"), "01_prompt_initialization")
-        case Step("enhancer", 0):
-            return Stage(step.name, step.needs, (*GUIDED, "enhancement"), "02_enhancer_training")
-        case Step("prompts"):
-            return Stage(step.name, step.needs, (*GUIDED, "refinement"), "03_rank_finetuning")
-    return Stage(step.name, step.needs, (*GUIDED, "enhancement", "refinement"), "03_rank_finetuning")
 
 
 class Run(Stages):
@@ -73,7 +72,9 @@ class Run(Stages):
         """
         run = cls(path, settings)
         try:
-            if run.path.is_dir() and any(run.path.iterdir()) and not _is_run(run.path):
+            filled = run.path.is_dir() and any(run.path.iterdir())
+            stages = {file.name for file in run.path.glob("*/*.json")} & {"stage.json", "building.json"}
+            if filled and stored_settings(path) is None and not stages:  # a damaged manifest is written anew
                 raise CliplitError(
                     f"{path}: this folder is neither empty nor a run (no {MANIFEST} of one); choose another one with --run"
                 )
@@ -98,7 +99,7 @@ class Run(Stages):
 
     def summary(self) -> str:
         """Path, profile, seed and versions in a few lines."""
-        versions = ", ".join(f"{name} {_version(name)}" for name in PACKAGES)
+        versions = ", ".join(f"{name} {found}" for name, found in _versions().items())
         return (
             f"run {self.path}, profile {self.settings.profile}, seed {self.settings.seed}\n"
             f"cliplit {cliplit.__version__}, Python {platform.python_version()}, {versions}"
@@ -121,7 +122,7 @@ class Run(Stages):
             "settings": to_json(self.settings),
             "python": platform.python_version(),
             "platform": platform.platform(),
-            "packages": {name: _version(name) for name in PACKAGES},
+            "packages": _versions(),
             "stages": stages,
         }
         write_json(manifest, self.path / MANIFEST)
@@ -130,21 +131,19 @@ class Run(Stages):
         """Version, seed, device, settings, and digests of the files that the stage reads."""
         every = to_json(self.settings)
         groups = {group: every[group] for group in self.plan[stage].settings}
+        data, evaluation, clip = self.settings.data, self.settings.evaluation, self.settings.clip
         if stage == "data":
-            data = self.settings.data
             folders = (data.backlit, data.well_lit, data.test_backlit, data.test_reference, *data.sets)
             groups["files"] = {folder: digest_of_folder(Path(folder)) for folder in folders if folder}
         if stage == "evaluation":
-            others = named_paths(self.settings.evaluation.checkpoints + self.settings.evaluation.results)
+            others = named_paths(evaluation.checkpoints + evaluation.results)
             groups["files"] = {
                 name: digest_of_folder(path) if path.is_dir() else digest_of(path) for name, path in others.items()
             }
-        if "guidance" in groups and (own := guidance_file(every["guidance"]["kind"])):
+        if "guidance" in groups and (own := guidance_file(self.settings.guidance.kind)):
             groups["guidance file"] = digest_of(own)
         if "clip" in groups:
-            groups["weights"] = {
-                name: digest_of_weights(name) for name in (every["clip"]["similarity"], every["clip"]["identity"])
-            }
+            groups["weights"] = {name: digest_of_weights(name) for name in (clip.similarity, clip.identity)}
         return {"version": cliplit.__version__, "seed": every["seed"], "device": every["device"]} | groups
 
 
@@ -164,11 +163,6 @@ def stored_settings(path: str | Path) -> Settings | None:
         raise CliplitError(f"{file}: {error}; if another version made it, choose another run with --run") from None
 
 
-def _is_run(path: Path) -> bool:
-    """Whether a folder has the manifest of a run, or where that is damaged a stage of one."""
-    return stored_settings(path) is not None or any(path.glob("*/stage.json")) or any(path.glob("*/building.json"))
-
-
 def start_run(
     profile: Text = "demo",
     run: Text | Path | None = "",
@@ -184,35 +178,29 @@ def start_run(
     Raises:
         CliplitError: unknown profile or setting, or a value of the wrong type.
     """
-    changes = dict(overrides) if isinstance(overrides, Mapping) else parse_overrides(_text(overrides))
-    settings = get_profile(_text(profile), {"seed": seed} | changes)
-    return Run.start(_text(run) or default_run_path(settings.profile), settings)
-
-
-def _text(value: Text | Path | None) -> str:
-    return "" if value is None else str(value)
+    profile, run = ("" if given is None else str(given) for given in (profile, run))
+    changes = dict(overrides) if isinstance(overrides, Mapping) else parse_overrides(str(overrides or ""))
+    settings = get_profile(profile, {"seed": seed} | changes)
+    return Run.start(run or default_run_path(settings.profile), settings)
 
 
 def default_run_path(profile: str) -> Path:
     """runs/<profile> of the checkout that cliplit runs from, else of the working directory."""
-    checkout = Path(cliplit.__file__).parent.parent
-    return (checkout if (checkout / "pyproject.toml").is_file() else Path.cwd()) / "runs" / profile
+    return (CHECKOUT if (CHECKOUT / "pyproject.toml").is_file() else Path.cwd()) / "runs" / profile
 
 
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
+def _versions() -> dict[str, str | None]:
+    """Versions of the packages that results depend on; None for one that is not installed."""
+    found: dict[str, str | None] = dict.fromkeys(PACKAGES)
+    for package in PACKAGES:
+        with suppress(PackageNotFoundError):
+            found[package] = version(package)
+    return found
 
 
 def _git_revision() -> str | None:
-    """Revision of the checkout that cliplit runs from, if it is one."""
-    checkout = Path(cliplit.__file__).parent.parent
-    if not (checkout / ".git").exists():
-        return None
-    try:
-        asked = subprocess.run(["git", "rev-parse", "HEAD"], cwd=checkout, capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return asked.stdout.strip()
+    """Revision of the checkout that cliplit runs from; None if it runs from none, or git is not installed."""
+    command = ["git", f"--git-dir={CHECKOUT / '.git'}", "rev-parse", "--verify", "--quiet", "HEAD"]
+    with suppress(OSError):
+        return subprocess.run(command, capture_output=True, text=True).stdout.strip() or None
+    return None

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,6 @@ from cliplit.data import demo_images
 from cliplit.data.manifest import Images, by_stem, images_by_role
 from cliplit.errors import CliplitError, one_line, shortened
 from cliplit.files.atomic import sha256, write_json, writing
-from cliplit.files.pairs import pair_by_stem
 from cliplit.files.tensors import read_image, read_readable, to_tensor, to_uint8, write_image
 from cliplit.method.run import Run
 from cliplit.settings import Data
@@ -32,7 +31,11 @@ class TestImage:
 
 
 class TrainingImages:
-    """Training images of one side, kept as 8 bits on disk and read as batches (N, 3, S, S) in [0, 1]."""
+    """Training images of one side, kept on disk as 8 bits.
+
+    Raises:
+        CliplitError: the file is damaged.
+    """
 
     def __init__(self, path: Path):
         try:
@@ -43,11 +46,8 @@ class TrainingImages:
     def __len__(self) -> int:
         return len(self._array)
 
-    def __getitem__(self, indices: list[int]) -> Tensor:
-        return to_tensor(self._array[indices])
-
-    def batch(self, indices: Sequence[int], device: torch.device | str) -> Tensor:
-        """The same, on a device."""
+    def batch(self, indices: Sequence[int], device: torch.device | str = "cpu") -> Tensor:
+        """The images at these positions, (N, 3, S, S) in [0, 1], on a device."""
         return to_tensor(self._array[list(indices)], device)
 
 
@@ -92,50 +92,50 @@ def test_images(run: Run) -> list[TestImage]:
 
 
 def _prepare(run: Run, folder: Path) -> None:
-    data = run.settings.data
-    chosen = images_by_role(data)
-    if "train_backlit" in chosen:
-        record: dict[str, Any] = {"source": "folders", "training": {}, "licences": {}, "skipped": []}
-        for side in SIDES:
-            images = chosen[f"train_{side}"]
-            target = folder / f"{side}.npy"
-            if side == "well_lit" and data.well_lit_images:
-                images = replace(images, files=images.files[: data.well_lit_images])
-            record["training"][side] = _from_files(images, data, target, record["skipped"])
-    else:
-        record = _from_embedded(run, folder)
-    record["test"] = (
-        _test_from_files(chosen, record["skipped"]) if "test_backlit" in chosen else _test_from_embedded(run, folder)
-    )
-    record["roles"] = {
-        role: {key: getattr(images, key) for key in ("folder", "name", "source", "licence")}
-        for role, images in chosen.items()
+    chosen = images_by_role(run.settings.data)
+    own = "train_backlit" in chosen
+    skipped: list[str] = []
+    training = _own_training(run, chosen, folder, skipped) if own else _embedded_training(run, folder)
+    photos = () if own else (*demo_images.BACKLIT, *run.settings.data.embedded_well_lit, *demo_images.TEST)
+    tests = _own_tests(chosen, skipped) if "test_backlit" in chosen else _embedded_tests(run, folder)
+    record = {
+        "source": "folders" if own else "embedded",
+        "training": training,
+        "licences": {name: demo_images.PHOTOS[name][2] for name in sorted(set(photos))},
+        "skipped": skipped,
+        "test": tests,
+        "roles": {
+            role: {key: getattr(images, key) for key in ("folder", "name", "source", "licence")}
+            for role, images in chosen.items()
+        },
     }
     write_json(record, folder / "data.json")
 
 
-def _from_files(source: Images, data: Data, target: Path, skipped: list[str]) -> list[dict[str, str]]:
-    images, problems = read_readable(source.files, data.skip_bad, data.train_size)
-    skipped.extend(problems)
-    records = [{"name": path.name, "sha256": _checked(path, source)} for path in images]
-    _save_array(torch.stack(list(images.values())), target)
+def _own_training(run: Run, chosen: dict[str, Images], folder: Path, skipped: list[str]) -> dict[str, Any]:
+    """Training images of folders and data sets. Those that cannot be read are named in `skipped`."""
+    data = run.settings.data
+    records = {}
+    for side in SIDES:
+        source = chosen[f"train_{side}"]
+        files = source.files[: data.well_lit_images or None] if side == "well_lit" else source.files
+        images, problems = read_readable(files, data.skip_bad, data.train_size)
+        skipped += problems
+        records[side] = [{"name": path.name, "sha256": _checked(path, source)} for path in images]
+        _save_array(torch.stack(list(images.values())), folder / f"{side}.npy")
     return records
 
 
-def _from_embedded(run: Run, folder: Path) -> dict[str, Any]:
-    data = run.settings.data
-    sides = demo_images.embedded_training(run.settings)
-    names = {"backlit": demo_images.BACKLIT, "well_lit": data.embedded_well_lit}
-    training = {}
-    for side, images in zip(SIDES, sides, strict=True):
+def _embedded_training(run: Run, folder: Path) -> dict[str, Any]:
+    photos = (demo_images.BACKLIT, run.settings.data.embedded_well_lit)
+    records = {}
+    for side, names, images in zip(SIDES, photos, demo_images.embedded_training(run.settings), strict=True):
         _save_array(images, folder / f"{side}.npy")
-        training[side] = [{"name": f"crop {n} of {names[side][n % len(names[side])]}"} for n in range(len(images))]
-    used = sorted({*demo_images.BACKLIT, *data.embedded_well_lit, *demo_images.TEST})
-    licences = {name: demo_images.PHOTOS[name][2] for name in used}
-    return {"source": "embedded", "training": training, "licences": licences, "skipped": []}
+        records[side] = [{"name": f"crop {n} of {names[n % len(names)]}"} for n in range(len(images))]
+    return records
 
 
-def _test_from_embedded(run: Run, folder: Path) -> list[dict[str, str]]:
+def _embedded_tests(run: Run, folder: Path) -> list[dict[str, Any]]:
     records = []
     for n, (dark, reference) in enumerate(zip(*demo_images.test_pairs(run.settings), strict=True)):
         name = f"{n:03d}_{demo_images.TEST[n % len(demo_images.TEST)]}"
@@ -146,25 +146,25 @@ def _test_from_embedded(run: Run, folder: Path) -> list[dict[str, str]]:
     return records
 
 
-def _test_from_files(chosen: dict[str, Images], skipped: list[str]) -> list[dict[str, str | None]]:
-    """Test images by absolute path; those that cannot be read are named and left out."""
+def _own_tests(chosen: dict[str, Images], skipped: list[str]) -> list[dict[str, Any]]:
+    """Test images by absolute path. Those that cannot be read are named in `skipped` and left out."""
     records = []
     for stem, (path, reference) in _pairs(chosen, skipped).items():
         try:
-            shapes = {file: read_image(file).shape for file in (path, reference) if file}
+            shapes = [read_image(file).shape for file in (path, reference) if file]
         except CliplitError as error:
             skipped.append(str(error))
             continue
-        if len(set(shapes.values())) > 1:
-            sizes = " and ".join(f"{shape[2]}x{shape[1]}" for shape in shapes.values())
+        if len(set(shapes)) > 1:
+            sizes = " and ".join(f"{shape[2]}x{shape[1]}" for shape in shapes)
             raise CliplitError(
                 f"{path} and {reference}: sizes differ ({sizes}); a reference must have its image's size"
             )
-        files = {"backlit": path, "reference": reference}
-        absolute = {kind: os.path.abspath(file) if file else None for kind, file in files.items()}
+        record = {"name": stem, "backlit": os.path.abspath(path), "reference": None}
         if reference:
             _checked(reference, chosen["test_reference"])
-        records.append({"name": stem, **absolute, "sha256": _checked(path, chosen["test_backlit"])})
+            record["reference"] = os.path.abspath(reference)
+        records.append(record | {"sha256": _checked(path, chosen["test_backlit"])})
     if not records:
         folder = chosen["test_backlit"].folder
         raise CliplitError(f"{folder}: none of the test images can be read; the first: {skipped[-1]}")
@@ -184,30 +184,26 @@ def _checked(path: Path, images: Images) -> str:
 def _pairs(chosen: dict[str, Images], skipped: list[str]) -> dict[str, tuple[Path, Path | None]]:
     """Test images and their references by stem, after a check that they match.
 
-    An image without partner that cannot be read is named in `skipped` and left out.
+    An image without a partner that cannot be read is named in `skipped` and left out.
     """
     backlit = by_stem(chosen["test_backlit"].files)
     if "test_reference" not in chosen:
         return {stem: (path, None) for stem, path in backlit.items()}
     references = by_stem(chosen["test_reference"].files)
-    pairs, backlit_alone, references_alone = pair_by_stem(backlit, references)
     lonely = []
-    for paths, others in ((backlit_alone, chosen["test_reference"]), (references_alone, chosen["test_backlit"])):
-        stems = sorted(path.stem for path in paths if _is_readable(path, skipped))
+    for paths, partners, role in ((backlit, references, "test_reference"), (references, backlit, "test_backlit")):
+        stems = []
+        for stem in (stem for stem in paths if stem not in partners):
+            try:
+                read_image(paths[stem])
+                stems.append(stem)
+            except CliplitError as error:
+                skipped.append(str(error))
         if stems:
-            lonely.append(f"{len(stems)} without partner in {others.folder} ({shortened(stems)})")
+            lonely.append(f"{len(stems)} without partner in {chosen[role].folder} ({shortened(sorted(stems))})")
     if lonely:
         raise CliplitError(f"test images and references do not match by stem: {'; '.join(lonely)}")
-    return {path.stem: (path, reference) for path, reference in pairs}
-
-
-def _is_readable(path: Path, skipped: list[str]) -> bool:
-    try:
-        read_image(path)
-    except CliplitError as error:
-        skipped.append(str(error))
-        return False
-    return True
+    return {stem: (path, references[stem]) for stem, path in backlit.items() if stem in references}
 
 
 def _save_array(images: Tensor, path: Path) -> None:

@@ -28,9 +28,9 @@ from cliplit.engine.saved import load_tensors, save_tensors
 from cliplit.errors import CliplitError, one_line
 from cliplit.files.tensors import psnr, to_tensor, to_uint8
 from cliplit.method import losses, schedule
-from cliplit.method.augmentation import AugmentedBatches, ViewFeatures, random_view
+from cliplit.method.augmentation import ViewFeatures, augmented_batch, random_view
 from cliplit.method.checkpoints import load_enhancer, load_guidance, save_enhancer, save_guidance
-from cliplit.method.clip import Backbones, ClipBackbone, load_backbones, load_similarity
+from cliplit.method.clip import ClipBackbone, load_identity, load_similarity
 from cliplit.method.enhancer import Architecture, Enhancer, divide
 from cliplit.method.guidance.base import Guidance, Seen
 from cliplit.method.guidance.registry import new_guidance
@@ -72,7 +72,7 @@ def initialize_prompts(run: Run) -> None:
         guidance = new_guidance(settings, clip).to(using.device)
         backlit, well_lit = (at_prompt_size(side, options.size, using.device) for side in training_images(run))
         if not guidance.refined:
-            guidance.fit(*(_encode_all(clip, side) for side in (backlit, well_lit)))
+            guidance.fit(_encode_all(clip, backlit), _encode_all(clip, well_lit))
             if processes.is_main():
                 save_guidance(guidance, folder / "prompts.safetensors", settings, part.name, 0)
             return
@@ -99,18 +99,18 @@ def warm_up(run: Run) -> None:
     part = schedule.warm_up(settings)
 
     def make(folder: Path, using: Machine) -> None:
-        clips = _placed_backbones(settings, using)
+        clip = using.place(load_identity(settings))
         backlit, _ = training_images(run)
-        enhancer = using.place(new_enhancer(settings))
-        batches = AugmentedBatches(backlit, settings, part.name, using.device)
+        architecture = {item.name: getattr(options, item.name) for item in fields(Architecture)}
+        enhancer = using.place(Enhancer(**architecture).initialize(settings.seed, options.init_std))
         loop = Loop(folder, part, enhancer, _network_adam(enhancer, settings), _panels(run, backlit, enhancer, folder))
         for iteration in loop.until(using.interrupts):
-            images = batches(iteration)
+            images = augmented_batch(backlit, settings, part.name, iteration, using.device)
             results = enhancer.enhance(images, padding="zeros")
             view = generator(settings.seed, "view", part.name, iteration)
             seen = random_view([results, images], options.view_scale, view)
-            predicted = clips.identity.encode_activations(seen[0])
-            identity = _identity_loss(clips, predicted, seen[1], options.warmup_identity_stages)
+            predicted = clip.encode_activations(seen[0])
+            identity = _identity_loss(clip, predicted, seen[1], options.warmup_identity_stages)
             likeness = psnr(results.detach(), images).mean()
             loop.step(options.warmup_identity_weight * identity, identity=identity, psnr=likeness)
             if loop.starts_anew:
@@ -132,30 +132,27 @@ def train_enhancer(run: Run, k: int) -> None:
     before = f"enhancer{k - 1}" if k else "warmup"
 
     def make(folder: Path, using: Machine) -> None:
-        clips = _placed_backbones(settings, using)
         backlit, well_lit = training_images(run)
         # A guidance that learns along with the network continues from the round before.
-        companion_file = run.path / before / "guidance.safetensors"
-        if companion_file.is_file():
-            guidance = load_guidance(companion_file, settings, clips.similarity)
-        else:
-            guidance = guidance_of(run, k)
+        along, similarity = run.path / before / "guidance.safetensors", load_similarity(settings)
+        guidance = load_guidance(along, settings, similarity) if along.is_file() else guidance_of(run, k)
         guidance = guidance.frozen()
+        clip = load_identity(settings)
+        for each in {clip, guidance.clip}:
+            using.place(each)
         enhancer = using.place(network_of(run, before))
         optimizer = _optimizer_after(run, before, enhancer, guidance)
         learned = nn.ModuleDict({"enhancer": enhancer, "guidance": guidance})
-        batches = AugmentedBatches(backlit, settings, part.name, using.device)
-        others = AugmentedBatches(well_lit, settings, f"{part.name} well-lit", using.device)
         loop = Loop(folder, part, learned, optimizer, _panels(run, backlit, enhancer, folder))
         for iteration in loop.until(using.interrupts):
-            images = batches(iteration)
+            images = augmented_batch(backlit, settings, part.name, iteration, using.device)
             illumination = enhancer(images, padding="zeros")
             results = divide(images, illumination)  # clipping tells the network to lift no further
             enhance = identity = results.new_zeros(())
             for n in range(options.views):
                 view = generator(settings.seed, "view", n, part.name, iteration)
                 seen = random_view([results, images], options.view_scale, view)
-                terms = _guidance_terms(clips, guidance, seen, options.identity_stages)
+                terms = _guidance_terms(guidance, clip, seen, options.identity_stages)
                 enhance = enhance + terms[0] / options.views
                 identity = identity + terms[1] / options.views
             loss = options.clip_weight * guidance.factor * enhance + options.identity_weight * identity
@@ -165,8 +162,9 @@ def train_enhancer(run: Run, k: int) -> None:
                 loss = loss + options.smoothness_weight * more["smoothness"]
             companion = None
             if guidance.learned:  # against other well-lit images in every iteration
-                pair = (results.detach(), others(iteration))
-                companion = guidance.companion_loss(*(_seen(clips.similarity, side) for side in pair))
+                others = augmented_batch(well_lit, settings, f"{part.name} well-lit", iteration, using.device)
+                pair = (_seen(guidance.clip, side) for side in (results.detach(), others))
+                companion = guidance.companion_loss(*pair)
             loop.step(loss, companion, clip_enhance=enhance, identity=identity, **more)
         _finish(loop, settings, enhancer, guidance)
 
@@ -219,13 +217,6 @@ def network_of(run: Run, stage: str) -> Enhancer:
     return load_enhancer(run.folder(stage) / "enhancer.safetensors").to(find_device(run.settings.device))
 
 
-def new_enhancer(settings: Settings) -> Enhancer:
-    """An untrained network."""
-    options = settings.enhancement
-    network = Enhancer(**{item.name: getattr(options, item.name) for item in fields(Architecture)})
-    return network.initialize(settings.seed, options.init_std)
-
-
 @torch.no_grad()
 def at_prompt_size(
     images: TrainingImages, size: int, device: torch.device | str = "cpu", network: Enhancer | None = None
@@ -249,13 +240,6 @@ def _build(run: Run, stage: str, make: Callable[[Path, Machine], None]) -> None:
     run.build(stage, train_together, together=True)
 
 
-def _placed_backbones(settings: Settings, using: Machine) -> Backbones:
-    clips = load_backbones(settings)
-    for clip in {clips.similarity, clips.identity}:
-        using.place(clip)
-    return clips
-
-
 def _panels(run: Run, backlit: TrainingImages, enhancer: Enhancer, folder: Path) -> Recorder:
     """A recorder that shows the results for the first training images."""
     device = next(enhancer.parameters()).device
@@ -270,26 +254,24 @@ def _panels(run: Run, backlit: TrainingImages, enhancer: Enhancer, folder: Path)
 
 
 def _guidance_terms(
-    clips: Backbones, guidance: Guidance, seen: list[Tensor], stages: tuple[float, ...]
+    guidance: Guidance, clip: ClipBackbone, view: list[Tensor], stages: tuple[float, ...]
 ) -> tuple[Tensor, Tensor]:
     """Guidance loss of a view of the results (for a prompt pair CLIP-Enhance), and identity loss against the inputs."""
-    results, images = seen
-    predicted = clips.identity.encode_activations(results)
-    if clips.similarity is clips.identity:
-        view = Seen(results, lambda: clips.identity.pool(predicted[-1]))
-    else:
-        view = _seen(clips.similarity, results)
-    return guidance.loss(view), _identity_loss(clips, predicted, images, stages)
+    results, images = view
+    predicted = clip.encode_activations(results)
+    shared = guidance.clip is clip  # then the last activation gives the features, too
+    seen = Seen(results, lambda: clip.pool(predicted[-1])) if shared else _seen(guidance.clip, results)
+    return guidance.loss(seen), _identity_loss(clip, predicted, images, stages)
 
 
 def _seen(clip: ClipBackbone, images: Tensor) -> Seen:
     return Seen(images, lambda: clip.encode_image(images))
 
 
-def _identity_loss(clips: Backbones, predicted: list[Tensor], images: Tensor, stages: tuple[float, ...]) -> Tensor:
+def _identity_loss(clip: ClipBackbone, predicted: list[Tensor], images: Tensor, stages: tuple[float, ...]) -> Tensor:
     """Identity loss, summed over the batch. Each process has its share of it; the mean over processes is the sum."""
     with torch.no_grad():
-        target = clips.identity.encode_activations(images)
+        target = clip.encode_activations(images)
     return processes.count() * losses.identity_loss(predicted, target, stages)
 
 
@@ -313,13 +295,11 @@ def _network_adam(enhancer: Enhancer, settings: Settings) -> torch.optim.Optimiz
 def _optimizer_after(run: Run, stage: str, enhancer: Enhancer, guidance: Guidance) -> torch.optim.Optimizer:
     """The optimiser as a stage left it, for its network and for what the guidance learns along with it."""
     optimizer = _network_adam(enhancer, run.settings)
-    companion = {"params": guidance.learned, "lr": guidance.learning_rate}
-    if stage != "warmup" and guidance.learned:
-        optimizer.add_param_group(companion)
-    _with_state(optimizer, run.folder(stage))
-    if stage == "warmup" and guidance.learned:
-        optimizer.add_param_group(companion)
-    return optimizer
+    if stage == "warmup":  # which knows no guidance
+        _with_state(optimizer, run.folder(stage))
+    if guidance.learned:
+        optimizer.add_param_group({"params": guidance.learned, "lr": guidance.learning_rate})
+    return optimizer if stage == "warmup" else _with_state(optimizer, run.folder(stage))
 
 
 def _with_state(optimizer: torch.optim.Optimizer, folder: Path) -> torch.optim.Optimizer:

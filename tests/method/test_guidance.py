@@ -11,7 +11,7 @@ from cliplit.method.checkpoints import load_guidance, save_guidance
 from cliplit.method.clip import load_backbone, nearest_tokens
 from cliplit.method.guidance.base import Seen
 from cliplit.method.guidance.rave import residual_vector, shifted
-from cliplit.method.guidance.registry import KINDS, is_refined, new_guidance
+from cliplit.method.guidance.registry import BUILT_IN, is_refined, new_guidance
 from cliplit.method.run import plan, start_run
 from cliplit.profiles import profile
 
@@ -78,7 +78,7 @@ def test_nearest_token_of_a_words_own_feature_is_that_word(tiny):
     assert near.words == ["dark"] and near.similarity[0] > 1 - FLOAT32
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", BUILT_IN)
 def test_every_guidance_survives_its_file(tmp_path, tiny, kind):
     settings = profile("smoke", {"guidance.kind": kind})
     guidance = new_guidance(settings, tiny)

@@ -102,7 +102,7 @@ def test_own_folders(folders, tmp_path):
     run = start_run("smoke", tmp_path / "run", overrides=options(folders))
     record = prepare_data(run)
     backlit, well_lit = training_images(run)
-    assert len(backlit) == len(well_lit) == 3 and backlit[[0, 2]].shape == (2, 3, 64, 64)
+    assert len(backlit) == len(well_lit) == 3 and backlit.batch([0, 2]).shape == (2, 3, 64, 64)
     assert [test.name for test in run_images.test_images(run)] == ["0", "1", "2"] and run_images.test_images(run)[
         0
     ].reference.shape == (3, 20, 30)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from cliplit.method.guidance.base import Guidance
 
 # Kind: module, class, and whether the rounds refine it; imported at first use, so that plans need no torch.
-KINDS = {
+BUILT_IN = {
     "clip-lit": ("clip_lit", "PromptGuidance", True),
     "clip-lit-latent": ("clip_lit", "LatentGuidance", True),
     "rave": ("rave", "ResidualGuidance", False),
@@ -39,29 +39,25 @@ def is_refined(kind: str) -> bool:
     Raises:
         CliplitError: as `new_guidance`.
     """
-    return KINDS[kind][2] if kind in KINDS else _class(kind).refined
+    return BUILT_IN[kind][2] if kind in BUILT_IN else _class(kind).refined
 
 
 def guidance_file(kind: str) -> Path | None:
     """The file of a guidance of one's own; None for those above."""
-    return None if kind in KINDS else Path(kind.rpartition(":")[0])
+    return None if kind in BUILT_IN else Path(kind.rpartition(":")[0])
 
 
 def _class(kind: str) -> type["Guidance"]:
-    if kind in KINDS:
-        module, name, _ = KINDS[kind]
-        return getattr(import_module(f"cliplit.method.guidance.{module}"), name)
-    return _class_in_file(kind)
-
-
-def _class_in_file(kind: str) -> type["Guidance"]:
+    if kind in BUILT_IN:
+        file, name, _ = BUILT_IN[kind]
+        return getattr(import_module(f"cliplit.method.guidance.{file}"), name)
     from cliplit.method.guidance.base import Guidance
 
     file, _, name = kind.rpartition(":")
     if not Path(file).is_file():
         raise CliplitError(
-            f"guidance.kind '{kind}' is neither one of {', '.join(KINDS)} nor FILE.py:CLASS with a file that is there"
-            f"{did_you_mean(kind, KINDS)}"
+            f"guidance.kind '{kind}' is neither one of {', '.join(BUILT_IN)} nor FILE.py:CLASS with a file that is there"
+            f"{did_you_mean(kind, BUILT_IN)}"
         )
     loader = SourceFileLoader(Path(file).stem, file)
     module = ModuleType(loader.name)

@@ -5,8 +5,10 @@ In a data set, dataset.json says it, with paths relative to its folder; in a pla
 
 import hashlib
 import json
-from collections import Counter
-from collections.abc import Iterable, Mapping
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -77,9 +79,16 @@ def read_manifest(folder: str | Path) -> Manifest:
         content = json.loads(path.read_text(encoding="utf-8"))
         if content.pop("format") != FORMAT:
             raise ValueError(f"its format is not {FORMAT}")
-        images = tuple(_entry(image) for image in content.pop("images"))
-        if twice := [path for path, count in Counter(image.path for image in images).items() if count > 1]:
-            raise ValueError(f"'{twice[0]}' is listed twice")
+        images = tuple(Entry(**image | {"size": tuple(image["size"])}) for image in content.pop("images"))
+        listed: set[str] = set()
+        for image in images:
+            if image.role not in ROLES:
+                raise ValueError(f"unknown role '{image.role}'; valid: {', '.join(ROLES)}")
+            if not is_inside(image.path):
+                raise ValueError(f"'{image.path}' leads out of the folder")
+            if image.path in listed:
+                raise ValueError(f"'{image.path}' is listed twice")
+            listed.add(image.path)
         texts = [content[key] for key in ("name", "source", "licence")]
         if not all(isinstance(value, str) for value in (*texts, *content["problems"])):
             raise ValueError("its name, source, licence and problems are not texts")
@@ -93,14 +102,39 @@ def read_manifest(folder: str | Path) -> Manifest:
         raise CliplitError(f"{path}: not a data set's description ({reason}); make the data set again") from None
 
 
-def write_manifest(manifest: Manifest, folder: str | Path) -> Path:
-    """Write dataset.json, atomically, with the images in the order of roles and paths."""
+def write_manifest(manifest: Manifest, folder: Path) -> None:
+    """Write dataset.json, with the images in the order of roles and paths, and remove all files that it does not list."""
     order = list(ROLES)
     images = sorted(manifest.images, key=lambda image: (order.index(image.role), image.path))
-    path = Path(folder) / FILE
+    listed = {folder / image.path for image in images}
+    for path in [path for path in folder.rglob("*") if path.is_file() and path not in listed]:
+        path.unlink()
     entries = [{key: value for key, value in asdict(image).items() if value is not None} for image in images]
-    write_json({"format": FORMAT} | asdict(manifest) | {"images": entries}, path)
-    return path
+    write_json({"format": FORMAT} | asdict(manifest) | {"images": entries}, folder / FILE)
+
+
+@contextmanager
+def new_data_set(target: Path, force: bool) -> Iterator[Path]:
+    """A folder to make a data set in. It becomes the target at the end, and is removed if anything fails.
+
+    Raises:
+        CliplitError: the target is there already, and is not to be replaced or is no data set.
+    """
+    if target.exists() and not (force and has_manifest(target)) and any(target.iterdir()):
+        hint = "--force makes it again" if has_manifest(target) else "choose another name"
+        raise CliplitError(f"{target}: already there; {hint}")
+    folder, old = (target.with_name(f".{target.name}.{state}") for state in ("partial", "old"))
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    try:
+        yield folder
+        if target.exists():
+            shutil.rmtree(old, ignore_errors=True)
+            os.replace(target, old)
+        os.replace(folder, target)
+    finally:
+        for left in (folder, old):
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def describe_image(
@@ -125,22 +159,6 @@ def digest_of_folder(folder: Path) -> str | None:
     return hashlib.sha256(repr(files).encode()).hexdigest()
 
 
-def keep_only(images: Iterable[Entry], folder: Path) -> None:
-    """Remove the files of a new data set that are not among its images."""
-    good = {folder / image.path for image in images}
-    for path in [path for path in folder.rglob("*") if path.is_file() and path not in good]:
-        path.unlink()
-
-
-def _entry(image: dict[str, Any]) -> Entry:
-    entry = Entry(**image | {"size": tuple(image["size"])})
-    if entry.role not in ROLES:
-        raise ValueError(f"unknown role '{entry.role}'; valid: {', '.join(ROLES)}")
-    if not is_inside(entry.path):
-        raise ValueError(f"'{entry.path}' leads out of the folder")
-    return entry
-
-
 @dataclass(frozen=True)
 class Images:
     """The images of one role: their folder, files in the order of their names, and where they come from.
@@ -156,42 +174,27 @@ class Images:
     licence: str = ""
 
 
-def images_by_role(data: Data) -> dict[str, Images]:
-    """`gather_images` for a run, where roles must go together.
-
-    Raises:
-        CliplitError: also half of a pair of roles.
-    """
-    chosen = gather_images(data)
-    sides = [chosen[role] for role in ("train_backlit", "train_well_lit") if role in chosen]
-    if len(sides) == 1:
-        raise CliplitError(
-            f"--backlit and --well-lit go together: give both folders, or none for the embedded images; "
-            f"there is only {sides[0].folder}"
-        )
-    return chosen
-
-
-def gather_images(data: Data) -> dict[str, Images]:
+def images_by_role(data: Data, for_run: bool = True) -> dict[str, Images]:
     """The images of every role that settings give; a folder given directly goes before the data sets.
 
     Test images given directly bring their own references along, or have none.
 
+    Args:
+        for_run: backlit and well-lit training images go together.
     Raises:
-        CliplitError: a role that two data sets have, a missing file, or a folder without images.
+        CliplitError: a role that two data sets have, a missing file, a folder without images, or one role of a pair.
     """
     given = {role: getattr(data, setting) for role, setting in SETTINGS.items() if getattr(data, setting)}
     without = {*given, "test_reference"} if "test_backlit" in given else set(given)
     chosen: dict[str, Images] = {}
     for folder in data.sets:
-        for role, images in _from_set(folder).items():
-            if role in chosen and role not in without:
-                raise CliplitError(
-                    f"{chosen[role].folder} and {folder} both have {ROLES[role]} (role {role}); "
-                    f"leave one out, or give their folder with {OPTIONS[role]}"
-                )
-            chosen[role] = images
-    chosen = {role: images for role, images in chosen.items() if role not in without}
+        there = {role: images for role, images in _from_set(folder).items() if role not in without}
+        if both := [role for role in there if role in chosen]:
+            raise CliplitError(
+                f"{chosen[both[0]].folder} and {folder} both have {ROLES[both[0]]} (role {both[0]}); "
+                f"leave one out, or give their folder with {OPTIONS[both[0]]}"
+            )
+        chosen |= there
     for role, folder in given.items():
         there = _from_set(folder) if has_manifest(folder) else {role: Images(folder, tuple(list_images(folder)), {})}
         if role not in there:
@@ -202,6 +205,12 @@ def gather_images(data: Data) -> dict[str, Images]:
             chosen["test_reference"] = there["test_reference"]
     if "test_reference" in chosen and "test_backlit" not in chosen:
         raise CliplitError("--test-reference needs --test-backlit, the folder of the images that it belongs to")
+    sides = [chosen[role] for role in ("train_backlit", "train_well_lit") if role in chosen]
+    if for_run and len(sides) == 1:
+        raise CliplitError(
+            f"--backlit and --well-lit go together: give both folders, or none for the embedded images; "
+            f"there is only {sides[0].folder}"
+        )
     return chosen
 
 

@@ -1,10 +1,8 @@
 """Data sets made of others and of plain folders: resized copies, and pairs taken apart for unpaired training."""
 
 import hashlib
-import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,20 +10,10 @@ from typing import Any
 from PIL import Image
 from tqdm import tqdm
 
-from cliplit.data.manifest import (
-    FOLDERS,
-    Images,
-    Manifest,
-    by_stem,
-    gather_images,
-    has_manifest,
-    keep_only,
-    write_manifest,
-)
+from cliplit.data.manifest import FOLDERS, Images, Manifest, by_stem, images_by_role, new_data_set, write_manifest
 from cliplit.data.verify import Report, inspect_images
 from cliplit.errors import CliplitError
 from cliplit.files.images import decode, squared
-from cliplit.files.pairs import pair_by_stem
 from cliplit.settings import Data
 
 SIDES = {  # what a scene serves for
@@ -61,7 +49,7 @@ def prepare_data_set(
     Raises:
         CliplitError: roles that do not go together, images that cannot be used, or a target that is taken.
     """
-    sources = gather_images(data)
+    sources = images_by_role(data, for_run=False)
     if not sources:
         raise CliplitError("nothing to prepare: give folders, e.g. --backlit DIR --well-lit DIR, or --data DIR")
     if unpair and not {"train_backlit", "train_well_lit"} <= set(sources):
@@ -83,7 +71,6 @@ def prepare_data_set(
         source = "; ".join(dict.fromkeys(images.source or Path(images.folder).name for images in sources.values()))
         licence = "; ".join(dict.fromkeys(images.licence or "yours" for images in sources.values()))
         findings = tuple(str(finding) for finding in report.findings)
-        keep_only(entries, folder)
         write_manifest(Manifest(target.name, source, licence, entries, made, findings), folder)
     return report
 
@@ -105,34 +92,12 @@ def split_scenes(stems: Iterable[str], seed: int, test_share: float) -> dict[str
     return dict(zip(order, sides, strict=True))
 
 
-@contextmanager
-def new_data_set(target: Path, force: bool) -> Iterator[Path]:
-    """A folder to make a data set in. It becomes the target at the end, and is removed if anything fails.
-
-    Raises:
-        CliplitError: the target is there already, and is not to be replaced or is no data set.
-    """
-    if target.exists() and not (force and has_manifest(target)) and any(target.iterdir()):
-        hint = "--force makes it again" if has_manifest(target) else "choose another name"
-        raise CliplitError(f"{target}: already there; {hint}")
-    folder = target.with_name(f".{target.name}.partial")
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    try:
-        yield folder
-        if target.exists():
-            shutil.rmtree(target)
-        os.replace(folder, target)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
 def _unpaired(sources: Mapping[str, Images], seed: int, test_share: float) -> dict[str, list[Path]]:
     """Files by role: of every training pair one image, or both as a test pair."""
     backlit, well_lit = (by_stem(sources[role].files) for role in ("train_backlit", "train_well_lit"))
-    _, backlit_alone, well_lit_alone = pair_by_stem(backlit, well_lit)
-    if alone := backlit_alone + well_lit_alone:
-        raise CliplitError(f"{alone[0]}: --unpair takes pairs apart, and this image has no partner")
+    for stem, path in (backlit | well_lit).items():
+        if not (stem in backlit and stem in well_lit):
+            raise CliplitError(f"{path}: --unpair takes pairs apart, and this image has no partner")
     sides = split_scenes(backlit, seed, test_share)
     taken: dict[str, list[Path]] = {"train_backlit": [], "train_well_lit": []}
     for stem in sorted(sides):

@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
-from cliplit.data.manifest import FOLDERS, Entry, Manifest, by_stem, describe_image, write_manifest
-from cliplit.data.prepare import SIDES, new_data_set, split_scenes
+from cliplit.data.manifest import FOLDERS, Entry, Manifest, by_stem, describe_image, new_data_set, write_manifest
+from cliplit.data.prepare import SIDES, split_scenes
 from cliplit.data.relight import LEVELS, simulate_backlight, uniform
 from cliplit.engine.randomness import generator
 from cliplit.errors import CliplitError, did_you_mean, shortened

@@ -12,25 +12,19 @@ from cliplit.data.manifest import FOLDERS, ROLES, Entry, describe_image, has_man
 from cliplit.errors import CliplitError
 from cliplit.files.folders import images_in
 from cliplit.files.images import decode
-from cliplit.files.pairs import original, pair_by_stem
+from cliplit.files.pairs import original
 
-FINDINGS = {
-    "count": "images missing or too many",
-    "unreadable": "cannot be read as an image",
-    "partner": "an input without reference, or a reference without input",
-    "stem": "another image of this role has the same stem, so that pairs are not clear",
-    "size": "an input and its reference differ in size",
-    "missing": "listed in dataset.json, but not there",
-    "changed": "not the file that dataset.json lists",
-    "duplicate": "the same image again in this role; counted once and left out",
-    "shared": "the same file serves in another role too",
-}
-HARMLESS = ("duplicate", "shared")
+HARMLESS = ("duplicate", "shared")  # findings
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing found: its kind (see FINDINGS), the file or role, and the details."""
+    """One thing found: its kind, the file or role, and the details.
+
+    Kinds: "unreadable"; "missing" or "changed", by dataset.json; "count" of the images of a role; "duplicate", the same
+    image again in this role, counted once and left out; "shared", the same file in another role too; of pairs "partner"
+    (none), "stem" (not unique) and "size" (differs).
+    """
 
     kind: str
     path: str
@@ -71,22 +65,19 @@ class Report:
     def lines(self) -> list[str]:
         """The report for readers."""
         shown = [f"{self.name} in {self.folder}"]
-        sizes = self.sizes()
         for role, count in self.counts().items():
             expected = f" of {self.expected[role]}" if role in self.expected else ""
-            between = " ... ".join(f"{width} x {height}" for width, height in sizes.get(role, []))
-            separator = ", " if between else ""
-            shown.append(f"  {role:15} {count}{expected} images{separator}{between}")
-        harmless = len(self.findings) - len(self.problems)
+            between = " ... ".join(f"{width} x {height}" for width, height in self.sizes().get(role, []))
+            shown.append(f"  {role:15} {count}{expected} images{', ' if between else ''}{between}")
         shown += [f"  {finding}" for finding in self.findings]
-        return [*shown, f"  {len(self.problems)} problems, {harmless} images there twice"]
+        problems = len(self.problems)
+        return [*shown, f"  {problems} problems, {len(self.findings) - problems} images there twice"]
 
     def to_json(self) -> dict[str, Any]:
         """The report for programs."""
-        numbers = {"counts": self.counts(), "expected": dict(self.expected), "sizes": self.sizes()}
-        findings = [asdict(finding) for finding in self.findings]
         about = {"name": self.name, "folder": self.folder, "problems": len(self.problems)}
-        return about | numbers | {"findings": findings}
+        numbers = {"counts": self.counts(), "expected": self.expected, "sizes": self.sizes()}
+        return about | numbers | {"findings": [asdict(finding) for finding in self.findings]}
 
 
 def verify_folder(folder: Path, name: str = "") -> Report:
@@ -101,19 +92,18 @@ def verify_folder(folder: Path, name: str = "") -> Report:
         known = name or folder.name
         hint = f"; `cliplit data get {known}` makes it" if known in CATALOG else ""
         raise CliplitError(f"{folder}: no such folder{hint}")
-    listed = list(read_manifest(folder).images) if has_manifest(folder) else []
-    name = name or (read_manifest(folder).name if listed else folder.name)
-    if name in CATALOG:
-        data_set = CATALOG[name]
+    manifest = read_manifest(folder) if has_manifest(folder) else None
+    name = name or (manifest.name if manifest else folder.name)
+    if data_set := CATALOG.get(name):
         files = {subset.role: subset_images(subset, [folder]) for subset in data_set.subsets}
-        return inspect_images(name, folder, files, data_set, listed)
-    if not has_manifest(folder):
+    elif manifest:
+        files = {role: [folder / image.path for image in manifest.of(role)] for role in ROLES}
+    else:
         raise CliplitError(
             f"{folder}: neither a known data set ({', '.join(CATALOG)}) nor one with a dataset.json; "
             f"`cliplit data get` downloads known ones, `cliplit data prepare` makes one of folders"
         )
-    files = {role: [folder / image.path for image in listed if image.role == role] for role in ROLES}
-    return inspect_images(name, folder, {role: paths for role, paths in files.items() if paths}, None, listed)
+    return inspect_images(name, folder, files, data_set, manifest.images if manifest else ())
 
 
 def subset_images(subset: Subset, roots: Iterable[Path]) -> list[Path]:
@@ -156,47 +146,46 @@ def inspect_images(
     """
     findings: list[Finding] = []
 
-    def note(kind: str, place: Path | str, detail: str = "") -> None:
-        shown = place.relative_to(folder).as_posix() if isinstance(place, Path) else place
-        findings.append(Finding(kind, shown, detail or FINDINGS[kind]))
+    def note(kind: str, path: str, detail: str) -> None:
+        findings.append(Finding(kind, path, detail))
 
-    promised = {folder / image.path: image.sha256 for image in listed}
+    promised = {image.path: image.sha256 for image in listed}
     for path in promised:
-        if not path.is_file():
-            note("missing", path)
+        if not (folder / path).is_file():
+            note("missing", path, "listed in dataset.json, but not there")
     read: dict[Path, Entry] = {}
-    every = [(role, path) for role, paths in files.items() for path in paths if path.is_file()]
-    for role, path in tqdm(every, desc=f"looking at {folder.name}", unit="image", leave=False):
+    every = [(role, file) for role, paths in files.items() for file in paths if file.is_file()]
+    for role, file in tqdm(every, desc=f"looking at {folder.name}", unit="image", leave=False):
         try:
-            read[path] = describe_image(path, folder, role, decode(path).shape[1::-1])
+            read[file] = describe_image(file, folder, role, decode(file).shape[1::-1])
         except CliplitError as error:
-            note("unreadable", path, str(error).removeprefix(f"{path}: "))
-    for path, entry in read.items():
-        if promised.get(path, entry.sha256) != entry.sha256:
-            note("changed", path)
+            note("unreadable", file.relative_to(folder).as_posix(), str(error).removeprefix(f"{file}: "))
+    for entry in read.values():
+        if promised.get(entry.path, entry.sha256) != entry.sha256:
+            note("changed", entry.path, "not the file that dataset.json lists")
     numbered = data_set is not None and data_set.numbered_copies
     copies = _numbered_copies(files) if numbered else {}
-    kept: dict[Path, Entry] = {}
-    first: dict[str, Path] = {}
-    for path, entry in read.items():
+    kept: list[Entry] = []
+    first: dict[str, Entry] = {}  # by digest
+    for file, entry in read.items():
         earlier = first.get(entry.sha256)
-        if copies.get(path) in read:
-            note("duplicate", path, f"a numbered copy of {read[copies[path]].path}")
-        elif earlier is not None and read[earlier].role == entry.role:
-            note("duplicate", path, f"the same file as {read[earlier].path}")
+        if copies.get(file) in read:
+            note("duplicate", entry.path, f"a numbered copy of {read[copies[file]].path}")
+        elif earlier and earlier.role == entry.role:
+            note("duplicate", entry.path, f"the same file as {earlier.path}")
         else:
-            if earlier is not None:
-                note("shared", path, f"the same file as {read[earlier].path}")
-            first[entry.sha256] = path
-            kept[path] = entry
-    if any(entry.role == "test_reference" for entry in kept.values()):
-        _check_pairs(kept, {path: original(path.stem) if numbered else path.stem for path in kept}, note)
+            if earlier:
+                note("shared", entry.path, f"the same file as {earlier.path}")
+            first[entry.sha256] = entry
+            kept.append(entry)
+    if any(entry.role == "test_reference" for entry in kept):
+        _check_pairs(kept, numbered, note)
     expected = {subset.role: subset.count for subset in data_set.subsets} if data_set else {}
     for role, count in expected.items():
-        there = sum(entry.role == role for entry in kept.values())
+        there = sum(entry.role == role for entry in kept)
         if there != count:
             note("count", role, f"{there} good images, {count} expected")
-    return Report(name, str(folder), tuple(kept.values()), expected, tuple(findings))
+    return Report(name, str(folder), tuple(kept), expected, tuple(findings))
 
 
 def _numbered_copies(files: Mapping[str, list[Path]]) -> dict[Path, Path]:
@@ -210,17 +199,23 @@ def _numbered_copies(files: Mapping[str, list[Path]]) -> dict[Path, Path]:
     return copies
 
 
-def _check_pairs(entries: Mapping[Path, Entry], stems: Mapping[Path, str], note: Callable[..., None]) -> None:
-    sides: dict[str, dict[str, Path]] = {"test_backlit": {}, "test_reference": {}}
-    for path, entry in entries.items():
-        if entry.role in sides and (other := sides[entry.role].setdefault(stems[path], path)) != path:
-            note("stem", path, f"the same stem as {entries[other].path}; rename or remove one")
-    pairs, inputs, references = pair_by_stem(sides["test_backlit"], sides["test_reference"])
-    for path in inputs:
-        note("partner", path, f"no good reference of the stem '{stems[path]}'")
-    for path in references:
-        note("partner", path, f"no good input of the stem '{stems[path]}'")
-    for path, reference in pairs:
-        if entries[path].size != entries[reference].size:
-            sizes = " and ".join("x".join(map(str, entries[file].size)) for file in (path, reference))
-            note("size", path, f"differs from {entries[reference].path}: {sizes}")
+def _check_pairs(entries: Iterable[Entry], numbered: bool, note: Callable[[str, str, str], None]) -> None:
+    inputs: dict[str, Entry] = {}
+    references: dict[str, Entry] = {}
+    for entry in entries:
+        if entry.role in ("test_backlit", "test_reference"):
+            stem = original(Path(entry.path).stem) if numbered else Path(entry.path).stem
+            side = inputs if entry.role == "test_backlit" else references
+            if (other := side.setdefault(stem, entry)) != entry:
+                note("stem", entry.path, f"the same stem as {other.path}; rename or remove one")
+    for stem, entry in inputs.items():
+        if stem not in references:
+            note("partner", entry.path, f"no good reference of the stem '{stem}'")
+    for stem, entry in references.items():
+        if stem not in inputs:
+            note("partner", entry.path, f"no good input of the stem '{stem}'")
+    for stem, entry in inputs.items():
+        reference = references.get(stem, entry)
+        if reference.size != entry.size:
+            sizes = " and ".join(f"{width}x{height}" for width, height in (entry.size, reference.size))
+            note("size", entry.path, f"differs from {reference.path}: {sizes}")

@@ -84,14 +84,6 @@ def _end_interrupted() -> NoReturn:
     sys.exit(INTERRUPTED)
 
 
-@app.callback()
-def _options(
-    version: Annotated[
-        bool, typer.Option("--version", is_eager=True, callback=lambda wanted: _print_version(wanted))
-    ] = False,
-) -> None: ...
-
-
 @app.command()
 def export(
     checkpoint: Checkpoint,
@@ -118,31 +110,27 @@ def export(
 @app.command()
 def inspect(checkpoint: Checkpoint) -> None:
     """Print what a checkpoint says of itself."""
-    from cliplit.method.checkpoints import read_metadata
+    from cliplit.method.checkpoints import load_enhancer, load_prompts, read_metadata
 
     notes = read_metadata(checkpoint)
     if "model_cfg" in notes:  # a CLIP of data_scripts/train_tiny_clip.py
         print(json.dumps(notes, indent=1, sort_keys=True))
         return
     if "settings" not in notes:
-        print(f"released format, without notes: {_released_kind(checkpoint)}")
+        try:
+            kind = f"prompt pair {tuple(load_prompts(checkpoint).embedding.shape)}"
+        except CliplitError:
+            load_enhancer(checkpoint)  # its refusal says what an enhancer has
+            kind = "enhancer"
+        print(f"released format, without notes: {kind}")
         return
     stored = from_json(notes.pop("settings"))
     changes = {"profile": stored.profile, "seed": stored.seed} | overrides(stored)
     print_columns([[name, shown(value)] for name, value in (notes | changes).items()])
 
 
-def _released_kind(checkpoint: Path) -> str:
-    from cliplit.method.checkpoints import load_enhancer, load_prompts
-
-    try:
-        return f"prompt pair {tuple(load_prompts(checkpoint).embedding.shape)}"
-    except CliplitError:
-        load_enhancer(checkpoint)  # its refusal says what an enhancer has
-        return "enhancer"
-
-
-def _print_version(wanted: bool) -> None:
-    if wanted:
+@app.callback(invoke_without_command=True)
+def _version(version: Annotated[bool, typer.Option("--version", is_eager=True)] = False) -> None:
+    if version:
         print(f"cliplit {cliplit.__version__}")
         raise typer.Exit

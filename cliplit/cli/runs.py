@@ -15,7 +15,7 @@ from cliplit.files.atomic import read_json
 from cliplit.method.run import Run, default_run_path, stored_settings
 from cliplit.profiles import PROFILES
 from cliplit.profiles import profile as get_profile
-from cliplit.settings import Settings, describe, flatten
+from cliplit.settings import describe, flatten
 
 COLUMNS = 100  # of a terminal, for `cliplit settings`
 
@@ -56,9 +56,17 @@ def open_run(
     changes: Changes = (),
 ) -> Run:
     """The run that the options shared by several commands ask for; nothing is written yet."""
-    changed = given | _clip_settings(clip, identity_clip)
-    changed |= _with_absolute_file(pairs(changes))
-    chosen = Run(run or default_run_path(profile), get_profile(profile, changed))
+    from cliplit.method.clip_weights import has_resnet
+
+    both = _absolute(clip), _absolute(identity_clip)
+    if clip and not identity_clip and has_resnet(both[0]):  # one with a ResNet serves both losses
+        both = both[0], both[0]
+    given |= {name: value for name, value in zip(("clip.similarity", "clip.identity"), both, strict=True) if value}
+    given |= pairs(changes)
+    file, colon, name = given.get("guidance.kind", "").rpartition(":")
+    if colon:  # a guidance of one's own
+        given["guidance.kind"] = f"{os.path.abspath(file)}:{name}"
+    chosen = Run(run or default_run_path(profile), get_profile(profile, given))
     made = stored_settings(chosen.path)
     if made is None:
         return chosen
@@ -66,23 +74,16 @@ def open_run(
         raise CliplitError(
             f"{chosen.path}: this run is of profile {made.profile}; add --profile {made.profile}, or choose another --run"
         )
-    if processes.is_main():
-        _note_changes(chosen, made)
-    return chosen
-
-
-def _note_changes(chosen: Run, made: Settings) -> None:
-    """Say which settings differ from those that the run directory was made with."""
-    before = flatten(made)
-    after = flatten(chosen.settings)
-    changes = [
+    before, after = flatten(made), flatten(chosen.settings)
+    different = [
         f"{name} {shown(before[name])} -> {shown(after[name])}"
         for name in after
         if before[name] != after[name] and not name.startswith("watch.")
     ]
-    if changes:
-        more = f" and {len(changes) - 3} more" if len(changes) > 3 else ""
-        print(f"{chosen.path}: to be made anew where it depends on {', '.join(changes[:3])}{more}", file=sys.stderr)
+    if different and processes.is_main():
+        more = f" and {len(different) - 3} more" if len(different) > 3 else ""
+        print(f"{chosen.path}: to be made anew where it depends on {', '.join(different[:3])}{more}", file=sys.stderr)
+    return chosen
 
 
 @takes(chosen=open_run)
@@ -127,7 +128,7 @@ def reproduce(
 
 @takes(chosen=open_run)
 def train(chosen: Run) -> None:
-    """The same without notebooks; also by several processes.
+    """Train and evaluate a run without notebooks; also by several processes.
 
     `accelerate launch --multi_gpu --num_processes N -m cliplit train ...` shares every batch among them.
     """
@@ -223,17 +224,11 @@ def settings(profile: ProfileName = "demo", changes: Changes = ()) -> None:
     rows = describe(get_profile(profile, pairs(changes)))
     margin = max(len(row["name"]) for row in rows) + 2
     for row in rows:
-        lines = textwrap.wrap(_described(row), COLUMNS - margin, break_on_hyphens=False)
+        paper = "" if row["value"] == row["paper"] else f"(paper: {_spelled(row['paper'])})"
+        first = " ".join(filter(None, (_spelled(row["value"]), row.get("unit"), paper)))
+        source = f" [{row['source']}]" if row.get("source") else ""
+        lines = textwrap.wrap(joined(first, row.get("about")) + source, COLUMNS - margin, break_on_hyphens=False)
         print(row["name"].ljust(margin) + f"\n{' ' * margin}".join(lines))
-
-
-def _described(row: dict[str, Any]) -> str:
-    """A setting in words: "5e-06 Adam [code]"."""
-    value = _spelled(row["value"])
-    paper = "" if row["value"] == row["paper"] else f"(paper: {_spelled(row['paper'])})"
-    source = f"[{row['source']}]" if row.get("source") else ""
-    first = " ".join(filter(None, (value, row.get("unit"), paper)))
-    return " ".join(filter(None, (joined(first, row.get("about")), source)))
 
 
 def _spelled(value: Any) -> str:
@@ -241,22 +236,6 @@ def _spelled(value: Any) -> str:
     if isinstance(value, tuple):
         return ", ".join(map(_spelled, value)) or "none"
     return str(value) if value != "" else '""'
-
-
-def _clip_settings(clip: str, identity: str) -> dict[str, str]:
-    """Names of both CLIPs; one with a ResNet serves both losses."""
-    if clip and not identity:
-        from cliplit.method.clip_weights import has_resnet
-
-        identity = clip if has_resnet(_absolute(clip)) else ""
-    given = {"clip.similarity": _absolute(clip), "clip.identity": _absolute(identity)}
-    return {name: value for name, value in given.items() if value}
-
-
-def _with_absolute_file(changes: dict[str, str]) -> dict[str, str]:
-    """The changes, a guidance of one's own with the absolute path of its file."""
-    file, colon, name = changes.get("guidance.kind", "").rpartition(":")
-    return changes | {"guidance.kind": f"{os.path.abspath(file)}:{name}"} if colon else changes
 
 
 def _absolute(clip: str) -> str:

@@ -1,7 +1,6 @@
 """`cliplit score` and `cliplit metrics`."""
 
 import json
-import math
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +10,7 @@ import typer
 
 from cliplit.cli.shared import counted, fields_of, flag, folder, joined, not_looked_into, pairs, print_columns, takes
 from cliplit.errors import CliplitError, did_you_mean
-from cliplit.files.atomic import write_text
+from cliplit.files.atomic import finite, write_text
 from cliplit.scoring.files import Scores, Scoring, score_files
 from cliplit.scoring.metrics import GROUPS, PRESETS, Conventions, catalogue, choose, conventions_of
 from cliplit.scoring.weights import by_reason, why_unavailable
@@ -51,7 +50,7 @@ def score(
     if csv:
         write_text(text, Path(csv))
     if format == "json":
-        print(json.dumps(_as_json(scores), indent=1, allow_nan=False))
+        print(json.dumps(finite(_as_json(scores)), indent=1, allow_nan=False))
     elif format == "csv":
         print(text, end="")
     else:
@@ -69,16 +68,8 @@ def list_metrics(
     """List metrics: direction, range, and whether they are ready here."""
     chosen = choose(names) if names else tuple(catalogue())
     reasons = why_unavailable(chosen)
-    print_columns(
-        [
-            [
-                catalogue()[name].heading,
-                "with reference" if catalogue()[name].compares else "",
-                reasons.get(name, "ready"),
-            ]
-            for name in chosen
-        ]
-    )
+    rows = [(catalogue()[name], reasons.get(name, "ready")) for name in chosen]
+    print_columns([[one.heading, "with reference" if one.compares else "", state] for one, state in rows])
 
 
 def _conventions(preset: str, changes: list[str]) -> Conventions:
@@ -140,21 +131,11 @@ def _notes(scores: Scores) -> bool:
 
 
 def _as_json(scores: Scores) -> dict[str, Any]:
-    rows = json.loads(scores.table.to_json(orient="records", double_precision=15))
     metrics = [catalogue()[name] for name in scores.table.columns[1:]]
     return {
         "metrics": [{"name": m.name, "lower_better": m.lower_better, "range": m.range} for m in metrics],
-        "images": rows,
-        "mean": {m.name: _or_null(scores.table[m.name].mean()) for m in metrics},
-        "std": {m.name: _or_null(scores.table[m.name].std()) for m in metrics},
-        "unavailable": scores.unavailable,
-        "problems": scores.problems,
-        "unpaired": scores.unpaired,
-        "duplicates": scores.duplicates,
-        "notes": scores.notes,
+        "images": scores.table.to_dict(orient="records"),
+        "mean": {m.name: scores.table[m.name].mean() for m in metrics},
+        "std": {m.name: scores.table[m.name].std() for m in metrics},
+        **{name: getattr(scores, name) for name in ("unavailable", "problems", "unpaired", "duplicates", "notes")},
     }
-
-
-def _or_null(value: float) -> float | None:
-    """JSON knows no NaN."""
-    return value if math.isfinite(value) else None

@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from cliplit.files import formats
+from cliplit_photos import formats
 from cliplit_photos.formats import FORMATS, read_photo, write_photo
 
 ROOT = Path(__file__).parent.parent

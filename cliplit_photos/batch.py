@@ -2,7 +2,8 @@
 
 import errno
 import threading
-from collections.abc import Collection, Iterable, Iterator, Sequence
+import time
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
@@ -17,34 +18,25 @@ from tqdm import tqdm
 import cliplit
 from cliplit.errors import CliplitError, is_bug, one_line, place_of, reason_of
 from cliplit.method.enhancer import Enhancer
-from cliplit_photos.formats import MAX_PIXELS, Photo, photo_size, read_photo, reduced, write_photo
-from cliplit_photos.inference import Inference, enhance_pixels
+from cliplit_photos.formats import MAX_PIXELS, photo_size, read_photo, reduced, write_photo
+from cliplit_photos.inference import enhance_pixels
 from cliplit_photos.jobs import Job
 from cliplit_photos.ledger import File, Ledger, Mark, remove_half_written
+from cliplit_photos.options import BatchOptions, Inference
 
 AHEAD = 2  # photos that are decoded or encoded while others are computed
 BYTES_PER_PIXEL = 12  # of a photo under way, with Pillow's own copy
+LAST_WRITES = 0.2  # s, for files of a few megapixels that are being written when the user interrupts
 ILLUMINATION_ONE = 32768  # value of 1.0 in a saved illumination map
 ILLUMINATION = "illumination.png"  # endings of files beside results
 COMPARE = "compare.jpg"
+COMPARE_GAP = 8  # pixels, between its halves
 COMPARE_SIDE = 1600  # pixels, longer side of each half
 HOPELESS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)  # in writing: no other photo will fare better
 
 
 class OutputLostError(Exception):
     """Nothing more can be written; says which file could not be, and why."""
-
-
-@dataclass(frozen=True)
-class BatchOptions:
-    """What is written, and how many photos at a time."""
-
-    overwrite: bool = False  # results of earlier calls
-    illumination: bool = False  # NAME.illumination.png: 16 bits, 32768 is 1, cut off at 2
-    compare: bool = False  # NAME.compare.jpg: before and after
-    max_pixels: int = MAX_PIXELS  # of a photo
-    at_a_time: int = 1  # photos that are computed; the threads and `max_memory` are shared among them
-    progress: bool = True  # a bar, on a terminal
 
 
 @dataclass
@@ -72,7 +64,7 @@ def enhance_files(
     jobs: Sequence[Job],
     network: Enhancer,
     inference: Inference | None = None,
-    options: BatchOptions = BatchOptions(),
+    options: BatchOptions | None = None,
     ledger: Ledger | None = None,
 ) -> Outcome:
     """Enhance photos; what is done according to the ledger is left as it is.
@@ -88,9 +80,20 @@ def enhance_files(
         KeyboardInterrupt: the same; photos under way are not written.
     """
     inference = inference or Inference()
+    options = options or BatchOptions()
+    options = replace(options, max_pixels=options.max_pixels or MAX_PIXELS)
     ledger = ledger or Ledger(None, {}, [job.source for job in jobs])
-    outcome, rest = _done_before(jobs, ledger)
-    shared = replace(inference, max_memory=inference.max_memory // options.at_a_time)
+    outcome = Outcome()
+    rest = []
+    for job in jobs:
+        try:
+            if ledger.is_done(job.source, job.target):
+                outcome.before.append(job.name)
+            else:
+                rest.append(job)
+        except OSError as error:
+            outcome.problems.append(f"{error.filename or job.source}: cannot be read ({reason_of(error)})")
+    shared = replace(inference, max_memory=inference.max_memory // options.jobs)
     work = _Work(network, shared, options, ledger, Room(inference.max_memory // BYTES_PER_PIXEL))
     unusable = _unusable({job.target.parent for job in rest})
     todo = []
@@ -101,8 +104,8 @@ def enhance_files(
         else:
             todo.append(job)
     threads = torch.get_num_threads()
-    torch.set_num_threads(max(1, threads // options.at_a_time))
-    pool = ThreadPoolExecutor(options.at_a_time + AHEAD)
+    torch.set_num_threads(max(1, threads // options.jobs))
+    pool = ThreadPoolExecutor(options.jobs + AHEAD)
     hidden = None if options.progress else True  # None: shown on a terminal only
     try:
         futures = [pool.submit(work.do, job) for job in todo]
@@ -117,30 +120,16 @@ def enhance_files(
         raise CliplitError(f"{lost}; {done} of {len(jobs)} photos are done, the same command resumes there") from None
     except BaseException:
         work.stop.set()
+        pool.shutdown(wait=False, cancel_futures=True)
+        time.sleep(LAST_WRITES)
         for folder in {job.target.parent for job in todo}:
             remove_half_written(folder, own=True)
-        pool.shutdown(wait=False, cancel_futures=True)
         raise
     finally:
         torch.set_num_threads(threads)
     for future in futures:
         outcome += future.result()
     return outcome
-
-
-def _done_before(jobs: Iterable[Job], ledger: Ledger) -> tuple[Outcome, list[Job]]:
-    """What is known of photos already, and the other ones."""
-    outcome = Outcome()
-    rest = []
-    for job in jobs:
-        try:
-            if ledger.is_done(job.source, job.target):
-                outcome.before.append(job.name)
-            else:
-                rest.append(job)
-        except OSError as error:
-            outcome.problems.append(f"{error.filename or job.source}: cannot be read ({reason_of(error)})")
-    return outcome, rest
 
 
 def _unusable(folders: Collection[Path]) -> dict[Path, str]:
@@ -195,12 +184,12 @@ class _Work:
     stop: threading.Event = field(default_factory=threading.Event)
 
     def __post_init__(self) -> None:
-        self.computing = threading.Semaphore(self.options.at_a_time)
+        self.computing = threading.Semaphore(self.options.jobs)
 
     def refusal(self, job: Job) -> str | None:
         """Why a photo is not enhanced: what its result, or a file beside it, would replace."""
         reasons = [self.ledger.refusal(job.target, self.options.overwrite)]
-        if self.options.illumination:
+        if self.options.save_illumination:
             reasons.append(self.ledger.refusal(job.beside(ILLUMINATION), overwrite=True))
         if self.options.compare:
             reasons.append(self.ledger.refusal(job.beside(COMPARE), overwrite=True))
@@ -244,7 +233,7 @@ class _Work:
         """What could not be kept."""
         mark = File(job.source).mark
         photo = read_photo(job.source, self.options.max_pixels)
-        map_ = np.empty(photo.pixels.shape[:2], np.float32) if self.options.illumination else None
+        map_ = np.empty(photo.pixels.shape[:2], np.float32) if self.options.save_illumination else None
         before = reduced(photo.pixels, COMPARE_SIDE) if self.options.compare else None
         with self.computing:
             self._go_on()
@@ -259,8 +248,13 @@ class _Work:
             with self._writing(job.beside(ILLUMINATION)) as temporary:
                 Image.fromarray(map_.astype(np.uint16)).save(temporary, "PNG")
         if before is not None:
+            after = reduced(photo.pixels, COMPARE_SIDE)
+            both = Image.new("RGB", (2 * after.width + COMPARE_GAP, after.height), "white")
+            both.paste(before, (0, 0))
+            both.paste(after, (after.width + COMPARE_GAP, 0))
+            profile = photo.icc if photo.pixels.shape[2] == 3 else None  # that of a grey photo does not fit
             with self._writing(job.beside(COMPARE)) as temporary:
-                _write_comparison(before, photo, temporary)
+                both.save(temporary, "JPEG", quality=90, icc_profile=profile or None)
         if job.source.suffix.lower() == job.target.suffix.lower() and photo.kind != job.kind:
             photo.notes.append(f"{photo.kind} by content, written as {job.kind}, as the name says")
         with self._writing(job.target, mark) as temporary:
@@ -277,6 +271,7 @@ class _Work:
         Args:
             photo: what a result is made of; files beside results have none, and replace earlier ones unasked.
         """
+        self._go_on()
         try:
             with self.ledger.writing(path, self.options.overwrite or photo is None, photo) as temporary:
                 yield temporary
@@ -305,16 +300,6 @@ def _pixels(path: Path, max_pixels: int) -> int:
         return 0
 
 
-def _write_comparison(before: Image.Image, photo: Photo, path: Path, gap: int = 8) -> None:
-    """Both pictures side by side, as JPEG."""
-    after = reduced(photo.pixels, COMPARE_SIDE)
-    both = Image.new("RGB", (2 * after.width + gap, after.height), "white")
-    both.paste(before, (0, 0))
-    both.paste(after, (after.width + gap, 0))
-    profile = photo.icc if photo.pixels.shape[2] == 3 else None  # that of a grey photo does not fit
-    both.save(path, "JPEG", quality=90, icc_profile=profile or None)
-
-
 def settings_of(checkpoint: str, inference: Inference, options: BatchOptions) -> dict[str, object]:
     """Everything that changes a result, for the ledger.
 
@@ -322,5 +307,5 @@ def settings_of(checkpoint: str, inference: Inference, options: BatchOptions) ->
         checkpoint: digest of its content.
     """
     exact = {name: value for name, value in asdict(inference).items() if name not in ("max_memory", "tile")}
-    beside = {"illumination": options.illumination, "compare": options.compare}
+    beside = {"illumination": options.save_illumination, "compare": options.compare}
     return {"version": cliplit.__version__, "checkpoint": checkpoint} | exact | beside

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cliplit.cli.shared import counted, flag, joined, not_looked_into
+from cliplit.cli.shared import counted, fields_of, flag, joined, not_looked_into, takes
 from cliplit.engine import processes
 from cliplit.errors import CliplitError, printable
 from cliplit.files.atomic import sha256
+from cliplit_photos.options import BatchOptions, Inference
 
 if TYPE_CHECKING:
     from cliplit_photos.batch import Outcome
@@ -28,31 +29,25 @@ class Terminated(KeyboardInterrupt):
     """SIGTERM, handled as Ctrl-C is."""
 
 
+@takes(inference=fields_of(Inference), options=fields_of(BatchOptions))
 def enhance(
     inputs: Annotated[list[str], typer.Argument(metavar="INPUT...", help="Photos and folders of photos.")],
     out: Annotated[
         str, typer.Option("--out", "-o", metavar="OUT", help="Folder of the results; for one photo also a file.")
     ],
+    inference: Inference,
+    options: BatchOptions,
     checkpoint: Annotated[
         str, typer.Option(metavar="FILE", help="An enhancer: ours, the authors' or RAVE's. By default the one shipped.")
     ] = "",
-    strength: Annotated[float, typer.Option(help="0: unchanged; 1: as trained; above: more.")] = 1.0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
-    precision: Annotated[str, typer.Option(metavar="fp32|bf16", help="Of the convolutions.")] = "fp32",
     max_memory: Annotated[
         str, typer.Option(metavar="SIZE", help="For computing, beside the photos themselves, e.g. 500M.")
     ] = "1G",
-    jobs: Annotated[int, typer.Option(min=1, help="Photos computed at a time on a CPU, for many small ones.")] = 1,
     recursive: Annotated[bool, flag("--recursive", "Also folders below, kept as they are.")] = False,
-    overwrite: Annotated[bool, flag("--overwrite", "Replace results of earlier calls, and no other files.")] = False,
     preview: Annotated[bool, flag("--preview", "Quick, not exact: illumination predicted at a small size.")] = False,
     preview_size: Annotated[int, typer.Option(min=1, metavar="PIXELS", help="Longer side, for --preview.")] = 512,
-    save_illumination: Annotated[
-        bool, flag("--save-illumination", "Also NAME.illumination.png: 16 bits, 32768 is 1.")
-    ] = False,
-    compare: Annotated[bool, flag("--compare", "Also NAME.compare.jpg: before and after, side by side.")] = False,
     report: Annotated[bool, flag("--report", "Also OUT/report.html, with a slider between before and after.")] = False,
-    max_pixels: Annotated[int, typer.Option(metavar="N", help="Refuse photos of more pixels; 0: 268 million.")] = 0,
 ) -> None:
     """Enhance photos of any size.
 
@@ -75,26 +70,18 @@ def enhance(
 
     from cliplit.engine.compute import find_device, usable_precision
     from cliplit.method.checkpoints import load_enhancer
-    from cliplit_photos.batch import BatchOptions, Outcome, enhance_files, settings_of
-    from cliplit_photos.formats import MAX_PIXELS
-    from cliplit_photos.inference import SHIPPED_ENHANCER, Inference, check_options
+    from cliplit_photos.batch import Outcome, enhance_files, settings_of
+    from cliplit_photos.inference import SHIPPED_ENHANCER, check_options
     from cliplit_photos.ledger import Ledger
     from cliplit_photos.page import report_page
 
     computer = find_device(device)
-    inference = Inference(precision, memory, strength, preview_size if preview else 0)
+    inference = replace(inference, max_memory=memory, preview=preview_size if preview else 0)
     check_options(inference)
-    inference = replace(
-        inference, precision=usable_precision(precision, computer)
-    )  # the ledger has what was computed in
-    options = BatchOptions(
-        overwrite=overwrite,
-        illumination=save_illumination,
-        compare=compare,
-        max_pixels=max_pixels or MAX_PIXELS,
-        at_a_time=max(1, jobs) if computer.type == "cpu" else 1,
-        progress=processes.is_main(),
-    )
+    usable = usable_precision(inference.precision, computer)
+    inference = replace(inference, precision=usable)  # the ledger has what was computed in
+    jobs = options.jobs if computer.type == "cpu" else 1
+    options = replace(options, jobs=jobs, progress=processes.is_main())
     file = Path(checkpoint or SHIPPED_ENHANCER)
     if not checkpoint and not file.is_file():
         raise CliplitError(f"{file}: the default enhancer is not there; give one with --checkpoint")
@@ -120,7 +107,7 @@ def enhance(
             _tell(outcome, plan)
             if page:
                 done = {*outcome.made, *outcome.before}
-                shown = {"checkpoint": file.name, "strength": strength, "precision": inference.precision}
+                shown = {"checkpoint": file.name, "strength": inference.strength, "precision": inference.precision}
                 if inference.preview:
                     shown["preview"] = f"{inference.preview} pixels"
                 problems = outcome.bugs + outcome.problems

@@ -1,7 +1,7 @@
 """Enhance images of any kind and size: exactly, quickly and in bounded memory."""
 
 from collections import deque
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,26 +15,15 @@ from cliplit.engine.compute import find_device, limits_told, usable_precision
 from cliplit.errors import CliplitError
 from cliplit.method.checkpoints import load_enhancer
 from cliplit.method.enhancer import Enhancer
-from cliplit.settings import setting
+from cliplit_photos.options import Inference
 from cliplit_photos.preview import predict_small
 from cliplit_photos.regions import Region
-from cliplit_photos.tiles import Budget, predict, reach_of, to_planes, white
+from cliplit_photos.tiles import predict, reach_of, to_planes, white
 
 SHIPPED_ENHANCER = Path(cliplit.__file__).parent / "models" / "enhancer.safetensors"  # the shipped checkpoint
 MODES = ("L", "LA", "RGB", "RGBA", "I;16")  # of PIL images
 
 Picture = TypeVar("Picture", np.ndarray, Tensor, Image.Image)
-
-
-@dataclass(frozen=True)
-class Inference:
-    """How to compute; kept in the ledger with every result."""
-
-    precision: str = setting("fp32", "cliplit", "fp32 or bf16", "of convolutions; bf16 where the processor has it")
-    max_memory: int = setting(1 << 30, "cliplit", "bytes", "for tiles and features, not for the image itself")
-    strength: float = setting(1.0, "cliplit", "exponent", "on the illumination map; 0: image unchanged, above 1: more")
-    preview: int = setting(0, "cliplit", "pixels", "longer side at which the map is predicted; 0: exact")
-    tile: int = setting(0, "cliplit", "pixels", "side of a tile; 0: by max_memory and what is quick on the device")
 
 
 def enhance(
@@ -65,7 +54,11 @@ def enhance(
     place = next(checkpoint.parameters()).device
     chosen = replace(chosen, precision=usable_precision(chosen.precision, place))
     if isinstance(image, Image.Image):
-        return _enhance_pil(checkpoint, image, chosen)
+        if image.mode not in MODES:
+            raise CliplitError(f"expected a PIL image of mode {', '.join(MODES)}, got {image.mode}: convert it first")
+        result = Image.fromarray(_enhance_array(checkpoint, np.asarray(image), chosen))
+        result.info = dict(image.info)
+        return result
     if isinstance(image, Tensor):
         return _enhance_tensor(checkpoint, image, chosen)
     if isinstance(image, np.ndarray):
@@ -96,18 +89,10 @@ def _enhance_tensor(network: Enhancer, images: Tensor, options: Inference) -> Te
     return torch.from_numpy(result).movedim(-1, 0).contiguous().to(images)
 
 
-def _enhance_pil(network: Enhancer, image: Image.Image, options: Inference) -> Image.Image:
-    if image.mode not in MODES:
-        raise CliplitError(f"expected a PIL image of mode {', '.join(MODES)}, got {image.mode}: convert it first")
-    result = Image.fromarray(_enhance_array(network, np.asarray(image), options))
-    result.info = dict(image.info)
-    return result
-
-
 def enhance_pixels(
     network: Enhancer,
     pixels: np.ndarray,
-    options: Inference = Inference(),
+    options: Inference | None = None,
     illumination: np.ndarray | None = None,
     out: np.ndarray | None = None,
 ) -> np.ndarray:
@@ -120,57 +105,7 @@ def enhance_pixels(
     Raises:
         CliplitError: another shape or type, values that are not in [0, 1], options that make no sense.
     """
-    check_pixels(pixels)
-    check_options(options)
-    with limits_told(f"lower max_memory (--max-memory), which is {options.max_memory >> 20} MB"):
-        return _enhance_pixels(network, pixels, options, illumination, np.empty_like(pixels) if out is None else out)
-
-
-def _enhance_pixels(
-    network: Enhancer, pixels: np.ndarray, options: Inference, illumination: np.ndarray | None, result: np.ndarray
-) -> np.ndarray:
-    reach = reach_of(network, pixels.shape[0])
-    budget = Budget(options.precision, options.max_memory, options.tile)
-
-    def divided(tile: Region, map_: Tensor, planes: Tensor, out: np.ndarray) -> None:
-        if illumination is not None:
-            illumination[tile.slices] = map_.cpu().numpy()
-        light = map_ if options.strength == 1 else map_**options.strength
-        _interleave(network.divide(planes, light), out)
-
-    def divided_in_place(tile: Region, map_: Tensor, planes: Tensor) -> None:
-        divided(tile, map_, planes, result[tile.slices])
-
-    def divided_apart(tile: Region, map_: Tensor) -> tuple[Region, np.ndarray]:
-        part = np.empty_like(pixels[tile.slices])
-        divided(tile, map_, to_planes(pixels[tile.slices], map_.device), part)
-        return tile, part
-
-    longer_side = network.architecture["longer_side"] or options.preview
-    if 0 < longer_side < max(pixels.shape[:2]):  # no strip reads another one's pixels
-        predict_small(network, pixels, budget, divided_in_place, longer_side)
-        return result
-    waiting: deque[tuple[Region, np.ndarray]] = deque()  # a tile is written when no later one reads it
-    for tile, part in predict(network, pixels, budget, divided_apart):
-        waiting.append((tile, part))
-        while waiting and (result is not pixels or waiting[0][0].rows[1] + reach <= tile.rows[0]):
-            done, part = waiting.popleft()
-            result[done.slices] = part
-    for done, part in waiting:
-        result[done.slices] = part
-    return result
-
-
-def _interleave(planes: Tensor, out: np.ndarray) -> None:
-    """Write float32 (C, H, W) in [0, 1], which is of no use after, as pixels (H, W, C) of any type."""
-    if out.dtype != np.float32:
-        planes = planes.mul_(white(out.dtype)).round_()
-    for channel, plane in enumerate(planes.cpu().numpy()):
-        out[..., channel] = plane
-
-
-def check_pixels(pixels: np.ndarray) -> None:
-    """Raise CliplitError unless `pixels` is an image as `enhance_pixels` takes it."""
+    options = options or Inference()
     if pixels.ndim != 3 or pixels.shape[2] not in (1, 3) or 0 in pixels.shape:
         raise CliplitError(f"expected an image of shape (H, W, 3), (H, W, 1) or (H, W), got {pixels.shape}")
     if pixels.dtype not in (np.uint8, np.uint16, np.float32):
@@ -182,6 +117,47 @@ def check_pixels(pixels: np.ndarray) -> None:
             raise CliplitError("the image has values that are NaN or infinite")
         if low < 0 or high > 1:
             raise CliplitError(f"expected values from 0 to 1, got {low:g} to {high:g}")
+    check_options(options)
+    with limits_told(f"lower max_memory (--max-memory), which is {options.max_memory >> 20} MB"):
+        return _enhance_pixels(network, pixels, options, illumination, np.empty_like(pixels) if out is None else out)
+
+
+def _enhance_pixels(
+    network: Enhancer, pixels: np.ndarray, options: Inference, illumination: np.ndarray | None, result: np.ndarray
+) -> np.ndarray:
+    reach = reach_of(network, pixels.shape[0])
+
+    def divided(tile: Region, map_: Tensor, planes: Tensor, out: np.ndarray) -> None:
+        if illumination is not None:
+            illumination[tile.slices] = map_.cpu().numpy()
+        light = map_ if options.strength == 1 else map_**options.strength
+        planes = network.divide(planes, light)
+        if out.dtype != np.float32:
+            planes = planes.mul_(white(out.dtype)).round_()
+        for channel, plane in enumerate(planes.cpu().numpy()):
+            out[..., channel] = plane
+
+    def divided_in_place(tile: Region, map_: Tensor, planes: Tensor) -> None:
+        divided(tile, map_, planes, result[tile.slices])
+
+    def divided_apart(tile: Region, map_: Tensor) -> tuple[Region, np.ndarray]:
+        part = np.empty_like(pixels[tile.slices])
+        divided(tile, map_, to_planes(pixels[tile.slices], map_.device), part)
+        return tile, part
+
+    longer_side = network.architecture["longer_side"] or options.preview
+    if 0 < longer_side < max(pixels.shape[:2]):  # no strip reads another one's pixels
+        predict_small(network, pixels, options, divided_in_place, longer_side)
+        return result
+    waiting: deque[tuple[Region, np.ndarray]] = deque()  # a tile is written when no later one reads it
+    for tile, part in predict(network, pixels, options, divided_apart):
+        waiting.append((tile, part))
+        while waiting and (result is not pixels or waiting[0][0].rows[1] + reach <= tile.rows[0]):
+            done, part = waiting.popleft()
+            result[done.slices] = part
+    for done, part in waiting:
+        result[done.slices] = part
+    return result
 
 
 def check_options(options: Inference) -> None:

@@ -65,10 +65,15 @@ def plan_jobs(inputs: Sequence[Path], out: Path, recursive: bool = False) -> Pla
     Raises:
         CliplitError: a path that does not exist, no photos.
     """
+
+    def lies_beside_its_photo(path: Path) -> bool:  # as a.gif.png beside a.gif
+        photo = path.with_suffix("")
+        return photo.suffix.lower() in READ and result_name(photo.name) == path.name and photo.is_file()
+
     found = find_images(inputs, recursive, READ)
     earlier = EarlierResults(inputs, out)
     photos = [path for path in found.images.values() if path not in earlier]
-    sources = [path for path in photos if not (_lies_beside_its_photo(path) and earlier.names(path))]
+    sources = [path for path in photos if not (lies_beside_its_photo(path) and earlier.names(path))]
     unread = {path: reason for path, reason in found.unread.items() if path not in earlier}
     others = found.others + len(found.unread) - len(unread)
     if not sources and not unread:
@@ -85,12 +90,17 @@ def plan_jobs(inputs: Sequence[Path], out: Path, recursive: bool = False) -> Pla
     folders = [os.path.abspath(path if path.is_dir() else path.parent) for path in inputs]
     base = os.path.commonpath(folders)
     names = [Path(os.path.relpath(os.path.abspath(source), base)).as_posix() for source in sources]
-    jobs, problems = _without_conflicts(
-        Job(name, source, out / result_name(name)) for name, source in zip(names, sources, strict=True)
-    )
-    lines = [f"{path}: {reason}" for path, reason in unread.items()]
+    all_jobs = [Job(name, source, out / result_name(name)) for name, source in zip(names, sources, strict=True)]
+    problems = [f"{path}: {reason}" for path, reason in unread.items()]
+    jobs = []
+    for group in _by_written_file(all_jobs):
+        if len(group) == 1:
+            jobs += group
+        else:
+            together = " and ".join(job.name for job in group)
+            problems += [f"{job.source}: {together} would both become {job.target}" for job in group]
     passed = sum(folder.resolve() != out.resolve() for folder in found.passed)
-    return Plan(jobs, sources, others, len(found.images) - len(sources), passed, lines + problems)
+    return Plan(jobs, sources, others, len(found.images) - len(sources), passed, problems)
 
 
 def result_name(name: str) -> str:
@@ -101,40 +111,17 @@ def result_name(name: str) -> str:
     return f"{name}.tif" if ending in RAW else f"{name}.png"
 
 
-def _lies_beside_its_photo(path: Path) -> bool:
-    """Whether a file would be the result of one beside it, as a.gif.png of a.gif."""
-    photo = path.with_suffix("")
-    return photo.suffix.lower() in READ and result_name(photo.name) == path.name and photo.is_file()
-
-
-def _without_conflicts(jobs: Iterable[Job]) -> tuple[list[Job], list[str]]:
-    """Jobs that may be done side by side, and a line for each of the others."""
-    free: list[Job] = []
-    problems: list[str] = []
-    for group in _by_written_file(jobs):
-        if len(group) == 1:
-            free += group
-        else:
-            names = " and ".join(job.name for job in group)
-            problems += [f"{job.source}: {names} would both become {job.target}" for job in group]
-    return free, problems
-
-
-def _by_written_file(jobs: Iterable[Job]) -> list[list[Job]]:
+def _by_written_file(jobs: Iterable[Job]) -> Iterable[list[Job]]:
     """Jobs that write one file together: by links, or since the file system takes their names for one."""
-    alike: dict[str, dict[str, list[Job]]] = {}
+    spellings: dict[str, str] = {}
+    groups: dict[str, list[Job]] = {}
     for job in jobs:
         written = os.path.realpath(job.target)
-        folded = unicodedata.normalize("NFC", written).casefold()
-        alike.setdefault(folded, {}).setdefault(written, []).append(job)
-    groups: list[list[Job]] = []
-    for spellings in alike.values():
-        first, *others = spellings
-        for other in others:
-            if _are_one(Path(first), Path(other)):
-                spellings[first] += spellings.pop(other)
-        groups += spellings.values()
-    return groups
+        first = spellings.setdefault(unicodedata.normalize("NFC", written).casefold(), written)
+        if written != first and written not in groups and _are_one(Path(first), Path(written)):
+            written = first
+        groups.setdefault(written, []).append(job)
+    return groups.values()
 
 
 def _are_one(first: Path, second: Path) -> bool:

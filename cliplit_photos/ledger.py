@@ -88,7 +88,9 @@ class Ledger:
         if out is None:
             return
         try:
-            folder = _folder_of_one(out) if single else out
+            folder = out
+            if single:  # not beside it, but where scores are kept
+                folder = user_cache() / "enhanced" / hashlib.sha256(os.fsencode(_place(out))).hexdigest()
             path = folder / (f"{NAME}.jsonl" if rank == 0 else f"{NAME}.{rank}.jsonl")
             if path.exists():
                 if not os.access(path, os.R_OK | os.W_OK):
@@ -118,9 +120,8 @@ class Ledger:
         lines = [line for line in self._lines_of(result) if line.get("settings") == self.settings and "photo" in line]
         if not lines or not result.is_file():
             return False
-        there = File(result)
-        made_of = [line["photo"] for line in lines if there.fits(line["result"])]
-        return bool(made_of) and any(map(File(photo).fits, made_of))
+        source, there = File(photo), File(result)
+        return any(there.fits(line["result"]) and source.fits(line["photo"]) for line in lines)
 
     def refusal(self, path: Path, overwrite: bool) -> str | None:
         """Why a file must not be written: an impossible name, or what it would replace; None if it may be.
@@ -269,11 +270,6 @@ def _place(path: Path) -> Path:
     return Path(os.path.realpath(path)) if path.is_dir() else Path(os.path.realpath(path.parent)) / path.name
 
 
-def _folder_of_one(result: Path) -> Path:
-    """Where the ledger of a single result lies: not beside it, but where scores are kept."""
-    return user_cache() / "enhanced" / hashlib.sha256(os.fsencode(_place(result))).hexdigest()
-
-
 def _lines(folder: Path) -> Iterator[Line]:
     """Lines of all ledgers in a folder, but for those that are cut off, or none of ours."""
     for path in sorted(folder.glob(f"{NAME}*.jsonl")):
@@ -283,10 +279,6 @@ def _lines(folder: Path) -> Iterator[Line]:
             except (ValueError, RecursionError):
                 continue
             if isinstance(line, dict) and isinstance(line.get("name"), str):
-                marks = [line[key] for key in ("result", "photo") if key in line]
-                if "result" in line and all(map(_is_mark, marks)):
+                marks = [line.get("result"), *([line["photo"]] if "photo" in line else [])]
+                if all(isinstance(mark, list) and [*map(type, mark)] == [int, int, str] for mark in marks):
                     yield line
-
-
-def _is_mark(value: Any) -> bool:
-    return isinstance(value, list) and [type(part) for part in value] == [int, int, str]

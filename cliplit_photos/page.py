@@ -4,7 +4,6 @@ import base64
 import io
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,18 +18,6 @@ SIDE = 800  # pixels, longer side of the pictures in the page
 QUALITY = 82  # of these, as JPEG
 READERS = 2  # threads
 TEMPLATE = Path(__file__).parent / "page.html"
-
-
-@dataclass(frozen=True)
-class Card:
-    """What the page shows of a photo: two pictures, as data URIs, or why there are none."""
-
-    name: str
-    before: str = ""
-    after: str = ""
-    width: int = 0  # pixels, of the whole photo
-    height: int = 0
-    problem: str = ""
 
 
 def report_page(jobs: Sequence[Job], problems: Iterable[str], settings: Mapping[str, Any]) -> str:
@@ -57,16 +44,19 @@ def report_page(jobs: Sequence[Job], problems: Iterable[str], settings: Mapping[
     )
 
 
-def _card(job: Job) -> Card:
+def _card(job: Job) -> dict[str, Any]:
+    """What the page shows of a photo: two pictures, as data URIs, or why there are none."""
     name = printable(job.name)
+    problem = before = after = ""
+    width = height = 0  # pixels, of the whole photo
     try:
         before, width, height = _picture(job.source)
         after, _, _ = _picture(job.target)
     except CliplitError as error:  # moved since
-        return Card(name, problem=printable(str(error)))
+        problem = printable(str(error))
     except Exception as error:  # of whatever kind: it must not cost the other photos
-        return Card(name, problem=f"{name}: cannot be shown ({printable(reason_of(error))})")
-    return Card(name, before, after, width, height)
+        problem = f"{name}: cannot be shown ({printable(reason_of(error))})"
+    return {"name": name, "before": before, "after": after, "width": width, "height": height, "problem": problem}
 
 
 def _picture(path: Path) -> tuple[str, int, int]:

@@ -12,17 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cliplit.method.enhancer import Enhancer, edge_fit, reduced_size
+from cliplit_photos.options import Inference
 from cliplit_photos.regions import Region, Size, averaging, interpolation, strips
-from cliplit_photos.tiles import (
-    READ_ROWS,
-    Budget,
-    device_of,
-    predict,
-    size_of,
-    to_planes,
-    to_tensor,
-    white,
-)
+from cliplit_photos.tiles import READ_ROWS, device_of, predict, size_of, to_planes, to_tensor, white
 
 STRIP = 1 << 18  # pixels, of the strips of rows that are worked on: little memory, and enough for several threads
 
@@ -30,7 +22,7 @@ STRIP = 1 << 18  # pixels, of the strips of rows that are worked on: little memo
 def predict_small(
     network: Enhancer,
     pixels: np.ndarray,
-    budget: Budget,
+    inference: Inference,
     then: Callable[[Region, Tensor, Tensor], None],
     longer_side: int,
 ) -> None:
@@ -48,7 +40,7 @@ def predict_small(
     def keep(tile: Region, part: Tensor) -> None:
         map_[tile.slices] = part
 
-    deque(predict(network, copy, budget, keep), maxlen=0)
+    deque(predict(network, copy, inference, keep), maxlen=0)
     slope, offset = edge_fit(to_tensor(copy, device).movedim(-1, 0)[None], map_[None, None])
     fit = F.interpolate(torch.cat([slope, offset], 1)[0], size[1], mode="linear", align_corners=False)
     low = map_.min()

@@ -20,11 +20,6 @@ class Region:
     columns: Span
 
     @property
-    def spans(self) -> tuple[Span, Span]:
-        """Rows and columns."""
-        return self.rows, self.columns
-
-    @property
     def slices(self) -> tuple[slice, slice]:
         """To index arrays of the whole image with."""
         return slice(*self.rows), slice(*self.columns)

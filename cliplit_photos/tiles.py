@@ -9,7 +9,6 @@ import copy
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
@@ -19,6 +18,7 @@ from torch import Tensor, nn
 
 from cliplit.engine.compute import keep_freed_memory
 from cliplit.method.enhancer import Enhancer, ResidualBlock, working_size
+from cliplit_photos.options import Inference
 from cliplit_photos.regions import Region, Size, averaging, enlargement, interpolation, resize, tiles
 
 Item = TypeVar("Item")
@@ -33,39 +33,27 @@ PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 READ_ROWS = 16  # of a smaller copy of the image, that are read at a time: its original may be large
 
 
-@dataclass(frozen=True)
-class Budget:
-    """How the network may compute.
-
-    Attributes:
-        precision: of the convolutions: fp32 or bf16.
-        max_memory: bytes, for tiles and features.
-        side: of a tile, at the size at which the network works; 0: chosen by the memory and the device.
-    """
-
-    precision: str
-    max_memory: int
-    side: int
-
-
 def predict(
-    network: Enhancer, pixels: np.ndarray, budget: Budget, then: Callable[[Region, Tensor], Result]
+    network: Enhancer, pixels: np.ndarray, inference: Inference, then: Callable[[Region, Tensor], Result]
 ) -> Iterator[Result]:
     """What is made of every tile of an image (H, W, 1 or 3) and of its illumination map (h, w), in order.
 
     Args:
+        inference: its precision, memory and tile count here.
         then: makes it, in the thread of the tile; maps are float32, on the network's device.
     """
-    max_memory = budget.max_memory
+    max_memory = inference.max_memory
     device = device_of(network)
-    dtype = PRECISIONS[budget.precision]
+    dtype = PRECISIONS[inference.precision]
     downscale = network.architecture["downscale"]
     width = network.architecture["width"]
     full = size_of(pixels)
     size = working_size(full, downscale)
-    workers = workers_on(device)
+    on_cpu = device.type == "cpu"
+    workers = torch.get_num_threads() if on_cpu else 1
     per_pixel = LIVE * width * dtype.itemsize + 48 * downscale**2
-    side = budget.side or _choose_side(max_memory // 2 // workers, per_pixel, device)
+    fits = int((max_memory // 2 // workers / per_pixel) ** 0.5) - 2 * (HEAD + TAIL)
+    side = inference.tile or max(16, min(fits, CPU_TILE) if on_cpu else fits)
     keep_freed_memory(LARGEST_KEPT)
     valid = without_padding(network, dtype)
     free = max_memory - workers * per_pixel * (side + 2 * (HEAD + TAIL)) ** 2
@@ -127,11 +115,6 @@ def in_parallel(work: Callable[[Item], Result], items: Iterable[Item], workers: 
                 yield pending.popleft().result()
     finally:
         torch.set_num_threads(threads)
-
-
-def workers_on(device: torch.device) -> int:
-    """Tiles computed at a time."""
-    return torch.get_num_threads() if device.type == "cpu" else 1
 
 
 def device_of(network: Enhancer) -> torch.device:
@@ -305,8 +288,3 @@ def _three(weights: Tensor) -> Tensor:
     """Weights (side, bins) of the row before, of this one and of the next, zero outside: (side, 3 bins)."""
     padded = F.pad(weights, (0, 0, 1, 1))
     return torch.cat([padded[i : i + len(weights)] for i in range(3)], 1)
-
-
-def _choose_side(memory: int, per_pixel: int, device: torch.device) -> int:
-    fits = int((memory / per_pixel) ** 0.5) - 2 * (HEAD + TAIL)
-    return max(16, min(fits, CPU_TILE) if device.type == "cpu" else fits)

@@ -132,8 +132,3 @@ def _without_thumbnails(resources: bytes) -> bytes:
             kept.append(resources[at:end])
         at = end
     return b"".join(kept) + resources[at:]
-
-
-def with_header(iptc: bytes) -> bytes:
-    """Bare IPTC, as TIFF has it, as one of Photoshop's image resources."""
-    return struct.pack(">4sHHI", b"8BIM", 1028, 0, len(iptc)) + iptc + b"\0" * (len(iptc) % 2)

@@ -31,17 +31,13 @@ def open_raw(path: Path, max_pixels: int) -> Any:
 def read_raw(path: Path, max_pixels: int) -> Photo:
     """A RAW, developed as it was exposed and turned upright by LibRaw."""
     with open_raw(path, max_pixels) as raw:
-        exif = _exif(path) or _exif_of_thumbnail(raw)
+        with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            block = read_block(content)  # of a RAW that is built like a TIFF, as most are
+        exif = pack_block({tag: entry for tag, entry in block.tags.items() if tag in KEPT}, block.order)
+        exif = exif or _exif_of_thumbnail(raw)
         pixels = raw.postprocess(use_camera_wb=True, no_auto_bright=True, output_bps=16)
     notes = ["RAW developed to 16 bits, in sRGB"] + ([] if exif else ["EXIF of this kind of RAW left out"])
     return Photo(pixels, kind="RAW", exif=exif, notes=notes)
-
-
-def _exif(path: Path) -> bytes:
-    """Of a RAW that is built like a TIFF, as most are."""
-    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        block = read_block(content)
-        return pack_block({tag: entry for tag, entry in block.tags.items() if tag in KEPT}, block.order)
 
 
 def _exif_of_thumbnail(raw: Any) -> bytes:

@@ -100,14 +100,20 @@ def _of_pillow(image: Image.Image, file: BinaryIO, start: bytes) -> Photo:
     photo.kind = {"MPO": "JPEG", "DIB": "BMP"}.get(str(image.format), str(image.format))
     if several:
         photo.notes.append("first of several pictures taken")
-    _take_blocks(image, photo)
+    info = image.info
+    photo.icc = b"" if image.mode == "CMYK" else info.get("icc_profile") or b""
+    photo.xmp = _bytes(info.get("xmp"))
+    photo.exif = _bytes(info.get("exif")) or png.unpacked(info)
+    if info.get("dpi"):
+        photo.options["dpi"] = tuple(float(dots) for dots in info["dpi"])
     if photo.kind == "JPEG":
         jpeg.read_segments(image, content, photo)
     if photo.kind == "PNG":
         png.read_chunks(content, photo)
     if photo.kind == "WEBP":
         photo.options["lossless"] = b"VP8L" in content[: content.find(b"ANMF")]
-    if photo.kind == "AVIF" and avif_depth(start) > 8:
+    depth_at = start.find(b"pixi") + 9
+    if photo.kind == "AVIF" and depth_at >= 9 and start[depth_at : depth_at + 1] > b"\x08":
         photo.notes.append("read as 8 bits, for want of a deeper reader of AVIF")
     if photo.kind == "GIF" and image.info.get("comment"):
         photo.own.append(("comment", image.info["comment"]))
@@ -120,16 +126,6 @@ def _frames(image: Image.Image) -> int:
         return getattr(image, "n_frames", 1)
     except Exception:  # damaged frames raise every kind
         return 1
-
-
-def _take_blocks(image: Image.Image, photo: Photo) -> None:
-    """Profile, XMP, EXIF and resolution, as Pillow finds them."""
-    info = image.info
-    photo.icc = b"" if image.mode == "CMYK" else info.get("icc_profile") or b""
-    photo.xmp = _bytes(info.get("xmp"))
-    photo.exif = _bytes(info.get("exif")) or png.unpacked(info)
-    if info.get("dpi"):
-        photo.options["dpi"] = tuple(float(dots) for dots in info["dpi"])
 
 
 def _pixels(image: Image.Image) -> Photo:
@@ -165,9 +161,3 @@ def _orientation(image: Image.Image) -> int:
 
 def _bytes(found: bytes | str | None) -> bytes:
     return found.encode() if isinstance(found, str) else found or b""
-
-
-def avif_depth(start: bytes) -> int:
-    """Bits of an AVIF's values, by the first bytes of the file."""
-    at = start.find(b"pixi")
-    return start[at + 9] if 0 <= at < len(start) - 9 else 8

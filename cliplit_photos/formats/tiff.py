@@ -6,13 +6,12 @@ import os
 import struct
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 
 from cliplit.errors import CliplitError, printable
 from cliplit.files.images import GREY_OR_RGB, ROWS, tiff_page, to_16_bits, upright
-from cliplit_photos.formats import jpeg
 from cliplit_photos.formats.exif import ORIENTATION, Block, Entry, Tags, pack_block, pack_tags, read_block
 from cliplit_photos.formats.kinds import UNREAD
 from cliplit_photos.formats.photo import Photo, split
@@ -58,7 +57,9 @@ def read_tiff(file: BinaryIO, max_pixels: int) -> Photo | None:
         if bits < 8 or (bits == 8 and page.photometric not in GREY_OR_RGB):
             return None
         if page.photometric not in GREY_OR_RGB or not (page.dtype in FLOATS or page.dtype in (np.uint8, np.uint16)):
-            raise CliplitError(f"a TIFF of {_kind(page)} is not known; convert it to RGB of 16 bits")
+            colours = getattr(page.photometric, "name", str(page.photometric)).lower()
+            kind = printable(f"{bits}-bit {page.dtype or 'samples'} in {colours} colours")
+            raise CliplitError(f"a TIFF of {kind} is not known; convert it to RGB of 16 bits")
         notes = ["first of several pictures taken"] if len(page.parent.pages) > 1 else []
         channels = page.asarray()
         channels = np.moveaxis(channels, 0, -1) if page.axes == "SYX" else channels
@@ -72,11 +73,11 @@ def read_tiff(file: BinaryIO, max_pixels: int) -> Photo | None:
         white = {1: 255, 2: 65535, 4: 1}[channels.dtype.itemsize]
         if page.photometric == WHITE_IS_ZERO:
             channels = white - channels
-        colours = 1 if page.photometric in GREY else 3
-        extra = channels.shape[2] - colours
-        if extra > 1 or (extra and page.extrasamples and page.extrasamples[0] == 0 and colours == 1):
+        number = 1 if page.photometric in GREY else 3  # of colours
+        extra = channels.shape[2] - number
+        if extra > 1 or (extra and page.extrasamples and page.extrasamples[0] == 0 and number == 1):
             notes.append(f"{extra} extra channels left out")
-            channels = channels[..., :colours]
+            channels = channels[..., :number]
         elif extra and page.extrasamples and page.extrasamples[0] == PREMULTIPLIED:
             notes.append("premultiplied transparency written as straight")
             channels = _straight(channels, white)
@@ -97,7 +98,8 @@ def read_tags(path: Path, photo: Photo) -> None:
     photo.xmp = _value(tags, XMP)
     photo.iptc = _value(tags, PHOTOSHOP)
     if not photo.iptc and IPTC in tags:
-        photo.iptc = jpeg.with_header(_value(tags, IPTC))
+        iptc = tags[IPTC].value  # bare; as one of Photoshop's image resources:
+        photo.iptc = struct.pack(">4sHHI", b"8BIM", 1028, 0, len(iptc)) + iptc + b"\0" * (len(iptc) % 2)
     photo.exif = pack_block({tag: entry for tag, entry in tags.items() if tag not in LAYOUT}, block.order)
     photo.options["compression"] = block.number(COMPRESSION, 1)
     dpi = [_resolution(block, tag) for tag in RESOLUTIONS]
@@ -127,11 +129,6 @@ def _resolution(block: Block, tag: int) -> float:
     dots, parts = struct.unpack(block.order + "II", entry.value)
     inches = {2: 1, 3: 2.54}.get(block.number(UNIT, 2), 0)
     return dots / parts * inches if parts else 0
-
-
-def _kind(page: Any) -> str:
-    photometric = getattr(page.photometric, "name", str(page.photometric)).lower()
-    return printable(f"{np.max(page.bitspersample)}-bit {page.dtype or 'samples'} in {photometric} colours")
 
 
 def _clip(channels: np.ndarray) -> list[str]:

@@ -3,14 +3,11 @@
 Also: whether an address can be reached at all. Google Drive needs gdown (the extra `drive`), imported only then.
 """
 
-import errno
-import http.client
+import contextlib
 import os
 import shutil
 import threading
 import time
-import urllib.error
-import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -25,9 +22,7 @@ from cliplit.files.atomic import read_json, sha256, write_json
 
 REACH_TIMEOUT = 5.0  # seconds to find out whether an address answers
 BLOCK = 1 << 16  # bytes read at once
-LOCAL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES}  # errors of this machine's disk: no use to try again
 BY_HAND = "fetch the file by hand and give it with --from"
-WEB_PAGE = "a web page came in place of the file (on Google Drive often: too many downloads)"
 
 
 @dataclass(frozen=True)
@@ -43,11 +38,8 @@ class Patience:
 PATIENCE = Patience()
 
 
-class _NotTheFile(CliplitError): ...
-
-
 class _Again(Exception):
-    """This attempt failed, the next one may not: the reason, and the seconds to wait if the server says so, else None."""
+    """This attempt failed, the next one may not: the reason, and the seconds that the server asks to wait, or 0."""
 
 
 def fetch(
@@ -63,59 +55,55 @@ def fetch(
         digest: SHA-256 that it must have, in hexadecimal.
     Raises:
         CliplitError: it is not there, cannot be reached, is a web page, or has another size or SHA-256.
+        OSError: it cannot be written, e.g. since the disk is full.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f"{target.name}.partial")
     notes = target.with_name(f"{partial.name}.json")
-    resumed = _length(partial) > 0
+    resumed = partial.exists()
     failures = 0
     while True:
         before = _length(partial)
         try:
             if url.startswith("drive:"):
-                _attempt_on_drive(url, partial, patience)
+                _fetch_from_drive(url, partial, patience)
             else:
-                _attempt(url, partial, notes, size, patience)
-            _check_file(partial, url, size, digest)
-            os.replace(partial, target)
-            notes.unlink(missing_ok=True)
-            return target
-        except _NotTheFile:
-            partial.unlink(missing_ok=True)
-            notes.unlink(missing_ok=True)
-            if not resumed:
-                raise
-            resumed = False  # the old part may have been of another file: fetch all of it
+                _fetch_rest(url, partial, notes, patience)
         except _Again as error:
             reason, wait = error.args
             failures = 1 if _length(partial) - before >= BLOCK else failures + 1
-            if failures >= patience.attempts:
-                again = "run the same command again to resume"
-                raise CliplitError(
-                    f"{url}: given up after {failures} attempts ({reason}); {again}, or {BY_HAND}"
-                ) from None
-            if wait is not None and wait > patience.longest_wait:
-                again = f"the server asks to wait {wait} s: run the same command again then"
-                raise CliplitError(f"{url}: {reason}; {again}") from None
-            time.sleep(patience.first_wait * 2 ** (failures - 1) if wait is None else wait)
+            if failures >= patience.attempts or wait > patience.longest_wait:
+                again = f"run the same command again to resume, or {BY_HAND}"
+                raise CliplitError(f"{url}: given up after {failures} attempts ({reason}); {again}") from None
+            time.sleep(wait or patience.first_wait * 2 ** (failures - 1))
+            continue
+        wrong = _what_is_wrong(partial, size, digest)
+        notes.unlink(missing_ok=True)
+        if not wrong:
+            return partial.replace(target)
+        partial.unlink()
+        if not resumed:
+            raise CliplitError(f"{url}: {wrong}; nothing was kept; {BY_HAND}")
+        resumed = False  # the old part may have been of another file: fetch all of it
 
 
-def _check_file(path: Path, url: str, size: int | None, digest: str | None) -> None:
+def _what_is_wrong(path: Path, size: int | None, digest: str | None) -> str:
     with open(path, "rb") as file:
         head = file.read(512).lstrip().lower()
-    reason = ""
     if head.startswith((b"<!doctype html", b"<html")):
-        reason = WEB_PAGE
-    elif size not in (None, path.stat().st_size):
-        reason = f"{path.stat().st_size} bytes in place of {size}"
-    elif digest is not None and (found := sha256(path)) != digest:
-        reason = f"SHA-256 is {found[:12]}..., not {digest[:12]}... as expected"
-    if reason:
-        raise _NotTheFile(f"{url}: {reason}; nothing was kept; {BY_HAND}")
+        return "a web page came in place of the file (on Google Drive often: too many downloads)"
+    if size not in (None, path.stat().st_size):
+        return f"{path.stat().st_size} bytes in place of {size}"
+    if digest is not None and (found := sha256(path)) != digest:
+        return f"SHA-256 is {found[:12]}..., not {digest[:12]}... as expected"
+    return ""
 
 
-def _attempt(url: str, partial: Path, notes: Path, size: int | None, patience: Patience) -> None:
+def _fetch_rest(url: str, partial: Path, notes: Path, patience: Patience) -> None:
     """Fetch the bytes that are still missing. `notes` keep which version of the file the first ones are of."""
+    import requests
+    import urllib3
+
     known = read_json(notes) or {}
     have = _length(partial) if known.get("url") == url and known.get("version") else 0
     if have and have == known.get("total"):
@@ -124,48 +112,44 @@ def _attempt(url: str, partial: Path, notes: Path, size: int | None, patience: P
     if have:
         headers |= {"Range": f"bytes={have}-", "If-Range": known["version"]}
     try:
-        with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=patience.silence) as response:
-            have = have if response.status == 206 else 0
-            if have and not response.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
-                raise _Again("the server sent another part of the file than asked for", None)
+        with requests.get(url, headers=headers, timeout=patience.silence, stream=True) as response:
+            if not response.ok:
+                reason = f"the server answers {response.status_code} {response.reason}"
+                if response.status_code == 416:  # the part is longer than the file
+                    partial.unlink(missing_ok=True)
+                elif response.status_code not in (408, 425, 429) and response.status_code < 500:
+                    raise CliplitError(f"{url}: {reason}; look for another address, or {BY_HAND}")
+                wait = response.headers.get("Retry-After", "").strip()
+                seconds = int(wait) if wait.isdigit() else 0
+                raise _Again(f"{reason} and asks to wait {wait} s" if seconds else reason, seconds)
+            have = have if response.status_code == 206 else 0
             length = response.headers.get("Content-Length")
             total = have + int(length) if length else None
-            wrong = WEB_PAGE if response.headers.get_content_type() == "text/html" else ""
-            if total is not None and size not in (None, total):
-                wrong = wrong or f"the server has {total} bytes in place of {size}"
-            if wrong:
-                raise _NotTheFile(f"{url}: {wrong}; nothing was kept; {BY_HAND}")
             free = shutil.disk_usage(partial.parent).free
             if total is not None and total - have > free:
-                room = f"needs {(total - have) / 1e9:.1f} GB, {partial.parent} has {free / 1e9:.1f} GB free"
-                raise CliplitError(f"{url}: {room}")
+                needs = f"needs {(total - have) / 1e9:.1f} GB, {partial.parent} has {free / 1e9:.1f} GB free"
+                raise CliplitError(f"{url}: {needs}")
             version = response.headers.get("ETag") or response.headers.get("Last-Modified") or ""
             version = "" if version.startswith("W/") else version  # a weak ETag does not promise the same bytes
             write_json({"url": url, "total": total, "version": version}, notes)
+            response.raw.enforce_content_length = False  # what came before the connection ended is kept
             with (
                 open(partial, "ab" if have else "wb") as file,
                 tqdm(desc=partial.stem, initial=have, total=total, unit="B", unit_scale=True, leave=False) as bar,
             ):
-                while block := response.read1(BLOCK):
+                while block := response.raw.read1(BLOCK, decode_content=False):
                     file.write(block)
                     bar.update(len(block))
-    except urllib.error.HTTPError as error:
-        reason = f"the server answers {error.code} {error.reason}"
-        if error.code == 416:  # the part is longer than the file
-            partial.unlink(missing_ok=True)
-        elif error.code not in (408, 425, 429) and error.code < 500:
-            raise CliplitError(f"{url}: {reason}; look for another address, or {BY_HAND}") from None
-        wait = error.headers.get("Retry-After", "").strip()
-        raise _Again(reason, int(wait) if wait.isdigit() else None) from None
-    except (OSError, http.client.HTTPException) as error:
-        if getattr(error, "errno", None) in LOCAL:
-            raise
-        raise _Again(one_line(getattr(error, "reason", error)), None) from None
+    except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
+        cause: BaseException = error
+        while cause.__context__:
+            cause = cause.__context__
+        raise _Again(one_line(cause), 0) from None
     if total is not None and _length(partial) != total:
-        raise _Again(f"the connection ended after {_length(partial)} of {total} bytes", None)
+        raise _Again(f"the connection ended after {_length(partial)} of {total} bytes", 0)
 
 
-def _attempt_on_drive(url: str, partial: Path, patience: Patience) -> None:
+def _fetch_from_drive(url: str, partial: Path, patience: Patience) -> None:
     gdown, options = _gdown(patience)
     try:
         gdown.download(id=url.removeprefix("drive:"), output=str(partial), resume=True, **options)
@@ -173,7 +157,7 @@ def _attempt_on_drive(url: str, partial: Path, patience: Patience) -> None:
         reason = f"Google Drive does not give it ({one_line(error)}); try again tomorrow"
         raise CliplitError(f"{partial.stem}: {reason}, or {BY_HAND}") from None
     except Exception as error:  # requests, parsing and gdown's own
-        raise _Again(one_line(error), None) from None
+        raise _Again(one_line(error), 0) from None
 
 
 def list_drive(folder: str, patience: Patience = PATIENCE) -> dict[str, str]:
@@ -188,11 +172,10 @@ def list_drive(folder: str, patience: Patience = PATIENCE) -> dict[str, str]:
     except Exception as error:
         raise CliplitError(f"Google Drive folder {folder}: cannot be listed ({one_line(error)}); {BY_HAND}") from None
     files = {file.path.replace(os.sep, "/"): file.id for file in listed}
-    wrong = "several files of the same name" if len(files) < len(listed) else ""
-    if not files or not all(is_inside(path) for path in files):
-        wrong = "empty, or with names that lead out of it"
-    if wrong:
-        raise CliplitError(f"Google Drive folder {folder}: {wrong}; {BY_HAND}")
+    if len(files) < len(listed):
+        raise CliplitError(f"Google Drive folder {folder}: several files of the same name; {BY_HAND}")
+    if not files or not all(map(is_inside, files)):
+        raise CliplitError(f"Google Drive folder {folder}: empty, or with names that lead out of it; {BY_HAND}")
     return files
 
 
@@ -212,16 +195,13 @@ def _length(path: Path) -> int:
 
 def reachable(url: str) -> bool:
     """Whether an address answers within a few seconds, even if the name server does not."""
+    import requests
+
     answers: list[bool] = []
 
     def ask() -> None:
-        try:
-            urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=REACH_TIMEOUT).close()
-            answers.append(True)
-        except urllib.error.HTTPError as error:
-            answers.append(error.code < 500)  # it answered, if only to say that there is no such page
-        except OSError:
-            pass
+        with contextlib.suppress(requests.RequestException):
+            answers.append(requests.head(url, timeout=REACH_TIMEOUT).status_code < 500)
 
     probe = threading.Thread(target=ask, daemon=True)
     probe.start()

@@ -14,9 +14,10 @@ import pytest
 import typer
 
 import cliplit
-from cliplit.cli.app import app
+from cliplit.cli.app import add_photo_tool, app
 from cliplit.experiments.studies import every_study
 
+add_photo_tool()  # `cliplit enhance`
 ROOT = Path(__file__).parent.parent
 README, CHANGELOG = ROOT / "README.md", ROOT / "CHANGELOG.md"
 DOCS = sorted((ROOT / "docs").glob("*.md"))

@@ -6,7 +6,6 @@ Only `Meter` imports pyiqa: what is to be known of a metric is read from its tab
 import contextlib
 import importlib.util
 import math
-import re
 import runpy
 import sys
 from collections.abc import Iterable
@@ -29,7 +28,6 @@ GROUPS = {
     "nr": ("musiq", "niqe", "brisque", "piqe", "clipiqa", "entropy", "pi", "nima", "liqe", "maniqa", "topiq_nr"),
 }
 FAR = 10  # times the width of a metric's range
-NUMBER = r"~?(-?[\d.]+)?"
 OF_SETS = ("fid", "sfid", "fid_dinov2", "inception_score")
 
 
@@ -50,10 +48,10 @@ class Metric:
     @property
     def bounds(self) -> tuple[float, float]:
         """Where nonsense begins: the range, widened on both sides by `FAR` times its width; without two ends, nowhere."""
-        ends = re.fullmatch(f"{NUMBER}, {NUMBER}", self.range)
-        if ends is None or None in ends.groups():
+        try:
+            low, high = (float(end.strip("~")) for end in self.range.split(", "))
+        except ValueError:  # an end is not stated
             return -math.inf, math.inf
-        low, high = map(float, ends.groups())
         return low - FAR * (high - low), high + FAR * (high - low)
 
 

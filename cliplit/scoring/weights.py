@@ -17,14 +17,10 @@ WEIGHTS = Path(cliplit.__file__).parent / "models" / "metric_weights.json"  # by
 HUB = "https://huggingface.co"
 
 
-def weight_files(name: str) -> list[str]:
-    """What a metric downloads at first use: URLs, LIBRARY:NAME or package:NAME; nothing if it is not known."""
-    return json.loads(WEIGHTS.read_text(encoding="utf-8"))["files"].get(name, [])
-
-
 def missing_files(name: str) -> list[str]:
-    """The entries of `weight_files` that are not on this machine."""
-    return [wanted for wanted in weight_files(name) if not _is_here(wanted)]
+    """What a metric needs and is not on this machine: URLs, LIBRARY:NAME or package:NAME; nothing if it is not known."""
+    files = json.loads(WEIGHTS.read_text(encoding="utf-8"))["files"]
+    return [wanted for wanted in files.get(name, []) if not _is_here(wanted)]
 
 
 def why_unavailable(names: Iterable[str], look_online: bool = True) -> dict[str, str]:

@@ -68,9 +68,7 @@ def look_over(run: Run) -> tuple[list[str], list[str]]:
         else:
             notes += [f"left out: {problem}" for problem in unreadable]
     training = sum(counts.get(role, settings.data.embedded_images) for role in ("train_backlit", "train_well_lit"))
-    needed = (
-        SPARE * training * 3 * settings.data.train_size**2
-    )  # bytes; networks and prompts are small beside the images
+    needed = SPARE * training * 3 * settings.data.train_size**2  # bytes of the images; all else is small beside them
     there = next(folder for folder in (run.path, *run.path.absolute().parents) if folder.exists())
     if (free := shutil.disk_usage(there).free) < needed:
         obstacles.append(f"{run.path}: needs {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free; choose another --run")

@@ -25,6 +25,8 @@ def augmented_batch(
 ) -> Tensor:
     """The images (n, 3, H, W) in [0, 1] that the network sees in an iteration: this process's share of the batch.
 
+    All of them show the same part of their image, at the size of the image or at one of `enhancement.sizes`.
+
     Args:
         stage: its name is a key of all random draws.
     """
@@ -32,8 +34,13 @@ def augmented_batch(
     batch = batch_indices(len(images), options.batch_size, iteration, seed, stage)
     matrices = augmentation(len(batch), options.zoom, generator(seed, "augment", stage, iteration))
     mine = processes.share(len(batch))
-    views = augment(images.batch(batch[mine], device), matrices[mine])
-    return random_scale(views, options.crop, options.sizes, generator(seed, "scale", stage, iteration))
+    moved = augment(images.batch(batch[mine], device), matrices[mine])
+    random = generator(seed, "scale", stage, iteration)
+    (view,) = random_view([moved], options.crop, random)
+    if not options.sizes:
+        return view
+    side = options.sizes[int(torch.randint(len(options.sizes), (), generator=random))]
+    return F.interpolate(view, (side, side), mode="bilinear", antialias=True).clamp(0, 1)
 
 
 @dataclass(frozen=True)
@@ -127,12 +134,3 @@ def random_view(groups: list[Tensor], smallest: float, random: Generator) -> lis
     left = int(draw[2] * (width - side + 1))
     views = [images[..., top : top + side, left : left + side] for images in groups]
     return [view.flip(-1) for view in views] if draw[3] < 0.5 else views
-
-
-def random_scale(images: Tensor, smallest: float, sizes: tuple[int, ...], random: Generator) -> Tensor:
-    """A `random_view` of the images (N, 3, H, W), resized to the square of one of the sizes, or not if there are none."""
-    (view,) = random_view([images], smallest, random)
-    if not sizes:
-        return view
-    side = sizes[int(torch.randint(len(sizes), (), generator=random))]
-    return F.interpolate(view, (side, side), mode="bilinear", align_corners=False, antialias=True).clamp(0, 1)

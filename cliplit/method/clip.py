@@ -193,8 +193,13 @@ def load_backbone(
         torch.manual_seed(seed)
         is_file = EMBEDDED.get(name, Path(name)).is_file()
         clip = (_load_file if is_file else _load_with_open_clip)(name, random, antialias)
-    if known and not random:
-        check_known(clip)
+    expected = (read_json(KNOWN) or {}).get(name) if known and not random else None
+    found = known_by(clip) if expected else []
+    if any(abs(ours - theirs) > KNOWN_TOLERANCE for ours, theirs in zip(found, expected or [], strict=True)):
+        raise CliplitError(
+            f"CLIP '{name}': not the model of that name: cosines of two prompts and an image are {found}, not "
+            f"{expected}; look at its weights and at the version of open_clip"
+        )
     return clip
 
 
@@ -206,17 +211,6 @@ def known_by(clip: ClipBackbone) -> list[float]:
     features = torch.cat([*map(clip.encode_text, KNOWN_PROMPTS), clip.encode_image(ramp)])
     cosines = F.cosine_similarity(features, features.roll(-1, 0))
     return [round(cosine, KNOWN_DIGITS) for cosine in cosines.tolist()]
-
-
-def check_known(clip: ClipBackbone) -> None:
-    """Raise CliplitError if it is not the model that its name stands for, as far as numbers are stored (models/)."""
-    expected = (read_json(KNOWN) or {}).get(clip.name)
-    found = known_by(clip) if expected else []
-    if any(abs(ours - theirs) > KNOWN_TOLERANCE for ours, theirs in zip(found, expected or [], strict=True)):
-        raise CliplitError(
-            f"CLIP '{clip.name}': not the model of that name: cosines of two prompts and an image are {found}, not "
-            f"{expected}; look at its weights and at the version of open_clip"
-        )
 
 
 def load_similarity(settings: Settings) -> ClipBackbone:

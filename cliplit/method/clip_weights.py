@@ -39,7 +39,17 @@ def model_config(name: str) -> dict[str, Any]:
     """
     path = EMBEDDED.get(name, Path(name))
     if not path.exists():
-        return _open_clip_config(name)
+        import open_clip
+
+        model, _, tag = name.partition("/")
+        if tag and (config := open_clip.get_model_config(model)):
+            return config
+        listed = open_clip.list_pretrained()
+        known = [*EMBEDDED, *(f"{model}/{tag}" for model, tag in listed if (model + QUICK, tag) not in listed)]
+        raise CliplitError(
+            f"CLIP '{name}' is unknown: not a file or folder, nor MODEL/TAG of open_clip "
+            f"(e.g. ViT-B-32-quickgelu/openai), nor 'tiny' or 'tiny2'{did_you_mean(name, known)}"
+        )
     try:
         if path.is_dir():
             config = json.loads((path / "open_clip_config.json").read_text(encoding="utf-8"))["model_cfg"]
@@ -55,21 +65,6 @@ def model_config(name: str) -> dict[str, Any]:
             f"{path}: not a CLIP of data_scripts/train_tiny_clip.py ({one_line(error)}); "
             f"for weights of an open_clip model use MODEL/{path}"
         ) from None
-
-
-def _open_clip_config(name: str) -> dict[str, Any]:
-    import open_clip
-
-    model, _, tag = name.partition("/")
-    config = open_clip.get_model_config(model) if tag else None
-    if config is None:
-        listed = open_clip.list_pretrained()
-        known = [*EMBEDDED, *(f"{model}/{tag}" for model, tag in listed if (model + QUICK, tag) not in listed)]
-        raise CliplitError(
-            f"CLIP '{name}' is unknown: not a file or folder, nor MODEL/TAG of open_clip "
-            f"(e.g. ViT-B-32-quickgelu/openai), nor 'tiny' or 'tiny2'{did_you_mean(name, known)}"
-        )
-    return config
 
 
 def find_weights(name: str, download: bool = True) -> str | None:

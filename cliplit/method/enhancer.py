@@ -185,18 +185,15 @@ class Enhancer(nn.Module):
             ValueError: images of another shape or type.
         """
         check_images(images)
-        small = reduced_size(images.shape[-2:], self.architecture["longer_side"])
-        if small == images.shape[-2:]:
-            return self._predict(images, padding)
-        copy = F.interpolate(images, small, mode="area")
-        return upsample_along_edges(self._predict(copy, padding), copy, images)
-
-    def _predict(self, images: Tensor, padding: str) -> Tensor:
-        """Illumination map of images, predicted at 1 / downscale of their size."""
-        size = working_size(images.shape[-2:], self.architecture["downscale"])
-        if size == images.shape[-2:]:
-            return self.layers(images, padding)
-        return upsample(self.layers(F.interpolate(images, size, mode="area"), padding), images.shape[-2:])
+        full = images.shape[-2:]
+        small = reduced_size(full, self.architecture["longer_side"])
+        copy = images if small == full else F.interpolate(images, small, mode="area")
+        size = working_size(small, self.architecture["downscale"])
+        if size == small:
+            maps = self.layers(copy, padding)
+        else:
+            maps = upsample(self.layers(F.interpolate(copy, size, mode="area"), padding), small)
+        return maps if small == full else upsample_along_edges(maps, copy, images)
 
     def layers(self, images: Tensor, padding: str = "reflect") -> Tensor:
         """Illumination map of images by all layers at the images' own size."""
@@ -217,7 +214,11 @@ class Enhancer(nn.Module):
         most = self.architecture["max_illumination"]
         if most == float("inf"):
             return F.relu(x)
-        return most * (least / most) ** lively_sigmoid(-START - x) if least else most * torch.sigmoid(x)
+        if not least:
+            return most * torch.sigmoid(x)
+        # A share of softsign, whose gradient fades slowly: far out, a map would otherwise never come back.
+        x = -START - x
+        return most * (least / most) ** ((1 - LIVELY) * torch.sigmoid(x) + LIVELY * (F.softsign(x) + 1) / 2)
 
     def enhance(self, images: Tensor, padding: str = "reflect") -> Tensor:
         """Enhanced images (N, 3, H, W) in [0, 1]."""
@@ -226,11 +227,6 @@ class Enhancer(nn.Module):
     def divide(self, images: Tensor, illumination: Tensor) -> Tensor:
         """Images (N, 3, H, W) by illumination maps (N, 1, H, W): what `enhance` makes of its own maps."""
         return divide(images, illumination, self.architecture["keep_highlights"])
-
-
-def lively_sigmoid(x: Tensor) -> Tensor:
-    """A sigmoid with a share of softsign, whose gradient fades slowly: far out a map would else never come back."""
-    return (1 - LIVELY) * torch.sigmoid(x) + LIVELY * (F.softsign(x) + 1) / 2
 
 
 def working_size(size: tuple[int, ...], downscale: int) -> tuple[int, int]:
@@ -264,21 +260,14 @@ def upsample_along_edges(maps: Tensor, small: Tensor, images: Tensor) -> Tensor:
     The fast guided filter (He and Sun, arXiv 1505.00996): within a window of the small image the map is a linear
     function of brightness, whose two coefficients are upsampled in place of the map.
     """
-    slope, offset = edge_fit(small, maps)
-    size = images.shape[-2:]
-    slope, offset = (upsample(x, size) for x in (slope, offset))
+    slope, offset = (upsample(x, images.shape[-2:]) for x in edge_fit(small, maps))
     low, high = (bound(maps, (1, 2, 3), keepdim=True) for bound in (torch.amin, torch.amax))
-    return (slope * brightness(images) + offset).clamp(low, high)
+    return (slope * images.mean(1, keepdim=True) + offset).clamp(low, high)
 
 
 def edge_fit(small: Tensor, maps: Tensor) -> tuple[Tensor, Tensor]:
-    """Slope and offset (N, 1, h, w) of maps as functions of brightness."""
-    return guided_fit(brightness(small), maps, EDGE_RADIUS, EDGE_SMOOTHING)
-
-
-def brightness(images: Tensor) -> Tensor:
-    """Mean of the channels: (N, C, H, W) to (N, 1, H, W)."""
-    return images.mean(1, keepdim=True)
+    """Slope and offset (N, 1, h, w) of maps as functions of brightness, the mean of the channels."""
+    return guided_fit(small.mean(1, keepdim=True), maps, EDGE_RADIUS, EDGE_SMOOTHING)
 
 
 def _convolve(layer: nn.Conv2d, x: Tensor, padding: str) -> Tensor:

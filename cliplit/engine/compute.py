@@ -9,10 +9,9 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
 import torch
-from torch import nn
 
 from cliplit.engine import processes
 from cliplit.engine.interrupts import Interrupts, interrupts
@@ -28,19 +27,6 @@ TRIM_THRESHOLD = -1
 MMAP_THRESHOLD = -3
 
 
-class Placeable(Protocol):
-    """A module that computes in bfloat16 if told so, and knows which of its parts are worth compiling."""
-
-    bf16: bool
-
-    def to(self, *args: Any, **kwargs: Any) -> Any: ...
-
-    def compiled_parts(self) -> list[nn.Module]: ...
-
-
-Module = TypeVar("Module", bound=Placeable)
-
-
 @dataclass(frozen=True)
 class Machine:
     """What a training stage computes with."""
@@ -49,12 +35,13 @@ class Machine:
     bf16: bool  # in networks and image encoders; losses are always computed in float32
     compiled: bool
     interrupts: Interrupts  # whether the user asked to end
-    placed: list[Placeable] = field(default_factory=list)
+    placed: list[Any] = field(default_factory=list)
 
-    def place(self, module: Module) -> Module:
+    def place(self, module: Any) -> Any:
         """A network or encoder on the device, with convolutions in channels-last layout, in the wanted precision.
 
-        The precision holds until the block of `engine` ends.
+        The precision, its attribute `bf16`, holds until the block of `engine` ends. `compiled_parts` says what is
+        worth compiling.
         """
         module = module.to(self.device, memory_format=torch.channels_last)
         module.bf16 = self.bf16
@@ -78,16 +65,22 @@ def engine(settings: Settings) -> Iterator[Machine]:
         keep_freed_memory(1 << 30)
     wanted = options.precision if options.precision != "auto" else "bf16" if device.type == "cuda" else "fp32"
     bf16 = usable_precision(wanted, device) == "bf16"
-    with (
-        interrupts() as asked,
-        torch.random.fork_rng([device] if device.type == "cuda" else []),
-        _switches(options.deterministic),
-    ):
+    deterministic = options.deterministic
+    before = torch.are_deterministic_algorithms_enabled()
+    warned_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    benchmark = torch.backends.cudnn.benchmark
+    with interrupts() as asked, torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed(settings.seed)  # for a guidance of one's own that draws from PyTorch's generator
+        if deterministic:
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read by cuBLAS when it starts
+        torch.use_deterministic_algorithms(deterministic, warn_only=deterministic)
+        torch.backends.cudnn.benchmark = not deterministic
         machine = Machine(device, bf16, options.compile, asked)
         try:
             yield machine
         finally:
+            torch.use_deterministic_algorithms(before, warn_only=warned_only)
+            torch.backends.cudnn.benchmark = benchmark
             for module in machine.placed:
                 module.bf16 = False
 
@@ -101,22 +94,6 @@ def check_engine(settings: Settings) -> torch.device:
     if settings.engine.precision not in PRECISIONS:
         raise CliplitError(f"engine.precision '{settings.engine.precision}'; valid: {', '.join(PRECISIONS)}")
     return find_device(settings.device)
-
-
-@contextlib.contextmanager
-def _switches(deterministic: bool) -> Iterator[None]:
-    before = torch.are_deterministic_algorithms_enabled()
-    benchmark = torch.backends.cudnn.benchmark
-    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
-    if deterministic:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read by cuBLAS when it starts
-    torch.use_deterministic_algorithms(deterministic, warn_only=deterministic)
-    torch.backends.cudnn.benchmark = not deterministic
-    try:
-        yield
-    finally:
-        torch.use_deterministic_algorithms(before, warn_only=warn_only)
-        torch.backends.cudnn.benchmark = benchmark
 
 
 @contextlib.contextmanager

@@ -30,10 +30,8 @@ def load_tensors(path: str | Path) -> Any:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file raises nearly everything: of pickle, zip, struct and the system
+        name = type(error).__name__
+        reason = name if len(one_line(error)) > 80 else f"{name}: {one_line(error)}"
         raise CliplitError(
-            f"{path}: not a file of tensors that can be loaded without running code ({_reason(error)})"
+            f"{path}: not a file of tensors that can be loaded without running code ({reason})"
         ) from None
-
-
-def _reason(error: Exception) -> str:
-    return type(error).__name__ if len(one_line(error)) > 80 else f"{type(error).__name__}: {one_line(error)}"

@@ -68,7 +68,12 @@ def evaluate(run: Run) -> pd.DataFrame:
                 image = method(test)
                 if stage != "input":
                     write_image(image, _result_file(folder, stage, test))
-                rows.append({"stage": stage, "image": test.name} | _measured(meter, names, image, test.reference))
+                row: dict[str, str | float] = {"stage": stage, "image": test.name}
+                for name in names:  # NaN where a reference is needed and missing
+                    reference = None if test.reference is None else test.reference[None]
+                    lacking = catalogue()[name].compares and reference is None
+                    row[name] = float("nan") if lacking else meter.measure(name, image[None], reference)[0]
+                rows.append(row)
         text = pd.DataFrame(rows).to_csv(index=False, float_format="%.6f", lineterminator="\n")
         write_text(text, folder / "scores.csv")
         write_json({"missing": missing, "gamma": gamma, "images": len(tests)}, folder / "evaluation.json")
@@ -190,17 +195,6 @@ def best_gamma(tests: Sequence[TestImage], gammas: tuple[float, ...]) -> float |
         return torch.cat(scores).mean().item()
 
     return max(gammas, key=mean_psnr)
-
-
-def _measured(meter: Meter, names: list[str], image: Tensor, reference: Tensor | None) -> dict[str, float]:
-    """Scores of an image; NaN where a reference is needed and missing."""
-    scores = {}
-    for name in names:
-        if catalogue()[name].compares and reference is None:
-            scores[name] = float("nan")
-        else:
-            scores[name] = meter.measure(name, image[None], None if reference is None else reference[None])[0]
-    return scores
 
 
 def _rounded(image: Tensor) -> Tensor:

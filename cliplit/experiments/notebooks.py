@@ -24,6 +24,7 @@ from cliplit.profiles import overrides
 KERNEL_STARTS = 3  # of a notebook, at most
 INTERRUPTED_WAIT = 60.0  # seconds that a training has for the iteration at work
 RESULTS = ("figures", "tables")  # what notebooks write beside the stages
+FORGET_NAMES = "get_ipython().run_line_magic('reset_selective', '-f .')\nget_ipython().execution_count = 1"
 STUDIES = 5  # notebooks from this number on are studies: many trainings, only on demand
 
 
@@ -43,12 +44,15 @@ def reproduce(run: Run, notebooks: Path | None = None, force: bool = False, stud
         CliplitError: no notebooks, parameters they do not have, inputs that are not there, or a cell that failed.
     """
     if processes.count() > 1:
-        raise CliplitError("several processes train with `cliplit train`; `cliplit reproduce` then goes on from there")
+        raise CliplitError(
+            "several processes train with `cliplit train`; `cliplit reproduce` then continues from there"
+        )
     every = list_notebooks(notebooks or notebooks_folder())
     sources = [source for source in every if studies or _number(source) < STUDIES]
     if (run.path / "notebooks").resolve() == every[0].parent.resolve():
         raise CliplitError(f"{run.path}: executed copies would replace the notebooks; choose another one with --run")
-    pending = sources if force else _pending(sources, run)
+    first = 0 if force else next((n for n, source in enumerate(sources) if not _up_to_date(source, run)), len(sources))
+    pending = sources[first:]
     if pending:
         check_inputs(run)
         _check_parameters(pending, run)
@@ -81,7 +85,10 @@ def publish(run: Run, target: Path) -> list[Path]:
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(file, copy)
         if copy.suffix == ".ipynb":
-            _forget_paths(copy)
+            content = json.loads(copy.read_text(encoding="utf-8"))
+            record = content["metadata"]["papermill"]
+            record |= {key: Path(record[key]).name for key in ("input_path", "output_path")}
+            write_json(content, copy)
     return copies
 
 
@@ -114,21 +121,14 @@ def parameters(run: Run) -> dict[str, Any]:
     return {"profile": run.settings.profile, "run": str(run.path), "seed": seed, "overrides": changed}
 
 
-def _pending(sources: list[Path], run: Run) -> list[Path]:
-    """The notebooks from the first one on that is out of date."""
-    current = run.current()
-    first = next((n for n, source in enumerate(sources) if not _up_to_date(source, run, current)), len(sources))
-    return sources[first:]
-
-
-def _up_to_date(source: Path, run: Run, current: list[str]) -> bool:
+def _up_to_date(source: Path, run: Run) -> bool:
     record = read_json(_record(source, run), inputs=dict, results=list)
     return (
         record is not None
         and record["inputs"] == _inputs(source, run)
         and _executed(source, run).is_file()
         and all((run.path / str(result)).is_file() for result in record["results"])
-        and all(stage.name in current for stage in run.plan.values() if stage.made_by == source.stem)
+        and all(run.is_current(stage.name) for stage in run.plan.values() if stage.made_by == source.stem)
     )
 
 
@@ -163,17 +163,19 @@ def _check_parameters(sources: list[Path], run: Run) -> None:
 
 def _execute_all(sources: list[Path], run: Run) -> None:
     """Execute notebooks one after the other, in one kernel, so that libraries and CLIP are loaded once."""
-    cells = sum(_code_cells(source) + 1 for source in sources)  # papermill adds one with the parameters
+    total = len(sources)  # papermill adds a cell with the parameters to each
     for source in sources:
         _record(source, run).unlink(missing_ok=True)
-    with _kernel() as kernel, tqdm(total=cells, unit="cell", dynamic_ncols=True) as bar:
+        cells = json.loads(source.read_text(encoding="utf-8"))["cells"]
+        total += sum(cell["cell_type"] == "code" and bool("".join(cell["source"]).strip()) for cell in cells)
+    with _kernel() as kernel, tqdm(total=total, unit="cell", dynamic_ncols=True) as bar:
         for source in sources:
             bar.set_description(source.stem)
             try:
                 _execute(source, run, kernel, bar)
             finally:
                 run.look_again()
-            kernel.forget_names()
+            kernel.run(FORGET_NAMES)
 
 
 def _execute(source: Path, run: Run, kernel: Any, bar: tqdm) -> None:
@@ -238,25 +240,18 @@ def _kernel() -> Iterator[Any]:
             language="python",
         )
 
-        def forget_names(self) -> None:
-            """Give the next notebook an empty namespace."""
+        def run(self, code: str) -> None:
             client = self.client()
             client.start_channels()
             run_sync(client.wait_for_ready)()
-            run_sync(client.execute_interactive)(
-                "get_ipython().run_line_magic('reset_selective', '-f .')\nget_ipython().execution_count = 1",
-                silent=True,
-            )
+            run_sync(client.execute_interactive)(code, silent=True)
             client.stop_channels()
 
     for left in reversed(range(KERNEL_STARTS)):
         kernel = ThisInterpreter()
         try:
             run_sync(kernel.start_kernel)()
-            client = kernel.client()
-            client.start_channels()
-            run_sync(client.wait_for_ready)()
-            client.stop_channels()
+            kernel.run("pass")
             break
         except RuntimeError as error:  # two kernels started at the same moment may choose the same port
             with suppress(RuntimeError):
@@ -270,20 +265,7 @@ def _kernel() -> Iterator[Any]:
             run_sync(kernel.shutdown_kernel)()
 
 
-def _code_cells(source: Path) -> int:
-    cells = json.loads(source.read_text(encoding="utf-8"))["cells"]
-    return sum(cell["cell_type"] == "code" and bool("".join(cell["source"]).strip()) for cell in cells)
-
-
 def _results(run: Run) -> dict[str, int]:
     """Figures and tables of a run, and when they were changed."""
     files = (file for folder in RESULTS for file in (run.path / folder).rglob("*") if file.is_file())
     return {str(file.relative_to(run.path)): file.stat().st_mtime_ns for file in files}
-
-
-def _forget_paths(notebook: Path) -> None:
-    content = json.loads(notebook.read_text(encoding="utf-8"))
-    record = content["metadata"]["papermill"]
-    for key in ("input_path", "output_path"):
-        record[key] = Path(record[key]).name
-    write_json(content, notebook)

@@ -36,7 +36,16 @@ def stages_table(runs: list[Run]) -> pd.DataFrame:
     Raises:
         CliplitError: several runs that are not seeds of one experiment.
     """
-    _check_seeds(runs)
+    first, *others = (flatten(run.settings) for run in runs)
+    for run, settings in zip(runs[1:], others, strict=True):
+        differing = [name for name in first if name != "seed" and settings[name] != first[name]]
+        if differing:
+            raise CliplitError(
+                f"{run.path}: not a seed of the same experiment as {runs[0].path}: {differing[0]} differs"
+            )
+    if len({run.settings.seed for run in runs}) < len(runs):
+        listed = ", ".join(str(run.settings.seed) for run in runs)
+        raise CliplitError(f"runs with the same seed ({listed}) cannot be averaged as seeds")
     seeds = [summary(evaluate(run), "stage").set_index("stage") for run in runs]
     table = sum(seeds[1:], seeds[0]) / len(seeds)
     for metric in score_columns(table):
@@ -120,22 +129,16 @@ def fill_in(path: str | Path, texts: dict[str, str]) -> None:
         CliplitError: the file has no place for any of them, or one that does not end.
     """
     path = Path(path)
-    filled = []
     content = path.read_text(encoding="utf-8")
-    for name, text in texts.items():
-        start = f"<!-- {name} -->\n"
-        end = f"<!-- /{name} -->"
-        before, opened, rest = content.partition(start)
-        _, closed, after = rest.partition(end)
-        if opened and not closed:
-            raise CliplitError(f"{path}: the place for a table after {start.strip()} does not end in {end}")
-        if opened:
-            content = f"{before}{start}{text}{end}{after}"
-            filled.append(name)
+    filled = [name for name in texts if f"<!-- {name} -->\n" in content]
+    for name in filled:
+        before, start, rest = content.partition(f"<!-- {name} -->\n")
+        _, end, after = rest.partition(f"<!-- /{name} -->")
+        if not end:
+            raise CliplitError(f"{path}: <!-- {name} --> has no end <!-- /{name} -->; add it behind the table")
+        content = before + start + texts[name] + end + after
     if not filled:
-        raise CliplitError(
-            f"{path}: no place for a table between <!-- {next(iter(texts))} --> and its end, or the like"
-        )
+        raise CliplitError(f"{path}: no place for a table, such as <!-- {next(iter(texts))} --> and its end")
     write_text(content, path)
 
 
@@ -147,16 +150,3 @@ def reported_numbers() -> pd.DataFrame:
 
 
 SHOWN = {"stages": with_spread, "differences": with_intervals}
-
-
-def _check_seeds(runs: list[Run]) -> None:
-    first, *others = (flatten(run.settings) for run in runs)
-    for run, settings in zip(runs[1:], others, strict=True):
-        differing = [name for name in first if name != "seed" and settings[name] != first[name]]
-        if differing:
-            raise CliplitError(
-                f"{run.path}: not a seed of the same experiment as {runs[0].path}: {differing[0]} differs"
-            )
-    seeds = [run.settings.seed for run in runs]
-    if len(set(seeds)) < len(seeds):
-        raise CliplitError(f"runs with the same seed ({', '.join(map(str, seeds))}) cannot be averaged as seeds")

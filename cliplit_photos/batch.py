@@ -6,7 +6,7 @@ import time
 from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryFile
 
@@ -15,7 +15,6 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
-import cliplit
 from cliplit.errors import CliplitError, is_bug, one_line, place_of, reason_of
 from cliplit.method.enhancer import Enhancer
 from cliplit_photos.formats import MAX_PIXELS, photo_size, read_photo, reduced, write_photo
@@ -298,14 +297,3 @@ def _pixels(path: Path, max_pixels: int) -> int:
         return width * height
     except Exception:  # reading says more about it
         return 0
-
-
-def settings_of(checkpoint: str, inference: Inference, options: BatchOptions) -> dict[str, object]:
-    """Everything that changes a result, for the ledger.
-
-    Args:
-        checkpoint: digest of its content.
-    """
-    exact = {name: value for name, value in asdict(inference).items() if name not in ("max_memory", "tile")}
-    beside = {"illumination": options.save_illumination, "compare": options.compare}
-    return {"version": cliplit.__version__, "checkpoint": checkpoint} | exact | beside

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+import cliplit
 from cliplit.cli.shared import counted, fields_of, flag, joined, not_looked_into, takes
 from cliplit.engine import processes
 from cliplit.errors import CliplitError, printable
@@ -70,7 +71,7 @@ def enhance(
 
     from cliplit.engine.compute import find_device, usable_precision
     from cliplit.method.checkpoints import load_enhancer
-    from cliplit_photos.batch import Outcome, enhance_files, settings_of
+    from cliplit_photos.batch import Outcome, enhance_files
     from cliplit_photos.inference import SHIPPED_ENHANCER, check_options
     from cliplit_photos.ledger import Ledger
     from cliplit_photos.page import report_page
@@ -94,7 +95,9 @@ def enhance(
             _say(f"--preview changes nothing: {file.name} always predicts the illumination at {fixed} pixels")
         origin = "" if checkpoint else " (the default; --checkpoint takes another)"
         _say(f"enhancer {file}{origin}, on {computer}")
-    settings = settings_of(sha256(file), inference, options)
+    settings: dict[str, Any] = {"version": cliplit.__version__, "checkpoint": sha256(file)}  # all that changes a result
+    settings |= {"precision": usable, "strength": inference.strength, "preview": inference.preview}
+    settings |= {"illumination": options.save_illumination, "compare": options.compare}
     ledger = Ledger(place, settings, plan.inputs, processes.index(), single=to_one_file)
     if page and (refusal := ledger.refusal(page, overwrite=True)):
         raise CliplitError(refusal)

@@ -21,6 +21,7 @@ from cliplit_photos.regions import Region
 from cliplit_photos.tiles import predict, reach_of, to_planes, white
 
 SHIPPED_ENHANCER = Path(cliplit.__file__).parent / "models" / "enhancer.safetensors"  # the shipped checkpoint
+BAND = 256  # rows of a tile that are divided at a time, for the sake of memory
 MODES = ("L", "LA", "RGB", "RGBA", "I;16")  # of PIL images
 
 Picture = TypeVar("Picture", np.ndarray, Tensor, Image.Image)
@@ -142,7 +143,10 @@ def _enhance_pixels(
 
     def divided_apart(tile: Region, map_: Tensor) -> tuple[Region, np.ndarray]:
         part = np.empty_like(pixels[tile.slices])
-        divided(tile, map_, to_planes(pixels[tile.slices], map_.device), part)
+        for first in range(*tile.rows, BAND):
+            band = Region(tile.size, (first, min(first + BAND, tile.rows[1])), tile.columns)
+            rows = slice(first - tile.rows[0], band.rows[1] - tile.rows[0])
+            divided(band, map_[rows], to_planes(pixels[band.slices], map_.device), part[rows])
         return tile, part
 
     longer_side = network.architecture["longer_side"] or options.preview

@@ -3,7 +3,6 @@
 For a network with a `longer_side` that is its definition; for others it is quick, not exact.
 """
 
-from collections import deque
 from collections.abc import Callable
 
 import numpy as np
@@ -37,10 +36,8 @@ def predict_small(
     copy = _reduced(pixels, small, device)
     map_ = torch.empty(small, device=device)
 
-    def keep(tile: Region, part: Tensor) -> None:
+    for tile, part in predict(network, copy, inference, lambda tile, part: (tile, part)):
         map_[tile.slices] = part
-
-    deque(predict(network, copy, inference, keep), maxlen=0)
     slope, offset = edge_fit(to_tensor(copy, device).movedim(-1, 0)[None], map_[None, None])
     fit = F.interpolate(torch.cat([slope, offset], 1)[0], size[1], mode="linear", align_corners=False)
     low = map_.min()

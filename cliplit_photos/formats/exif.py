@@ -4,7 +4,6 @@ A block is a small TIFF: a header, then directories of rows of 12 bytes (tag, ty
 """
 
 import struct
-from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -174,9 +173,3 @@ def pack_tags(tags: Tags, order: str, start: int) -> bytes:
         rows += struct.pack(order + "HHI", tag, kind, count) + value.ljust(4, b"\0")
         behind += b"\0" * (len(behind) % 2)  # values begin at even places
     return rows + b"\0\0\0\0" + behind
-
-
-def without(data: bytes, unwanted: Collection[int]) -> bytes:
-    """A block without some tags of its first directory; it is laid out anew."""
-    block = read_block(data)
-    return pack_block({tag: entry for tag, entry in block.tags.items() if tag not in unwanted}, block.order)

@@ -10,17 +10,13 @@ from typing import BinaryIO
 
 import numpy as np
 
-from cliplit.errors import CliplitError, printable
-from cliplit.files.images import GREY_OR_RGB, ROWS, tiff_page, to_16_bits, upright
+from cliplit.files.images import GREY_OR_RGB, ROWS, tiff_channels, tiff_page, upright
 from cliplit_photos.formats.exif import ORIENTATION, Block, Entry, Tags, pack_block, pack_tags, read_block
 from cliplit_photos.formats.kinds import UNREAD
 from cliplit_photos.formats.photo import Photo, split
 
-WHITE_IS_ZERO = 0  # photometric interpretations
-BLACK_IS_ZERO = 1
-GREY = (WHITE_IS_ZERO, BLACK_IS_ZERO)
+GREY = (0, 1)  # photometric interpretations: white is 0, black is 0
 PREMULTIPLIED = 1  # a kind of alpha
-FLOATS = [np.dtype(name) for name in ("f2", "f4", "f8")]
 LOSSLESS = {1: None, 5: "lzw", 8: "zlib", 32773: "packbits", 34925: "lzma", 50000: "zstd"}  # kept; others are deflated
 COMPRESSION = 259  # tags
 RESOLUTIONS = (282, 283)
@@ -33,19 +29,8 @@ LAYERS = 37724
 SMALLER = 330
 PREDICTED = ("zlib", "lzw", "zstd", "lzma")  # better compressed as differences of neighbours
 # What says how the file is laid out, or is in `Photo` otherwise.
-LAYOUT = frozenset(
-    [
-        *range(254, 268),
-        273,
-        *range(277, 285),
-        *range(290, 298),
-        317,
-        *range(320, 348),
-        *range(512, 533),
-        *(ORIENTATION, XMP, PHOTOSHOP, ICC, LAYERS),
-        *(50838, 50839),  # ImageJ's
-    ]
-)
+LAYOUT = {*range(254, 268), 273, *range(277, 285), *range(290, 298), 317, *range(320, 348), *range(512, 533)}
+LAYOUT |= {ORIENTATION, XMP, PHOTOSHOP, ICC, LAYERS, 50838, 50839}  # the last two are ImageJ's
 
 
 def read_tiff(file: BinaryIO, max_pixels: int) -> Photo | None:
@@ -56,23 +41,11 @@ def read_tiff(file: BinaryIO, max_pixels: int) -> Photo | None:
         bits = int(np.max(page.bitspersample))
         if bits < 8 or (bits == 8 and page.photometric not in GREY_OR_RGB):
             return None
-        if page.photometric not in GREY_OR_RGB or not (page.dtype in FLOATS or page.dtype in (np.uint8, np.uint16)):
-            colours = getattr(page.photometric, "name", str(page.photometric)).lower()
-            kind = printable(f"{bits}-bit {page.dtype or 'samples'} in {colours} colours")
-            raise CliplitError(f"a TIFF of {kind} is not known; convert it to RGB of 16 bits")
         notes = ["first of several pictures taken"] if len(page.parent.pages) > 1 else []
-        channels = page.asarray()
-        channels = np.moveaxis(channels, 0, -1) if page.axes == "SYX" else channels
-        channels = channels.reshape(*channels.shape[:2], -1)
-        if channels.dtype in FLOATS:
-            with np.errstate(over="ignore"):  # infinite, which is refused
-                channels = channels.astype(np.float32)
+        channels = tiff_channels(page)
+        if channels.dtype.kind == "f":
             notes += _clip(channels)
-        elif 8 < bits < 16:
-            channels = to_16_bits(channels, (1 << bits) - 1)
         white = {1: 255, 2: 65535, 4: 1}[channels.dtype.itemsize]
-        if page.photometric == WHITE_IS_ZERO:
-            channels = white - channels
         number = 1 if page.photometric in GREY else 3  # of colours
         extra = channels.shape[2] - number
         if extra > 1 or (extra and page.extrasamples and page.extrasamples[0] == 0 and number == 1):
@@ -135,8 +108,6 @@ def _clip(channels: np.ndarray) -> list[str]:
     """Bring floats into [0, 1], in place."""
     low = channels.min()
     high = channels.max()
-    if not np.isfinite(low) or not np.isfinite(high):
-        raise CliplitError("holds values that are not numbers, or infinite")
     if low >= 0 and high <= 1:
         return []
     np.clip(channels, 0, 1, out=channels)

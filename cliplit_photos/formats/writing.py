@@ -1,6 +1,7 @@
 """Writing: as far as the format holds it, and what it does not hold is said."""
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from cliplit.files.images import to_8_bits, to_16_bits
-from cliplit_photos.formats.exif import ORIENTATION, without
+from cliplit_photos.formats.exif import ORIENTATION, pack_block, read_block
 from cliplit_photos.formats.heif import write_heif
 from cliplit_photos.formats.jpeg import write_jpeg
 from cliplit_photos.formats.photo import Photo
@@ -73,8 +74,9 @@ def _fitting(photo: Photo, kind: str) -> tuple[Photo, list[str]]:
     deepest = np.dtype(DEPTHS.get(kind, np.uint8))
     if deepest.itemsize < photo.pixels.dtype.itemsize:
         notes.append(f"reduced to {8 * deepest.itemsize} bits, for {kind} holds no more")
-        changes["pixels"] = _to_depth(photo.pixels, deepest)
-        changes["alpha"] = None if photo.alpha is None else _to_depth(photo.alpha, deepest)
+        narrow = partial(to_16_bits, white=1) if deepest == np.uint16 else to_8_bits
+        changes["pixels"] = narrow(photo.pixels)
+        changes["alpha"] = None if photo.alpha is None else narrow(photo.alpha)
     if photo.alpha is not None and kind not in WITH_ALPHA:
         notes.append(f"transparency left out, for {kind} holds none")
         changes["alpha"] = None
@@ -94,17 +96,15 @@ def _fitting(photo: Photo, kind: str) -> tuple[Photo, list[str]]:
     return replace(photo, **changes), notes
 
 
-def _to_depth(array: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    return to_16_bits(array, 1) if dtype == np.uint16 else to_8_bits(array)
-
-
 def _write_by_pillow(photo: Photo, path: Path, kind: str) -> None:
     """A WebP, AVIF or BMP."""
     options: dict[str, Any] = {"quality": QUALITY if kind == "WEBP" else FINER_QUALITY}
     if kind == "WEBP":
         options |= {"exact": True, "lossless": photo.options.get("lossless", False)}
     if kind == "AVIF":
-        options |= {"subsampling": "4:4:4", "exif": without(photo.exif, [ORIENTATION])}  # else Pillow lays it out anew
+        block = read_block(photo.exif)
+        exif = pack_block({tag: entry for tag, entry in block.tags.items() if tag != ORIENTATION}, block.order)
+        options |= {"subsampling": "4:4:4", "exif": exif}  # else Pillow lays it out anew
     elif photo.exif:
         options["exif"] = photo.exif
     if photo.xmp:

@@ -22,65 +22,58 @@ ROWS = 256  # of the strips in which large arrays are converted
 DECODERS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "PPM", "TIFF", "AVIF")  # Pillow's; some others start programs
 READ = ".jpg .jpeg .jpe .jfif .mpo .png .apng .tif .tiff .webp .avif .bmp .dib .gif .ppm .pgm .pnm .pbm"
 EXTENSIONS = frozenset(READ.split())
-OTHER_KINDS = {  # image files that this reader does not read
-    "HEIC": ".heic .heif .hif",
-    "RAW": ".3fr .arw .cr2 .cr3 .crw .dcr .dng .erf .fff .iiq .kdc .mef .mos .mrw .nef .nrw .orf .pef .raf .raw .rw2 "
-    ".rwl .sr2 .srf .srw .x3f",
-    "JPEG XL": ".jxl",
-    "JPEG 2000": ".jp2 .j2k .jpf .jpx .jpc",
-    "JPEG XR": ".jxr .wdp .hdp",
-    "Photoshop": ".psd .psb",
-    "GIMP": ".xcf",
-    "Krita": ".kra",
-    "OpenEXR": ".exr",
-    "Radiance HDR": ".hdr",
-    "PFM": ".pfm",
-    "Targa": ".tga",
-    "FITS": ".fit .fits",
-    "icon": ".ico .icns",
-    "drawing": ".svg .svgz .eps .ai",
-}
-BY_PHOTO_TOOL = ("HEIC", "RAW")
-UNREAD = {  # extension: the reason, for messages
-    extension: f"{kind} files are not read here; convert it, e.g. with cliplit enhance FILE -o FILE.png --strength 0"
-    if kind in BY_PHOTO_TOOL
-    else f"{kind} files are not read; convert it to PNG or TIFF"
-    for kind, extensions in OTHER_KINDS.items()
-    for extension in extensions.split()
-}
+HEIC = ".heic .heif .hif"
+RAW = (
+    ".3fr .arw .cr2 .cr3 .crw .dcr .dng .erf .fff .iiq .kdc .mef .mos .mrw .nef .nrw .orf .pef .raf .raw .rw2 .rwl .sr2 "
+    ".srf .srw .x3f"
+)
+OTHERS = (
+    ".jxl .jp2 .j2k .jpf .jpx .jpc .jxr .wdp .hdp .psd .psb .xcf .kra .exr .hdr .pfm .tga .fit .fits .ico .icns .svg "
+    ".svgz .eps .ai"
+)
+UNREAD = {ending: f"{ending} files are not read; convert it to PNG or TIFF" for ending in OTHERS.split()} | {
+    ending: f"{ending} files are not read here; convert it, e.g. with cliplit enhance FILE -o FILE.png --strength 0"
+    for ending in f"{HEIC} {RAW}".split()
+}  # image files by ending: the reason, for messages
 NOT_AN_IMAGE = "not an image of a known kind, or damaged; mend or remove the file"
 NEEDS_PHOTOS = "damaged, or compressed in a way that needs the extra photos: pip install 'cliplit[photos]'"
 ORIENTATION = 0x0112  # tag of EXIF and TIFF
 GREY_OR_RGB = (0, 1, 2)  # photometric interpretations of TIFF; in the first one, white is 0
 TIFF_HEADS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-PPM_HEAD = re.compile(rb"P([56])" + 3 * rb"(?:\s|#[^\n]*\n)+(\d+)" + rb"\s")  # kind, width, height, value of white
+PPM_HEAD = re.compile(rb"P[56]" + 3 * rb"(?:\s|#[^\n]*\n)+(\d+)" + rb"\s")  # width, height, value of white
 _opening = threading.Lock()
 
 
-def decode(path: str | Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+def decode(path: str | Path, max_pixels: int | None = None) -> np.ndarray:
     """An image file as RGB (H, W, 3), upright, of uint8, uint16 or float32 in [0, 1]; grey is repeated, alpha dropped.
 
     Raises:
-        CliplitError: not an image, truncated, or of more than `max_pixels`; names the file.
+        CliplitError: not an image, truncated, or of more than `max_pixels` (MAX_PIXELS if not given); names the file.
     """
     path = Path(path)
     with errors_named(path), open(path, "rb") as file:
-        channels = _deep_tiff(file, max_pixels)
-        if channels is None:
-            channels = _by_pillow(file, max_pixels)
-    colours = channels[..., :3] if channels.shape[2] >= 3 else np.repeat(channels[..., :1], 3, axis=2)
-    return np.require(colours, requirements=["C", "W"])
+        lying = None
+        with tiff_page(file, max_pixels) as page:
+            if page is not None and np.max(page.bitspersample) > 8:  # Pillow reads the others
+                lying, orientation = tiff_channels(page), page.tags.valueof(ORIENTATION, 1)
+                lying = lying.clip(0, 1) if lying.dtype.kind == "f" else lying
+        if lying is None:
+            with opened(file, max_pixels) as image:
+                image.load()  # refuses a truncated file, and turns a TIFF upright
+                lying, orientation = deep_pixels(file, image), _orientation(image)
+                lying = np.asarray(_in_rgb(image)) if lying is None else lying
+        colours = lying[..., :3] if lying.shape[2] >= 3 else np.repeat(lying[..., :1], 3, axis=2)
+        return np.require(upright(colours, orientation), requirements=["C", "W"])
 
 
-def image_size(source: str | Path | BinaryIO, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
-    """Width and height of an upright image, from the header of its file, which may be open.
+def image_size(path: str | Path, max_pixels: int | None = None) -> tuple[int, int]:
+    """Width and height of an upright image, from the header of its file.
 
     Raises:
         CliplitError: as `decode`.
     """
-    source = Path(source) if isinstance(source, str) else source
-    path = source if isinstance(source, Path) else Path(source.name)
-    with errors_named(path), _file(source) as file:
+    path = Path(path)
+    with errors_named(path), open(path, "rb") as file:
         with tiff_page(file, max_pixels) as page:
             if page is not None:
                 size, orientation = (page.imagewidth, page.imagelength), page.tags.valueof(ORIENTATION, 1)
@@ -147,39 +140,30 @@ def errors_named(path: Path, unread: Mapping[str, str] = UNREAD) -> Iterator[Non
 
 
 @contextlib.contextmanager
-def _file(source: Path | BinaryIO) -> Iterator[BinaryIO]:
-    """An open file, at its beginning; a path is opened for the block."""
-    with open(source, "rb") if isinstance(source, Path) else contextlib.nullcontext(source) as file:
-        file.seek(0)
-        yield file
-
-
-@contextlib.contextmanager
-def opened(source: Path | BinaryIO, max_pixels: int) -> Iterator[Image.Image]:
+def opened(file: BinaryIO, max_pixels: int | None) -> Iterator[Image.Image]:
     """An opened image of at most so many pixels. Pillow's own limit is lower, and lifted while the file is opened.
 
     Pillow gets an open file, not a path: from a path, it maps raw TIFFs into memory, which scrambles turned ones.
     """
-    with _file(source) as file:
-        with _opening:
-            before = Image.MAX_IMAGE_PIXELS
-            Image.MAX_IMAGE_PIXELS = None
-            try:
-                image = Image.open(file, formats=DECODERS)
-            finally:
-                Image.MAX_IMAGE_PIXELS = before
-        with image:
-            check_size(*image.size, max_pixels)
-            yield image
+    file.seek(0)
+    with _opening:
+        before = Image.MAX_IMAGE_PIXELS
+        Image.MAX_IMAGE_PIXELS = None
+        try:
+            image = Image.open(file, formats=DECODERS)
+        finally:
+            Image.MAX_IMAGE_PIXELS = before
+    with image:
+        check_size(*image.size, max_pixels)
+        yield image
 
 
-def check_size(width: int, height: int, limit: int) -> None:
-    """Raise CliplitError above the limit of pixels."""
-    if width * height > limit:
-        raise CliplitError(
-            f"{width} x {height} pixels, above the limit of {limit} against decompression bombs; "
-            "make it smaller (score and enhance take larger ones with --max-pixels)"
-        )
+def check_size(width: int, height: int, limit: int | None) -> None:
+    """Raise CliplitError above the limit of pixels. Commands that give a limit have the option --max-pixels."""
+    if width * height > (limit or MAX_PIXELS):
+        remedy = "--max-pixels lifts it" if limit else "use a smaller copy"
+        most = f"above the limit of {limit or MAX_PIXELS} against decompression bombs"
+        raise CliplitError(f"{width} x {height} pixels, {most}; {remedy}")
 
 
 def _orientation(image: Image.Image) -> int:
@@ -192,7 +176,7 @@ def _orientation(image: Image.Image) -> int:
 
 
 @contextlib.contextmanager
-def tiff_page(file: BinaryIO, max_pixels: int, unread: Mapping[str, str] = UNREAD) -> Iterator[Any]:
+def tiff_page(file: BinaryIO, max_pixels: int | None, unread: Mapping[str, str] = UNREAD) -> Iterator[Any]:
     """The first page of a TIFF by tifffile; None for other files."""
     file.seek(0)
     if file.read(4) not in TIFF_HEADS:
@@ -213,78 +197,55 @@ def tiff_page(file: BinaryIO, max_pixels: int, unread: Mapping[str, str] = UNREA
         yield page
 
 
-def _deep_tiff(file: BinaryIO, max_pixels: int) -> np.ndarray | None:
-    """Pixels (H, W, C), upright, of a TIFF of grey or RGB of more than 8 bits; None for all that Pillow reads."""
-    with tiff_page(file, max_pixels) as page:
-        bits = int(np.max(page.bitspersample)) if page else 8
-        if bits <= 8:
-            return None
-        if page.photometric not in GREY_OR_RGB or page.dtype not in ("u2", "f2", "f4", "f8"):
-            raise CliplitError(f"a TIFF of {bits} bits and these colours is not read; convert it to RGB of 16 bits")
-        orientation = page.tags.valueof(ORIENTATION, 1)
-        try:
-            channels = page.asarray()
-        except ValueError as error:
-            if "imagecodecs" not in str(error) or orientation != 1 or page.planarconfig != 1:
-                raise  # versions of OpenCV differ in what they do about these
-            channels = _by_opencv(file)
+def tiff_channels(page: Any) -> np.ndarray:
+    """Pixels (H, W, C) of a page of grey or RGB, as they lie: uint8, uint16 up to 65535, or float32 that is finite.
+
+    Raises:
+        CliplitError: other depths and colours, or values that are not numbers.
+    """
+    bits = int(np.max(page.bitspersample))
+    if page.photometric not in GREY_OR_RGB or page.dtype not in ("u1", "u2", "f2", "f4", "f8"):
+        colours = str(getattr(page.photometric, "name", page.photometric)).lower()
+        kind = f"{bits}-bit {page.dtype or 'samples'} in {colours} colours"
+        raise CliplitError(f"a TIFF of {kind} is not known; convert it to RGB of 16 bits")
+    channels = page.asarray()
     channels = np.moveaxis(channels, 0, -1) if page.axes == "SYX" else channels
     channels = channels.reshape(*channels.shape[:2], -1)
     if channels.dtype.kind == "f":
-        channels = channels.astype(np.float32)
-        if not np.isfinite(channels).all():
-            raise CliplitError("holds values that are infinite or not a number")
-        channels = channels.clip(0, 1)
-    elif bits < 16:
+        with np.errstate(over="ignore"):  # infinite, which is refused
+            channels = channels.astype(np.float32)
+        if not (np.isfinite(channels.min()) and np.isfinite(channels.max())):
+            raise CliplitError("holds values that are not numbers, or infinite")
+    elif 8 < bits < 16:
         channels = to_16_bits(channels, (1 << bits) - 1)
-    if page.photometric == GREY_OR_RGB[0]:
-        channels = (1 if channels.dtype.kind == "f" else 65535) - channels
-    return upright(channels, orientation)
+    white = 1 if channels.dtype.kind == "f" else np.iinfo(channels.dtype).max
+    return white - channels if page.photometric == GREY_OR_RGB[0] else channels
 
 
-def _by_pillow(file: BinaryIO, max_pixels: int) -> np.ndarray:
-    """Pixels (H, W, C), upright. Pillow opens the file and checks it; colours of 16 bits are read otherwise."""
-    with opened(file, max_pixels) as image:
-        image.load()  # refuses a truncated file, and turns a TIFF upright
-        pixels = deep_pixels(file, image)
-        return upright(np.asarray(_in_rgb(image)) if pixels is None else pixels, _orientation(image))
-
-
-def deep_pixels(source: Path | BinaryIO, image: Image.Image) -> np.ndarray | None:
+def deep_pixels(file: BinaryIO, image: Image.Image) -> np.ndarray | None:
     """Pixels (H, W, C) of uint16 of a PNG, PPM or PGM of more than 8 bits, as they lie; None of all others.
 
     Args:
         image: the same file, opened and loaded by Pillow, which refuses truncated files; OpenCV does not.
     """
-    with _file(source) as file:
-        head = file.read(4096)
-        ppm = PPM_HEAD.match(head)
-        if image.format == "PNG" and head[24] == 16:  # bits
-            pixels = _by_opencv(file)
-            if head[25] == 4:  # grey with transparency, which OpenCV makes colours
-                return pixels[..., [0, 3]]
-            clear = image.info.get("transparency") if pixels.shape[2] == 1 else None
-            alpha = None if clear is None else np.where(pixels == clear, 0, 65535).astype(np.uint16)
-            return pixels if alpha is None else np.dstack([pixels, alpha])
-        if ppm and int(ppm[4]) > 255:
-            shape = (image.height, image.width, 3 if ppm[1] == b"6" else 1)
-            file.seek(ppm.end())
-            values = np.frombuffer(file.read(2 * int(np.prod(shape))), ">u2")
-            return to_16_bits(values.reshape(shape), int(ppm[4]))
-    return None
-
-
-def _by_opencv(file: BinaryIO) -> np.ndarray:
     import cv2
 
     file.seek(0)
+    head = file.read(4096)
+    ppm = PPM_HEAD.match(head)
+    deep = int(ppm[3]) > 255 if ppm else image.format == "PNG" and head[24] == 16  # bits
+    if not deep:
+        return None
+    file.seek(0)
     pixels = cv2.imdecode(np.frombuffer(file.read(), np.uint8), cv2.IMREAD_UNCHANGED)
     if pixels is None:
-        raise CliplitError(NEEDS_PHOTOS)
-    if pixels.ndim == 2:
-        return pixels[..., None]
-    pixels[..., [0, 2]] = pixels[..., [2, 0]]
-    return pixels
+        raise CliplitError(NOT_AN_IMAGE)
+    pixels = pixels.reshape(*pixels.shape[:2], -1)
+    if pixels.shape[2] > 1:
+        pixels[..., [0, 2]] = pixels[..., [2, 0]]
+    if ppm:
+        return to_16_bits(pixels, int(ppm[3]))
+    return pixels[..., [0, 3]] if head[25] == 4 else pixels  # grey with transparency, which OpenCV makes colours
 
 
 def _in_rgb(image: Image.Image) -> Image.Image:

@@ -137,7 +137,7 @@ def _fetch_rest(url: str, partial: Path, notes: Path, patience: Patience) -> Non
                 open(partial, "ab" if have else "wb") as file,
                 tqdm(desc=partial.stem, initial=have, total=total, unit="B", unit_scale=True, leave=False) as bar,
             ):
-                while block := response.raw.read1(BLOCK, decode_content=False):
+                for block in response.raw.stream(BLOCK, decode_content=False):
                     file.write(block)
                     bar.update(len(block))
     except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
@@ -145,6 +145,8 @@ def _fetch_rest(url: str, partial: Path, notes: Path, patience: Patience) -> Non
         while cause.__context__:
             cause = cause.__context__
         raise _Again(one_line(cause), 0) from None
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, error.filename or str(partial)) from None
     if total is not None and _length(partial) != total:
         raise _Again(f"the connection ended after {_length(partial)} of {total} bytes", 0)
 

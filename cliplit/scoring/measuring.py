@@ -1,6 +1,5 @@
 """Images on their way to their scores: read, and measured one by one, by several processes, or in batches."""
 
-import hashlib
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from cliplit.engine.workers import workers
 from cliplit.errors import CliplitError, one_line
+from cliplit.files.atomic import sha256
 from cliplit.files.images import MAX_PIXELS, decode, image_size
 from cliplit.scoring.metrics import Meter, sensible
 
@@ -63,10 +63,7 @@ def look_at(item: Item) -> str:
 
 def _look(path: Path, max_pixels: int) -> tuple[tuple[int, int], str]:
     """Width and height of an image, and the SHA-256 of its file."""
-    with open(path, "rb") as file:
-        size = image_size(file, max_pixels)
-        file.seek(0)
-        return size, hashlib.sha256(file.read()).hexdigest()
+    return image_size(path, max_pixels), sha256(path)
 
 
 def read(item: Item) -> "list[ndarray] | str":

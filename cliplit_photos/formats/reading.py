@@ -92,9 +92,7 @@ def _of_pillow(image: Image.Image, file: BinaryIO, start: bytes) -> Photo:
     content = file.read() if image.format in WITH_OWN else b""
     deep = deep_pixels(file, image)
     if deep is not None:
-        if image.mode == "LA":
-            deep = deep[..., [0, 3]]
-        elif deep.shape[2] == 1 and "transparency" in image.info:
+        if deep.shape[2] == 1 and "transparency" in image.info:
             alpha = np.where(deep == image.info["transparency"], 0, 65535)
             deep = np.dstack([deep, alpha.astype(np.uint16)])
         photo = Photo(*split(upright(deep, _orientation(image))))

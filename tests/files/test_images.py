@@ -124,7 +124,7 @@ def test_float_tiff(tmp_path):
     write_tiff(tmp_path / "a.tif", 3 * LIGHT - 1)
     check(tmp_path / "a.tif", (3 * LIGHT - 1).clip(0, 1))
     write_tiff(tmp_path / "a.tif", np.full((4, 4), np.nan, np.float32), "minisblack")
-    assert "not a number" in refusal(tmp_path / "a.tif")
+    assert "not numbers" in refusal(tmp_path / "a.tif")
 
 
 @pytest.mark.parametrize(
@@ -225,13 +225,14 @@ def test_what_is_no_image_is_refused(tmp_path):
     (tmp_path / "a.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0")
     assert "convert it, e.g. with cliplit enhance" in refusal(tmp_path / "a.heic")
     write_tiff(tmp_path / "a.nef", COLOUR)  # as the thumbnail in a RAW file
-    assert "RAW files are not read here" in refusal(tmp_path / "a.nef")
+    assert ".nef files are not read here" in refusal(tmp_path / "a.nef")
     assert "no such file" in refusal(tmp_path / "none.png")
 
 
 def test_too_many_pixels(tmp_path):
     for path in kinds(tmp_path):
-        assert f"{WIDTH} x {HEIGHT} pixels, above the limit of 100 " in refusal(path, max_pixels=100)
+        line = refusal(path, max_pixels=100)
+        assert f"{WIDTH} x {HEIGHT} pixels, above the limit of 100 " in line and "--max-pixels" in line
         assert decode(path, max_pixels=WIDTH * HEIGHT).shape == (HEIGHT, WIDTH, 3)
 
 
@@ -260,11 +261,10 @@ def test_without_the_libraries_of_the_photo_tool(tmp_path):
     folder = tmp_path / "photos"
     folder.mkdir()
     read = {path.name: decode(path) for path in kinds(folder)}
-    for name, pixels in (("lzw8.tif", COLOUR), ("lzw16.tif", DEEP[..., :3]), ("lzw-float.tif", LIGHT)):
-        write_tiff(folder / name, pixels, compression="lzw")
-        read[name] = pixels
-    write_tiff(folder / "turned.tif", DEEP[..., :3], orientation=6, compression="lzw")
+    write_tiff(folder / "lzw8.tif", COLOUR, compression="lzw")
+    read["lzw8.tif"] = COLOUR
+    write_tiff(folder / "lzw16.tif", DEEP[..., :3], compression="lzw")
     out = subprocess.run([sys.executable, "-c", ALONE, folder], capture_output=True, text=True, check=True).stdout
     found = dict(line.split(" ", 1) for line in out.splitlines())
-    assert found.pop("turned.tif").endswith("needs the extra photos: pip install 'cliplit[photos]'")
+    assert found.pop("lzw16.tif").endswith("needs the extra photos: pip install 'cliplit[photos]'")
     assert found == {name: pixels.tobytes().hex() for name, pixels in read.items()}

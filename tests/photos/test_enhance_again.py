@@ -224,7 +224,7 @@ def test_unread_kinds_are_named_and_all_files_are_accounted_for(enhance, photos,
     (photos / "notes.txt").touch()
     picture(photos / "new.png", seed=5)
     code, _, err = enhance(photos, "-o", photos / "out", "--recursive")
-    assert code == 2 and any("drawing.psd: Photoshop files are not read" in line for line in err)
+    assert code == 2 and any("drawing.psd: .psd files are not read" in line for line in err)
     counts = (
         "2 photos enhanced; 2 were done before; 2 problems; 2 results of earlier calls ignored; 2 other files ignored"
     )

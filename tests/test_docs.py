@@ -268,7 +268,7 @@ def test_the_tree_in_the_readme_is_there():
         above = [*above[:depth], line.split()[0]]
         path = ROOT / "".join(above)
         assert path.is_dir() if line.split()[0].endswith("/") else path.is_file(), path
-    packages = {path.parent.name for path in (ROOT / "cliplit").glob("*/__init__.py")} - {"guidance"}  # an alias
+    packages = {path.parent.name for path in (ROOT / "cliplit").glob("*/__init__.py")}
     assert packages <= {line.split()[0].rstrip("/") for line in tree.splitlines()}
 
 

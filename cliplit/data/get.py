@@ -12,7 +12,7 @@ from cliplit.data.verify import Report, inspect_images, subset_images
 from cliplit.errors import CliplitError, did_you_mean, shortened
 from cliplit.files.archives import SUFFIXES, Refused, extract, is_archive
 from cliplit.files.atomic import sha256
-from cliplit.files.folders import EXTENSIONS
+from cliplit.files.folders import EXTENSIONS, find_images
 from cliplit.files.pairs import original
 from cliplit.files.web import fetch, list_drive
 
@@ -135,9 +135,10 @@ def _collect(
                 raise
         if place.is_dir():
             roots.append(place.resolve())
+    images = list(find_images(roots, recursive=True).images.values())
     files: dict[str, list[Path]] = {}
     for subset in data_set.subsets:
-        found = subset_images(subset, roots)
+        found = subset_images(subset, roots, images)
         if not found:
             raise CliplitError(
                 f"{data_set.name}: no images for {subset.role} in {shortened(map(str, given))}: looked for folders named "

@@ -10,7 +10,7 @@ from tqdm import tqdm
 from cliplit.data.catalog import CATALOG, DataSet, Subset
 from cliplit.data.manifest import FOLDERS, ROLES, Entry, describe_image, has_manifest, read_manifest
 from cliplit.errors import CliplitError
-from cliplit.files.folders import images_in
+from cliplit.files.folders import find_images
 from cliplit.files.images import decode
 from cliplit.files.pairs import original
 
@@ -95,7 +95,8 @@ def verify_folder(folder: Path, name: str = "") -> Report:
     manifest = read_manifest(folder) if has_manifest(folder) else None
     name = name or (manifest.name if manifest else folder.name)
     if data_set := CATALOG.get(name):
-        files = {subset.role: subset_images(subset, [folder]) for subset in data_set.subsets}
+        images = find_images([folder], recursive=True).images.values()
+        files = {subset.role: subset_images(subset, [folder], images) for subset in data_set.subsets}
     elif manifest:
         files = {role: [folder / image.path for image in manifest.of(role)] for role in ROLES}
     else:
@@ -106,25 +107,26 @@ def verify_folder(folder: Path, name: str = "") -> Report:
     return inspect_images(name, folder, files, data_set, manifest.images if manifest else ())
 
 
-def subset_images(subset: Subset, roots: Iterable[Path]) -> list[Path]:
-    """Images of a subset in folders as published or as here: of the first published name that is there.
+def subset_images(subset: Subset, roots: list[Path], images: Iterable[Path]) -> list[Path]:
+    """Those of the images below some folders that belong to a subset: the folder of the first published name that is there.
 
     Raises:
         CliplitError: two folders of that name, so that it is not clear which one is meant.
     """
-    folders = sorted({folder for root in roots for folder in (root, *root.rglob("*")) if folder.is_dir()})
-    top = {*roots}
+    folders: dict[Path, list[Path]] = {}
+    for path in images:
+        folders.setdefault(path.parent, []).append(path)
     for name in (FOLDERS[subset.role], *subset.published):
-        wanted = tuple(name.split("/")) if name != "." else ()
-        places = [folder for folder in folders if (folder.parts[-len(wanted) :] == wanted if wanted else folder in top)]
-        filled = {folder: images for folder in places if (images := images_in(folder))}
-        if len(filled) > 1:
+        named = roots if name == "." else [path for path in folders if f"/{path.as_posix()}".endswith(f"/{name}")]
+        places = sorted({*named} & folders.keys())
+        if len(places) > 1:
             raise CliplitError(
-                f"{subset.role}: several folders could be meant ({', '.join(map(str, filled))}); "
+                f"{subset.role}: several folders could be meant ({', '.join(map(str, places))}); "
                 f"give one with `cliplit data prepare`"
             )
-        for images in filled.values():
-            return images[: subset.count] if name == subset.first_of else images
+        if places:
+            found = folders[places[0]]
+            return found[: subset.count] if name == subset.first_of else found
     return []
 
 

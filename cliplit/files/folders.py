@@ -51,23 +51,9 @@ def list_images(folder: str | Path) -> list[Path]:
     Raises:
         CliplitError: no such folder, one that cannot be opened, or no images in it.
     """
-    folder = Path(folder)
-    if not folder.is_dir():
+    if not Path(folder).is_dir():
         raise CliplitError(f"{folder}: no such folder")
-    found = Found({})
-    images = _look_into(folder, False, EXTENSIONS, found)
-    if not images:
-        raise CliplitError(f"{folder}: no images in this folder ({_what_else(found.unread, EXTENSIONS)})")
-    return images
-
-
-def images_in(folder: Path) -> list[Path]:
-    """Image files of a folder by extension, sorted by name; there may be none.
-
-    Raises:
-        CliplitError: the folder cannot be opened.
-    """
-    return _look_into(folder, False, EXTENSIONS, Found({}))
+    return list(find_images([folder]).images.values())
 
 
 def find_images(
@@ -105,7 +91,13 @@ def find_images(
             if file != place:
                 found.places.setdefault(name, below)
     if not found.images:
-        what_else = _what_else(found.unread, extensions, found.passed)
+        what_else = f"looked for {', '.join(sorted(extensions))}"
+        if found.passed:
+            how = "give it (score and enhance also have --recursive)"
+            what_else = f"but {len(found.passed)} folders below, such as {found.passed[0]}; {how}"
+        if found.unread:
+            path, reason = next(iter(found.unread.items()))
+            what_else = f"but {len(found.unread)} that cannot be used, such as {path}: {reason}"
         raise CliplitError(f"{', '.join(map(str, given))}: no images here ({what_else})")
     found.unread |= {Path(place): "no images here" for place, there in found.groups.items() if not there}
     return found
@@ -126,60 +118,39 @@ def is_side_file(name: str) -> bool:
 
 def _look_into(folder: Path, recursive: bool, extensions: Collection[str], found: Found) -> list[Path]:
     """The images of a folder, sorted; what else is there is noted in `found`."""
+
+    def note_closed(error: OSError) -> None:
+        if Path(error.filename) == folder:
+            raise CliplitError(f"{folder}: cannot be opened ({error.strerror})")
+        found.unread[Path(error.filename)] = f"cannot be opened ({error.strerror})"
+
     images: list[Path] = []
-    waiting = [folder]
-    while waiting:
-        place = waiting.pop()
-        try:
-            entries = sorted(place.iterdir())
-        except OSError as error:
-            if place == folder:
-                raise CliplitError(f"{folder}: cannot be opened ({error.strerror})") from None
-            found.unread[place] = f"cannot be opened ({error.strerror})"
-            continue
-        for path in entries:
-            ending = path.suffix.lower()
-            reason = "" if ending in extensions else UNREAD.get(ending)  # None: no image
-            if os.path.isdir(path):
-                if not is_clutter(path.name):
-                    _note_folder(path, folder, recursive, waiting, found)
-                elif recursive:
-                    found.others += 1
-            elif reason is None or is_clutter(path.name) or is_side_file(path.name):
+    for place, folders, files in os.walk(folder, onerror=note_closed):
+        below = sorted(name for name in folders if not is_clutter(name))
+        if not recursive:
+            found.passed += [Path(place, name) for name in below]
+            folders.clear()
+        else:
+            found.others += len(folders) - len(below)
+            folders[:] = below  # links are among them; they are not followed
+        for path in [Path(place, name) for name in folders]:
+            if path.is_symlink():
+                target, top = path.resolve(), folder.resolve()
+                if not (target.is_relative_to(top) or top.is_relative_to(target)):  # else nothing is lost
+                    found.unread[path] = "a link to another folder is not followed; give that folder by its name"
+        for path in [Path(place, name) for name in sorted(files)]:
+            reason = "" if path.suffix.lower() in extensions else UNREAD.get(path.suffix.lower())  # None: no image
+            if is_clutter(path.name) or is_side_file(path.name):
+                reason = None
+            try:
+                if reason is not None and not stat.S_ISREG(path.stat().st_mode):  # a pipe or device
+                    reason = None
+            except OSError as error:  # a link that leads nowhere or in a circle, a folder that may not be looked at
+                reason = f"cannot be opened ({error.strerror})"
+            if reason is None:
                 found.others += 1
+            elif reason:
+                found.unread[path] = reason
             else:
-                try:
-                    regular = stat.S_ISREG(path.stat().st_mode)  # no pipe, no device
-                except OSError as error:  # a link that leads nowhere or in a circle, a folder that may not be looked at
-                    regular = True
-                    reason = f"cannot be opened ({error.strerror})"
-                if not regular:
-                    found.others += 1
-                elif reason:
-                    found.unread[path] = reason
-                else:
-                    images.append(path)
+                images.append(path)
     return sorted(images)
-
-
-def _note_folder(path: Path, top: Path, recursive: bool, waiting: list[Path], found: Found) -> None:
-    """A folder below the given one is looked into if `recursive`, but for links."""
-    if not recursive:
-        found.passed.append(path)
-    elif not path.is_symlink():
-        waiting.append(path)
-    else:
-        target, top = path.resolve(), top.resolve()
-        if not (target.is_relative_to(top) or top.is_relative_to(target)):  # else nothing is lost
-            found.unread[path] = "a link to another folder is not followed; give that folder by its name"
-
-
-def _what_else(unread: dict[Path, str], extensions: Collection[str], passed: Collection[Path] = ()) -> str:
-    """What was found instead of images, or what was looked for."""
-    if unread:
-        path, reason = next(iter(unread.items()))
-        return f"but {len(unread)} that cannot be used, such as {path}: {reason}"
-    if passed:
-        first = next(iter(passed))
-        return f"but {len(passed)} folders below, such as {first}; give it (score and enhance also have --recursive)"
-    return f"looked for {', '.join(sorted(extensions))}"

@@ -94,21 +94,6 @@ def pair(found: Found, reference: str | Path, recursive: bool = False) -> Pairs:
     return Pairs(claims, duplicates, list(dict.fromkeys(problems)), notes)
 
 
-def pair_by_stem(
-    images: Mapping[str, Path], references: Mapping[str, Path]
-) -> tuple[list[tuple[Path, Path]], list[Path], list[Path]]:
-    """Images and references by stem, put together.
-
-    Returns:
-        The pairs of the same stem, the images without a reference, and the references without an image, each in the
-        order given.
-    """
-    pairs = [(path, references[stem]) for stem, path in images.items() if stem in references]
-    images_alone = [path for stem, path in images.items() if stem not in references]
-    references_alone = [path for stem, path in references.items() if stem not in images]
-    return pairs, images_alone, references_alone
-
-
 def original(stem: str) -> str:
     """The stem that a copy belongs to: "0152" for "0152(2)", else the stem itself."""
     match = COPY.fullmatch(stem)

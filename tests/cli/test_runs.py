@@ -120,7 +120,7 @@ def test_bad_folders(refused, folders, tmp_path):
     (tmp_path / "text").mkdir()
     (tmp_path / "text" / "notes.txt").write_text("no image")
     for bad in ("empty", "text"):
-        assert f"{tmp_path / bad}: no images in this folder" in refused(*options(folders | {"backlit": tmp_path / bad}))
+        assert f"{tmp_path / bad}: no images here" in refused(*options(folders | {"backlit": tmp_path / bad}))
     assert "no such folder" in refused(*options(folders | {"test-backlit": tmp_path / "none"}))
     assert "go together" in refused("--backlit", folders["backlit"])
     assert not (tmp_path / "run").exists()

@@ -92,7 +92,7 @@ def test_files_that_are_no_images(tmp_path):
 
 def test_folders_without_images(tmp_path):
     (tmp_path / "notes.txt").write_text("hello")
-    with pytest.raises(CliplitError, match="no images in this folder"):
+    with pytest.raises(CliplitError, match="no images here"):
         list_images(tmp_path)
     with pytest.raises(CliplitError, match="no such folder"):
         list_images(tmp_path / "nowhere")

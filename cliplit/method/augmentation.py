@@ -45,14 +45,14 @@ def augmented_batch(
 
 @dataclass(frozen=True)
 class ViewFeatures:
-    """Features of views, in batches: encoded anew in every iteration as the authors do, or drawn from a bank.
+    """CLIP features of augmented views, in batches: encoded anew in every iteration as the authors do, or from a bank.
 
-    The bank holds `prompts.views_per_image` views of every image, encoded once; 0 is no bank.
+    The bank holds `prompts.views_per_image` views of every image, which are encoded once; 0 means that there is no bank.
 
     Attributes:
-        groups: images (N, S, S, 3) of 8 bits; those of the same number are augmented alike.
+        groups: images (N, S, S, 3) of 8 bits; images at the same position in their groups are augmented alike.
         stage: its name is a key of all random draws.
-        partners: images of other scenes, of which each view of a group gets one, augmented like the group.
+        partners: images (M, S, S, 3) of other scenes; each image of a batch gets one, augmented like it.
     """
 
     clip: ClipBackbone

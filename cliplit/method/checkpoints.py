@@ -42,7 +42,10 @@ def save_enhancer(enhancer: Enhancer, path: str | Path, settings: Settings, stag
 
 
 def save_guidance(guidance: Guidance, path: str | Path, settings: Settings, stage: str, iteration: int) -> None:
-    """Write what a guidance knows, with its kind, settings, stage and iteration, atomically; a prompt pair as such."""
+    """Write what a guidance knows, with its kind, settings, stage and iteration, atomically.
+
+    A prompt pair is written by `save_prompts`.
+    """
     if isinstance(guidance, PromptGuidance):
         save_prompts(PromptPair(guidance.embedding_prompt, guidance.end), path, settings, stage, iteration)
     else:
@@ -82,8 +85,7 @@ def load_enhancer(path: str | Path) -> Enhancer:
     state, metadata = _load(path)
     try:
         stored: dict[str, Any] = json.loads(metadata.get("architecture", "{}"))
-        arguments: dict[str, Any] = {key: INFINITE if value == "inf" else value for key, value in stored.items()}
-        enhancer = Enhancer(**arguments)
+        enhancer = Enhancer(**{key: INFINITE if value == "inf" else value for key, value in stored.items()})
     except (ValueError, TypeError, AttributeError, RuntimeError) as error:
         raise CliplitError(f"{path}: notes of an architecture that is not known ({one_line(error)})") from None
     expected = enhancer.state_dict()
@@ -141,12 +143,9 @@ def export_released(source: str | Path, target: str | Path, prefix: str = RELEAS
         CliplitError: an enhancer whose architecture the released code does not have.
     """
     state, _ = _load(source)
-    if PROMPT_KEY not in state:
-        architecture = load_enhancer(source).architecture
-        if architecture != Enhancer().architecture:
-            raise CliplitError(f"{source}: the released code has no such network; .onnx and .pt2 can hold it")
-    renamed = OrderedDict((prefix + key, value) for key, value in state.items())
-    save_tensors(renamed, target)
+    if PROMPT_KEY not in state and load_enhancer(source).architecture != Enhancer().architecture:
+        raise CliplitError(f"{source}: the released code has no such network; .onnx and .pt2 can hold it")
+    save_tensors(OrderedDict((prefix + key, value) for key, value in state.items()), target)
 
 
 def _save(

@@ -209,7 +209,10 @@ class Enhancer(nn.Module):
         return [self]
 
     def positive(self, x: Tensor) -> Tensor:
-        """The illumination map of the last convolution's output: ReLU, or between the bounds; between two in stops."""
+        """The illumination map from the output of the last convolution: ReLU, or a sigmoid up to the upper bound.
+
+        With a lower bound as well, the sigmoid is of the map's logarithm.
+        """
         least = self.architecture["min_illumination"]
         most = self.architecture["max_illumination"]
         if most == float("inf"):

@@ -11,8 +11,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cliplit.errors import check_same_shape
-
 SMOOTHNESS_GRID = 64  # cells a side, on which the smoothness of illumination maps is measured
 LEAST_LIGHT = 1e-3  # illumination below which differences do not count as roughness
 PAPER_SCALE = 100.0  # factor on the cosine similarity before the softmax (released code)
@@ -56,7 +54,10 @@ def identity_loss(predicted: Sequence[Tensor], target: Sequence[Tensor], weights
         raise ValueError(f"{len(predicted)} and {len(target)} activations, but {len(weights)} weights")
     total = predicted[0].new_zeros(())
     for weight, ours, theirs in zip(weights, predicted, target, strict=True):
-        check_same_shape(ours, theirs)
+        if ours.shape != theirs.shape:
+            raise ValueError(
+                f"expected two tensors of the same shape, got {tuple(ours.shape)} and {tuple(theirs.shape)}"
+            )
         total = total + weight * (ours - theirs).square().flatten(1).mean(1).sum()
     return total
 

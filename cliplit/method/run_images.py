@@ -58,12 +58,33 @@ def prepare_data(run: Run) -> dict[str, Any]:
         CliplitError: a folder without images, an image that cannot be read, references that do not match.
     """
     check_folders(run.settings.data)
-    run.build("data", lambda folder: _prepare(run, folder))
+
+    def make(folder: Path) -> None:
+        chosen = images_by_role(run.settings.data)
+        own = "train_backlit" in chosen
+        skipped: list[str] = []
+        training = _own_training(run, chosen, folder, skipped) if own else _embedded_training(run, folder)
+        photos = () if own else (*demo_images.BACKLIT, *run.settings.data.embedded_well_lit, *demo_images.TEST)
+        tests = _own_tests(chosen, skipped) if "test_backlit" in chosen else _embedded_tests(run, folder)
+        record = {
+            "source": "folders" if own else "embedded",
+            "training": training,
+            "licences": {name: demo_images.PHOTOS[name][2] for name in sorted(set(photos))},
+            "skipped": skipped,
+            "test": tests,
+            "roles": {
+                role: {key: getattr(images, key) for key in ("folder", "name", "source", "licence")}
+                for role, images in chosen.items()
+            },
+        }
+        write_json(record, folder / "data.json")
+
+    run.build("data", make)
     return run.notes("data", "data.json")
 
 
 def check_folders(data: Data) -> None:
-    """Look at the folders and data sets of a run; of the images, only test images without partner are opened.
+    """Look at the folders and data sets of a run. Only test images without a partner are opened.
 
     Raises:
         CliplitError: one of a pair is not given, a folder has no images, or references do not match.
@@ -89,27 +110,6 @@ def test_images(run: Run) -> list[TestImage]:
         reference = record["reference"] and read_image(folder / record["reference"])
         images.append(TestImage(record["name"], read_image(folder / record["backlit"]), reference))
     return images
-
-
-def _prepare(run: Run, folder: Path) -> None:
-    chosen = images_by_role(run.settings.data)
-    own = "train_backlit" in chosen
-    skipped: list[str] = []
-    training = _own_training(run, chosen, folder, skipped) if own else _embedded_training(run, folder)
-    photos = () if own else (*demo_images.BACKLIT, *run.settings.data.embedded_well_lit, *demo_images.TEST)
-    tests = _own_tests(chosen, skipped) if "test_backlit" in chosen else _embedded_tests(run, folder)
-    record = {
-        "source": "folders" if own else "embedded",
-        "training": training,
-        "licences": {name: demo_images.PHOTOS[name][2] for name in sorted(set(photos))},
-        "skipped": skipped,
-        "test": tests,
-        "roles": {
-            role: {key: getattr(images, key) for key in ("folder", "name", "source", "licence")}
-            for role, images in chosen.items()
-        },
-    }
-    write_json(record, folder / "data.json")
 
 
 def _own_training(run: Run, chosen: dict[str, Images], folder: Path, skipped: list[str]) -> dict[str, Any]:

@@ -141,7 +141,13 @@ def train_enhancer(run: Run, k: int) -> None:
         for each in {clip, guidance.clip}:
             using.place(each)
         enhancer = using.place(network_of(run, before))
-        optimizer = _optimizer_after(run, before, enhancer, guidance)
+        optimizer = _network_adam(enhancer, settings)
+        if not k:  # the warm-up has no guidance
+            _with_state(optimizer, run.folder(before))
+        if guidance.learned:
+            optimizer.add_param_group({"params": guidance.learned, "lr": guidance.learning_rate})
+        if k:
+            _with_state(optimizer, run.folder(before))
         learned = nn.ModuleDict({"enhancer": enhancer, "guidance": guidance})
         loop = Loop(folder, part, learned, optimizer, _panels(run, backlit, enhancer, folder))
         for iteration in loop.until(using.interrupts):
@@ -242,8 +248,7 @@ def _build(run: Run, stage: str, make: Callable[[Path, Machine], None]) -> None:
 
 def _panels(run: Run, backlit: TrainingImages, enhancer: Enhancer, folder: Path) -> Recorder:
     """A recorder that shows the results for the first training images."""
-    device = next(enhancer.parameters()).device
-    images = backlit.batch(range(min(PANEL_IMAGES, len(backlit))), device)
+    images = backlit.batch(range(min(PANEL_IMAGES, len(backlit))), next(enhancer.parameters()).device)
 
     @torch.no_grad()
     def panel() -> dict[str, Tensor]:
@@ -290,16 +295,6 @@ def _adam(guidance: Guidance) -> torch.optim.Optimizer:
 def _network_adam(enhancer: Enhancer, settings: Settings) -> torch.optim.Optimizer:
     options = settings.enhancement
     return torch.optim.Adam(enhancer.parameters(), options.learning_rate, weight_decay=options.weight_decay)
-
-
-def _optimizer_after(run: Run, stage: str, enhancer: Enhancer, guidance: Guidance) -> torch.optim.Optimizer:
-    """The optimiser as a stage left it, for its network and for what the guidance learns along with it."""
-    optimizer = _network_adam(enhancer, run.settings)
-    if stage == "warmup":  # which knows no guidance
-        _with_state(optimizer, run.folder(stage))
-    if guidance.learned:
-        optimizer.add_param_group({"params": guidance.learned, "lr": guidance.learning_rate})
-    return optimizer if stage == "warmup" else _with_state(optimizer, run.folder(stage))
 
 
 def _with_state(optimizer: torch.optim.Optimizer, folder: Path) -> torch.optim.Optimizer:

@@ -19,55 +19,34 @@ if TYPE_CHECKING:  # so that editors and type checkers see them
     from cliplit_photos.inference import Inference, enhance
 
 __version__ = "0.1.0"
+__all__ = ["CliplitError", "Conventions", "Enhancer", "Inference", "Run", "Settings", "__version__", "enhance"]
+__all__ += ["evaluate", "load_backbone", "load_enhancer", "load_prompts", "profile", "read_image", "score"]
+__all__ += ["start_run", "train", "write_image"]
 
-# Public names and where they live; imported at first use, so that `import cliplit` stays quick.
-_EXPORTS = {
-    "CliplitError": "errors",
-    "Settings": "settings",
-    "profile": "profiles",
-    "Run": "method.run",
-    "start_run": "method.run",
-    "train": "method.training",
-    "evaluate": "experiments.evaluation",
-    "score": "scoring.files",
-    "enhance": "cliplit_photos.inference",
-    "Inference": "cliplit_photos.inference",
-    "Conventions": "scoring.metrics",
-    "Enhancer": "method.enhancer",
-    "load_backbone": "method.clip",
-    "load_enhancer": "method.checkpoints",
-    "load_prompts": "method.checkpoints",
-    "read_image": "files.tensors",
-    "write_image": "files.tensors",
+# Where the public names live. They are imported at first use, so that `import cliplit` stays quick.
+_HOMES = {
+    "cliplit.errors": ("CliplitError",),
+    "cliplit.experiments.evaluation": ("evaluate",),
+    "cliplit.files.tensors": ("read_image", "write_image"),
+    "cliplit.method.checkpoints": ("load_enhancer", "load_prompts"),
+    "cliplit.method.clip": ("load_backbone",),
+    "cliplit.method.enhancer": ("Enhancer",),
+    "cliplit.method.run": ("Run", "start_run"),
+    "cliplit.method.training": ("train",),
+    "cliplit.profiles": ("profile",),
+    "cliplit.scoring.files": ("score",),
+    "cliplit.scoring.metrics": ("Conventions",),
+    "cliplit.settings": ("Settings",),
+    "cliplit_photos.inference": ("Inference", "enhance"),
 }
-__all__ = [
-    "CliplitError",
-    "Conventions",
-    "Enhancer",
-    "Inference",
-    "Run",
-    "Settings",
-    "__version__",
-    "enhance",
-    "evaluate",
-    "load_backbone",
-    "load_enhancer",
-    "load_prompts",
-    "profile",
-    "read_image",
-    "score",
-    "start_run",
-    "train",
-    "write_image",
-]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _EXPORTS:
-        raise AttributeError(f"module 'cliplit' has no attribute '{name}'")
-    home = _EXPORTS[name]
-    return getattr(import_module(home if home.startswith("cliplit_photos") else f"cliplit.{home}"), name)
+    for home, names in _HOMES.items():
+        if name in names:
+            return getattr(import_module(home), name)
+    raise AttributeError(f"module 'cliplit' has no attribute '{name}'")
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_EXPORTS])
+    return sorted({*globals(), *__all__})

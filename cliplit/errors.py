@@ -40,13 +40,10 @@ def reason_of(error: Exception) -> str:
 def is_bug(error: BaseException) -> bool:
     """Whether an error is a fault of cliplit rather than of what it was given.
 
-    It is if a line of cliplit itself raised it and its type is one that no input accounts for: whatever libraries raise
-    about a file is the file's.
+    It is if a line of cliplit itself raised it, and no input explains its type. Errors of libraries are the file's fault.
     """
-    last = error.__traceback__
-    while last and last.tb_next:
-        last = last.tb_next
-    package = last.tb_frame.f_globals.get("__name__", "").partition(".")[0] if last else ""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    package = frames[-1].f_globals.get("__name__", "").partition(".")[0] if frames else ""
     return package in PACKAGES and isinstance(error, BUGS)
 
 
@@ -59,11 +56,10 @@ def place_of(error: BaseException) -> str:
 def printable(text: str) -> str:
     """A text with names of files in it, as one line that can be written anywhere: newlines, other control characters
     and what is no Unicode are escaped."""
-    return "".join(_escaped(letter) if unicodedata.category(letter) in CONTROL else letter for letter in text)
-
-
-def _escaped(letter: str) -> str:
-    return letter.encode("unicode_escape").decode()
+    return "".join(
+        letter.encode("unicode_escape").decode() if unicodedata.category(letter) in CONTROL else letter
+        for letter in text
+    )
 
 
 def did_you_mean(name: str, valid: Iterable[str]) -> str:
@@ -90,9 +86,3 @@ def check_images(images: Tensor) -> None:
         raise ValueError(f"expected images of shape (N, 3, H, W), got {tuple(images.shape)}")
     if not images.is_floating_point():
         raise ValueError(f"expected floating-point images in [0, 1], got {images.dtype}")
-
-
-def check_same_shape(a: Tensor, b: Tensor) -> None:
-    """Raise ValueError unless both tensors have the same shape."""
-    if a.shape != b.shape:
-        raise ValueError(f"expected two tensors of the same shape, got {tuple(a.shape)} and {tuple(b.shape)}")

@@ -5,32 +5,21 @@ from dataclasses import replace
 from typing import Any
 
 from cliplit.errors import CliplitError, did_you_mean
-from cliplit.settings import (
-    INFINITE,
-    Clip,
-    Data,
-    Engine,
-    Enhancement,
-    Evaluation,
-    Prompts,
-    Refinement,
-    Settings,
-    Studies,
-    Watch,
-    flatten,
-    override,
-    plain,
-)
+from cliplit.settings import INFINITE, Settings, flatten, override, plain
 
 PAPER = Settings()
 
 # A few minutes on 2 cores; every change from the paper is there because `tiny` is a small stand-in for CLIP
 # and the images are small crops (docs/deviations.md).
-DEMO = Settings(
+DEMO = replace(
+    PAPER,
     profile="demo",
-    clip=Clip(similarity="tiny", identity="tiny", softmax_scale=11.0),  # tiny's own scale; 100 saturates it
-    data=Data(train_size=128, embedded_images=192, embedded_pairs=40),
-    prompts=Prompts(
+    clip=replace(
+        PAPER.clip, similarity="tiny", identity="tiny", softmax_scale=11.0
+    ),  # tiny's own scale; 100 saturates it
+    data=replace(PAPER.data, train_size=128, embedded_images=192, embedded_pairs=40),
+    prompts=replace(
+        PAPER.prompts,
         initial=("a backlit photo", "a well lit photo"),  # from "X X ... X" the pair extrapolates: brighter is better
         iterations=20,
         learning_rate=1e-3,
@@ -40,7 +29,8 @@ DEMO = Settings(
         views_per_image=0,  # an image is drawn less than once
         zoom=(0.7, 1.3),
     ),
-    enhancement=Enhancement(
+    enhancement=replace(
+        PAPER.enhancement,
         width=16,
         init_std=0.06,  # with 0.02 the network is blind to its input at first; larger ones ripple
         downscale=2,  # at full size the map of such small images ripples at borders
@@ -54,17 +44,19 @@ DEMO = Settings(
         iterations=60,
         extend_above=INFINITE,
     ),
-    refinement=Refinement(
+    refinement=replace(
+        PAPER.refinement,
         rounds=2,
         iterations=4,  # more turns the pair from light to the scenes' other differences
         tuning_iterations=10,
         far_margin=0.5,  # with tiny's softmax scale probabilities are less extreme
         extend_above=INFINITE,
     ),
-    engine=Engine(precision="fp32"),
-    watch=Watch(panel_every=40),
-    evaluation=Evaluation(metrics=("psnr", "ssim", "entropy", "piqe")),
-    studies=Studies(
+    engine=replace(PAPER.engine, precision="fp32"),
+    watch=replace(PAPER.watch, panel_every=40),
+    evaluation=replace(PAPER.evaluation, metrics=("psnr", "ssim", "entropy", "piqe")),
+    studies=replace(
+        PAPER.studies,
         changes=(  # a quarter of a minute on one core for each variant and seed
             *("data.train_size=96", "data.embedded_images=96", "data.embedded_pairs=16", "prompts.size=64"),
             *("enhancement.warmup_iterations=10", "enhancement.iterations=50", "refinement.tuning_iterations=10"),

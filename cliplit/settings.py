@@ -5,24 +5,24 @@ The defaults are the published settings, so the profile `paper` is `Settings()`.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import Field, dataclass, field, fields, is_dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, get_args, get_origin
 
 from cliplit.errors import CliplitError, did_you_mean
 
 INFINITE = float("inf")
+COMPARED = ("ViT-B-32-quickgelu/openai", "ViT-B-16-quickgelu/openai", "RN50-quickgelu/openai")  # CLIPs
 
 
-def setting(default: Any, source: str, unit: str = "", about: str = "") -> Any:
-    """A dataclass field that carries its unit, its source and a line about it."""
-    return field(default=default, metadata={"source": source, "unit": unit, "about": about})
-
-
-def count(default: int, source: str, unit: str = "", about: str = "", least: int = 1) -> Any:
-    """A setting that is a whole number and has a least value."""
+def setting(default: Any, source: str, unit: str = "", about: str = "", least: int | None = None) -> Any:
+    """A dataclass field that carries its unit, its source, a line about it, and its least value."""
     return field(default=default, metadata={"source": source, "unit": unit, "about": about, "least": least})
+
+
+count = partial(setting, least=1)  # a whole number
 
 
 @dataclass(frozen=True)
@@ -51,9 +51,7 @@ class Data:
     embedded_images: int = count(380, "paper 4", "images", "training crops per side drawn from the embedded photos")
     embedded_pairs: int = count(40, "cliplit", "pairs", "test crops drawn from the embedded photos held out")
     well_lit_images: int = setting(0, "cliplit", "images", "how many of the well-lit training images serve; 0: all")
-    embedded_well_lit: tuple[str, ...] = setting(
-        ("grace_hopper",), "cliplit", "names", "embedded photos that serve as well-lit"
-    )
+    embedded_well_lit: tuple[str, ...] = setting(("grace_hopper",), "cliplit", "names", "embedded photos, well-lit")
     embedded_crop: float = setting(0.45, "cliplit", "of the shorter side", "smallest crop of an embedded photo")
 
 
@@ -103,9 +101,7 @@ class Prompts:
     label_smoothing: float = setting(0.0, "code", "probability")
     size: int = count(256, "code", "pixels", "images are resized to this square, here and in refinement")
     zoom: tuple[float, float] = setting((0.5, 1.5), "code", "factor", "range of random zoom, here and in refinement")
-    views_per_image: int = setting(
-        16, "cliplit", "views", "encoded once, here and in every round; 0: new ones in every iteration, as in the code"
-    )
+    views_per_image: int = setting(16, "cliplit", "views", "encoded once in every stage; 0: new ones every iteration")
 
 
 @dataclass(frozen=True)
@@ -114,9 +110,7 @@ class Enhancement:
 
     width: int = count(32, "code", "channels")
     downscale: int = count(1, "code", "factor", "the illumination map is predicted at 1/downscale of the image")
-    longer_side: int = count(
-        0, "code", "pixels", "larger images are reduced to it, the map is upsampled along edges; 0: never", least=0
-    )
+    longer_side: int = count(0, "code", "pixels", "larger images are reduced to it for the map; 0: never", least=0)
     init_std: float = setting(0.02, "code", "", "standard deviation of the first weights of every convolution")
     max_illumination: float = setting(INFINITE, "code", "", "smooth upper bound of the illumination map; inf: ReLU")
     min_illumination: float = setting(0.0, "code", "", "lower bound beside it; the map is then learned in stops")
@@ -147,9 +141,7 @@ class Enhancement:
     extend_by: int = setting(60, "code", "iterations")
     average: int = count(30, "code", "iterations", "the best network has the best mean loss of so many")
     look_every: int = count(20, "code", "iterations", "between looks for the best network")
-    averaging: float = setting(
-        0.0, "code", "decay", "of an exponential average of the weights, kept in their place; 0: none"
-    )
+    averaging: float = setting(0.0, "code", "decay", "of an exponential average that replaces the weights; 0: none")
 
 
 @dataclass(frozen=True)
@@ -157,9 +149,7 @@ class Refinement:
     """Prompt refinement and enhancement tuning in rounds (paper, section 3.2)."""
 
     rounds: int = setting(14, "code", "rounds", "8K + 1K + 14 rounds of 3.1K exceed the advised 50K iterations")
-    iterations: int = count(
-        1000, "code", "iterations", "of prompt refinement in every round; 0: no refinement", least=0
-    )
+    iterations: int = count(1000, "code", "iterations", "of every round's prompt refinement; 0: none", least=0)
     tuning_iterations: int = count(2100, "code", "iterations", "of the enhancement network in every round")
     batch_size: int = count(16, "code", "tuples")
     weight: float = setting(200.0, "code", "", "of the margin ranking loss")
@@ -186,9 +176,7 @@ class Watch:
 
     panel_every: int = setting(100, "cliplit", "iterations", "of the network between panels of images; 0: none")
     tensorboard: bool = setting(False, "cliplit", about="also write events for TensorBoard")
-    save_seconds: float = setting(
-        5.0, "cliplit", "s", "between saves of the progress, more if one takes long; 0: always"
-    )
+    save_seconds: float = setting(5.0, "cliplit", "s", "between saves of the progress, if they are quick; 0: always")
 
 
 @dataclass(frozen=True)
@@ -213,23 +201,11 @@ class Studies:
 
     seeds: tuple[int, ...] = setting((0, 1, 2), "cliplit", "seeds", "of every variant")
     metrics: tuple[str, ...] = setting(("psnr", "ssim"), "cliplit", "pyiqa names", "in the tables; the first one ranks")
-    changes: tuple[str, ...] = setting(
-        (), "cliplit", "NAME=VALUE", "settings of all variants that differ from the run's"
-    )
+    changes: tuple[str, ...] = setting((), "cliplit", "NAME=VALUE", "settings of all variants, unlike the run's")
     rounds: int = setting(2, "cliplit", "rounds", "of refinement where a study has them; the others have none")
-    progress_rounds: int = setting(
-        5, "cliplit", "rounds", "of the guidances, in whose course their scores are compared"
-    )
+    progress_rounds: int = setting(5, "cliplit", "rounds", "of the guidances; each is scored after every round")
     backbones: tuple[str, ...] = setting(
-        (
-            "ViT-B-32-quickgelu/openai",
-            "ViT-B-16-quickgelu/openai",
-            "RN50-quickgelu/openai",
-            "ViT-B-32/laion2b_s34b_b79k",
-        ),
-        "cliplit",
-        "CLIPs",
-        "compared as clip.similarity",
+        (*COMPARED, "ViT-B-32/laion2b_s34b_b79k"), "cliplit", "CLIPs", "compared as clip.similarity"
     )
 
 
@@ -266,27 +242,29 @@ def parse_overrides(text: str) -> dict[str, str]:
     return {key: value for key, _, value in pairs}
 
 
-def flatten(settings: Any, prefix: str = "") -> dict[str, Any]:
+def flatten(settings: Any) -> dict[str, Any]:
     """Settings as ``{"group.name": value}``, in the order of their definition."""
-    flat = {}
-    for item in fields(settings):
-        value = getattr(settings, item.name)
-        name = prefix + item.name
-        flat.update(flatten(value, name + ".") if is_dataclass(value) else {name: value})
-    return flat
+    return {name: value for name, _, value in _leaves(settings)}
 
 
 def describe(settings: Settings) -> list[dict[str, Any]]:
     """One row per setting: name, value, the paper's value, unit, source and a line about it."""
     paper = flatten(Settings())
-    rows = []
-    for name, value in flatten(settings).items():
-        group, _, leaf = name.rpartition(".")
-        owner = getattr(settings, group) if group else settings
-        about = _field(owner, leaf).metadata
-        told = {key: about[key] for key in ("source", "unit", "about") if key in about}
-        rows.append({"name": name, "value": value, "paper": paper[name]} | told)
-    return rows
+    return [
+        {"name": name, "value": value, "paper": paper[name]}
+        | {key: item.metadata[key] for key in ("source", "unit", "about") if key in item.metadata}
+        for name, item, value in _leaves(settings)
+    ]
+
+
+def _leaves(settings: Any, prefix: str = "") -> Iterator[tuple[str, Field, Any]]:
+    """Name, field and value of every setting."""
+    for item in fields(settings):
+        value = getattr(settings, item.name)
+        if is_dataclass(value):
+            yield from _leaves(value, f"{item.name}.")
+        else:
+            yield prefix + item.name, item, value
 
 
 def to_json(settings: Any) -> dict[str, Any]:
@@ -320,33 +298,25 @@ def plain(value: Any) -> Any:
 
 def override(settings: Settings, key: str, value: Any) -> Settings:
     """Settings with one of them changed, by its dotted name; see `profile`."""
-    valid = [name for name in flatten(settings) if name != "profile"]
+    valid = {name: item for name, item, _ in _leaves(settings) if name != "profile"}
     if key not in valid:
         raise CliplitError(f"unknown setting '{key}'{did_you_mean(key, valid)} (`cliplit settings` lists them)")
-    group, _, leaf = key.rpartition(".")
-    owner = getattr(settings, group) if group else settings
-    converted = _convert(key, value, get_type_hints(type(owner))[leaf])
-    least = _field(owner, leaf).metadata.get("least")
-    if least is not None and converted < least:
-        raise CliplitError(f"setting '{key}' is at least {least}, got {value!r}")
-    changed: Any = replace(owner, **{leaf: converted})
-    groups: dict[str, Any] = {group: changed}
-    return replace(settings, **groups) if group else changed
-
-
-def _field(owner: Any, name: str) -> Field:
-    return next(item for item in fields(owner) if item.name == name)
-
-
-def _convert(key: str, value: Any, kind: Any) -> Any:
+    kind: Any = valid[key].type
+    least = valid[key].metadata["least"]
     try:
-        return _parse(value, kind)
-    except (TypeError, ValueError, OverflowError):
+        parsed = _parse(value, kind)
+    except (TypeError, ValueError, LookupError, OverflowError):
         name = str(kind) if get_origin(kind) else kind.__name__
         raise CliplitError(f"setting '{key}' is of type {name}, got {value!r}") from None
+    if least is not None and parsed < least:
+        raise CliplitError(f"setting '{key}' is at least {least}, got {value!r}")
+    group, _, leaf = key.rpartition(".")
+    changes: dict[str, Any] = {leaf: parsed}
+    return replace(settings, **({group: replace(getattr(settings, group), **changes)} if group else changes))
 
 
 def _parse(value: Any, kind: Any) -> Any:
+    """A value of a type, or a text that spells one."""
     if get_origin(kind) is tuple:
         items = list(filter(None, value.split(","))) if isinstance(value, str) else list(value)
         kinds = get_args(kind)
@@ -354,7 +324,7 @@ def _parse(value: Any, kind: Any) -> Any:
             raise ValueError
         return tuple(_parse(item.strip() if isinstance(item, str) else item, kinds[0]) for item in items)
     if kind is bool:
-        return _parse_bool(value)
+        return {"true": True, "false": False}[str(value).lower()]
     wrong = isinstance(value, bool) or (kind is int and isinstance(value, float))
     if wrong or (kind is str and not isinstance(value, str)):
         raise ValueError
@@ -362,14 +332,6 @@ def _parse(value: Any, kind: Any) -> Any:
     if parsed != parsed:  # NaN
         raise ValueError
     return parsed
-
-
-def _parse_bool(value: Any) -> bool:
-    if isinstance(value, bool):
-        return value
-    if isinstance(value, str) and value.lower() in ("true", "false"):
-        return value.lower() == "true"
-    raise ValueError
 
 
 def named_paths(pairs: tuple[str, ...]) -> dict[str, Path]:

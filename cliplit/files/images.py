@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from PIL import Image, ImageCms, UnidentifiedImageError
 
-from cliplit.errors import CliplitError, one_line
+from cliplit.errors import CliplitError, one_line, printable
 
 MAX_PIXELS = 1 << 28  # 268 megapixels; a photo has fewer, a decompression bomb more
 ROWS = 256  # of the strips in which large arrays are converted
@@ -60,7 +60,7 @@ def decode(path: str | Path, max_pixels: int | None = None) -> np.ndarray:
         if lying is None:
             with opened(file, max_pixels) as image:
                 image.load()  # refuses a truncated file, and turns a TIFF upright
-                lying, orientation = deep_pixels(file, image), _orientation(image)
+                lying, orientation = deep_pixels(file, image), orientation_of(image)
                 lying = np.asarray(_in_rgb(image)) if lying is None else lying
         colours = lying[..., :3] if lying.shape[2] >= 3 else np.repeat(lying[..., :1], 3, axis=2)
         return np.require(upright(colours, orientation), requirements=["C", "W"])
@@ -74,12 +74,17 @@ def image_size(path: str | Path, max_pixels: int | None = None) -> tuple[int, in
     """
     path = Path(path)
     with errors_named(path), open(path, "rb") as file:
-        with tiff_page(file, max_pixels) as page:
-            if page is not None:
-                size, orientation = (page.imagewidth, page.imagelength), page.tags.valueof(ORIENTATION, 1)
-        if page is None:
-            with opened(file, max_pixels) as image:
-                size, orientation = image.size, _orientation(image)
+        return size_in(file, max_pixels)
+
+
+def size_in(file: BinaryIO, max_pixels: int | None = None) -> tuple[int, int]:
+    """As `image_size`, of an open file. Whatever a decoder raises is passed on."""
+    with tiff_page(file, max_pixels) as page:
+        if page is not None:
+            size, orientation = (page.imagewidth, page.imagelength), page.tags.valueof(ORIENTATION, 1)
+    if page is None:
+        with opened(file, max_pixels) as image:
+            size, orientation = image.size, orientation_of(image)
     return (size[1], size[0]) if orientation in (5, 6, 7, 8) else size
 
 
@@ -166,7 +171,7 @@ def check_size(width: int, height: int, limit: int | None) -> None:
         raise CliplitError(f"{width} x {height} pixels, {most}; {remedy}")
 
 
-def _orientation(image: Image.Image) -> int:
+def orientation_of(image: Image.Image) -> int:
     """1 to 8; 1 where EXIF and XMP say nothing, or nonsense, and for a TIFF, which Pillow turns itself."""
     try:
         found = 1 if image.format == "TIFF" else image.getexif().get(ORIENTATION)
@@ -207,7 +212,7 @@ def tiff_channels(page: Any) -> np.ndarray:
     if page.photometric not in GREY_OR_RGB or page.dtype not in ("u1", "u2", "f2", "f4", "f8"):
         colours = str(getattr(page.photometric, "name", page.photometric)).lower()
         kind = f"{bits}-bit {page.dtype or 'samples'} in {colours} colours"
-        raise CliplitError(f"a TIFF of {kind} is not known; convert it to RGB of 16 bits")
+        raise CliplitError(f"a TIFF of {printable(kind)} is not known; convert it to RGB of 16 bits")
     channels = page.asarray()
     channels = np.moveaxis(channels, 0, -1) if page.axes == "SYX" else channels
     channels = channels.reshape(*channels.shape[:2], -1)

@@ -58,12 +58,6 @@ class Block:
             return default
         return int(struct.unpack_from(self.order + NUMBERS[entry.type], entry.value)[0])
 
-    @property
-    def orientation(self) -> int:
-        """1 to 8; 1 if it is missing or none of these."""
-        found = self.number(ORIENTATION, 1)
-        return found if 1 <= found <= 8 else 1
-
 
 def read_block(data: Any) -> Block:
     """Walk a block or a whole TIFF; nothing is raised, what is damaged is in `problem`.

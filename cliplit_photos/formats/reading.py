@@ -14,14 +14,15 @@ from cliplit.files.images import (
     deep_pixels,
     errors_named,
     opened,
+    orientation_of,
     tiff_page,
     upright,
 )
 from cliplit_photos.formats import heif, jpeg, png, raw, tiff
-from cliplit_photos.formats.exif import ORIENTATION, PREFIX, read_block, upright_block
+from cliplit_photos.formats.exif import ORIENTATION, upright_block
 from cliplit_photos.formats.kinds import RAW, UNREAD
 from cliplit_photos.formats.photo import Photo, split
-from cliplit_photos.formats.xmp import orientation_of, upright_xmp
+from cliplit_photos.formats.xmp import upright_xmp
 
 WITH_OWN = ("JPEG", "MPO", "PNG", "WEBP")  # hold more than Pillow tells
 HEAD = 4096  # bytes of a file that tell its kind
@@ -64,7 +65,7 @@ def photo_size(path: str | Path, max_pixels: int = MAX_PIXELS) -> tuple[int, int
             with opened(file, max_pixels) as image:
                 if image.format == "PNG" and png.says_more_behind(path):
                     image.load()
-                size, orientation = image.size, _orientation(image)
+                size, orientation = image.size, orientation_of(image)
         return (size[1], size[0]) if orientation in (5, 6, 7, 8) else size
 
 
@@ -95,7 +96,7 @@ def _of_pillow(image: Image.Image, file: BinaryIO, start: bytes) -> Photo:
         if deep.shape[2] == 1 and "transparency" in image.info:
             alpha = np.where(deep == image.info["transparency"], 0, 65535)
             deep = np.dstack([deep, alpha.astype(np.uint16)])
-        photo = Photo(*split(upright(deep, _orientation(image))))
+        photo = Photo(*split(upright(deep, orientation_of(image))))
     elif image.mode in ("I", "F") or image.mode.startswith("I;"):
         raise CliplitError(f"{image.format} of such depth is not known; convert it to a TIFF or PNG of 16 bits")
     else:
@@ -141,7 +142,7 @@ def _pixels(image: Image.Image) -> Photo:
     transparent = image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info
     mode = ("L" if grey else "RGB") + ("A" if transparent else "")
     width, height = image.size
-    orientation = _orientation(image)
+    orientation = orientation_of(image)
     size = (width, height) if orientation >= 5 else (height, width)
     channels = np.empty((*size, len(mode)), np.uint8)
     lying = upright(channels, {6: 8, 8: 6}.get(orientation, orientation))  # each other turn is its own reverse
@@ -151,15 +152,6 @@ def _pixels(image: Image.Image) -> Photo:
         converted = transform.apply(strip) if transform else strip.convert(mode)
         lying[top:bottom] = np.asarray(converted).reshape(bottom - top, width, -1)
     return Photo(*split(channels), notes=notes)
-
-
-def _orientation(image: Image.Image) -> int:
-    """1 to 8, by EXIF or else by XMP; Pillow turns TIFF by itself."""
-    if image.format == "TIFF":
-        return 1
-    exif = _bytes(image.info.get("exif")) or png.unpacked(image.info)
-    block = read_block(exif.removeprefix(PREFIX))
-    return block.orientation if ORIENTATION in block.tags else orientation_of(_bytes(image.info.get("xmp")))
 
 
 def _bytes(found: bytes | str | None) -> bytes:

@@ -22,12 +22,6 @@ OTHERS = (
 )
 
 
-def orientation_of(xmp: bytes) -> int:
-    """What XMP says of the orientation, 1 to 8; 1 if nothing."""
-    found = ORIENTATION.search(xmp)
-    return int(found[2]) if found and 1 <= int(found[2]) <= 8 else 1
-
-
 def upright_xmp(xmp: bytes | str) -> tuple[bytes, list[str]]:
     """XMP without the orientation that has been applied, and without what points to other pictures of the file; and
     what is to be said."""

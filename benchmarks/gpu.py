@@ -31,7 +31,6 @@ sys.path.insert(0, str(ROOT / "tests" / "support"))
 
 from golden_models import golden_numbers, random_enhancer, resnet_backbone, vit_backbone  # noqa: E402
 
-from cliplit.engine.record import memory_mb  # noqa: E402
 from cliplit.errors import one_line  # noqa: E402
 from cliplit.experiments import planning  # noqa: E402
 from cliplit.files.atomic import write_text  # noqa: E402
@@ -104,7 +103,7 @@ def cost(device: str, name: str, kind: str) -> Iterator[Row]:
     """What `cliplit plan` says of the profile's networks."""
     settings = profile(name, {"device": device, "clip.random": True} | KINDS[kind])
     each = planning.seconds_each(settings)
-    yield "network: seconds per iteration; peak GB", f"{each:.3g}; {memory_mb() / 1024:.1f}"
+    yield "network: seconds per iteration; peak GB", f"{each:.3g}; {torch.cuda.max_memory_allocated() / 2**30:.1f}"
     hours = each * planning.network_iterations(settings) / 3600
     yield f"all networks of profile {name}", f"about {hours:.1f} h"
 

@@ -33,7 +33,6 @@ import torch
 
 from cliplit.engine.interrupts import Interrupts
 from cliplit.engine.loop import Loop
-from cliplit.engine.record import memory_mb
 from cliplit.experiments.tables import fill_in
 from cliplit.files.atomic import write_text
 from cliplit.method import clip, losses, training
@@ -140,6 +139,18 @@ def in_a_process(kind: str, stage: str, batch: int) -> dict:
     found = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=quiet).stdout)
     print(f"{STAGES[stage]}, batch {batch}: {kind}, measured in {time.monotonic() - began:.0f} s", file=sys.stderr)
     return found
+
+
+def memory_mb() -> int:
+    """Peak memory in MB: of the GPU if one is used, else of this process; 0 on Windows."""
+    if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
+        return torch.cuda.max_memory_allocated() >> 20
+    if sys.platform == "win32":
+        return 0
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak >> (20 if sys.platform == "darwin" else 10)
 
 
 def measure(kind: str, stage: str, batch: int) -> dict:

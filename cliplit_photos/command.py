@@ -102,7 +102,9 @@ def enhance(
     if page and (refusal := ledger.refusal(page, overwrite=True)):
         raise CliplitError(refusal)
     with _interruptible():
-        mine = enhance_files(plan.jobs[processes.index() :: processes.count()], network.to(computer), inference, options, ledger)
+        mine = enhance_files(
+            plan.jobs[processes.index() :: processes.count()], network.to(computer), inference, options, ledger
+        )
         outcome = Outcome(problems=list(plan.problems))
         for part in processes.gather(mine):
             outcome += part

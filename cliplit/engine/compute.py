@@ -1,4 +1,4 @@
-"""Where and how is computed: device, precision, memory layout, compiled or not, deterministic or not.
+"""Where and how training computes: device, precision, memory layout, compiled or not, deterministic or not.
 
 None of it changes the maths; settings of the group `engine` change results by rounding.
 """
@@ -65,16 +65,15 @@ def engine(settings: Settings) -> Iterator[Machine]:
         keep_freed_memory(1 << 30)
     wanted = options.precision if options.precision != "auto" else "bf16" if device.type == "cuda" else "fp32"
     bf16 = usable_precision(wanted, device) == "bf16"
-    deterministic = options.deterministic
     before = torch.are_deterministic_algorithms_enabled()
     warned_only = torch.is_deterministic_algorithms_warn_only_enabled()
     benchmark = torch.backends.cudnn.benchmark
     with interrupts() as asked, torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed(settings.seed)  # for a guidance of one's own that draws from PyTorch's generator
-        if deterministic:
+        if options.deterministic:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read by cuBLAS when it starts
-        torch.use_deterministic_algorithms(deterministic, warn_only=deterministic)
-        torch.backends.cudnn.benchmark = not deterministic
+        torch.use_deterministic_algorithms(options.deterministic, warn_only=options.deterministic)
+        torch.backends.cudnn.benchmark = not options.deterministic
         machine = Machine(device, bf16, options.compile, asked)
         try:
             yield machine
@@ -149,23 +148,14 @@ def find_device(name: str = "auto") -> torch.device:
 
 @cache  # so that it is said once
 def usable_precision(wanted: str, device: torch.device) -> str:
-    """fp32 or bf16: as wanted, but fp32 where the device has no bfloat16, for to imitate it takes many times as long."""
-    if wanted == "bf16" and not has_bf16(device):
-        processes.say(f"bf16: this {device.type} has no bfloat16 and would imitate it, slowly; computing in fp32")
-        return "fp32"
-    return wanted
-
-
-def has_bf16(device: torch.device) -> bool:
-    """Whether the device computes in bfloat16 by itself, as far as PyTorch can tell."""
+    """fp32 or bf16: as wanted, but fp32 where the device has no bfloat16, because imitating it takes many times as long."""
+    able = True  # as far as PyTorch can tell
     if device.type == "cuda":
-        return torch.version.hip is not None or torch.cuda.get_device_capability(device) >= (8, 0)
-    if device.type != "cpu" or not hasattr(torch.cpu, "get_capabilities"):  # not in older PyTorch
-        return True
-    found = torch.cpu.get_capabilities()
-    return any(found.get(name) for name in BF16_OF_CPUS)
-
-
-def reduced_precision(device: torch.device, wanted: bool) -> torch.autocast:
-    """Context of a network's layers: bfloat16 where that is safe, if wanted. What comes out may be bfloat16."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=wanted)
+        able = torch.version.hip is not None or torch.cuda.get_device_capability(device) >= (8, 0)
+    elif device.type == "cpu" and hasattr(torch.cpu, "get_capabilities"):  # not in older PyTorch
+        found = torch.cpu.get_capabilities()
+        able = any(found.get(name) for name in BF16_OF_CPUS)
+    if wanted != "bf16" or able:
+        return wanted
+    processes.say(f"bf16: this {device.type} has no bfloat16 and would imitate it, slowly; computing in fp32")
+    return "fp32"

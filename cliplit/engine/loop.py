@@ -1,7 +1,5 @@
 """A training loop that logs, keeps a copy of the best weights, and resumes where it stopped."""
 
-import csv
-import io
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -47,6 +45,7 @@ class Loop:
         recorder: Recorder | None = None,
     ):
         self.folder = folder
+        self.progress = folder / "progress.pt"
         self.part = part
         self.module = module
         self.optimizer = optimizer
@@ -54,19 +53,9 @@ class Loop:
         self.rows: list[dict[str, float]] = []
         self.averaged: dict[str, Tensor] | None = None
         self.best: dict[str, Tensor] | None = None
-        self.best_iteration = 0
         self.best_loss = float("inf")
         self._recorder = recorder or Recorder(folder, Watch())
         self._resume()
-
-    @property
-    def _progress(self) -> Path:
-        return self.folder / "progress.pt"
-
-    @property
-    def starts_anew(self) -> bool:
-        """Whether the guard wants new weights after the current iteration."""
-        return self.then.starts > self.at.starts
 
     def __iter__(self) -> Iterator[int]:
         return self.until(Interrupts())
@@ -89,7 +78,6 @@ class Loop:
                     loss = mean(self.rows, "loss", self.part.best.average)
                     if loss < self.best_loss:
                         self.best_loss = loss
-                        self.best_iteration = self.at.done
                         self.best = {key: value.detach().clone() for key, value in self._weights().items()}
                 self.at = self.then
                 self._recorder.after(self.at, self.rows[-1])
@@ -97,7 +85,7 @@ class Loop:
                 terms = {key: f"{value:.3g}" for key, value in self.rows[-1].items() if key != "iteration"}
                 bar.set_postfix(terms, refresh=False)
                 bar.update()
-                if processes.any_of(interrupts.pending):
+                if any(processes.gather(interrupts.pending)):
                     interrupts.pending = True
                     break
                 if time.monotonic() - last > pause:
@@ -122,19 +110,15 @@ class Loop:
         values = torch.stack([torch.as_tensor(value).detach().to(loss).reshape(()) for value in terms.values()])
         norm = nn.utils.clip_grad_norm_(self.module.parameters(), self.part.max_gradient_norm)
         numbers = torch.cat([processes.average(values), norm.to(loss).reshape(1)]).tolist()
-        rate = self.optimizer.param_groups[0]["lr"]
-        row = (
-            {"iteration": self.at.done}
-            | dict(zip([*terms, "gradient_norm"], numbers, strict=True))
-            | {"learning_rate": rate}
-        )
+        row = {"iteration": self.at.done} | dict(zip([*terms, "gradient_norm"], numbers, strict=True))
+        row["learning_rate"] = self.optimizer.param_groups[0]["lr"]
         bad = [name for name, value in row.items() if not abs(value) < float("inf")]
         if bad:
             self.save()
-            values = ", ".join(f"{name} {value:.4g}" for name, value in row.items() if name != "iteration")
+            found = ", ".join(f"{name} {value:.4g}" for name, value in row.items() if name != "iteration")
             raise CliplitError(
                 f"{self.folder}: training diverged at iteration {self.at.done}: {' and '.join(bad)} not finite "
-                f"({values}); last good weights: {self._progress} (after {self.at.done} iterations). Lower the learning "
+                f"({found}); last good weights: {self.progress} (after {self.at.done} iterations). Lower the learning "
                 f"rate or a weight with --set, then the stage starts anew"
             )
         self.optimizer.step()
@@ -153,14 +137,13 @@ class Loop:
 
     def forget(self) -> None:
         """Remove the progress; what the stage learned must be in its files by now."""
-        self._progress.unlink(missing_ok=True)
+        self.progress.unlink(missing_ok=True)
 
     def save(self) -> None:
         """Write the log and everything needed to go on, atomically, in place of what was saved before."""
-        if not processes.is_main():
-            return
         self._write_log()
-        save_tensors(self._state(), self._progress)
+        if processes.is_main():
+            save_tensors(self._state(), self.progress)
 
     def _state(self) -> dict[str, Any]:
         """Everything needed to go on."""
@@ -169,7 +152,6 @@ class Loop:
             "rows": self.rows,
             "averaged": self.averaged,
             "best": self.best,
-            "best_iteration": self.best_iteration,
             "best_loss": self.best_loss,
             "module": self.module.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -179,15 +161,14 @@ class Loop:
 
     def _resume(self) -> None:
         """Continue from what an interrupted run saved, if there is something that can be read."""
-        if not self._progress.exists():
+        if not self.progress.exists():
             return
         try:
-            state = load_tensors(self._progress)
+            state = load_tensors(self.progress)
+            if not isinstance(state, dict) or state.keys() != self._state().keys():
+                raise CliplitError(f"{self.progress}: not the progress of a stage")
         except CliplitError as error:
             processes.say(f"{error}; the stage starts anew")
-            return
-        if not isinstance(state, dict) or state.keys() != self._state().keys():
-            processes.say(f"{self._progress}: not the progress of a stage; the stage starts anew")
             return
         try:
             self.module.load_state_dict(state.pop("module"))
@@ -199,7 +180,7 @@ class Loop:
             torch.cuda.set_rng_state_all(state.pop("random_cuda")[: torch.cuda.device_count()])
         except Exception as error:  # PyTorch's are of many kinds
             raise CliplitError(
-                f"{self._progress}: the progress of something else than this stage ({one_line(error)}); "
+                f"{self.progress}: the progress of something else than this stage ({one_line(error)}); "
                 f"remove the file, then the stage starts anew"
             ) from None
         vars(self).update(state)
@@ -209,11 +190,8 @@ class Loop:
 
     def _write_log(self) -> None:
         if self.rows and processes.is_main():
-            text = io.StringIO()
-            writer = csv.DictWriter(text, self.rows[0], lineterminator="\n")
-            writer.writeheader()
-            writer.writerows({key: f"{value:.6g}" for key, value in row.items()} for row in self.rows)
-            write_text(text.getvalue(), self.folder / "log.csv")
+            lines = [self.rows[0].keys(), *([f"{value:.6g}" for value in row.values()] for row in self.rows)]
+            write_text("".join(",".join(line) + "\n" for line in lines), self.folder / "log.csv")
 
 
 @torch.no_grad()

@@ -48,9 +48,6 @@ class Guard:
     after: int  # iterations since the start; a new start adds as many
     most: int  # new starts
 
-    def objects(self, at: Position, log: Log) -> bool:
-        return at.done - at.started > self.after and mean(log, self.term, self.average) < self.least
-
 
 @dataclass(frozen=True)
 class Best:
@@ -87,11 +84,12 @@ class Part:
             CliplitError: the guard gives up.
         """
         then = replace(at, done=at.done + 1)
-        if self.guard and self.guard.objects(at, log):
-            if at.starts == self.guard.most:
-                low = f"a mean {self.guard.term} below {self.guard.least:g}"
+        guard = self.guard
+        if guard and at.done - at.started > guard.after and mean(log, guard.term, guard.average) < guard.least:
+            if at.starts == guard.most:
+                low = f"a mean {guard.term} below {guard.least:g}"
                 raise CliplitError(f"{self.name}: {at.starts + 1} seeds in a row ended with {low}; try another seed")
-            return replace(then, planned=at.planned + self.guard.after, started=then.done, starts=at.starts + 1)
+            return replace(then, planned=at.planned + guard.after, started=then.done, starts=at.starts + 1)
         more = self.extension
         if at.last and log[-1]["loss"] > more.above and at.planned < self.iterations + more.by * more.most:
             return replace(then, planned=at.planned + more.by)

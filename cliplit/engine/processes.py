@@ -10,17 +10,14 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
 from datetime import timedelta
 from functools import cache
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from cliplit.errors import CliplitError
 
 if TYPE_CHECKING:
     import torch
-
-Item = TypeVar("Item")
 
 PATIENCE = timedelta(hours=6)  # that processes wait for one another, e.g. for the data to be prepared
 
@@ -32,7 +29,7 @@ def count() -> int:
 
 def is_main() -> bool:
     """Whether this is the process that writes."""
-    return count() == 1 or _state().is_main_process
+    return index() == 0
 
 
 def index() -> int:
@@ -57,13 +54,8 @@ def share(size: int) -> slice:
     return slice(index(), None, count())
 
 
-def mine(items: Sequence[Item]) -> Sequence[Item]:
-    """This process's part of some independent work, every n-th item; the parts need not be equal."""
-    return items[index() :: count()]
-
-
-def gather(item: Item) -> list[Item]:
-    """What every process has, in their order; waits for all, for a launcher ends the others with the first."""
+def gather(item: Any) -> list[Any]:
+    """What every process has, in their order; waits for all, because a launcher ends the others with the first."""
     if count() == 1:
         return [item]
     from accelerate.utils import gather_object
@@ -82,15 +74,6 @@ def average(values: torch.Tensor) -> torch.Tensor:
     return reduce(values, "mean")
 
 
-def any_of(flag: bool) -> bool:
-    """Whether it is so in one of the processes; the same answer in all of them."""
-    if count() == 1:
-        return flag
-    import torch
-
-    return bool(average(torch.tensor(float(flag), device=own_device())) > 0)
-
-
 def say(line: str) -> None:
     """Tell the user, on stderr and above any progress bar, once for all processes."""
     from tqdm import tqdm
@@ -101,15 +84,11 @@ def say(line: str) -> None:
 
 def average_gradients(module: torch.nn.Module) -> None:
     """Replace the gradients of a module by their mean over the processes."""
-    if count() == 1:
-        return
-    import torch
+    if count() > 1:
+        from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
-    gradients = [parameter.grad for parameter in module.parameters() if parameter.grad is not None]
-    averaged = average(torch.cat([gradient.flatten() for gradient in gradients]))
-    parts = averaged.split([gradient.numel() for gradient in gradients])
-    for gradient, values in zip(gradients, parts, strict=True):
-        gradient.copy_(values.view_as(gradient))
+        gradients = [parameter.grad for parameter in module.parameters() if parameter.grad is not None]
+        vector_to_parameters(average(parameters_to_vector(gradients)), gradients)
 
 
 def own_device() -> torch.device:

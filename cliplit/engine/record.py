@@ -4,13 +4,12 @@ panel_000100.jpg      a fixed panel of images
 events.*              for TensorBoard, if the settings ask for it
 """
 
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
+import torch.nn.functional as F
 from PIL import Image, ImageDraw
 from torch import Tensor
 
@@ -20,7 +19,7 @@ from cliplit.files.atomic import writing
 from cliplit.files.tensors import to_uint8
 from cliplit.settings import Watch
 
-PANEL_SIDE = 160  # pixels
+SIDE = 160  # pixels
 LABEL_HEIGHT = 16
 GAP = 4
 
@@ -58,32 +57,20 @@ class Recorder:
         if self._panel and self.watch.panel_every and (at.done % self.watch.panel_every == 0 or at.done == at.planned):
             panel = draw_panel(self._panel())
             with writing(self.folder / f"panel_{at.done:06}.jpg") as temporary:
-                Image.fromarray(panel).save(temporary, "JPEG", quality=90)
+                panel.save(temporary, "JPEG", quality=90)
             if self._events:
-                self._events.add_image("panel", panel, at.done, dataformats="HWC")
+                self._events.add_image("panel", np.asarray(panel), at.done, dataformats="HWC")
 
 
-def memory_mb() -> int:
-    """Peak memory in MB: of the GPU if one is used, else of this process; 0 on Windows."""
-    if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
-        return torch.cuda.max_memory_allocated() >> 20
-    if sys.platform == "win32":
-        return 0
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak >> (20 if sys.platform == "darwin" else 10)
-
-
-def draw_panel(rows: Mapping[str, Tensor]) -> np.ndarray:
-    """Rows of images (N, 3 or 1, H, W) in [0, 1] with their names above, (H, W, 3) of 8 bits."""
+def draw_panel(rows: Mapping[str, Tensor]) -> Image.Image:
+    """Rows of images (N, 3 or 1, H, W) in [0, 1] with their names above."""
     strips = []
     for name, images in rows.items():
-        label = Image.new("RGB", (len(images) * (PANEL_SIDE + GAP), LABEL_HEIGHT), "white")
-        ImageDraw.Draw(label).text((1, 2), name, fill="#222222")
-        tiles = []
-        for pixels in to_uint8(images.detach().float().expand(-1, 3, -1, -1)):
-            tile = Image.fromarray(pixels).resize((PANEL_SIDE, PANEL_SIDE), Image.Resampling.LANCZOS)
-            tiles.append(np.pad(np.asarray(tile), ((0, GAP), (0, GAP), (0, 0)), constant_values=255))
-        strips += [np.asarray(label), np.concatenate(tiles, 1)]
-    return np.concatenate(strips)
+        tiles = F.interpolate(
+            images.detach().float().expand(-1, 3, -1, -1), (SIDE, SIDE), mode="bilinear", antialias=True
+        )
+        tiles = F.pad(tiles, (0, GAP, LABEL_HEIGHT, 0), value=1)
+        strip = Image.fromarray(np.concatenate(to_uint8(tiles), 1))
+        ImageDraw.Draw(strip).text((1, 2), name, fill="#222222")
+        strips.append(np.asarray(strip))
+    return Image.fromarray(np.concatenate(strips))

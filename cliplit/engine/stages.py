@@ -235,7 +235,7 @@ def _changed(folder: Path, record: Mapping[str, Any]) -> list[Path]:
     changed = []
     for name, left in record["outputs"].items():
         path = folder / name
-        size = path.stat().st_size if path.is_file() else None
+        size = path.stat().st_size if path.is_file() else -1
         if not isinstance(left, list) or left[:1] != [size] or not (size > LARGE or left[1:] == [digest_of(path)]):
             changed.append(path)
     return changed

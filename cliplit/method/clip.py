@@ -22,7 +22,7 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 import cliplit
-from cliplit.engine.compute import find_device, reduced_precision
+from cliplit.engine.compute import find_device
 from cliplit.errors import CliplitError, check_images, one_line
 from cliplit.files.atomic import read_json
 from cliplit.method.clip_weights import EMBEDDED, digest_of_weights, find_weights, model_config
@@ -91,7 +91,7 @@ class ClipBackbone(nn.Module):
     def encode_image(self, images: Tensor) -> Tensor:
         """Image features (N, D), not normalised."""
         seen = self.preprocess(images)
-        with reduced_precision(images.device, self.bf16):
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.bf16):
             return self.clip.visual(seen).to(seen)
 
     def encode_with_activations(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
@@ -101,7 +101,7 @@ class ClipBackbone(nn.Module):
 
     def pool(self, activation: Tensor) -> Tensor:
         """Image features (N, D) of the activation of the ResNet's last stage."""
-        with reduced_precision(activation.device, self.bf16):
+        with torch.autocast(activation.device.type, torch.bfloat16, enabled=self.bf16):
             return self.clip.visual.attnpool(activation).to(activation)
 
     def encode_activations(self, images: Tensor) -> list[Tensor]:
@@ -114,7 +114,7 @@ class ClipBackbone(nn.Module):
         if not hasattr(visual, "attnpool"):
             raise CliplitError(f"CLIP '{self.name}' has no ResNet tower, which the identity loss needs; use e.g. RN101")
         seen = self.preprocess(images)
-        with reduced_precision(images.device, self.bf16):
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.bf16):
             activations = [visual.stem(seen)]
             for stage in (visual.layer1, visual.layer2, visual.layer3, visual.layer4):
                 activations.append(stage(activations[-1]))

@@ -9,7 +9,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cliplit.engine.compute import reduced_precision
 from cliplit.errors import check_images
 from cliplit.files.tensors import guided_fit
 
@@ -197,7 +196,7 @@ class Enhancer(nn.Module):
 
     def layers(self, images: Tensor, padding: str = "reflect") -> Tensor:
         """Illumination map of images by all layers at the images' own size."""
-        with reduced_precision(images.device, self.bf16):
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.bf16):
             x = F.leaky_relu(_convolve(self.cond1, images, padding), 0.2)
             x = self.PPM1(self.ResidualBlock2(self.ResidualBlock1(x)))
             x = self.ResidualBlock4(self.ResidualBlock3(_convolve(self.condx, x, padding)))

@@ -113,7 +113,7 @@ def warm_up(run: Run) -> None:
             identity = _identity_loss(clip, predicted, seen[1], options.warmup_identity_stages)
             likeness = psnr(results.detach(), images).mean()
             loop.step(options.warmup_identity_weight * identity, identity=identity, psnr=likeness)
-            if loop.starts_anew:
+            if loop.then.starts > loop.at.starts:  # the guard wants new weights
                 enhancer.initialize(settings.seed + loop.then.starts, options.init_std)
                 loop.optimizer = _network_adam(enhancer, settings)
         _finish(loop, settings, enhancer)

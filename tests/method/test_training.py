@@ -136,7 +136,7 @@ def test_best_network_is_a_copy_of_the_iteration_with_the_lowest_mean_loss(tmp_p
             module.weight.fill_(float(iteration))
         loop.step(module.weight.sum() * 0 + loss)
         seen.append(iteration)
-    assert loop.best_iteration == 3 and loop.finish()["weight"].item() == 3.0
+    assert loop.finish()["weight"].item() == 3.0
 
 
 def test_long_gradients_are_scaled_down_to_the_limit(tmp_path):

@@ -12,7 +12,7 @@ from cliplit.settings import Backlight
 
 def lifted(images: Tensor, generator: Generator, share: Tensor) -> Tensor:
     """Backlit images with a share of the missing light given back, divided as the enhancer does it."""
-    dark = backlit(images, generator)
+    dark, _ = backlit(images, generator)
     return (dark / illumination(dark, images) ** share).clamp(0, 1)
 
 
@@ -31,7 +31,7 @@ def well_lit(images: Tensor, generator: Generator, strength: Tensor) -> Tensor:
 
 def against_the_light(images: Tensor, generator: Generator, strength: Tensor) -> Tensor:
     """Backlit, 0.3 to 4.5 EV."""
-    return backlit(images, generator, Backlight(stops_min=0.3, stops_max=4.5), strength)
+    return backlit(images, generator, Backlight(stops_min=0.3, stops_max=4.5), strength)[0]
 
 
 def underexposed(images: Tensor, generator: Generator, strength: Tensor) -> Tensor:
@@ -41,7 +41,7 @@ def underexposed(images: Tensor, generator: Generator, strength: Tensor) -> Tens
 
 def dim(images: Tensor, generator: Generator, strength: Tensor) -> Tensor:
     """Backlit, and too little light everywhere: 0.3 to 4.5 EV, shared out at random."""
-    return backlit(images, generator, Backlight(stops_min=0.3, stops_max=4.5, overall=True), strength)
+    return backlit(images, generator, Backlight(stops_min=0.3, stops_max=4.5, overall=True), strength)[0]
 
 
 def overexposed(images: Tensor, generator: Generator, strength: Tensor) -> Tensor:
@@ -75,7 +75,7 @@ def over_lifted(images: Tensor, generator: Generator, strength: Tensor) -> Tenso
 
 def blown_out(images: Tensor, generator: Generator, strength: Tensor) -> Tensor:
     """Backlit, then exposed for the foreground with one gain for all: the background clips."""
-    dark = backlit(images, generator)
+    dark, _ = backlit(images, generator)
     return expose(dark, 1 + 2 * strength)
 
 

@@ -448,7 +448,7 @@ def evaluate(model: CLIP, held_out: Tensor, settings: Settings) -> dict:
     def score(images: Tensor) -> Tensor:
         return darkness(encode_images(model, seen(images, settings.image_size)), bad, good, scale)
 
-    dark = backlit(references, random, DARK)
+    dark, _ = backlit(references, random, DARK)
     high, low = score(dark), score(references)
     errors = badness(seen(dark, settings.image_size), seen(references, settings.image_size), settings.error_unit)
     ideal = illumination(dark, references)

@@ -74,7 +74,7 @@ def embedded_training(settings: Settings) -> tuple[Tensor, Tensor]:
     data = settings.data
     seed = settings.seed
     options = (data.embedded_images, data.train_size, data.embedded_crop, seed)
-    dark = backlit(crops(BACKLIT, *options, "backlit"), generator("backlit", seed), settings.backlight)
+    dark, _ = backlit(crops(BACKLIT, *options, "backlit"), generator("backlit", seed), settings.backlight)
     return dark, crops(data.embedded_well_lit, *options, "well-lit")[: data.well_lit_images or None]
 
 
@@ -82,4 +82,5 @@ def test_pairs(settings: Settings) -> tuple[Tensor, Tensor]:
     """Backlit images and their references (N, 3, S, S), the same for every seed."""
     data = settings.data
     references = crops(TEST, data.embedded_pairs, data.test_size or data.train_size, data.embedded_crop, "test")
-    return backlit(references, generator("backlit", "test"), settings.backlight), references
+    dark, _ = backlit(references, generator("backlit", "test"), settings.backlight)
+    return dark, references

@@ -107,19 +107,11 @@ def foreground_mask(images: Tensor, generator: Generator, settings: Backlight = 
 
 def backlit(
     images: Tensor, generator: Generator, settings: Backlight = BACKLIGHT, strength: Tensor | None = None
-) -> Tensor:
+) -> tuple[Tensor, dict[str, Tensor]]:
     """The same scenes against the light: foreground `stops_min` … `stops_max` EV down, background kept or lifted.
 
     images: ``(N, 3, H, W)`` in [0, 1]; strength: ``(N, 1, 1, 1)`` in [0, 1], the place within the range of
-    stops, drawn uniformly if not given. Returns noisy 8-bit sRGB values in [0, 1].
-    """
-    return simulate_backlight(images, generator, settings, strength)[0]
-
-
-def simulate_backlight(
-    images: Tensor, generator: Generator, settings: Backlight = BACKLIGHT, strength: Tensor | None = None
-) -> tuple[Tensor, dict[str, Tensor]]:
-    """`backlit`, and what was drawn for each image, (N,) each.
+    stops, drawn uniformly if not given. Returns noisy 8-bit sRGB values in [0, 1], and what was drawn, (N,) each:
 
     `stops` and `background_stops` in EV: taken from the foreground, given to the background; `coverage`: the share of
     the picture in the foreground. With `settings.overall` also `overall`: the share of the stops that the background

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from cliplit.data.manifest import FOLDERS, Entry, Manifest, by_stem, describe_image, new_data_set, write_manifest
 from cliplit.data.prepare import SIDES, split_scenes
-from cliplit.data.relight import LEVELS, simulate_backlight, uniform
+from cliplit.data.relight import LEVELS, backlit, uniform
 from cliplit.engine.randomness import generator
 from cliplit.errors import CliplitError, did_you_mean, shortened
 from cliplit.files.folders import list_images
@@ -94,7 +94,7 @@ def relight_photo(photo: Tensor, name: str, level: str, seed: int) -> tuple[Tens
     """
     random = generator("synthesize", seed, name)
     strength = uniform(1, 0, 1, random)
-    dark, drawn = simulate_backlight(photo[None], random, LEVELS[level], strength)
+    dark, drawn = backlit(photo[None], random, LEVELS[level], strength)
     return dark[0], {key: round(value.item(), 4) for key, value in drawn.items()}
 
 

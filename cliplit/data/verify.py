@@ -194,10 +194,11 @@ def _numbered_copies(files: Mapping[str, list[Path]]) -> dict[Path, Path]:
     """What a file like "0152(2)" is a copy of: "0152", or if that is not there the first copy, which stands for it."""
     copies: dict[Path, Path] = {}
     for paths in files.values():
-        first = {path.stem: path for path in paths}
+        first: dict[str, Path] = {}
         for path in sorted(paths, key=lambda path: (len(path.stem), path.stem)):
-            if original(path.stem) != path.stem and (stem := first.setdefault(original(path.stem), path)) != path:
-                copies[path] = stem
+            stem = original(path.stem)
+            if first.setdefault(stem, path) != path and stem != path.stem:
+                copies[path] = first[stem]
     return copies
 
 

@@ -43,7 +43,7 @@ def test_mask_takes_the_dark_ground(scenes):
 def test_backlit_darkens_foreground_and_keeps_background(scenes):
     settings = relight.Backlight(stops_min=3, stops_max=3, background_stops=0, read_noise=0)
     mask = relight.foreground_mask(scenes, Generator().manual_seed(3), settings)
-    dark = relight.backlit(scenes, Generator().manual_seed(3), settings)  # draws the same mask first
+    dark, _ = relight.backlit(scenes, Generator().manual_seed(3), settings)  # draws the same mask first
     stops = (relight.srgb_to_linear(dark) / relight.srgb_to_linear(scenes)).log2()
     inside, outside = ((m.expand_as(scenes)) for m in (mask == 1, mask == 0))
     assert stops[inside].mean() == pytest.approx(-3, abs=0.1)
@@ -53,7 +53,7 @@ def test_backlit_darkens_foreground_and_keeps_background(scenes):
 def test_light_can_be_missing_overall_too(scenes):
     many = scenes[:1].expand(32, -1, -1, -1)
     settings = relight.Backlight(stops_min=3, stops_max=3, background_stops=0, read_noise=0, overall=True)
-    dark, drawn = relight.simulate_backlight(many, Generator().manual_seed(3), settings)
+    dark, drawn = relight.backlit(many, Generator().manual_seed(3), settings)
     share = drawn["overall"]
     assert (share == 0).any() and (share == 1).any() and ((share > 0) & (share < 1)).any()
     stops = (relight.srgb_to_linear(dark) / relight.srgb_to_linear(many)).log2()
@@ -65,7 +65,7 @@ def test_light_can_be_missing_overall_too(scenes):
 def test_a_share_of_the_pictures_keeps_its_light(scenes):
     many = scenes[:1].expand(64, -1, -1, -1)
     settings = relight.Backlight(stops_min=2, stops_max=4, read_noise=0, photons=1e9, untouched=0.25)
-    dark, drawn = relight.simulate_backlight(many, Generator().manual_seed(3), settings)
+    dark, drawn = relight.backlit(many, Generator().manual_seed(3), settings)
     kept = drawn["stops"] == 0
     assert 8 <= kept.sum() <= 24 and (drawn["background_stops"][kept] == 0).all() and drawn["stops"][~kept].min() >= 2
     assert torch.allclose(dark[kept], many[kept], atol=0.6 / 255)
@@ -73,7 +73,7 @@ def test_a_share_of_the_pictures_keeps_its_light(scenes):
 
 def test_strength_chooses_the_stops(scenes):
     images = scenes[:1].expand(2, -1, -1, -1)
-    dark = relight.backlit(images, Generator().manual_seed(0), strength=torch.tensor([0.0, 1.0]).view(2, 1, 1, 1))
+    dark, _ = relight.backlit(images, Generator().manual_seed(0), strength=torch.tensor([0.0, 1.0]).view(2, 1, 1, 1))
     assert dark[1, :, 30:].mean() < dark[0, :, 30:].mean()
 
 

@@ -85,10 +85,12 @@ def say(line: str) -> None:
 def average_gradients(module: torch.nn.Module) -> None:
     """Replace the gradients of a module by their mean over the processes."""
     if count() > 1:
-        from torch.nn.utils import parameters_to_vector, vector_to_parameters
+        import torch
 
         gradients = [parameter.grad for parameter in module.parameters() if parameter.grad is not None]
-        vector_to_parameters(average(parameters_to_vector(gradients)), gradients)
+        averaged = average(torch.cat([gradient.flatten() for gradient in gradients]))
+        for gradient, values in zip(gradients, averaged.split([each.numel() for each in gradients]), strict=True):
+            gradient.copy_(values.view_as(gradient))
 
 
 def own_device() -> torch.device:

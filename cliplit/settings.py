@@ -5,7 +5,7 @@ The defaults are the published settings, so the profile `paper` is `Settings()`.
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import Field, dataclass, field, fields, is_dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -229,13 +229,13 @@ class Settings:
     studies: Studies = Studies()
 
 
-def parse_overrides(text: str) -> dict[str, str]:
-    """``"a.b=1 c=2"`` as a dictionary.
+def parse_overrides(text: str | Iterable[str]) -> dict[str, str]:
+    """``"a.b=1 c=2"``, or its parts, as a dictionary.
 
     Raises:
         CliplitError: a part that is not NAME=VALUE.
     """
-    pairs = [part.partition("=") for part in text.split()]
+    pairs = [part.partition("=") for part in (text.split() if isinstance(text, str) else text)]
     bad = ["".join(pair) for pair in pairs if not pair[0] or not pair[1]]
     if bad:
         raise CliplitError(f"override '{bad[0]}' is not of the form NAME=VALUE")

@@ -9,7 +9,7 @@ from PIL import Image
 
 import cliplit
 from cliplit.scoring import measuring
-from cliplit.scoring.measuring import Item, by_processes, one_by_one
+from cliplit.scoring.measuring import Item, by_batches, by_processes
 from cliplit.scoring.metrics import Meter
 
 PACKAGE = Path(cliplit.__file__).parent
@@ -18,9 +18,7 @@ POSIX_CALLS = {
     *("fork", "kill", "killpg", "getpgid", "setsid", "geteuid", "getuid", "mkfifo", "statvfs", "sysconf", "chown"),
     *("getxattr", "setxattr", "listxattr", "sched_getaffinity", "SIGKILL", "SIGHUP", "SIGUSR1", "link"),
 }
-GUARDED = {  # each behind a look at the system, or where it may fail
-    ("engine/record.py", "resource"),
-    ("files/atomic.py", "chown"),
+GUARDED = {  # where it may fail
     ("experiments/studies.py", "link"),
 }
 
@@ -66,4 +64,4 @@ def test_scores_are_the_same_by_spawned_processes(tmp_path, monkeypatch):
     items = [Item(file.name, file, None, pending={"entropy": ""}) for file in sorted(tmp_path.iterdir())]
     monkeypatch.setattr(measuring, "START", "spawn")
     spawned = [outcome for _, outcome in by_processes(meter, items, 2)]
-    assert spawned == [outcome for _, outcome in one_by_one(meter, items)]
+    assert spawned == [outcome for _, outcome in by_batches(meter, [[item] for item in items], "cpu")]

@@ -1,13 +1,12 @@
 """The command line. Everything heavy is imported by the command that needs it, so that help and refusals are quick."""
 
 import io
-import json
 import os
 import sys
 import warnings
 from functools import cache
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 
@@ -36,7 +35,6 @@ app.command("metrics")(score.list_metrics)
 app.command()(doctor)
 
 INTERRUPTED = 130
-CLOSED = 1  # as typer ends where a pipe is closed
 
 Checkpoint = Annotated[Path, typer.Argument(help="A checkpoint: .safetensors of ours, or a released .pth.")]
 
@@ -66,22 +64,16 @@ def main() -> None:
                 print(end="", flush=True)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left is flushed at exit
-        sys.exit(CLOSED)
+        sys.exit(1)  # as typer ends where a pipe is closed
     except (CliplitError, OSError) as error:
         reason = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) and error.filename else error
         print(printable(f"cliplit: error: {reason}"), file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
-        _end_interrupted()
-    except SystemExit as ended:
-        if ended.code == INTERRUPTED:  # typer's answer to Ctrl-C
-            _end_interrupted()
-        raise
-
-
-def _end_interrupted() -> NoReturn:
-    print("cliplit: interrupted; the same command goes on from what is saved", file=sys.stderr)
-    sys.exit(INTERRUPTED)
+    except (KeyboardInterrupt, SystemExit) as ended:
+        if isinstance(ended, SystemExit) and ended.code != INTERRUPTED:  # typer's answer to Ctrl-C
+            raise
+        print("cliplit: interrupted; the same command resumes from what is saved", file=sys.stderr)
+        sys.exit(INTERRUPTED)
 
 
 @app.command()
@@ -94,16 +86,15 @@ def export(
 
     OUT.pth is for the authors' code, OUT.onnx and OUT.pt2 run without ours (docs/export.md).
     """
-    if output.suffix in (".onnx", ".pt2"):
-        from cliplit.method.programs import export_program
-
-        print(export_program(checkpoint, output))
-        return
-    if output.suffix != ".pth":
-        raise CliplitError(f"{output}: the ending says what is written: .pth, .onnx or .pt2")
     from cliplit.method.checkpoints import RELEASED_PREFIX, export_released
+    from cliplit.method.programs import export_program
 
-    export_released(checkpoint, output, RELEASED_PREFIX if prefix else "")
+    if output.suffix not in (".pth", ".onnx", ".pt2"):
+        raise CliplitError(f"{output}: the ending says what is written: .pth, .onnx or .pt2")
+    if output.suffix == ".pth":
+        export_released(checkpoint, output, RELEASED_PREFIX if prefix else "")
+    else:
+        export_program(checkpoint, output)
     print(output)
 
 
@@ -113,20 +104,17 @@ def inspect(checkpoint: Checkpoint) -> None:
     from cliplit.method.checkpoints import load_enhancer, load_prompts, read_metadata
 
     notes = read_metadata(checkpoint)
-    if "model_cfg" in notes:  # a CLIP of data_scripts/train_tiny_clip.py
-        print(json.dumps(notes, indent=1, sort_keys=True))
-        return
-    if "settings" not in notes:
+    if "model_cfg" not in notes and "settings" in notes:  # the former: a CLIP of data_scripts/train_tiny_clip.py
+        stored = from_json(notes.pop("settings"))
+        notes |= {"profile": stored.profile, "seed": stored.seed} | overrides(stored)
+    elif "model_cfg" not in notes:
         try:
             kind = f"prompt pair {tuple(load_prompts(checkpoint).embedding.shape)}"
         except CliplitError:
             load_enhancer(checkpoint)  # its refusal says what an enhancer has
             kind = "enhancer"
-        print(f"released format, without notes: {kind}")
-        return
-    stored = from_json(notes.pop("settings"))
-    changes = {"profile": stored.profile, "seed": stored.seed} | overrides(stored)
-    print_columns([[name, shown(value)] for name, value in (notes | changes).items()])
+        notes = {"released format, without notes:": kind}
+    print_columns([[name, shown(value)] for name, value in notes.items()])
 
 
 @app.callback(invoke_without_command=True)

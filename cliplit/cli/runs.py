@@ -3,21 +3,23 @@
 import os
 import sys
 import textwrap
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from cliplit.cli.shared import FOLDERS, flag, folder, joined, named, of_settings, pairs, shown, takes
+from cliplit.cli.shared import FOLDERS, flag, folder, joined, of_settings, shown, takes
 from cliplit.engine import processes
 from cliplit.errors import CliplitError, did_you_mean, printable
 from cliplit.files.atomic import read_json
 from cliplit.method.run import Run, default_run_path, stored_settings
 from cliplit.profiles import PROFILES
 from cliplit.profiles import profile as get_profile
-from cliplit.settings import describe, flatten
+from cliplit.settings import describe, flatten, parse_overrides
 
 COLUMNS = 100  # of a terminal, for `cliplit settings`
+named = partial(typer.Option, metavar="NAME")
 
 ProfileName = Annotated[str, typer.Option(help=f"Settings to start from: {', '.join(PROFILES)}.")]
 Changes = Annotated[
@@ -29,8 +31,6 @@ Fill = Annotated[
     list[str],
     typer.Option(metavar="FILE", help="Also put tables between their marks, e.g. <!-- stages -->; repeatable."),
 ]
-
-
 GIVEN = {  # option: setting
     "seed": "seed",
     "device": "device",
@@ -48,21 +48,21 @@ def open_run(
     *,
     profile: ProfileName = "demo",
     run: Annotated[
-        str, folder("Directory of the run; by default runs/PROFILE in the checkout, or in the working directory.")
+        str, folder(help="Directory of the run; by default runs/PROFILE in the checkout, or in the working directory.")
     ] = "",
     given: dict[str, Any],
-    clip: Annotated[str, named("CLIP: tiny, MODEL/TAG of open_clip, MODEL/FILE, a file or a folder.")] = "",
-    identity_clip: Annotated[str, named("CLIP of the identity loss, if not the same; needs a ResNet.")] = "",
+    clip: Annotated[str, named(help="CLIP: tiny, MODEL/TAG of open_clip, MODEL/FILE, a file or a folder.")] = "",
+    identity_clip: Annotated[str, named(help="CLIP of the identity loss, if not the same; needs a ResNet.")] = "",
     changes: Changes = (),
 ) -> Run:
     """The run that the options shared by several commands ask for; nothing is written yet."""
     from cliplit.method.clip_weights import has_resnet
 
-    both = _absolute(clip), _absolute(identity_clip)
-    if clip and not identity_clip and has_resnet(both[0]):  # one with a ResNet serves both losses
-        both = both[0], both[0]
-    given |= {name: value for name, value in zip(("clip.similarity", "clip.identity"), both, strict=True) if value}
-    given |= pairs(changes)
+    clip, identity_clip = _absolute(clip), _absolute(identity_clip)
+    if clip and not identity_clip and has_resnet(clip):  # one with a ResNet serves both losses
+        identity_clip = clip
+    clips = {"clip.similarity": clip, "clip.identity": identity_clip}
+    given |= {name: value for name, value in clips.items() if value} | parse_overrides(changes)
     file, colon, name = given.get("guidance.kind", "").rpartition(":")
     if colon:  # a guidance of one's own
         given["guidance.kind"] = f"{os.path.abspath(file)}:{name}"
@@ -74,11 +74,11 @@ def open_run(
         raise CliplitError(
             f"{chosen.path}: this run is of profile {made.profile}; add --profile {made.profile}, or choose another --run"
         )
-    before, after = flatten(made), flatten(chosen.settings)
+    before = flatten(made)
     different = [
-        f"{name} {shown(before[name])} -> {shown(after[name])}"
-        for name in after
-        if before[name] != after[name] and not name.startswith("watch.")
+        f"{name} {shown(before[name])} -> {shown(value)}"
+        for name, value in flatten(chosen.settings).items()
+        if before[name] != value and not name.startswith("watch.")
     ]
     if different and processes.is_main():
         more = f" and {len(different) - 3} more" if len(different) > 3 else ""
@@ -185,7 +185,7 @@ def study(
 
 def tables(
     runs: Runs,
-    output: Annotated[str, folder("By default tables/ of the first run.")] = "",
+    output: Annotated[str, folder(help="By default tables/ of the first run.")] = "",
     fill: Fill = (),
 ) -> None:
     """Write tables of one or several runs.
@@ -203,8 +203,8 @@ def tables(
 
 
 def publish(
-    run: Annotated[Path, folder("A finished run.")],
-    output: Annotated[Path, folder("Where to.")],
+    run: Annotated[Path, folder(help="A finished run.")],
+    output: Annotated[Path, folder(help="Where to.")],
 ) -> None:
     """Copy figures, notebooks and manifest of a run."""
     from cliplit.experiments.notebooks import publish as copy
@@ -221,14 +221,14 @@ def settings(profile: ProfileName = "demo", changes: Changes = ()) -> None:
 
     Each with its value, the paper's where that differs, unit, meaning and, in brackets, source.
     """
-    rows = describe(get_profile(profile, pairs(changes)))
+    rows = describe(get_profile(profile, parse_overrides(changes)))
     margin = max(len(row["name"]) for row in rows) + 2
     for row in rows:
         paper = "" if row["value"] == row["paper"] else f"(paper: {_spelled(row['paper'])})"
         first = " ".join(filter(None, (_spelled(row["value"]), row.get("unit"), paper)))
         source = f" [{row['source']}]" if row.get("source") else ""
-        lines = textwrap.wrap(joined(first, row.get("about")) + source, COLUMNS - margin, break_on_hyphens=False)
-        print(row["name"].ljust(margin) + f"\n{' ' * margin}".join(lines))
+        line = f"{row['name']:{margin}}{joined(first, row.get('about'))}{source}"
+        print(textwrap.fill(line, COLUMNS, subsequent_indent=" " * margin, break_on_hyphens=False))
 
 
 def _spelled(value: Any) -> str:

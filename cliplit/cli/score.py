@@ -4,19 +4,21 @@ import json
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from cliplit.cli.shared import counted, fields_of, flag, folder, joined, not_looked_into, pairs, print_columns, takes
+from cliplit.cli.shared import counted, fields_of, flag, folder, joined, not_looked_into, print_columns, takes
 from cliplit.errors import CliplitError, did_you_mean
 from cliplit.files.atomic import finite, write_text
 from cliplit.scoring.files import Scores, Scoring, score_files
 from cliplit.scoring.metrics import GROUPS, PRESETS, Conventions, catalogue, choose, conventions_of
-from cliplit.scoring.weights import by_reason, why_unavailable
+from cliplit.scoring.weights import left_out, why_unavailable
+from cliplit.settings import parse_overrides
 
 FORMATS = ("table", "csv", "json")
 ROWS_SHOWN = 20
+NOTES = ("unavailable", "problems", "unpaired", "duplicates", "notes")  # of `Scores`, also in JSON
 CONVENTIONS = ", ".join(vars(Conventions()))
 
 
@@ -24,7 +26,7 @@ CONVENTIONS = ", ".join(vars(Conventions()))
 def score(
     *,
     paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Image files and folders.")],
-    reference: Annotated[str, folder("References: of the same stems and sizes.")] = "",
+    reference: Annotated[str, folder(help="References: of the same stems and sizes.")] = "",
     metrics: Annotated[
         str, typer.Option(metavar="NAMES", help=f"Of pyiqa, or groups: {', '.join(GROUPS)}. Comma-separated.")
     ] = "nr",
@@ -44,21 +46,38 @@ def score(
     """
     if format not in FORMATS:
         raise CliplitError(f"--format {format}: valid are {', '.join(FORMATS)}{did_you_mean(format, FORMATS)}")
+    conventions = conventions_of(preset)
+    for name, value in parse_overrides(changes).items():
+        if name not in vars(conventions):
+            near = did_you_mean(name, vars(conventions))
+            raise CliplitError(f"--set {name}: no such convention; valid: {CONVENTIONS}{near}")
+        try:
+            conventions = replace(conventions, **{name: type(getattr(conventions, name))(value)})
+        except ValueError:
+            raise CliplitError(f"--set {name}={value}: expected a whole number") from None
     how = how if cache else replace(how, cache=None)
-    scores = score_files(paths, metrics, reference or None, _conventions(preset, changes), how)
+    scores = score_files(paths, metrics, reference or None, conventions, how)
     text = scores.table.to_csv(index=False, lineterminator="\n")
     if csv:
         write_text(text, Path(csv))
     if format == "json":
-        print(json.dumps(finite(_as_json(scores)), indent=1, allow_nan=False))
+        columns = [catalogue()[name] for name in scores.table.columns[1:]]
+        answer = {
+            "metrics": [{"name": m.name, "lower_better": m.lower_better, "range": m.range} for m in columns],
+            "images": scores.table.to_dict(orient="records"),
+            "mean": {m.name: scores.table[m.name].mean() for m in columns},
+            "std": {m.name: scores.table[m.name].std() for m in columns},
+            **{name: getattr(scores, name) for name in NOTES},
+        }
+        print(json.dumps(finite(answer), indent=1, allow_nan=False))
     elif format == "csv":
         print(text, end="")
-    else:
+    elif len(scores.table.columns) > 1:
         _print_tables(scores, every_image=not csv)
-    complete = _notes(scores)
+    _print_notes(scores)
     if csv:
         print(f"scores of every image: {csv}", file=sys.stderr)
-    if strict and not complete:
+    if strict and (scores.problems or scores.unpaired or scores.unavailable):
         raise typer.Exit(2)
 
 
@@ -66,24 +85,11 @@ def list_metrics(
     names: Annotated[str, typer.Argument(metavar="[NAMES]", help="Names or groups; by default all.")] = "",
 ) -> None:
     """List metrics: direction, range, and whether they are ready here."""
-    chosen = choose(names) if names else tuple(catalogue())
-    reasons = why_unavailable(chosen)
-    rows = [(catalogue()[name], reasons.get(name, "ready")) for name in chosen]
-    print_columns([[one.heading, "with reference" if one.compares else "", state] for one, state in rows])
-
-
-def _conventions(preset: str, changes: list[str]) -> Conventions:
-    chosen = conventions_of(preset)
-    for name, value in pairs(changes).items():
-        if name not in vars(chosen):
-            raise CliplitError(
-                f"--set {name}: no such convention; valid: {CONVENTIONS}{did_you_mean(name, vars(chosen))}"
-            )
-        try:
-            chosen = replace(chosen, **{name: type(getattr(chosen, name))(value)})
-        except ValueError:
-            raise CliplitError(f"--set {name}={value}: expected a whole number") from None
-    return chosen
+    chosen = [catalogue()[name] for name in (choose(names) if names else catalogue())]
+    reasons = why_unavailable(one.name for one in chosen)
+    print_columns(
+        [[one.heading, "with reference" if one.compares else "", reasons.get(one.name, "ready")] for one in chosen]
+    )
 
 
 def _print_tables(scores: Scores, every_image: bool) -> None:
@@ -91,51 +97,32 @@ def _print_tables(scores: Scores, every_image: bool) -> None:
 
     from cliplit.scoring.summary import summary, with_spread
 
-    table = scores.table
-    metrics = list(table.columns[1:])
-    if not metrics:
-        return
-    head = [catalogue()[name].heading for name in metrics]
+    table = scores.table.set_index("image")
+    head = [catalogue()[name].heading for name in table.columns]
     if every_image and len(table) <= ROWS_SHOWN:
-        rows = [
-            [row["image"], *(f"{row[name]:.4f}".replace("nan", "-") for name in metrics)] for _, row in table.iterrows()
-        ]
-        print_columns([["image", *head], *rows])
+        cells = table.map("{:.4f}".format).replace("nan", "-")
+        print_columns([["image", *head], *([name, *row] for name, *row in cells.itertuples())])
         print()
-    parts = [table[table["image"].isin(names)].assign(path=given) for given, names in scores.groups.items()]
-    scored = {part["path"].iloc[0]: part[metrics].notna().any(axis=1).sum() for part in parts if len(part)}
-    shown = with_spread(summary(pd.concat(parts), "path"), missing="no scores")
-    print_columns(
-        [["mean ± std", "images", *head]]
-        + [[row["path"], str(scored[row["path"]]), *(row[name] for name in metrics)] for _, row in shown.iterrows()]
-    )
+    parts = {given: scores.table[scores.table["image"].isin(names)] for given, names in scores.groups.items()}
+    rows = [["mean ± std", "images", *head]]
+    groups = pd.concat([part.assign(path=given) for given, part in parts.items()])
+    for given, *cells in with_spread(summary(groups, "path"), missing="no scores").itertuples(index=False):
+        rows.append([given, str(parts[given].iloc[:, 1:].notna().any(axis=1).sum()), *cells])
+    print_columns(rows)
 
 
-def _notes(scores: Scores) -> bool:
-    """Say on stderr what is not in the table; returns whether it is complete."""
-    left_out = [f"{', '.join(names)} left out: {reason}" for reason, names in by_reason(scores.unavailable).items()]
+def _print_notes(scores: Scores) -> None:
+    """Say on stderr what is not in the table."""
     copies = [f"copies, counted once: {', '.join(scores.duplicates)}"] if scores.duplicates else []
-    for line in (*left_out, *scores.problems, *scores.unpaired, *scores.notes, *copies):
+    for line in (*left_out(scores.unavailable), *scores.problems, *scores.unpaired, *scores.notes, *copies):
         print(line, file=sys.stderr)
-    scored = int(scores.table.iloc[:, 1:].notna().any(axis=1).sum())
-    known = int(scores.table.iloc[:, 1:].notna().sum().sum()) - scores.computed
+    there = scores.table.iloc[:, 1:].notna()
+    scored, known = int(there.any(axis=1).sum()), int(there.to_numpy().sum()) - scores.computed
     line = joined(
         f"{counted(scored, 'image')} scored ({counted(scores.computed, 'score')} computed, {known} known before)",
-        f"{counted(len(scores.table) - scored, 'image')} without a score" if scored < len(scores.table) else None,
+        f"{counted(len(there) - scored, 'image')} without a score" if scored < len(there) else None,
         counted(len(scores.problems), "problem") if scores.problems else None,
         f"{counted(scores.others, 'other file')} ignored" if scores.others else None,
         not_looked_into(scores.passed),
     )
     print(line, file=sys.stderr)
-    return not (scores.problems or scores.unpaired or scores.unavailable)
-
-
-def _as_json(scores: Scores) -> dict[str, Any]:
-    metrics = [catalogue()[name] for name in scores.table.columns[1:]]
-    return {
-        "metrics": [{"name": m.name, "lower_better": m.lower_better, "range": m.range} for m in metrics],
-        "images": scores.table.to_dict(orient="records"),
-        "mean": {m.name: scores.table[m.name].mean() for m in metrics},
-        "std": {m.name: scores.table[m.name].std() for m in metrics},
-        **{name: getattr(scores, name) for name in ("unavailable", "problems", "unpaired", "duplicates", "notes")},
-    }

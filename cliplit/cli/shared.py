@@ -6,16 +6,15 @@ builders into the signature of a command, and gives the command what they build.
 
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import fields
-from functools import wraps
+from functools import partial, wraps
 from inspect import Parameter, Signature, signature
 from pathlib import Path
-from typing import Annotated, Any, get_args, get_origin, get_type_hints
+from typing import Annotated, Any
 
 import typer
 
-from cliplit.errors import CliplitError
 from cliplit.settings import Settings, describe
 
 FOLDERS = {  # option: setting
@@ -26,57 +25,52 @@ FOLDERS = {  # option: setting
     "test_reference": "data.test_reference",
 }
 Root = Annotated[Path, typer.Option("--root", metavar="DIR", help="Folder of all data sets.")]
+folder = partial(typer.Option, metavar="DIR")
 
 
-def option(name: str, kind: Any, default: Any, notes: Mapping[str, Any]) -> Parameter:
-    """The option `--name` as a parameter of a command: a flag for a bool, repeatable for a tuple.
-
-    Args:
-        notes: `about`, the help; perhaps `unit`, which is shown for the value, and `least`, the smallest value.
-    """
-    flag = f"--{name.replace('_', '-')}"
-    about, unit = notes["about"], notes.get("unit", "").upper()
-    if kind is bool:
-        flag, unit = (f"{flag}/--no-{flag[2:]}" if default else flag), ""
-    elif get_origin(kind) is tuple:
-        kind, unit, about = list[get_args(kind)[0]], unit.removesuffix("S"), f"{about}; repeatable"
-    about = about[:1].upper() + about[1:] + ("" if about.endswith(".") else ".")
-    info = typer.Option(flag, metavar=unit or None, help=about, min=notes.get("least"))
-    return Parameter(name, Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, info])
+def flag(name: str, about: str) -> Any:
+    return typer.Option(name, help=about)
 
 
 def fields_of(kind: type) -> Callable[..., Any]:
     """A builder of a dataclass, with an option for every field that says in its metadata what it is `about`."""
-
-    def build(**given: Any) -> Any:
-        return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in given.items()})
-
-    hints = get_type_hints(kind)
-    chosen = [item for item in fields(kind) if "about" in item.metadata]
-    options = [option(item.name, hints[item.name], item.default, item.metadata) for item in chosen]
-    build.__signature__ = Signature(options)  # type: ignore[attr-defined]
-    return build
+    return _builder(
+        kind, {item.name: (item.default, item.metadata) for item in fields(kind) if "about" in item.metadata}
+    )
 
 
 def of_settings(names: Mapping[str, str]) -> Callable[..., dict[str, Any]]:
     """A builder of changed settings, whose names are given by option: the values that are given, with absolute paths."""
     rows = {row["name"]: row for row in describe(Settings())}
 
-    def build(**given: Any) -> dict[str, Any]:
-        changed = {}
-        for name, value in given.items():
-            value = tuple(value) if isinstance(value, list) else value
-            row = rows[names[name]]
-            if value != row["value"]:
-                changed[row["name"]] = _absolute(value, row["unit"])
-        return changed
+    def changes(**given: Any) -> dict[str, Any]:
+        changed = {names[name]: value for name, value in given.items() if value != rows[names[name]]["value"]}
+        return {name: _absolute(value, rows[name]["unit"]) for name, value in changed.items()}
 
-    options = []
-    for name, setting in names.items():
-        default = rows[setting]["value"]
-        options.append(option(name, type(default) if default != () else tuple[str, ...], default, rows[setting]))
-    build.__signature__ = Signature(options)  # type: ignore[attr-defined]
-    return build
+    return _builder(changes, {name: (rows[setting]["value"], rows[setting]) for name, setting in names.items()})
+
+
+def _builder(build: Callable[..., Any], options: Mapping[str, tuple[Any, Mapping[str, Any]]]) -> Callable[..., Any]:
+    """A function that takes options by name: their defaults, and notes on each.
+
+    A bool is a flag, a tuple of texts is repeatable. The notes are `about`, the help; perhaps `unit`, which is shown for
+    the value, and `least`, the smallest value.
+    """
+    parameters = []
+    for name, (default, notes) in options.items():
+        kind, about, unit = type(default), notes["about"], notes.get("unit", "").upper()
+        if kind is tuple:
+            kind, about, unit = list[str], f"{about}; repeatable", unit.removesuffix("S")
+        info = typer.Option(
+            f"--{name.replace('_', '-')}",
+            metavar=unit if unit and kind is not bool else None,
+            help=about[:1].upper() + about[1:] + ("" if about.endswith(".") else "."),
+            min=notes.get("least"),
+        )
+        parameters.append(Parameter(name, Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, info]))
+    builder: Any = partial(build)
+    builder.__signature__ = Signature(parameters)
+    return builder
 
 
 def takes(**builders: Callable[..., Any]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -84,17 +78,19 @@ def takes(**builders: Callable[..., Any]) -> Callable[[Callable[..., Any]], Call
     options = {name: signature(build, eval_str=True).parameters for name, build in builders.items()}
 
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
-        own = signature(command).parameters
-        parameters = [each for name in own for each in (options[name].values() if name in options else [own[name]])]
-
         @wraps(command)
         def composed(**given: Any) -> Any:
             for name, build in builders.items():
-                given[name] = build(**{each: given.pop(each, known.default) for each, known in options[name].items()})
+                own = {each: given.pop(each, known.default) for each, known in options[name].items()}
+                given[name] = build(**{each: tuple(one) if isinstance(one, list) else one for each, one in own.items()})
             return command(**given)
 
-        keywords = [each.replace(kind=Parameter.KEYWORD_ONLY) for each in parameters]
-        composed.__signature__ = Signature(keywords)  # type: ignore[attr-defined]
+        parameters = [
+            each.replace(kind=Parameter.KEYWORD_ONLY)
+            for name, own in signature(command).parameters.items()
+            for each in options.get(name, {name: own}).values()
+        ]
+        composed.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
         composed.__annotations__ = {each.name: each.annotation for each in parameters}
         return composed
 
@@ -109,27 +105,6 @@ def _absolute(value: Any, unit: str) -> Any:
         name, equals, path = value.partition("=")
         return f"{name}{equals}{os.path.abspath(path)}" if path else value
     return os.path.abspath(value) if unit in ("folder", "folders") else value
-
-
-def folder(about: str) -> Any:
-    return typer.Option(metavar="DIR", help=about)
-
-
-def named(about: str) -> Any:
-    return typer.Option(metavar="NAME", help=about)
-
-
-def flag(name: str, about: str) -> Any:
-    return typer.Option(name, help=about)
-
-
-def pairs(changes: Sequence[str]) -> dict[str, str]:
-    """Values of `--set` options by name."""
-    split = [change.partition("=") for change in changes]
-    for change, (name, equals, _) in zip(changes, split, strict=True):
-        if not name or not equals:
-            raise CliplitError(f"--set {change} is not of the form NAME=VALUE")
-    return {name: value for name, _, value in split}
 
 
 def shown(value: Any) -> str:

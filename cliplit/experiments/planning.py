@@ -73,10 +73,9 @@ def look_over(run: Run) -> tuple[list[str], list[str]]:
     if (free := shutil.disk_usage(there).free) < needed:
         obstacles.append(f"{run.path}: needs {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free; choose another --run")
     if not obstacles:
-        from cliplit.scoring.weights import by_reason, why_unavailable
+        from cliplit.scoring.weights import left_out, why_unavailable
 
-        missing = by_reason(why_unavailable(settings.evaluation.metrics))
-        notes += [f"metrics left out: {', '.join(names)} ({reason})" for reason, names in missing.items()]
+        notes += [f"metrics: {line}" for line in left_out(why_unavailable(settings.evaluation.metrics))]
     return obstacles, notes
 
 

@@ -16,14 +16,13 @@ from cliplit.files.images import MAX_PIXELS
 from cliplit.files.pairs import Pairs, pair
 from cliplit.scoring import measuring
 from cliplit.scoring.cache import ScoreCache, key
-from cliplit.scoring.measuring import READERS, Item
+from cliplit.scoring.measuring import BATCH_PIXELS, READERS, Item
 from cliplit.scoring.metrics import Conventions, Meter, catalogue, choose, conventions_of, fingerprint, sensible
-from cliplit.scoring.weights import by_reason, why_unavailable
+from cliplit.scoring.weights import left_out, why_unavailable
 from cliplit.settings import count, setting
 
 if TYPE_CHECKING:
     import pandas as pd
-    import torch
 
 MOST_JOBS = 8  # processes on a CPU
 IMAGES_PER_JOB = 4  # no process for fewer
@@ -123,9 +122,8 @@ def score_files(
             f"{', '.join(comparing)}: to be compared with references; give their folder with --reference"
         )
     pairs = pair(found, reference, how.recursive) if reference else Pairs({})
-    names = [name for name in found.images if name not in pairs.duplicates]
-    limit = how.max_pixels or MAX_PIXELS
-    items = [Item(name, found.images[name], pairs.references.get(name), limit) for name in names]
+    files = {name: file for name, file in found.images.items() if name not in pairs.duplicates}
+    items = [Item(name, file, pairs.references.get(name), how.max_pixels or MAX_PIXELS) for name, file in files.items()]
     no_bar = None if how.progress else True  # tqdm's `disable`; None: a bar on a terminal only
     with ThreadPoolExecutor(READERS) as pool:
         looks = pool.map(measuring.look_at, items)
@@ -136,8 +134,7 @@ def score_files(
     unavailable = why_unavailable(wanted)
     able = [name for name in wanted if name not in unavailable]
     if not able:
-        reasons = "; ".join(f"{', '.join(names)}: {reason}" for reason, names in by_reason(unavailable).items())
-        raise CliplitError(f"none of these metrics can be computed here ({reasons})")
+        raise CliplitError(f"none of these metrics can be computed here ({'; '.join(left_out(unavailable))})")
     import pandas as pd
 
     from cliplit.engine.compute import find_device
@@ -147,12 +144,29 @@ def score_files(
     for item in (item for item in items if not item.failure):
         fitting = [name for name in able if item.reference or not catalogue()[name].compares]
         keys = {name: key(*item.digests, fingerprint(name, agreed, place.type)) for name in fitting}
-        found_before = known.get(keys.values())
-        item.pending = {name: k for name, k in keys.items() if k not in found_before}
-        for name in (name for name in fitting if name not in item.pending):
-            outcome = found_before[keys[name]]
-            item.outcomes[name] = outcome if isinstance(outcome, str) else sensible(name, outcome)
-    unavailable |= _compute(items, agreed, place, known, how.jobs, no_bar)
+        before = known.get(keys.values())
+        item.pending = {name: k for name, k in keys.items() if k not in before}
+        done = {name: before[k] for name, k in keys.items() if k in before}
+        item.outcomes = {name: one if isinstance(one, str) else sensible(name, one) for name, one in done.items()}
+    pending = [item for item in items if item.pending]
+    while pending and isinstance(first := measuring.read(pending[0]), str):
+        pending.pop(0).failure = first  # if no image can be read, no metric has to be loaded
+    if pending:
+        pending[0].arrays = first
+        meter = Meter(dict.fromkeys(name for item in pending for name in item.pending), agreed, place)
+        unavailable |= meter.failed
+        processes = how.jobs or min(os.cpu_count() or 1, MOST_JOBS, len(pending) // IMAGES_PER_JOB)
+        if place.type == "cpu" and processes > 1:
+            outcomes = measuring.by_processes(meter, pending, processes)
+        else:
+            batches = measuring.batches(pending, 1 if place.type == "cpu" else BATCH_PIXELS)
+            outcomes = measuring.by_batches(meter, batches, place)
+        for item, outcome in tqdm(outcomes, "scoring", len(pending), leave=False, unit="image", disable=no_bar):
+            if isinstance(outcome, str):
+                item.failure = outcome
+            else:
+                known.put({item.pending[metric]: score for metric, score in outcome.items()})
+                item.outcomes |= outcome
     readable = [item for item in items if not item.failure]
     if not readable:
         raise CliplitError(f"none of {len(items)} images can be read; the first: {items[0].failure}")
@@ -160,56 +174,22 @@ def score_files(
         item.name: {name: score for name, score in item.outcomes.items() if not isinstance(score, str)}
         for item in readable
     }
-    columns = ["image", *(name for name in wanted if name not in unavailable)]
     problems = [f"{path}: {reason}" for path, reason in found.unread.items()]
     for item in items:
         problems += [f"{item.path}: {outcome}" for outcome in item.outcomes.values() if isinstance(outcome, str)]
         problems += [item.failure] if item.failure else []
     return Scores(
-        table=pd.DataFrame([{"image": name} | own for name, own in scores.items()], columns=columns),
+        table=pd.DataFrame(
+            [{"image": name} | own for name, own in scores.items()],
+            columns=["image", *(name for name in wanted if name not in unavailable)],
+        ),
         unavailable=unavailable,
         problems=[*map(printable, problems)],
         unpaired=[*map(printable, unpaired)],
         duplicates=pairs.duplicates,
         others=found.others,
-        computed=sum(name in scores.get(item.name, ()) for item in items for name in item.pending),
+        computed=sum(name in scores[item.name] for item in readable for name in item.pending),
         passed=len(found.passed),
         groups={printable(given): [n for n in group if n in scores] for given, group in found.groups.items()},
         notes=[*map(printable, [*pairs.notes, *filter(None, [known.problem])])],
     )
-
-
-def _compute(
-    items: list[Item],
-    conventions: Conventions,
-    place: "torch.device",
-    known: ScoreCache,
-    jobs: int,
-    no_bar: bool | None,
-) -> dict[str, str]:
-    """Compute and keep what is pending; returns the metrics that cannot be built, with the reason."""
-    pending = [item for item in items if item.pending]
-    first: Any = None
-    while pending and isinstance(first := measuring.read(pending[0]), str):
-        pending.pop(0).failure = first  # if no image can be read, no metric has to be loaded
-    if not pending:
-        return {}
-    pending[0].arrays = first
-    meter = Meter(dict.fromkeys(name for item in pending for name in item.pending), conventions, place)
-    if place.type == "cpu":
-        processes = jobs or min(os.cpu_count() or 1, MOST_JOBS, len(pending) // IMAGES_PER_JOB)
-        several = processes > 1
-        outcomes = (
-            measuring.by_processes(meter, pending, processes) if several else measuring.one_by_one(meter, pending)
-        )
-    else:
-        outcomes = measuring.by_batches(meter, measuring.batches(pending), place)
-    with tqdm(total=len(pending), desc="scoring", unit="image", leave=False, disable=no_bar) as bar:
-        for item, outcome in outcomes:
-            if isinstance(outcome, str):
-                item.failure = outcome
-            else:
-                known.put({item.pending[metric]: score for metric, score in outcome.items()})
-                item.outcomes |= outcome
-            bar.update()
-    return meter.failed

@@ -137,10 +137,7 @@ class Meter:
     """
 
     def __init__(
-        self,
-        names: Iterable[str],
-        conventions: Conventions = Conventions(),
-        device: "torch.device | str" = "cpu",
+        self, names: Iterable[str], conventions: Conventions = Conventions(), device: "torch.device | str" = "cpu"
     ):
         import pyiqa
 
@@ -165,12 +162,19 @@ class Meter:
         """
         import numpy as np
         import torch
+        import torch.nn.functional as F
 
         inputs = [images]
         if catalogue()[name].compares:
             if references is None:
                 raise CliplitError(f"{name} compares images with references, and there are none")
-            inputs = [_prepared(name, group, self.conventions) for group in (images, references)]
+            inputs.append(references)
+            if cut := self.conventions.border:
+                inputs = [group[..., cut:-cut, cut:-cut] for group in inputs]
+            if name.startswith("lpips") and self.conventions.lpips_short_side:
+                sides = inputs[0].shape[-2:]
+                size = [round(side * (self.conventions.lpips_short_side / min(sides))) for side in sides]
+                inputs = [F.interpolate(group, size, mode="bilinear", antialias=True).clamp(0, 1) for group in inputs]
         state = np.random.get_state()
         try:
             with torch.random.fork_rng(devices=[]), torch.no_grad():
@@ -212,17 +216,3 @@ def fingerprint(name: str, conventions: Conventions, device: str = "cpu") -> dic
     versions = {package: version(package) for package in ("pyiqa", "torch")}
     place = {} if device == "cpu" else {"device": device}  # scores that are kept from before are a CPU's
     return {"metric": name, "cliplit": 1, **versions, **used, **place}
-
-
-def _prepared(name: str, images: "Tensor", conventions: Conventions) -> "Tensor":
-    """Images without their border and at the size that the conventions want."""
-    import torch.nn.functional as F
-
-    cut = conventions.border
-    if cut:
-        images = images[..., cut:-cut, cut:-cut]
-    if name.startswith("lpips") and conventions.lpips_short_side:
-        factor = conventions.lpips_short_side / min(images.shape[-2:])
-        size = [round(side * factor) for side in images.shape[-2:]]
-        images = F.interpolate(images, size, mode="bilinear", antialias=True).clamp(0, 1)
-    return images

@@ -1,12 +1,14 @@
 """From per-image scores to tables in the paper's layout, as data and as text. Importing it does not import torch."""
 
+from collections import namedtuple
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from cliplit.files.atomic import write_text
+
+Difference = namedtuple("Difference", "mean low high higher images")
 
 
 def summary(scores: pd.DataFrame, by: str) -> pd.DataFrame:
@@ -40,8 +42,9 @@ def with_spread(table: pd.DataFrame, missing: str = "no references") -> pd.DataF
             for mean, spread in zip(table[metric], table[f"{metric}_std"], strict=True)
         ]
         if f"{metric}_seed_std" in table.columns:
-            seeds = ["" if pd.isna(std) else f" (seeds ± {std:.{digits}f})" for std in table[f"{metric}_seed_std"]]
-            shown[metric] = [cell + seed for cell, seed in zip(shown[metric], seeds, strict=True)]
+            shown[metric] += [
+                "" if pd.isna(std) else f" (seeds ± {std:.{digits}f})" for std in table[f"{metric}_seed_std"]
+            ]
     return shown
 
 
@@ -77,16 +80,6 @@ def write_table(table: pd.DataFrame, shown: pd.DataFrame, folder: Path, name: st
     return [folder / f"{name}.{suffix}" for suffix in texts]
 
 
-class Difference(NamedTuple):
-    """Mean difference of paired scores, its confidence interval, and how many of the images are on which side."""
-
-    mean: float
-    low: float
-    high: float
-    higher: int
-    images: int
-
-
 def paired_difference(
     scores: np.ndarray, others: np.ndarray, samples: int = 10_000, confidence: float = 0.95, seed: int = 0
 ) -> Difference:
@@ -99,21 +92,21 @@ def paired_difference(
         confidence: of the interval, e.g. 0.95.
         seed: of the resampling.
     Returns:
-        All NaN without a pair; of a single pair, its difference is both ends of the interval.
+        `mean`, its interval from `low` to `high`, and how many of the `images` are `higher` by the first method. All NaN
+        without a pair; of a single pair, its difference is both ends of the interval.
     Raises:
         ValueError: not as many scores as others.
     """
     apart = np.asarray(scores, float) - np.asarray(others, float)
     apart = apart[~np.isnan(apart)]
-    higher, count = int((apart > 0).sum()), len(apart)
-    low = high = mean = float(apart.mean()) if count else float("nan")
-    if count > 1:
+    low = high = mean = float(apart.mean()) if len(apart) else float("nan")
+    if len(apart) > 1:
         from scipy import stats
 
         rng = np.random.default_rng(seed)
         options = {"n_resamples": samples, "confidence_level": confidence, "method": "percentile", "rng": rng}
         low, high = map(float, stats.bootstrap((apart,), np.mean, **options).confidence_interval)
-    return Difference(mean, low, high, higher, count)
+    return Difference(mean, low, high, int((apart > 0).sum()), len(apart))
 
 
 def differences(

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import re
 from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
@@ -38,7 +39,7 @@ def why_unavailable(names: Iterable[str], look_online: bool = True) -> dict[str,
     for name in choose(names):
         for wanted in missing_files(name):
             kind, _, rest = wanted.partition(":")
-            reason = f"weights ({_file_name(wanted)}) are not here"
+            reason = f"weights ({wanted.split('/')[-1]}) are not here"
             if kind == "package":
                 reason = f"needs the Python package {rest}"
             elif look_online:
@@ -51,14 +52,12 @@ def why_unavailable(names: Iterable[str], look_online: bool = True) -> dict[str,
     return reasons
 
 
-def by_reason(unavailable: Mapping[str, str]) -> dict[str, list[str]]:
-    """Metrics by the reason why they cannot be computed, whatever the weights are called that they lack."""
+def left_out(unavailable: Mapping[str, str]) -> list[str]:
+    """Lines such as "musiq, niqe left out: weights are not here": one per reason, without the names of the files."""
     groups: dict[str, list[str]] = {}
     for name, reason in unavailable.items():
-        for wanted in missing_files(name):
-            reason = reason.replace(f" ({_file_name(wanted)})", "")
-        groups.setdefault(reason, []).append(name)
-    return groups
+        groups.setdefault(re.sub(r"^weights \(.*?\)", "weights", reason), []).append(name)
+    return [f"{', '.join(names)} left out: {reason}" for reason, names in groups.items()]
 
 
 def fetch_weights(name: str) -> list[Path]:
@@ -71,7 +70,7 @@ def fetch_weights(name: str) -> list[Path]:
     for address in (file for file in missing_files(name) if "://" in file):
         # where pyiqa, torchvision and OpenAI's CLIP look for them
         folder = "clip" if "/clip/" in address else "pyiqa" if address.startswith(HUB) else "checkpoints"
-        place = hub_folder() / folder / _file_name(address)
+        place = hub_folder() / folder / address.split("/")[-1]
         url = address.replace(HUB, hub_address(), 1)
         try:
             fetched.append(fetch(url, place, digest=_published_digest(address, url)))
@@ -92,10 +91,6 @@ def hub_folder() -> Path:
     return Path(home).expanduser() / "hub"
 
 
-def _file_name(wanted: str) -> str:
-    return wanted.split("/")[-1]
-
-
 def _is_here(wanted: str) -> bool:
     kind, _, rest = wanted.partition(":")
     if kind == "package":
@@ -106,7 +101,7 @@ def _is_here(wanted: str) -> bool:
         pattern = f"models--timm--{rest}.*" if kind == "timm" else "models--" + "--".join(rest.split("/")[:2])
         return any(Path(HF_HUB_CACHE).glob(pattern))
     folders = [hub_folder() / name for name in ("pyiqa", "checkpoints", "clip")] + [Path.home() / ".cache" / "clip"]
-    return any((folder / _file_name(wanted)).is_file() for folder in folders)
+    return any((folder / wanted.split("/")[-1]).is_file() for folder in folders)
 
 
 def _published_digest(address: str, url: str) -> str | None:

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from cliplit.errors import CliplitError
+from cliplit.files import images
 from cliplit.files.atomic import sha256
 from cliplit.scoring import cache, measuring, metrics
 from cliplit.scoring.cache import ScoreCache, key
@@ -128,20 +129,27 @@ def test_nonsense_in_a_cache_of_before_does_not_come_back(folder, tmp_path, old)
 
 
 @pytest.mark.parametrize("error", [MemoryError(), struct.error("unpack"), RuntimeError("a\nb"), RecursionError("deep")])
-@pytest.mark.parametrize("step", ["decode", "_look"])
+@pytest.mark.parametrize("step", [1, 2])  # to look at it, to decode it
 def test_whatever_is_raised_by_one_image_is_its_own_problem(folder, monkeypatch, step, error):
-    rightly = getattr(measuring, step)
+    rightly = images.opened
+    times = []
 
-    def stumbles(path, *options):
-        if path.name == "b.png":
+    def stumbles(file, *options):
+        times.extend([file.name] * file.name.endswith("b.png"))
+        if file.name.endswith("b.png") and len(times) == step:
             raise error
-        return rightly(path, *options)
+        return rightly(file, *options)
 
-    monkeypatch.setattr(measuring, step, stumbles)
+    monkeypatch.setattr(images, "opened", stumbles)
     scores = scored(folder)
-    assert list(by_name(scores)) == ["a.png", "c.png", "d.png", "e.png"]
-    assert len(scores.problems) == 1 and scores.problems[0].startswith(f"{folder / 'b.png'}: cannot be read (")
-    assert type(error).__name__ in scores.problems[0] and "\n" not in scores.problems[0]
+    assert list(by_name(scores)) == ["a.png", "c.png", "d.png", "e.png"] and len(times) == step
+    (problem,) = scores.problems
+    reason = (
+        "more pixels than this machine has memory for"
+        if isinstance(error, MemoryError)
+        else "cannot be read as an image ("
+    )
+    assert problem.startswith(f"{folder / 'b.png'}: {reason}") and "\n" not in problem
 
 
 class Choosy(Meter):
@@ -159,18 +167,16 @@ class Choosy(Meter):
 
 
 def test_one_image_that_a_metric_refuses_does_not_harm_its_batch():
-    items = [measuring.Item(name, name, None, pending={"entropy": name}) for name in "abc"]
     arrays = [[np.full((8, 8, 3), value, np.uint8)] for value in (51, 255, 102)]
     meter = Choosy()
-    outcomes = measuring.measured(meter, items, arrays, "cpu")
+    outcomes = measuring.measured(meter, ["entropy"], arrays, "cpu")
     assert [outcome["entropy"] for outcome in outcomes] == pytest.approx([0.2, "entropy refuses this", 0.4])
     assert meter.asked == 4  # together, then each
 
 
 def test_one_image_that_is_not_of_its_size_does_not_harm_its_batch():
-    items = [measuring.Item(name, name, None, pending={"entropy": name}) for name in "ab"]
     arrays = [[np.full((8, size, 3), 51, np.uint8)] for size in (8, 9)]
-    outcomes = measuring.measured(Choosy(), items, arrays, "cpu")
+    outcomes = measuring.measured(Choosy(), ["entropy"], arrays, "cpu")
     assert [outcome["entropy"] for outcome in outcomes] == pytest.approx([0.2, 0.2])
 
 

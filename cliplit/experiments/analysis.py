@@ -44,9 +44,7 @@ def training_log(run: Run, stage: str) -> pd.DataFrame:
 
 @torch.no_grad()
 def prompt_scores(run: Run, rounds: Sequence[int], results: bool = True) -> dict[int, dict[str, Tensor]]:
-    """Scores of training images and of their results, (N,) each, by the guidance of the given rounds.
-
-    For prompt pairs they are P(backlit).
+    """Scores of training images and of their results, (N,) each, by the guidance of the given rounds: P(backlit) of pairs.
 
     Args:
         rounds: 0 is the initial pair, `UNTRAINED` the one that its learning starts from.
@@ -95,15 +93,10 @@ def score_table(scores: dict[int, dict[str, Tensor]]) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("prompts of round")
 
 
-def mean_scores(scores: pd.DataFrame, metric: str) -> pd.Series:
-    """Mean of a metric in every stage of `evaluation.evaluate`; NaN where it could not be computed."""
-    return scores.reindex(columns=["stage", metric]).groupby("stage", sort=False)[metric].mean()
-
-
 def settings_table(run: Run, *groups: str) -> pd.DataFrame:
     """Settings of a run that belong to the given groups, beside the paper's."""
-    table = pd.DataFrame(describe(run.settings)).set_index("name")
-    return table[[name.split(".")[0] in groups for name in table.index]]
+    rows = [row for row in describe(run.settings) if row["name"].split(".")[0] in groups]
+    return pd.DataFrame(rows).set_index("name")
 
 
 def data_table(run: Run) -> pd.DataFrame:
@@ -138,11 +131,6 @@ def sources_table(run: Run) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index", columns=["source", "licence"]).rename_axis("images")
 
 
-def skipped_files(run: Run) -> list[str]:
-    """One line for every image that could not be read and was left out."""
-    return run.notes("data", "data.json")["skipped"]
-
-
 @torch.no_grad()
 def illumination_maps(run: Run, k: int = 0, images: Sequence[int] = range(6)) -> list[tuple[TestImage, Tensor]]:
     """Test images, by position, and the illumination maps (1, H, W) that the network of round k predicts for them."""
@@ -151,22 +139,6 @@ def illumination_maps(run: Run, k: int = 0, images: Sequence[int] = range(6)) ->
     tests = test_images(run)
     picked = [tests[n] for n in images if n < len(tests)]
     return [(test, network(test.backlit[None].to(device))[0].cpu()) for test in picked]
-
-
-def illumination_table(maps: list[tuple[TestImage, Tensor]]) -> pd.DataFrame:
-    """Lowest, mean and highest illumination in each of the `illumination_maps`."""
-    rows = {
-        test.name: {"lowest": light.min().item(), "mean": light.mean().item(), "highest": light.max().item()}
-        for test, light in maps
-    }
-    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("image")
-
-
-def stage_seconds(run: Run) -> pd.DataFrame:
-    """Seconds that every finished stage took, and their sum."""
-    records = {name: run.record(name) for name in run.current()}
-    seconds = {name: record["seconds"] for name, record in records.items() if record}
-    return pd.DataFrame({"seconds": seconds | {"sum": round(sum(seconds.values()), 1)}}).T
 
 
 def require(claim: str, holds: bool | Tensor) -> None:
@@ -247,15 +219,10 @@ def strength_scores(run: Run, k: int, count: int = 16) -> pd.DataFrame:
     rows = {}
     for strength in STRENGTHS:
         results = [network.divide(image, light**strength) for image, light in zip(images, maps, strict=True)]
-        likeness = [
-            psnr(result.cpu(), test.reference[None]).item()
-            for result, test in zip(results, tests, strict=True)
-            if test.reference is not None
-        ]
-        rows[strength] = {
-            "score": _mean_score(guidance, results),
-            "psnr": sum(likeness) / len(likeness) if likeness else float("nan"),
-        }
+        pairs = zip(results, (test.reference for test in tests), strict=True)
+        likeness = [psnr(result.cpu(), truth[None]).item() for result, truth in pairs if truth is not None]
+        mean = sum(likeness) / len(likeness) if likeness else float("nan")
+        rows[strength] = {"score": _mean_score(guidance, results), "psnr": mean}
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("strength")
 
 
@@ -269,15 +236,8 @@ def nearest_words(guidance: Guidance, count: int = 8) -> pd.DataFrame:
     if direction is None:
         raise CliplitError(f"guidance '{guidance.settings.guidance.kind}' has no direction in CLIP's latent space")
     near, far = nearest_tokens(guidance.clip, direction.detach(), count)
-    table = pd.DataFrame(
-        {
-            "towards": near.words,
-            "similarity": near.similarity.tolist(),
-            "away from": far.words,
-            "": far.similarity.tolist(),
-        }
-    )
-    return table.round(3)
+    table = {"towards": near.words, "similarity": near.similarity.tolist()}
+    return pd.DataFrame(table | {"away from": far.words, "": far.similarity.tolist()}).round(3)
 
 
 def _score(guidance: Guidance, images: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -25,20 +25,17 @@ from cliplit.method.run_images import TestImage, test_images
 from cliplit.method.training import network_of, train
 from cliplit.scoring.metrics import Meter, catalogue, choose
 from cliplit.scoring.weights import why_unavailable
-from cliplit.settings import Evaluation, named_paths
+from cliplit.settings import Evaluation, named_paths, override
 
 Method = Callable[[TestImage], Tensor]  # from a test image to its result (3, H, W), rounded to 8 bits as in a file
+Change = Callable[[Tensor], Tensor]  # (3, H, W) to (3, H, W), both in [0, 1]
 
 
 def train_control(run: Run) -> None:
     """Stage `control`: the same run, rounds included, with random CLIP weights for both losses."""
 
     def make(folder: Path) -> None:
-        settings = replace(
-            run.settings,
-            clip=replace(run.settings.clip, random=True),
-            evaluation=replace(run.settings.evaluation, control=False),
-        )
+        settings = override(override(run.settings, "clip.random", True), "evaluation.control", False)
         control = Run.start(folder / "run", settings)
         train(control)
         last = control.folder(f"enhancer{settings.refinement.rounds}")
@@ -90,16 +87,13 @@ def methods(run: Run, tests: Sequence[TestImage], gamma: float | None) -> dict[s
         CliplitError: a folder of results that lacks some of the images, or has them in another size.
     """
     options = run.settings.evaluation
+    changes: dict[str, Change] = {} if gamma is None else {"gamma": lambda image: image**gamma}
+    changes |= {name: BASELINES[name] for name in options.baselines}
+    changes |= {name: _enhanced_by(network_of(run, stage)) for name, stage in network_stages(run).items()}
+    changes |= {name: _enhanced_by(load_enhancer(path)) for name, path in named_paths(options.checkpoints).items()}
     found: dict[str, Method] = {"input": lambda test: test.backlit}
-    if gamma is not None:
-        found["gamma"] = lambda test: _rounded(test.backlit**gamma)
-    found |= {name: _baseline(BASELINES[name]) for name in options.baselines}
-    networks = {name: network_of(run, stage) for name, stage in network_stages(run).items()}
-    networks |= {name: load_enhancer(path) for name, path in named_paths(options.checkpoints).items()}
-    found |= {name: _enhanced_by(network) for name, network in networks.items()}
-    for name, folder in named_paths(options.results).items():
-        found[name] = _from_elsewhere(folder, tests)
-    return found
+    found |= {name: _changed_by(change) for name, change in changes.items()}
+    return found | {name: _from_elsewhere(path, tests) for name, path in named_paths(options.results).items()}
 
 
 def network_stages(run: Run) -> dict[str, str]:
@@ -122,7 +116,7 @@ def results(run: Run, stage: str, tests: Sequence[TestImage]) -> list[Tensor]:
         return [read_image(_result_file(folder, stage, test)) for test in tests]
     networks = network_stages(run)
     if stage in networks:
-        method = _enhanced_by(network_of(run, networks[stage]))
+        method = _changed_by(_enhanced_by(network_of(run, networks[stage])))
     else:
         method = methods(run, tests, run.notes("evaluation", "evaluation.json")["gamma"])[stage]
     return [method(test) for test in tests]
@@ -132,18 +126,13 @@ def _result_file(folder: Path, stage: str, test: TestImage) -> Path:
     return folder / "images" / stage / f"{test.name}.png"
 
 
-def _baseline(change: Callable[[Tensor], Tensor]) -> Method:
-    return lambda test: _rounded(change(test.backlit))
+def _changed_by(change: Change) -> Method:
+    return torch.no_grad()(lambda test: _rounded(change(test.backlit)))
 
 
-def _enhanced_by(network: Enhancer) -> Method:
+def _enhanced_by(network: Enhancer) -> Change:
     device = next(network.parameters()).device
-
-    @torch.no_grad()
-    def enhance(test: TestImage) -> Tensor:
-        return _rounded(network.enhance(test.backlit[None].to(device))[0].cpu())
-
-    return enhance
+    return lambda image: network.enhance(image[None].to(device))[0].cpu()
 
 
 def check_others(options: Evaluation) -> None:
@@ -201,20 +190,15 @@ def _rounded(image: Tensor) -> Tensor:
     return to_tensor(to_uint8(image))
 
 
-def equalised(image: Tensor) -> Tensor:
-    """Histogram equalisation of HSV's value, so that hues stay: (3, H, W) in [0, 1] to the same."""
-    return _on_value(image, exposure.equalize_hist)
-
-
-def clahe(image: Tensor) -> Tensor:
-    """Contrast-limited adaptive histogram equalisation of HSV's value, with scikit-image's defaults."""
-    return _on_value(image, exposure.equalize_adapthist)
-
-
-BASELINES = {"histeq": equalised, "clahe": clahe}
-
-
-def _on_value(image: Tensor, equalise) -> Tensor:
+def _on_value(equalise: Callable[[np.ndarray], np.ndarray], image: Tensor) -> Tensor:
+    """An image (3, H, W) in [0, 1] whose HSV value is equalised, so that hues stay."""
     hsv = color.rgb2hsv(image.movedim(0, -1).numpy())
     hsv[..., 2] = equalise(hsv[..., 2])
     return torch.from_numpy(color.hsv2rgb(hsv).astype(np.float32)).movedim(-1, 0).clamp(0, 1).contiguous()
+
+
+# Histogram equalisation, global and local (contrast-limited), with scikit-image's defaults.
+BASELINES: dict[str, Change] = {
+    "histeq": partial(_on_value, exposure.equalize_hist),
+    "clahe": partial(_on_value, exposure.equalize_adapthist),
+}

@@ -8,6 +8,7 @@ import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from itertools import dropwhile
 from pathlib import Path
 from typing import Any
 
@@ -44,15 +45,12 @@ def reproduce(run: Run, notebooks: Path | None = None, force: bool = False, stud
         CliplitError: no notebooks, parameters they do not have, inputs that are not there, or a cell that failed.
     """
     if processes.count() > 1:
-        raise CliplitError(
-            "several processes train with `cliplit train`; `cliplit reproduce` then continues from there"
-        )
+        raise CliplitError("several processes train with `cliplit train`; `cliplit reproduce` then resumes there")
     every = list_notebooks(notebooks or notebooks_folder())
     sources = [source for source in every if studies or _number(source) < STUDIES]
     if (run.path / "notebooks").resolve() == every[0].parent.resolve():
         raise CliplitError(f"{run.path}: executed copies would replace the notebooks; choose another one with --run")
-    first = 0 if force else next((n for n, source in enumerate(sources) if not _up_to_date(source, run)), len(sources))
-    pending = sources[first:]
+    pending = sources if force else list(dropwhile(lambda source: _up_to_date(source, run), sources))
     if pending:
         check_inputs(run)
         _check_parameters(pending, run)
@@ -123,13 +121,11 @@ def parameters(run: Run) -> dict[str, Any]:
 
 def _up_to_date(source: Path, run: Run) -> bool:
     record = read_json(_record(source, run), inputs=dict, results=list)
-    return (
-        record is not None
-        and record["inputs"] == _inputs(source, run)
-        and _executed(source, run).is_file()
-        and all((run.path / str(result)).is_file() for result in record["results"])
-        and all(run.is_current(stage.name) for stage in run.plan.values() if stage.made_by == source.stem)
-    )
+    if record is None or record["inputs"] != _inputs(source, run):
+        return False
+    left = [_executed(source, run), *(run.path / str(result) for result in record["results"])]
+    stages = [stage.name for stage in run.plan.values() if stage.made_by == source.stem]
+    return all(file.is_file() for file in left) and all(map(run.is_current, stages))
 
 
 def _inputs(source: Path, run: Run) -> dict[str, Any]:

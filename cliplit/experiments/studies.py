@@ -25,20 +25,18 @@ from cliplit.method.run import Run
 from cliplit.scoring.summary import with_spread, write_table
 from cliplit.settings import Settings, from_json, override, parse_overrides, to_json
 
-LAST = "last"
-
 
 @dataclass(frozen=True)
 class Variant:
     """Settings that differ from the study's, and the stage that is looked at: initial, round1 ..., last."""
 
     changes: Mapping[str, Any] = field(default_factory=dict)
-    stage: str = LAST
+    stage: str = "last"
 
     def stage_of(self, cell: Run) -> str:
         """The stage that is looked at in a run of this variant."""
         rounds = cell.settings.refinement.rounds
-        return self.stage if self.stage != LAST else f"round{rounds}" if rounds else "initial"
+        return self.stage if self.stage != "last" else f"round{rounds}" if rounds else "initial"
 
 
 @dataclass(frozen=True)
@@ -60,14 +58,14 @@ def ablations(settings: Settings) -> dict[str, Study]:
         "“dark” / “bright”": ("dark", "bright"),
         "“a photo of a … scene”": ("a photo of a backlit scene", "a photo of a well lit scene"),
     }
-    iterations |= {
-        f"fixed: {label}": Variant({"prompts.iterations": 0, "prompts.initial": pair}) for label, pair in words.items()
-    }
+    for label, pair in words.items():
+        iterations[f"fixed: {label}"] = Variant({"prompts.iterations": 0, "prompts.initial": pair})
     data = {"all well-lit images": Variant()}
     data |= {f"{n} well-lit images": Variant({"data.well_lit_images": n}) for n in (24, 4)}
     if not settings.data.well_lit:
         data["well-lit: the backlit scenes"] = Variant({"data.embedded_well_lit": ("motorcycle", "coffee")})
     kinds = {"CLIP-Enhance": "clip-lit", "adversarial": "adversarial", "none": "none"}
+    guidance = {label: Variant({"guidance.kind": kind}) for label, kind in kinds.items()}
     stages = "enhancement.identity_stages"
     identity = {
         "stem and stages 1–4": Variant(),
@@ -76,22 +74,16 @@ def ablations(settings: Settings) -> dict[str, Study]:
         "no identity loss": Variant({"enhancement.identity_weight": 0.0}),
     }
     prompts = {"as the run": Variant()}
-    prompts |= {
-        f"“X … X”, {n} words": Variant({"prompts.initial": ("", ""), "prompts.length": n})
-        for n in (4, 16)
-        if (settings.prompts.initial, settings.prompts.length) != (("", ""), n)
-    }
+    for n in (4, 16):
+        if (settings.prompts.initial, settings.prompts.length) != (("", ""), n):
+            prompts[f"“X … X”, {n} words"] = Variant({"prompts.initial": ("", ""), "prompts.length": n})
     prompts["“backlit” / “well lit”"] = Variant({"prompts.initial": ("backlit", "well lit")})
     backbones = {name: Variant({"clip.similarity": name}) for name in settings.studies.backbones}
     backbones["random weights"] = Variant({"clip.random": True})
     studies = (
         Study("ablation_iterations", "What do learned prompts add to words, and the rounds to them?", iterations),
         Study("ablation_data", "How many well-lit images does it take, and of what?", data),
-        Study(
-            "ablation_guidance",
-            "Does CLIP's guidance do more than a discriminator, or nothing?",
-            {label: Variant({"guidance.kind": kind}) for label, kind in kinds.items()},
-        ),
+        Study("ablation_guidance", "Does CLIP's guidance do more than a discriminator, or nothing?", guidance),
         Study("ablation_identity", "What holds the result to its input?", identity),
         Study("ablation_prompts", "How long should prompts be, and what should they start from?", prompts),
         Study("ablation_backbone", "Whose guidance is best?", backbones),
@@ -188,11 +180,8 @@ class Outcome:
         """
         means = {}
         for label, cells in self.cells.items():
-            records = [
-                cell.record(stage) for cell in cells for stage in cell.plan if stage not in ("data", "evaluation")
-            ]
-            sums = sum(record["seconds"] for record in records if record)
-            means[label] = sums / len(cells) if cells else float("nan")
+            taken = [{stage: (cell.record(stage) or {}).get("seconds") for stage in cell.plan} for cell in cells]
+            means[label] = pd.DataFrame(taken).drop(columns=["data", "evaluation"], errors="ignore").sum(axis=1).mean()
         return pd.Series(means, name="seconds")
 
 
@@ -229,10 +218,8 @@ def outcome_of(run: Run, study: Study) -> Outcome:
     """What is finished of a study."""
     from cliplit.experiments.tables import stages_table
 
-    cells = {
-        label: [cell for cell in study_runs(run, study, label) if cell.is_current("evaluation")]
-        for label in study.variants
-    }
+    every = {label: study_runs(run, study, label) for label in study.variants}
+    cells = {label: [cell for cell in runs if cell.is_current("evaluation")] for label, runs in every.items()}
     stages = {label: stages_table(done).set_index("stage") for label, done in cells.items() if done}
     return Outcome(study, run.settings.studies.metrics[0], cells, stages)
 
@@ -252,21 +239,11 @@ def findings(outcome: Outcome) -> str:
         return "Nothing to compare."
     groups: dict[str, list[str]] = {"better than": [], "worse than": [], "not told apart from": []}
     for label, value in others:
-        difference = best - value
-        clear = abs(difference) > spread[first] + spread[label]
-        kind = "not told apart from" if not clear else "better than" if difference > 0 else "worse than"
-        groups[kind].append(f"{label} ({difference:+.2f})")
+        clear = abs(best - value) > spread[first] + spread[label]
+        kind = "not told apart from" if not clear else "better than" if best > value else "worse than"
+        groups[kind].append(f"{label} ({best - value:+.2f})")
     parts = [f"{kind} {', '.join(labels)}" for kind, labels in groups.items() if labels]
     return f"By mean {metric.upper()} over {table['seeds'].min()} seeds, **{first}** is {'; '.join(parts)}."
-
-
-def nearest_words(outcome: Outcome, label: str, count: int = 8) -> pd.DataFrame:
-    """The words nearest to where the last guidance of a variant leads, its first seed; see `analysis.nearest_words`."""
-    from cliplit.experiments import analysis
-    from cliplit.method.training import guidance_of
-
-    cell = outcome.cells[label][0]
-    return analysis.nearest_words(guidance_of(cell, cell.settings.refinement.rounds), count)
 
 
 def study_runs(run: Run, study: Study, label: str) -> list[Run]:
@@ -284,24 +261,19 @@ def study_runs(run: Run, study: Study, label: str) -> list[Run]:
     return cells
 
 
-def comparison(outcome: Outcome) -> pd.DataFrame:
-    """The study's table with `iterations`: how many of the network it took to score as all guided variants do in the end.
+def write_study(run: Run, outcome: Outcome) -> pd.DataFrame:
+    """Write a study's table to <run>/tables as CSV, Markdown and LaTeX; returns it as readers like it.
 
-    That is the lowest of the last scores that are above the input's; variants that never reach it have no number.
+    The table of `guidance_variants` has a column `iterations`: how many of the network it took to score as all guided
+    variants do in the end. That is the lowest of the last scores above the input's; who never reaches it has no number.
     """
     table, course, metric = outcome.table, outcome.course, outcome.metric
-    last = course.groupby("variant", sort=False)[metric].last().drop("none", errors="ignore")
-    goal = last[last > table.set_index("variant").loc["input", metric]].min()
-    reached = course[(course[metric] >= goal) & (course["iterations"] > 0)].groupby("variant")["iterations"].min()
-    return table.assign(iterations=table["variant"].map(reached))
-
-
-def write_study(run: Run, outcome: Outcome) -> pd.DataFrame:
-    """Write a study's table to <run>/tables as CSV, Markdown and LaTeX; returns it as readers like it."""
-    compared = outcome.study.name == "guidance_variants"
-    table = comparison(outcome) if compared else outcome.table
     shown = with_spread(table)
-    if compared:
+    if outcome.study.name == "guidance_variants":
+        last = course.groupby("variant", sort=False)[metric].last().drop("none", errors="ignore")
+        goal = last[last > table.set_index("variant").loc["input", metric]].min()
+        reached = course[(course[metric] >= goal) & (course["iterations"] > 0)].groupby("variant")["iterations"].min()
+        table["iterations"] = table["variant"].map(reached)
         shown["iterations"] = [f"{n:.0f}" if pd.notna(n) else "–" for n in table["iterations"]]
     write_table(table, shown, run.path / "tables", outcome.study.name)
     return shown
@@ -312,15 +284,8 @@ def _study_settings(settings: Settings) -> Settings:
     base = replace(settings, studies=type(settings.studies)(seeds=(), changes=()))
     for name, value in parse_overrides(" ".join(settings.studies.changes)).items():
         base = override(base, name, value)
-    evaluation = replace(
-        base.evaluation,
-        metrics=settings.studies.metrics,
-        control=False,
-        baselines=(),
-        gammas=(1.0,),
-        checkpoints=(),
-        results=(),
-    )
+    none: dict[str, Any] = {"control": False, "baselines": (), "gammas": (1.0,), "checkpoints": (), "results": ()}
+    evaluation = replace(base.evaluation, metrics=settings.studies.metrics, **none)
     return replace(base, evaluation=evaluation, refinement=replace(base.refinement, rounds=0))
 
 

@@ -10,14 +10,7 @@ from cliplit.experiments.evaluation import evaluate
 from cliplit.files.atomic import write_text
 from cliplit.method.clip_weights import EMBEDDED
 from cliplit.method.run import Run
-from cliplit.scoring.summary import (
-    differences,
-    score_columns,
-    summary,
-    with_intervals,
-    with_spread,
-    write_table,
-)
+from cliplit.scoring.summary import differences, score_columns, summary, with_intervals, with_spread, write_table
 from cliplit.settings import flatten
 
 PAPER_DATA = {  # name: (test images, with references, metrics of the paper's table)
@@ -40,9 +33,8 @@ def stages_table(runs: list[Run]) -> pd.DataFrame:
     for run, settings in zip(runs[1:], others, strict=True):
         differing = [name for name in first if name != "seed" and settings[name] != first[name]]
         if differing:
-            raise CliplitError(
-                f"{run.path}: not a seed of the same experiment as {runs[0].path}: {differing[0]} differs"
-            )
+            same = f"not a seed of the same experiment as {runs[0].path}"
+            raise CliplitError(f"{run.path}: {same}: {differing[0]} differs")
     if len({run.settings.seed for run in runs}) < len(runs):
         listed = ", ".join(str(run.settings.seed) for run in runs)
         raise CliplitError(f"runs with the same seed ({listed}) cannot be averaged as seeds")
@@ -50,11 +42,8 @@ def stages_table(runs: list[Run]) -> pd.DataFrame:
     table = sum(seeds[1:], seeds[0]) / len(seeds)
     for metric in score_columns(table):
         if len(runs) > 1:
-            table.insert(
-                table.columns.get_loc(f"{metric}_std") + 1,
-                f"{metric}_seed_std",
-                pd.concat([seed[metric] for seed in seeds], axis=1).std(axis=1),
-            )
+            spread = pd.concat([seed[metric] for seed in seeds], axis=1).std(axis=1)
+            table.insert(table.columns.get_loc(f"{metric}_std") + 1, f"{metric}_seed_std", spread)
     table["images"] = table["images"].round().astype(int)
     table["seeds"] = len(runs)
     return table.reset_index()

@@ -43,8 +43,7 @@ def quality(run: Run, scores: pd.DataFrame) -> Figure:
     if not metrics:
         raise CliplitError(f"{run.path}: no metric could be computed on the test images")
     last = stage_name(run.settings.refinement.rounds)
-    figure = Figure(figsize=(style.WIDTH, 2.9), dpi=style.DPI, layout="constrained")
-    panels = figure.subplots(1, len(metrics) + 1)
+    figure, panels = style.panels(2.9, len(metrics) + 1)
     for axes, metric in zip(panels, metrics, strict=False):
         _stage_points(axes, scores, metric)
     wide = scores.pivot(index="image", columns="stage", values=metrics[0])
@@ -90,8 +89,8 @@ def differences(run: Run, table: pd.DataFrame) -> Figure:
     metrics = list(table["metric"].unique())[:3]
     if not metrics:
         raise CliplitError(f"{run.path}: no metric could be computed on the test images")
-    figure = Figure(figsize=(style.WIDTH, 0.75 + 0.24 * table["stage"].nunique()), dpi=style.DPI, layout="constrained")
-    for n, (axes, metric) in enumerate(zip(figure.subplots(1, len(metrics), squeeze=False)[0], metrics, strict=True)):
+    figure, panels = style.panels(0.75 + 0.24 * table["stage"].nunique(), len(metrics))
+    for n, (axes, metric) in enumerate(zip(panels, metrics, strict=True)):
         rows = table[table["metric"] == metric]
         for place, (_, row) in enumerate(rows.iterrows()):
             axes.hlines(place, row["low"], row["high"], color=style.darker(style.colour_of(row["stage"])), linewidth=2)
@@ -115,8 +114,7 @@ def metric_against_metric(run: Run, scores: pd.DataFrame, pairs: Sequence[tuple[
     scores = scores.query("stage != 'random-clip'")
     metrics = [name for name in scores.columns if name not in ("stage", "image") and scores[name].notna().any()]
     pairs = list(pairs) or [(metrics[0], other) for other in metrics[1:4]]
-    figure = Figure(figsize=(style.WIDTH, 2.9), dpi=style.DPI, layout="constrained")
-    panels = figure.subplots(1, max(1, len(pairs)), squeeze=False)[0]
+    figure, panels = style.panels(2.9, max(1, len(pairs)))
     for axes, (x, y) in zip(panels, pairs, strict=False):
         for stage, rows in scores.groupby("stage", sort=False):
             colour = style.colour_of(stage)
@@ -137,5 +135,5 @@ def hero(run: Run, images: Sequence[int] = range(5)) -> Figure:
     """Before and after, for the README: test images, their results by the last network, and references."""
     tests = some_tests(run, images)
     last = results(run, stage_name(run.settings.refinement.rounds), tests)
-    rows, labels = with_references([[test.backlit for test in tests], last], ["backlit input", "result"], tests)
-    return style.mosaic(rows, row_labels=labels)
+    rows = with_references({"backlit input": [test.backlit for test in tests], "result": last}, tests)
+    return style.mosaic([*rows.values()], row_labels=[*rows])

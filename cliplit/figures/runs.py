@@ -3,12 +3,14 @@
 from collections.abc import Iterable, Sequence
 
 import numpy as np
+import pandas as pd
 import torch
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from torch import Tensor
+from torchvision.transforms.functional import center_crop
 
 from cliplit.data.relight import SEVERITIES
 from cliplit.data.synthesize import relight_photo
@@ -29,7 +31,7 @@ from cliplit.method.training import network_of
 def training_grid(run: Run, count: int = 8) -> Figure:
     """Backlit and well-lit training images: unpaired, of different scenes."""
     backlit, well_lit = training_images(run)
-    rows = [list(side.batch(valid_positions(range(count), side))) for side in (backlit, well_lit)]
+    rows = [list(side.batch(range(min(count, len(side))))) for side in (backlit, well_lit)]
     return style.mosaic(rows, row_labels=["backlit", "well-lit"])
 
 
@@ -37,8 +39,8 @@ def training_grid(run: Run, count: int = 8) -> Figure:
 def test_grid(run: Run, count: int = 8) -> Figure:
     """Test images and, where there are any, their references."""
     tests = test_images(run)[:count]
-    rows, labels = with_references([[test.backlit for test in tests]], ["input"], tests)
-    return style.mosaic(rows, row_labels=labels)
+    rows = with_references({"input": [test.backlit for test in tests]}, tests)
+    return style.mosaic([*rows.values()], row_labels=[*rows])
 
 
 @saved("00_severity_levels.jpg")
@@ -48,8 +50,8 @@ def severity_levels(run: Run, count: int = 6) -> Figure:
     photos = [test.reference for test in tests if test.reference is not None][:count]
     if not photos:
         well_lit = training_images(run)[1]
-        photos = list(well_lit.batch(valid_positions(range(count), well_lit)))
-    photos = [style.centre(photo) for photo in photos]
+        photos = list(well_lit.batch(range(min(count, len(well_lit)))))
+    photos = [center_crop(photo, [min(photo.shape[-2:])]) for photo in photos]
     rows = {"as taken": photos}
     for level in SEVERITIES:
         rows[level] = [relight_photo(photo, str(n), level, run.settings.seed)[0] for n, photo in enumerate(photos)]
@@ -66,8 +68,7 @@ def prompt_separation(run: Run, scores: dict[int, dict[str, Tensor]]) -> Figure:
     Args:
         scores: `analysis.prompt_scores` for `analysis.UNTRAINED` and 0.
     """
-    figure = Figure(figsize=(style.WIDTH, 2.5), dpi=style.DPI, layout="constrained")
-    untrained, learned, curves = figure.subplots(1, 3)
+    figure, (untrained, learned, curves) = style.panels(2.5, 3)
     _score_histogram(untrained, scores[analysis.UNTRAINED], "Before: untrained prompts")
     _score_histogram(learned, scores[0], "After: learned prompts")
     learned.sharey(untrained)
@@ -101,10 +102,8 @@ def _score_histogram(axes: Axes, scores: dict[str, Tensor], title: str) -> None:
 
 def _score_range(scores: Iterable[Tensor]) -> tuple[float, float]:
     """0 to 1 if all scores are probabilities, else what they span."""
-    every = torch.cat(list(scores))
-    low = every.min().item()
-    high = every.max().item()
-    return (0, 1) if low >= 0 and high <= 1 else (low, high)
+    low, high = torch.cat(list(scores)).aminmax()
+    return (0, 1) if low >= 0 and high <= 1 else (low.item(), high.item())
 
 
 def _score_axis(scores: dict[int, dict[str, Tensor]]) -> dict[str, object]:
@@ -121,8 +120,7 @@ def enhancer_curves(run: Run) -> Figure:
     options = run.settings.enhancement
     warmup = training_log(run, "warmup")
     initial = training_log(run, "enhancer0")
-    figure = Figure(figsize=(style.WIDTH, 2.4), dpi=style.DPI, layout="constrained")
-    identity, near, terms = figure.subplots(1, 3)
+    figure, (identity, near, terms) = style.panels(2.4, 3)
     style.curve(identity, warmup["iteration"], options.warmup_identity_weight * warmup["identity"], style.DARK)
     identity.set(title="Warm-up: identity loss", xlabel="iteration", yscale="log")
     style.curve(near, warmup["iteration"], warmup["psnr"], style.DARK)
@@ -192,23 +190,22 @@ def _violins(axes: Axes, groups: dict[str, Tensor]) -> None:
     for place, (label, values) in enumerate(groups.items()):
         body = axes.violinplot(values.numpy(), [place], widths=0.85, showextrema=False, points=200)["bodies"][0]
         body.set(facecolor=style.colour_of(label), edgecolor=style.colour_of(label), alpha=0.55, linewidth=0.8)
-        axes.plot(
-            place, values.mean(), "o", color="white", markeredgecolor=style.INK, markeredgewidth=0.9, markersize=4
-        )
+        edge = {"markeredgecolor": style.INK, "markeredgewidth": 0.9}
+        axes.plot(place, values.mean(), "o", color="white", markersize=4, **edge)
     axes.set_xticks(range(len(groups)), groups, rotation=30, ha="right", rotation_mode="anchor")
     axes.grid(False, axis="x")
 
 
 def _score_means(axes: Axes, scores: dict[int, dict[str, Tensor]]) -> None:
-    mean = {k: {label: values.mean().item() for label, values in groups.items()} for k, groups in scores.items()}
+    mean = analysis.score_table(scores)
     lines = {
-        BACKLIT: (style.DARK, {k: mean[k][BACKLIT] for k in mean}),
-        "before tuning": (style.RESULTS[0], {k: mean[k][stage_name(k - 1)] for k in mean if k}),
-        "after tuning": (style.RESULTS[1], {k: mean[k][stage_name(k)] for k in mean}),
-        WELL_LIT: (style.LIGHT, {k: mean[k][WELL_LIT] for k in mean}),
+        BACKLIT: (style.DARK, mean[BACKLIT]),
+        "before tuning": (style.RESULTS[0], pd.Series({k: mean.loc[k, stage_name(k - 1)] for k in mean.index if k})),
+        "after tuning": (style.RESULTS[1], pd.Series({k: mean.loc[k, stage_name(k)] for k in mean.index})),
+        WELL_LIT: (style.LIGHT, mean[WELL_LIT]),
     }
     for label, (colour, values) in lines.items():
-        axes.plot(list(values), list(values.values()), "o-", color=colour, markersize=3.5, label=label)
+        axes.plot(values.index, values, "o-", color=colour, markersize=3.5, label=label)
     axes.set_title("Mean in each round", pad=style.HIGH)
     axes.set(xlabel="prompts of round", ylabel=style.SCORE, **_score_axis(scores))
     axes.set_xticks(style.evenly(list(scores), 8))
@@ -238,9 +235,8 @@ def _tuning_curves(axes: Axes, run: Run, rounds: Iterable[int]) -> None:
         style.curve(axes, start + log["iteration"], log["clip_enhance"], style.colour_of(stage_name(k)))
         start = _round_end(axes, start + len(log), str(k) if k else "initial", len(log))
     axes.set_title("Training the network, by round", pad=style.HIGH)
-    axes.set(
-        xlabel="iteration", **(style.UNIT if is_refined(run.settings.guidance.kind) else {"ylabel": "guidance loss"})
-    )
+    unit = style.UNIT if is_refined(run.settings.guidance.kind) else {"ylabel": "guidance loss"}
+    axes.set(xlabel="iteration", **unit)
 
 
 def _round_end(axes: Axes, end: int, label: str, length: int) -> int:
@@ -266,20 +262,15 @@ def rounds_strip(run: Run, images: Sequence[int] = range(3)) -> Figure:
 
 def some_tests(run: Run, images: Sequence[int]) -> list[TestImage]:
     tests = test_images(run)
-    return [tests[n] for n in valid_positions(images, tests)]
+    return [tests[n] for n in images if n < len(tests)]
 
 
-def valid_positions(images: Sequence[int], items: Sequence) -> list[int]:
-    return [n for n in images if n < len(items)]
-
-
-def with_references(lists: list[list[Tensor]], labels: list[str], tests: list[TestImage]):
-    """Lists of images and their labels, with the references behind them if every test image has one."""
-    if any(test.reference is None for test in tests):
-        return lists, labels
-    return [*lists, [test.reference for test in tests]], [*labels, "reference"]
+def with_references(images: dict[str, list[Tensor]], tests: list[TestImage]) -> dict[str, list[Tensor]]:
+    """Images by label, and the references behind them if every test image has one."""
+    references = [test.reference for test in tests if test.reference is not None]
+    return images | {"reference": references} if len(references) == len(tests) else images
 
 
 def strip(columns: dict[str, list[Tensor]], tests: list[TestImage]) -> Figure:
-    lists, labels = with_references(list(columns.values()), list(columns), tests)
-    return style.mosaic([list(row) for row in zip(*lists, strict=True)], column_labels=labels)
+    columns = with_references(columns, tests)
+    return style.mosaic([list(row) for row in zip(*columns.values(), strict=True)], column_labels=[*columns])

@@ -13,7 +13,7 @@ from cliplit.experiments.evaluation import results
 from cliplit.experiments.studies import Outcome
 from cliplit.experiments.tables import stages_table
 from cliplit.figures import style
-from cliplit.figures.runs import some_tests
+from cliplit.figures.runs import some_tests, strip
 from cliplit.figures.style import saved
 from cliplit.method.run import Run
 from cliplit.method.training import guidance_of
@@ -27,14 +27,12 @@ def variants(run: Run, outcome: Outcome) -> Figure:
     table = outcome.table.set_index("variant")
     metrics = run.settings.studies.metrics[:2]
     labels = list(outcome.stages)
-    seeds = {
-        label: [
-            stages_table([cell]).set_index("stage").loc[outcome.study.variants[label].stage_of(cell)] for cell in cells
-        ]
-        for label, cells in outcome.cells.items()
-    }
-    figure = Figure(figsize=(style.WIDTH, 0.8 + 0.27 * len(labels)), dpi=style.DPI, layout="constrained")
-    for n, (axes, metric) in enumerate(zip(figure.subplots(1, len(metrics), squeeze=False)[0], metrics, strict=True)):
+    seeds = {}
+    for label in labels:
+        tables = [(cell, stages_table([cell]).set_index("stage")) for cell in outcome.cells[label]]
+        seeds[label] = [means.loc[outcome.study.variants[label].stage_of(cell)] for cell, means in tables]
+    figure, panels = style.panels(0.8 + 0.27 * len(labels), len(metrics))
+    for n, (axes, metric) in enumerate(zip(panels, metrics, strict=True)):
         spread = table.get(f"{metric}_seed_std", pd.Series(0.0, table.index)).fillna(0)
         for place, label in enumerate(labels):
             mean = table.loc[label, metric]
@@ -54,17 +52,13 @@ def variants(run: Run, outcome: Outcome) -> Figure:
 def guidance_progress(run: Run, outcome: Outcome) -> Figure:
     """The first metric over the iterations of the network; band: standard deviation over seeds."""
     metric = outcome.metric
-    figure = Figure(figsize=(style.WIDTH, 3.0), dpi=style.DPI, layout="constrained")
-    axes = figure.subplots()
+    figure, (axes,) = style.panels(3.0)
     for (label, rows), colour in zip(outcome.course.groupby("variant", sort=False), LINES, strict=False):
-        x = rows["iterations"]
-        y = rows[metric]
-        spread = rows["std"].fillna(0)
+        x, y, spread = rows["iterations"], rows[metric], rows["std"].fillna(0)
         axes.fill_between(x, y - spread, y + spread, color=colour, alpha=0.12, linewidth=0)
         axes.plot(x, y, "o-", color=colour, markersize=4, label=label)
-    axes.set(
-        xlabel="iterations of the network, after the warm-up", title=f"{style.metric_name(metric)} on the test images"
-    )
+    axes.set(xlabel="iterations of the network, after the warm-up")
+    axes.set_title(f"{style.metric_name(metric)} on the test images")
     figure.legend(loc="outside right upper")
     return figure
 
@@ -77,9 +71,7 @@ def guidance_results(run: Run, outcome: Outcome, images: Sequence[int] = range(4
     columns = {"input": [test.backlit for test in tests]}
     for label, cell in cells.items():
         columns[label] = results(cell, stage_name(cell.settings.refinement.rounds), tests)
-    if all(test.reference is not None for test in tests):
-        columns["reference"] = [test.reference for test in tests]
-    return style.mosaic([list(row) for row in zip(*columns.values(), strict=True)], column_labels=list(columns))
+    return strip(columns, tests)
 
 
 @saved("05_score_maps.jpg")
@@ -107,8 +99,7 @@ def score_maps(run: Run, images: Sequence[int] = range(6)) -> Figure:
 def paths(run: Run) -> Figure:
     """Scores along a path of exposure, by the prompts of every round, and along the strength of the enhancement."""
     rounds = style.evenly(list(range(run.settings.refinement.rounds + 1)), 5)
-    figure = Figure(figsize=(style.WIDTH, 2.7), dpi=style.DPI, layout="constrained")
-    exposure, strength = figure.subplots(1, 2)
+    figure, (exposure, strength) = style.panels(2.7, 2)
     for k, scores in exposure_scores(run, rounds).items():
         label = f"prompts of round {k}" if k else "initial prompts"
         exposure.plot(scores.index, scores, color=style.colour_of(stage_name(k)), label=label)

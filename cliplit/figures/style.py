@@ -67,15 +67,16 @@ class Picture:
         return f"Picture({self.path.name})"
 
     def _repr_png_(self) -> tuple[bytes, dict[str, int]] | None:
-        return self._shown() if self.path.suffix == ".png" else None
+        return self._shown(".png")
 
     def _repr_jpeg_(self) -> tuple[bytes, dict[str, int]] | None:
-        return self._shown() if self.path.suffix == ".jpg" else None
+        return self._shown(".jpg")
 
-    def _shown(self) -> tuple[bytes, dict[str, int]]:
+    def _shown(self, suffix: str) -> tuple[bytes, dict[str, int]] | None:
+        if self.path.suffix != suffix:
+            return None
         with Image.open(self.path) as image:
-            size = {"width": image.width * 3 // 4, "height": image.height * 3 // 4}
-        return self.path.read_bytes(), size
+            return self.path.read_bytes(), {"width": image.width * 3 // 4, "height": image.height * 3 // 4}
 
 
 def saved(name: str | Callable[..., str]) -> Callable:
@@ -87,7 +88,11 @@ def saved(name: str | Callable[..., str]) -> Callable:
             path = run.path / "figures" / (name if isinstance(name, str) else name(*args))
             with mpl.style.context(STYLE):
                 figure = draw(run, *args, **options)
-                save(figure, path)
+                extra = (
+                    {"pil_kwargs": JPEG} if path.suffix == ".jpg" else {"metadata": {"Software": None}}
+                )  # no versions
+                with writing(path) as temporary:
+                    figure.savefig(temporary, format=path.suffix[1:], dpi=DPI, facecolor="white", **extra)
             return Picture(path, figure)
 
         return draw_and_save
@@ -95,11 +100,10 @@ def saved(name: str | Callable[..., str]) -> Callable:
     return decorate
 
 
-def save(figure: Figure, path: Path) -> None:
-    """Write a figure as PNG or JPEG, atomically, without dates and versions."""
-    extra = {"pil_kwargs": JPEG} if path.suffix == ".jpg" else {"metadata": {"Software": None}}
-    with writing(path) as temporary:
-        figure.savefig(temporary, format=path.suffix[1:], dpi=DPI, facecolor="white", **extra)
+def panels(height: float, columns: int = 1) -> tuple[Figure, Sequence[Axes]]:
+    """A figure of so many inches, and its axes side by side."""
+    figure = Figure(figsize=(WIDTH, height), dpi=DPI, layout="constrained")
+    return figure, figure.subplots(1, columns, squeeze=False)[0]
 
 
 def mosaic(
@@ -141,15 +145,6 @@ def colour_bar(figure: Figure, scale: ScalarMappable, beside: Axes) -> None:
     bar = figure.add_axes((1 - 0.47 / width, place.y0, 0.11 / width, place.height))
     figure.colorbar(scale, cax=bar).outline.set_visible(False)
     bar.tick_params(labelsize=7)
-
-
-def centre(image: Tensor) -> Tensor:
-    """The largest square in the middle of an image (3, H, W)."""
-    height, width = image.shape[-2:]
-    side = min(height, width)
-    top = (height - side) // 2
-    left = (width - side) // 2
-    return image[:, top : top + side, left : left + side]
 
 
 def resized(image: Tensor, width: float, height: float) -> np.ndarray:
@@ -202,6 +197,4 @@ def metric_name(name: str) -> str:
 
 def evenly(items: list, most: int) -> list:
     """Up to `most` items in order, evenly spaced, the first and the last among them."""
-    if len(items) <= most:
-        return items
-    return [items[round(n * (len(items) - 1) / (most - 1))] for n in range(most)]
+    return [items[round(n)] for n in np.linspace(0, len(items) - 1, min(most, len(items)))]

@@ -4,7 +4,6 @@ import ast
 import json
 from pathlib import Path
 
-import pandas as pd
 import pytest
 import torch
 from PIL import Image
@@ -125,15 +124,8 @@ def test_tables_of_the_notebooks(trained):
     assert data.loc["training, backlit", "images"] == 8 and data.loc["test, references", "images"] == 3
     settings = analysis.settings_table(trained, "prompts")
     assert list(settings.index) == [name for name in flatten(trained.settings) if name.startswith("prompts.")]
-    light = analysis.illumination_table(analysis.illumination_maps(trained))
-    assert len(light) == 3 and (light["lowest"] <= light["highest"]).all()
-    assert set(trained.plan) | {"sum"} == set(analysis.stage_seconds(trained).columns)
-
-
-def test_mean_scores():
-    scores = pd.DataFrame({"stage": ["input", "input", "round1"], "psnr": [1.0, 3.0, 5.0]})
-    assert analysis.mean_scores(scores, "psnr").to_dict() == {"input": 2.0, "round1": 5.0}
-    assert analysis.mean_scores(scores, "lpips").isna().all()
+    maps = analysis.illumination_maps(trained)
+    assert len(maps) == 3 and all(light.min() >= 0 and light.shape[0] == 1 for _, light in maps)
 
 
 def test_checks_can_fail(trained, capsys):

@@ -1,4 +1,7 @@
-"""Figures of notebook 04: how all stages and methods score on the test images."""
+"""Figures of notebook 04: how all stages and methods score on the test images.
+
+The argument `scores` is what `evaluation.evaluate` returned.
+"""
 
 from collections.abc import Sequence
 
@@ -19,11 +22,7 @@ from cliplit.scoring.metrics import catalogue
 
 @saved("04_comparison.jpg")
 def comparison_strip(run: Run, scores: pd.DataFrame, images: Sequence[int] = range(3)) -> Figure:
-    """The same test images: input, simple baselines, networks, control, other methods, reference.
-
-    Args:
-        scores: what `evaluation.evaluate` returned.
-    """
+    """The same test images: input, simple baselines, networks, control, other methods, reference."""
     tests = some_tests(run, images)
     rounds = range(run.settings.refinement.rounds + 1)
     left_out = {"input", "warmup"} | {stage_name(k) for k in set(rounds) - set(style.evenly(list(rounds), 3))}
@@ -34,11 +33,7 @@ def comparison_strip(run: Run, scores: pd.DataFrame, images: Sequence[int] = ran
 
 @saved("04_quality.png")
 def quality(run: Run, scores: pd.DataFrame) -> Figure:
-    """Two scores of every test image in every stage, and what the last network changes for each image.
-
-    Args:
-        scores: what `evaluation.evaluate` returned.
-    """
+    """Two scores of every test image in every stage, and what the last network changes for each image."""
     metrics = [name for name in scores.columns if name not in ("stage", "image") and scores[name].notna().any()][:2]
     if not metrics:
         raise CliplitError(f"{run.path}: no metric could be computed on the test images")
@@ -80,10 +75,8 @@ def _stage_points(axes: Axes, scores: pd.DataFrame, metric: str) -> None:
 def differences(run: Run, table: pd.DataFrame) -> Figure:
     """Paired differences to the inputs with confidence intervals over the test images, one panel per metric.
 
-    The control is left out: its scores lie so far away that nothing else could be told apart.
-
-    Args:
-        table: `tables.differences_table` of the run.
+    The control is left out: its scores lie so far away that nothing else could be told apart. `table` is the
+    `tables.differences_table` of the run.
     """
     table = table.query("stage != 'random-clip'")
     metrics = list(table["metric"].unique())[:3]
@@ -104,18 +97,16 @@ def differences(run: Run, table: pd.DataFrame) -> Figure:
 
 
 @saved("04_metrics.png")
-def metric_against_metric(run: Run, scores: pd.DataFrame, pairs: Sequence[tuple[str, str]] = ()) -> Figure:
-    """Do metrics agree? Every test image in every stage but the control by two metrics, with their rank correlation.
+def metric_against_metric(run: Run, scores: pd.DataFrame) -> Figure:
+    """Do metrics agree? Every test image in every stage but the control, by the first metric and up to three others.
 
-    Args:
-        scores: what `evaluation.evaluate` returned.
-        pairs: names of metrics, for x and y; by default the first one against all others.
+    Titles give the rank correlation of the two.
     """
     scores = scores.query("stage != 'random-clip'")
     metrics = [name for name in scores.columns if name not in ("stage", "image") and scores[name].notna().any()]
-    pairs = list(pairs) or [(metrics[0], other) for other in metrics[1:4]]
-    figure, panels = style.panels(2.9, max(1, len(pairs)))
-    for axes, (x, y) in zip(panels, pairs, strict=False):
+    figure, panels = style.panels(2.9, max(1, len(metrics[1:4])))
+    for axes, y in zip(panels, metrics[1:4], strict=False):
+        x = metrics[0]
         for stage, rows in scores.groupby("stage", sort=False):
             colour = style.colour_of(stage)
             axes.plot(rows[x], rows[y], "o", color=colour, markersize=2.6, markeredgewidth=0, alpha=0.5)

@@ -24,14 +24,11 @@ from cliplit.method.run import Run
 from cliplit.method.run_images import TestImage, test_images, training_images
 from cliplit.method.training import network_of
 
-# ---- 00: data ----
-
 
 @saved("00_training_images.jpg")
 def training_grid(run: Run, count: int = 8) -> Figure:
     """Backlit and well-lit training images: unpaired, of different scenes."""
-    backlit, well_lit = training_images(run)
-    rows = [list(side.batch(range(min(count, len(side))))) for side in (backlit, well_lit)]
+    rows = [list(side.batch(range(min(count, len(side))))) for side in training_images(run)]
     return style.mosaic(rows, row_labels=["backlit", "well-lit"])
 
 
@@ -46,8 +43,7 @@ def test_grid(run: Run, count: int = 8) -> Figure:
 @saved("00_severity_levels.jpg")
 def severity_levels(run: Run, count: int = 6) -> Figure:
     """Well-lit images of the run and the degrees of backlight that `cliplit data synthesize` simulates on them."""
-    tests = test_images(run)
-    photos = [test.reference for test in tests if test.reference is not None][:count]
+    photos = [test.reference for test in test_images(run) if test.reference is not None][:count]
     if not photos:
         well_lit = training_images(run)[1]
         photos = list(well_lit.batch(range(min(count, len(well_lit)))))
@@ -56,9 +52,6 @@ def severity_levels(run: Run, count: int = 6) -> Figure:
     for level in SEVERITIES:
         rows[level] = [relight_photo(photo, str(n), level, run.settings.seed)[0] for n, photo in enumerate(photos)]
     return style.mosaic(list(rows.values()), row_labels=list(rows))
-
-
-# ---- 01: prompt initialization ----
 
 
 @saved("01_prompt_separation.png")
@@ -106,14 +99,6 @@ def _score_range(scores: Iterable[Tensor]) -> tuple[float, float]:
     return (0, 1) if low >= 0 and high <= 1 else (low.item(), high.item())
 
 
-def _score_axis(scores: dict[int, dict[str, Tensor]]) -> dict[str, object]:
-    low, high = _score_range(values for groups in scores.values() for values in groups.values())
-    return style.UNIT if (low, high) == (0, 1) else {"ylim": (low - 0.03 * (high - low), high + 0.03 * (high - low))}
-
-
-# ---- 02: enhancer training ----
-
-
 @saved("02_training_curves.png")
 def enhancer_curves(run: Run) -> Figure:
     """Warm-up (identity loss, and how near the results are to the inputs) and the terms of the initial training."""
@@ -150,16 +135,10 @@ def illumination(run: Run, k: int, maps: list[tuple[TestImage, Tensor]]) -> Figu
     top = max(1.0, max(light.max().item() for _, light in maps))
     scale = ScalarMappable(Normalize(0, top), "viridis")
     coloured = [torch.from_numpy(scale.to_rgba(light[0].numpy())[..., :3]).movedim(-1, 0) for _, light in maps]
-    figure = style.mosaic(
-        [[test.backlit for test, _ in maps], coloured, results],
-        row_labels=["input", "÷ illumination", f"= result, {stage_name(k)}"],
-        right=0.55,
-    )
+    labels = ["input", "÷ illumination", f"= result, {stage_name(k)}"]
+    figure = style.mosaic([[test.backlit for test, _ in maps], coloured, results], row_labels=labels, right=0.55)
     style.colour_bar(figure, scale, beside=figure.axes[len(maps)])
     return figure
-
-
-# ---- 03: rounds ----
 
 
 @saved("03_scores.png")
@@ -171,29 +150,29 @@ def score_rounds(run: Run, scores: dict[int, dict[str, Tensor]]) -> Figure:
     """
     rounds = list(scores)
     shown = style.evenly(rounds, 4)
+    every = [values for groups in scores.values() for values in groups.values()]
+    axis = {"ylabel": style.SCORE} | (style.UNIT if _score_range(every) == (0, 1) else {})
     figure = Figure(figsize=(style.WIDTH, 4.7), dpi=style.DPI, layout="constrained")
     upper, lower = figure.add_gridspec(2, 1, height_ratios=(1.12, 1), hspace=0.1)
     panels = upper.subgridspec(1, len(shown)).subplots(sharey=True, squeeze=False)[0]
     for axes, k in zip(panels, shown, strict=True):
-        networks = [stage_name(j) for j in range(max(0, k - 2), k + 1)]
-        _violins(axes, {label: scores[k][label] for label in [BACKLIT, *networks, WELL_LIT]})
+        labels = [BACKLIT, *(stage_name(j) for j in range(max(0, k - 2), k + 1)), WELL_LIT]
+        for place, label in enumerate(labels):
+            values = scores[k][label]
+            body = axes.violinplot(values.numpy(), [place], widths=0.85, showextrema=False, points=200)["bodies"][0]
+            body.set(facecolor=style.colour_of(label), edgecolor=style.colour_of(label), alpha=0.55, linewidth=0.8)
+            edge = {"markeredgecolor": style.INK, "markeredgewidth": 0.9}
+            axes.plot(place, values.mean(), "o", color="white", markersize=4, **edge)
+        axes.set_xticks(range(len(labels)), labels, rotation=30, ha="right", rotation_mode="anchor")
+        axes.grid(False, axis="x")
         axes.set_title("Initial prompts" if k == 0 else f"Prompts of round {k}")
-    panels[0].set(ylabel=style.SCORE, **_score_axis(scores))
+    panels[0].set(**axis)
     means, refinement, tuning = lower.subgridspec(1, 3).subplots()
     _score_means(means, scores)
+    means.set(**axis)
     _refinement_curves(refinement, run, rounds[1:])
     _tuning_curves(tuning, run, rounds)
     return figure
-
-
-def _violins(axes: Axes, groups: dict[str, Tensor]) -> None:
-    for place, (label, values) in enumerate(groups.items()):
-        body = axes.violinplot(values.numpy(), [place], widths=0.85, showextrema=False, points=200)["bodies"][0]
-        body.set(facecolor=style.colour_of(label), edgecolor=style.colour_of(label), alpha=0.55, linewidth=0.8)
-        edge = {"markeredgecolor": style.INK, "markeredgewidth": 0.9}
-        axes.plot(place, values.mean(), "o", color="white", markersize=4, **edge)
-    axes.set_xticks(range(len(groups)), groups, rotation=30, ha="right", rotation_mode="anchor")
-    axes.grid(False, axis="x")
 
 
 def _score_means(axes: Axes, scores: dict[int, dict[str, Tensor]]) -> None:
@@ -207,7 +186,7 @@ def _score_means(axes: Axes, scores: dict[int, dict[str, Tensor]]) -> None:
     for label, (colour, values) in lines.items():
         axes.plot(values.index, values, "o-", color=colour, markersize=3.5, label=label)
     axes.set_title("Mean in each round", pad=style.HIGH)
-    axes.set(xlabel="prompts of round", ylabel=style.SCORE, **_score_axis(scores))
+    axes.set_xlabel("prompts of round")
     axes.set_xticks(style.evenly(list(scores), 8))
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.22), ncol=2, fontsize=7, columnspacing=1, handletextpad=0.5)
 
@@ -255,9 +234,6 @@ def rounds_strip(run: Run, images: Sequence[int] = range(3)) -> Figure:
     columns = {"input": [test.backlit for test in tests]}
     columns |= {stage: results(run, stage, tests) for stage in style.evenly(stages, style.MOST)}
     return strip(columns, tests)
-
-
-# ---- helpers ----
 
 
 def some_tests(run: Run, images: Sequence[int]) -> list[TestImage]:

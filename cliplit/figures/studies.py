@@ -86,11 +86,9 @@ def score_maps(run: Run, images: Sequence[int] = range(6)) -> Figure:
     low, high = (0.0, 1.0) if every.min() >= 0 and every.max() <= 1 else (every.min().item(), every.max().item())
     scale = ScalarMappable(Normalize(low, high), "cividis_r")
     rows = []
-    labels = []
     for label, row in pictures.items():
         rows += [row, [_painted(scale, values, image) for values, image in zip(maps[label], row, strict=True)]]
-        labels += [label, style.SCORE]
-    figure = style.mosaic(rows, row_labels=labels, right=0.55)
+    figure = style.mosaic(rows, row_labels=["input", style.SCORE, "result", style.SCORE], right=0.55)
     style.colour_bar(figure, scale, beside=figure.axes[len(tests)])
     return figure
 

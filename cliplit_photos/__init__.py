@@ -8,4 +8,5 @@ options     how to compute and what to write: options of the command
 jobs        which photo goes where, and which are done
 batch       many photos: decoding, computing and encoding overlap
 page        a page with a slider between before and after
+programs    the network as ONNX or a file of torch.export
 """

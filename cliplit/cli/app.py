@@ -4,7 +4,6 @@ import io
 import os
 import sys
 import warnings
-from functools import cache
 from pathlib import Path
 from typing import Annotated
 
@@ -28,23 +27,14 @@ app = typer.Typer(
 )
 
 app.add_typer(data.app, name="data", help="Get, verify, prepare and synthesize data sets.")
-for command in (runs.plan, runs.reproduce, runs.train, runs.study, runs.tables, runs.publish, runs.settings):
+for command in (runs.plan, runs.reproduce, runs.train, runs.study, runs.tables, runs.publish, runs.settings, doctor):
     app.command()(command)
 app.command()(score.score)
 app.command("metrics")(score.list_metrics)
-app.command()(doctor)
 
 INTERRUPTED = 130
 
 Checkpoint = Annotated[Path, typer.Argument(help="A checkpoint: .safetensors of ours, or a released .pth.")]
-
-
-@cache
-def add_photo_tool() -> None:
-    """Add `cliplit enhance`. The photo tool is a package of its own, which the kit imports for this command alone."""
-    from cliplit_photos.command import enhance
-
-    app.command()(enhance)
 
 
 def main() -> None:
@@ -56,7 +46,9 @@ def main() -> None:
         sys.stdout.reconfigure(errors="replace")
     warnings.filterwarnings("ignore", module=r"PIL\.")  # about odd files, of which we say what matters
     try:
-        add_photo_tool()
+        from cliplit_photos.command import enhance  # a package of its own, which the kit imports for this command alone
+
+        app.command()(enhance)
         with interrupts():
             try:
                 app()
@@ -87,7 +79,7 @@ def export(
     OUT.pth is for the authors' code, OUT.onnx and OUT.pt2 run without ours (docs/export.md).
     """
     from cliplit.method.checkpoints import RELEASED_PREFIX, export_released
-    from cliplit.method.programs import export_program
+    from cliplit_photos.programs import export_program
 
     if output.suffix not in (".pth", ".onnx", ".pt2"):
         raise CliplitError(f"{output}: the ending says what is written: .pth, .onnx or .pt2")

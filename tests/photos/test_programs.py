@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from cliplit.files.tensors import to_tensor
-from cliplit.method import programs
+from cliplit_photos import programs
 from cliplit.method.checkpoints import load_enhancer, save_enhancer
 from cliplit.method.enhancer import Enhancer
 from cliplit.profiles import SMOKE

@@ -14,10 +14,11 @@ import pytest
 import typer
 
 import cliplit
-from cliplit.cli.app import add_photo_tool, app
+from cliplit.cli.app import app
 from cliplit.experiments.studies import every_study
+from cliplit_photos.command import enhance
 
-add_photo_tool()  # `cliplit enhance`
+app.command()(enhance)  # as `main` does
 ROOT = Path(__file__).parent.parent
 README, CHANGELOG = ROOT / "README.md", ROOT / "CHANGELOG.md"
 DOCS = sorted((ROOT / "docs").glob("*.md"))

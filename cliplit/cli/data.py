@@ -14,6 +14,7 @@ app = typer.Typer(no_args_is_help=True)
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Folder of the new data set in --root.")]
 Names = Annotated[list[str], typer.Argument(metavar="NAME...", help="Data sets (`cliplit data list`), in --root.")]
+Given = Annotated[list[Path], typer.Option("--from", metavar="PATH", help="Fetched by hand, for one NAME; repeatable.")]
 Force = Annotated[bool, flag("--force", "Make it again if it is there.")]
 Seed = Annotated[int, typer.Option(help="Of the draw of scenes.")]
 SkipBad = Annotated[bool, flag("--skip-bad", "Leave out images that cannot be used.")]
@@ -31,11 +32,10 @@ def list_data_sets(root: Root = Path("data")) -> None:
         images = ", ".join(f"{part.count} {part.role}" for part in known.subsets)
         there = "yes" if has_manifest(root / name) else ""
         rows.append([name, images, ", ".join(known.sources), there, known.title])
-    for path in sorted(root.iterdir()) if root.is_dir() else []:
+    for path in sorted(root.glob("*")):
         if path.name not in CATALOG and has_manifest(path):
             found = read_manifest(path)
-            counts = {role: len(found.of(role)) for role in ROLES}
-            images = ", ".join(f"{count} {role}" for role, count in counts.items() if count)
+            images = ", ".join(f"{len(found.of(role))} {role}" for role in ROLES if found.of(role))
             rows.append([path.name, images, "", "yes", found.source])
     print_columns(rows)
     print()
@@ -46,10 +46,7 @@ def list_data_sets(root: Root = Path("data")) -> None:
 def get(
     names: Names,
     root: Root = Path("data"),
-    given: Annotated[
-        list[Path],
-        typer.Option("--from", metavar="PATH", help="An archive or folder fetched by hand, for one NAME; repeatable."),
-    ] = (),
+    given: Given = (),
     source: Annotated[str, typer.Option(metavar="NAME", help="Where to download from, if not the first source.")] = "",
     accept: Annotated[bool, flag("--accept-problems", "Keep the good images of a set that is not complete.")] = False,
     force: Force = False,
@@ -113,8 +110,7 @@ def prepare(
 
     target = root / name
     if not given and has_manifest(target):
-        given = {"data.sets": (str(target),)}
-        target = root / f"{name}-{size}"
+        given, target = {"data.sets": (str(target),)}, root / f"{name}-{size}"
     sources = profile("paper", given).data
     report = prepare_data_set(target, sources, size, unpair, test_share, seed, skip_bad, force)
     print("\n".join(report.lines()[1:]), file=sys.stderr)

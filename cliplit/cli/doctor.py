@@ -40,8 +40,7 @@ def examine(root: Path = Path("data"), clips: tuple[str, ...] = ()) -> list[Chec
     from cliplit.method.clip import load_backbone
 
     found = [Check("package", "python", True, platform.python_version())]
-    extras = [extra for extra in metadata("cliplit").get_all("Provides-Extra") or () if extra != "dev"]
-    for extra in ("", *extras):
+    for extra in ("", *(extra for extra in metadata("cliplit").get_all("Provides-Extra") or () if extra != "dev")):
         fix = f"pip install 'cliplit[{extra}]'" if extra else "make env"
         for wanted in map(Requirement, requires("cliplit") or ()):
             if wanted.marker.evaluate({"extra": extra}) if wanted.marker else not extra:
@@ -50,8 +49,8 @@ def examine(root: Path = Path("data"), clips: tuple[str, ...] = ()) -> list[Chec
                 detail = there if ready else f"{there}, wanted is {wanted.specifier}"
                 found.append(Check("extra" if extra else "package", wanted.name, ready, detail, fix))
     found.append(Check("device", "cpu", True, f"{platform.machine()}, {torch.get_num_threads()} threads"))
-    for gpu in map(torch.cuda.get_device_properties, range(torch.cuda.device_count())):
-        found.append(Check("device", "cuda", True, f"{gpu.name}, {gpu.total_memory >> 30} GiB"))
+    gpus = map(torch.cuda.get_device_properties, range(torch.cuda.device_count()))
+    found += [Check("device", "cuda", True, f"{gpu.name}, {gpu.total_memory >> 30} GiB") for gpu in gpus]
     online = reachable(hub_address())
     fix = "cliplit doctor --download" + ("" if online else " (needs a network)")
     for name in dict.fromkeys((*EMBEDDED, *CLIPS, *clips)):
@@ -62,10 +61,11 @@ def examine(root: Path = Path("data"), clips: tuple[str, ...] = ()) -> list[Chec
         except CliplitError as error:
             found.append(Check("CLIP", name, False, str(error)))
     for name, known in CATALOG.items():
-        fix_data = f"cliplit data get {name} --root {root}" + (" --force" if has_manifest(root / name) else "")
+        there = has_manifest(root / name)
+        number = sum(part.count for part in known.subsets)
+        fix_data = f"cliplit data get {name} --root {root}{' --force' if there else ''}"
         try:
-            count = len(read_manifest(root / name).images) if has_manifest(root / name) else 0
-            number = sum(part.count for part in known.subsets)
+            count = len(read_manifest(root / name).images) if there else 0
             found.append(Check("data", name, count >= number, f"{count} of {number} images in {root}", fix_data))
         except CliplitError as error:
             found.append(Check("data", name, False, str(error), fix_data))

@@ -127,10 +127,7 @@ def profile(name: str, overrides: Mapping[str, Any] | None = None) -> Settings:
     """
     if name not in PROFILES:
         raise CliplitError(f"unknown profile '{name}'; valid: {', '.join(PROFILES)}{did_you_mean(name, PROFILES)}")
-    settings = PROFILES[name]
-    for key, value in (overrides or {}).items():
-        settings = override(settings, key, value)
-    return settings
+    return override(PROFILES[name], overrides or {})
 
 
 def overrides(settings: Settings) -> dict[str, Any]:

@@ -281,12 +281,12 @@ def from_json(stored: Mapping[str, Any]) -> Settings:
     Raises:
         CliplitError: names that this version does not know.
     """
-    settings = Settings(profile=str(stored.get("profile", "paper")))
+    flat = {}
     for group, values in stored.items():
-        for leaf, value in values.items() if isinstance(values, Mapping) else [(None, values)]:
-            key = f"{group}.{leaf}" if leaf else group
-            settings = settings if key == "profile" else override(settings, key, value)
-    return settings
+        for leaf, value in values.items() if isinstance(values, Mapping) else [("", values)]:
+            flat[f"{group}.{leaf}" if leaf else group] = value
+    profile = str(flat.pop("profile", "paper"))
+    return override(Settings(profile=profile), flat)
 
 
 def plain(value: Any) -> Any:
@@ -296,23 +296,25 @@ def plain(value: Any) -> Any:
     return str(value) if isinstance(value, float) and math.isinf(value) else value
 
 
-def override(settings: Settings, key: str, value: Any) -> Settings:
-    """Settings with one of them changed, by its dotted name; see `profile`."""
+def override(settings: Settings, changes: Mapping[str, Any]) -> Settings:
+    """Settings of which some are changed, by their dotted names; see `profile`."""
     valid = {name: item for name, item, _ in _leaves(settings) if name != "profile"}
-    if key not in valid:
-        raise CliplitError(f"unknown setting '{key}'{did_you_mean(key, valid)} (`cliplit settings` lists them)")
-    kind: Any = valid[key].type
-    least = valid[key].metadata["least"]
-    try:
-        parsed = _parse(value, kind)
-    except (TypeError, ValueError, LookupError, OverflowError):
-        name = str(kind) if get_origin(kind) else kind.__name__
-        raise CliplitError(f"setting '{key}' is of type {name}, got {value!r}") from None
-    if least is not None and parsed < least:
-        raise CliplitError(f"setting '{key}' is at least {least}, got {value!r}")
-    group, _, leaf = key.rpartition(".")
-    changes: dict[str, Any] = {leaf: parsed}
-    return replace(settings, **({group: replace(getattr(settings, group), **changes)} if group else changes))
+    for key, value in changes.items():
+        if key not in valid:
+            raise CliplitError(f"unknown setting '{key}'{did_you_mean(key, valid)} (`cliplit settings` lists them)")
+        kind: Any = valid[key].type
+        least = valid[key].metadata["least"]
+        try:
+            parsed = _parse(value, kind)
+        except (TypeError, ValueError, LookupError, OverflowError):
+            name = str(kind) if get_origin(kind) else kind.__name__
+            raise CliplitError(f"setting '{key}' is of type {name}, got {value!r}") from None
+        if least is not None and parsed < least:
+            raise CliplitError(f"setting '{key}' is at least {least}, got {value!r}")
+        group, _, leaf = key.rpartition(".")
+        change: dict[str, Any] = {leaf: parsed}
+        settings = replace(settings, **({group: replace(getattr(settings, group), **change)} if group else change))
+    return settings
 
 
 def _parse(value: Any, kind: Any) -> Any:

@@ -102,21 +102,16 @@ def settings_table(run: Run, *groups: str) -> pd.DataFrame:
 def data_table(run: Run) -> pd.DataFrame:
     """How many images there are for each role, their size, and where they come from."""
     record = run.notes("data", "data.json")
-    data = run.settings.data
-    roles = record["roles"]
+    side = run.settings.data.train_size
+    backlit, well_lit = (len(record["training"][name]) for name in ("backlit", "well_lit"))
     paired = sum(bool(test["reference"]) for test in record["test"])
-    size = f"{data.train_size} x {data.train_size}"
-    counts = {side: len(record["training"][side]) for side in ("backlit", "well_lit")}
-
-    def origin(role: str, embedded: str) -> str:
-        return (roles[role]["name"] or roles[role]["folder"]) if role in roles else embedded
-
-    untouched = "" if "test_backlit" in roles else "same, untouched"
+    given = {role: one["name"] or one["folder"] for role, one in record["roles"].items()}
+    untouched = "" if "test_backlit" in given else "same, untouched"
     rows = {
-        "training, backlit": (counts["backlit"], size, origin("train_backlit", "embedded photos, made backlit")),
-        "training, well-lit": (counts["well_lit"], size, origin("train_well_lit", "another embedded photo")),
-        "test": (len(record["test"]), "own", origin("test_backlit", "embedded photos held out, made backlit")),
-        "test, references": (paired, "own", origin("test_reference", untouched)),
+        "training, backlit": (backlit, f"{side} x {side}", given.get("train_backlit", "embedded photos, made backlit")),
+        "training, well-lit": (well_lit, f"{side} x {side}", given.get("train_well_lit", "another embedded photo")),
+        "test": (len(record["test"]), "own", given.get("test_backlit", "embedded photos held out, made backlit")),
+        "test, references": (paired, "own", given.get("test_reference", untouched)),
         "skipped, unreadable": (len(record["skipped"]), "", ""),
     }
     return pd.DataFrame.from_dict(rows, orient="index", columns=["images", "pixels", "from"])

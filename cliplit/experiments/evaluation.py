@@ -35,7 +35,7 @@ def train_control(run: Run) -> None:
     """Stage `control`: the same run, rounds included, with random CLIP weights for both losses."""
 
     def make(folder: Path) -> None:
-        settings = override(override(run.settings, "clip.random", True), "evaluation.control", False)
+        settings = override(run.settings, {"clip.random": True, "evaluation.control": False})
         control = Run.start(folder / "run", settings)
         train(control)
         last = control.folder(f"enhancer{settings.refinement.rounds}")

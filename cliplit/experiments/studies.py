@@ -23,7 +23,7 @@ from cliplit.engine.workers import workers
 from cliplit.errors import CliplitError, one_line
 from cliplit.method.run import Run
 from cliplit.scoring.summary import with_spread, write_table
-from cliplit.settings import Settings, from_json, override, parse_overrides, to_json
+from cliplit.settings import Settings, Studies, from_json, override, parse_overrides, to_json
 
 
 @dataclass(frozen=True)
@@ -143,13 +143,12 @@ class Outcome:
         For every metric m: `m`, the mean; `m_std`, the standard deviation over images; `m_seed_std`, that of the
         seeds' means; and `seeds`, how many there are.
         """
-        rows: list[dict[str, Any]] = []
+        rows: dict[str, pd.Series] = {}
         for label, table in self.stages.items():
-            if not rows:
-                rows.append({"variant": "input"} | table.loc["input"].to_dict())
-            stage = self.study.variants[label].stage_of(self.cells[label][0])
-            rows.append({"variant": label} | table.loc[stage].to_dict())
-        return pd.DataFrame(rows).astype({"images": int, "seeds": int} if rows else {})
+            rows.setdefault("input", table.loc["input"])
+            rows[label] = table.loc[self.study.variants[label].stage_of(self.cells[label][0])]
+        table = pd.DataFrame(rows).T.rename_axis("variant").reset_index()
+        return table.astype({"images": int, "seeds": int} if rows else {})
 
     @property
     def course(self) -> pd.DataFrame:
@@ -248,9 +247,7 @@ def findings(outcome: Outcome) -> str:
 
 def study_runs(run: Run, study: Study, label: str) -> list[Run]:
     """The runs of a variant, one for each seed; they need not be there yet."""
-    base = _study_settings(run.settings)
-    for name, value in study.variants[label].changes.items():
-        base = override(base, name, value)
+    base = override(_study_settings(run.settings), study.variants[label].changes)
     cells = []
     for seed in run.settings.studies.seeds:
         settings = replace(base, seed=seed)
@@ -281,12 +278,11 @@ def write_study(run: Run, outcome: Outcome) -> pd.DataFrame:
 
 def _study_settings(settings: Settings) -> Settings:
     """What all runs of a study have in common: no rounds, no control, no baselines."""
-    base = replace(settings, studies=type(settings.studies)(seeds=(), changes=()))
-    for name, value in parse_overrides(" ".join(settings.studies.changes)).items():
-        base = override(base, name, value)
-    none: dict[str, Any] = {"control": False, "baselines": (), "gammas": (1.0,), "checkpoints": (), "results": ()}
-    evaluation = replace(base.evaluation, metrics=settings.studies.metrics, **none)
-    return replace(base, evaluation=evaluation, refinement=replace(base.refinement, rounds=0))
+    base = replace(settings, studies=Studies(seeds=(), changes=()))
+    base = override(base, parse_overrides(" ".join(settings.studies.changes)))
+    common = {"evaluation.metrics": settings.studies.metrics, "evaluation.gammas": (1.0,), "evaluation.control": False}
+    common |= {f"evaluation.{others}": () for others in ("baselines", "checkpoints", "results")}
+    return override(base, common | {"refinement.rounds": 0})
 
 
 def _prepare_worker() -> None:

@@ -49,8 +49,8 @@ def test_several_obstacles_are_told_at_once(cli, images):
     options = ("--backlit", images / "dark", "--well-lit", images / "light", "--set", "device=cuda:7")
     code, _, err = cli("plan", "--profile", "smoke", "--run", images / "run", *options)
     assert code == 2 and len(err) == 3 and "cuda:7" in err[0] and "dark/1.png" in err[1] and "light/1.png" in err[2]
-    settings = override(override(SMOKE, "data.backlit", str(images / "dark")), "data.well_lit", str(images / "light"))
-    skipping = Run(images / "run", override(settings, "data.skip_bad", True))
+    settings = override(SMOKE, {"data.backlit": str(images / "dark"), "data.well_lit": str(images / "light")})
+    skipping = Run(images / "run", override(settings, {"data.skip_bad": True}))
     obstacles, notes = planning.look_over(skipping)
     assert obstacles == [] and notes[0] == "images: 3 train backlit, 3 train well lit"
     assert [line.partition(":")[0] for line in notes[1:3]] == ["left out", "left out"] and "dark/1.png" in notes[1]

@@ -49,7 +49,7 @@ class Loop:
         self.part = part
         self.module = module
         self.optimizer = optimizer
-        self.at = self.then = part.begin()
+        self.at = self.then = Position(planned=part.iterations)
         self.rows: list[dict[str, float]] = []
         self.averaged: dict[str, Tensor] | None = None
         self.best: dict[str, Tensor] | None = None

@@ -74,9 +74,6 @@ class Part:
     averaging: float = 0.0  # decay of an exponential average of the weights, which is kept in their place; 0: none
     trained: int = 0  # iterations of the parts before, from which the average of the weights goes on
 
-    def begin(self) -> Position:
-        return Position(planned=self.iterations)
-
     def after(self, at: Position, log: Log) -> Position:
         """Where the part stands after the iteration whose row is the last one of its log.
 

@@ -178,12 +178,11 @@ def best_gamma(tests: Sequence[TestImage], gammas: tuple[float, ...]) -> float |
     pairs = [(test.backlit, test.reference) for test in tests if test.reference is not None]
     if not pairs:
         return None
-
-    def mean_psnr(gamma: float) -> float:
+    means = {}
+    for gamma in gammas:
         scores = [psnr(_rounded(image**gamma)[None], reference[None]) for image, reference in pairs]
-        return torch.cat(scores).mean().item()
-
-    return max(gammas, key=mean_psnr)
+        means[gamma] = torch.cat(scores).mean().item()
+    return max(means, key=means.__getitem__)
 
 
 def _rounded(image: Tensor) -> Tensor:

@@ -17,7 +17,6 @@ PAPER_DATA = {  # name: (test images, with references, metrics of the paper's ta
     "BAID": (368, True, ("psnr", "ssim", "lpips", "musiq")),
     "Backlit300": (305, False, ("musiq",)),
 }
-NOT_TRANSCRIBED = "not transcribed"
 
 
 def stages_table(runs: list[Run]) -> pd.DataFrame:
@@ -74,7 +73,7 @@ def paper_table(runs: list[Run], stages: pd.DataFrame, data: str) -> pd.DataFram
         data: a key of `PAPER_DATA`.
     """
     count, paired, metrics = PAPER_DATA[data]
-    reported = reported_numbers().query("data == @data and method == 'CLIP-LIT'").set_index("metric")
+    reported = reported_numbers().query("data == @data and method == 'CLIP-LIT'").set_index("metric").reindex(metrics)
     settings = runs[0].settings
     info = runs[0].notes("evaluation", "evaluation.json")
     roles = runs[0].notes("data", "data.json")["roles"]
@@ -86,28 +85,24 @@ def paper_table(runs: list[Run], stages: pd.DataFrame, data: str) -> pd.DataFram
     elif info["images"] != count or paired != ("test_reference" in roles):
         obstacle = f"this run's test set has {info['images']} images; {data} has {count}"
     last = stages[stages["stage"] != "random-clip"].iloc[-1]
-    rows = []
-    for metric in metrics:
-        known = metric in reported.index
-        reason = obstacle or info["missing"].get(metric, "")
-        rows.append(
-            {
-                "method": "CLIP-LIT",
-                "metric": metric,
-                "reported": f"{reported.loc[metric, 'value']:g}" if known else NOT_TRANSCRIBED,
-                "source": reported.loc[metric, "source"] if known else "",
-                "reproduced": "" if reason else f"{last[metric]:.3f}",
-                "note": reason or f"{last['stage']}, seeds {len(runs)}",
-            }
-        )
-    return pd.DataFrame(rows)
+    reasons = {metric: obstacle or info["missing"].get(metric, "") for metric in metrics}
+    columns = {
+        "method": "CLIP-LIT",
+        "metric": metrics,
+        "reported": [f"{value:g}" if pd.notna(value) else "not transcribed" for value in reported["value"]],
+        "source": [*reported["source"].fillna("")],
+        "reproduced": ["" if reason else f"{last[metric]:.3f}" for metric, reason in reasons.items()],
+        "note": [reason or f"{last['stage']}, seeds {len(runs)}" for reason in reasons.values()],
+    }
+    return pd.DataFrame(columns)
 
 
 def write_tables(tables: dict[str, pd.DataFrame], folder: str | Path) -> list[Path]:
     """Write tables of `run_tables` as .csv, .md and .tex; returns the paths."""
     written = []
     for name, table in tables.items():
-        written += write_table(table, SHOWN.get(name, lambda same: same)(table), Path(folder), name)
+        shown = with_spread(table) if name == "stages" else with_intervals(table) if name == "differences" else table
+        written += write_table(table, shown, Path(folder), name)
     return written
 
 
@@ -136,6 +131,3 @@ def reported_numbers() -> pd.DataFrame:
     package = Path(cliplit.__file__).parent
     candidates = (package.parent / "results" / "paper" / "reported.csv", package / "reported.csv")
     return pd.read_csv(next(path for path in candidates if path.is_file()))
-
-
-SHOWN = {"stages": with_spread, "differences": with_intervals}

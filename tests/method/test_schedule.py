@@ -32,7 +32,7 @@ def parts(settings: Settings) -> list[Part]:
 
 def walk(part: Part, rows) -> list[Position]:
     """Positions before each iteration and after the last one; `rows` gives an iteration's row in the log."""
-    log, positions = [], [part.begin()]
+    log, positions = [], [Position(planned=part.iterations)]
     while positions[-1].done < positions[-1].planned:
         log.append(rows(positions[-1]))
         positions.append(part.after(positions[-1], log))

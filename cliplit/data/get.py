@@ -7,8 +7,8 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from cliplit.data.catalog import CATALOG, DataSet
-from cliplit.data.manifest import FOLDERS, Entry, Manifest, has_manifest, new_data_set, write_manifest
-from cliplit.data.verify import Report, inspect_images, subset_images
+from cliplit.data.manifest import FOLDERS, Manifest, has_manifest, new_data_set, write_manifest
+from cliplit.data.verify import subset_images, verify_folder
 from cliplit.errors import CliplitError, did_you_mean, shortened
 from cliplit.files.archives import SUFFIXES, Refused, extract, is_archive
 from cliplit.files.atomic import sha256
@@ -62,7 +62,9 @@ def get_data_set(
         origin = f"{source}: {' '.join(map(str, data_set.sources[source]))}"
         places = _download(data_set, source, root / DOWNLOADS, say)
     with new_data_set(target, force) as folder:
-        report = _collect(data_set, places, downloaded, folder, say)
+        _collect(data_set, places, downloaded, folder, say)
+        say(f"{name}: looking at every image")
+        report = verify_folder(folder, name)
         for finding in report.findings:
             say(f"  {finding}")
         if report.problems and not accept_problems:
@@ -71,9 +73,17 @@ def get_data_set(
                 f"{name}: {len(report.problems)} problem(s), nothing was kept; the first: {first.kind} {first.path}: "
                 f"{first.detail}; --accept-problems keeps the good images"
             )
-        images = tuple(_renamed(image, folder) if data_set.numbered_copies else image for image in report.images)
+        images = []
+        for image in report.images:
+            path = PurePosixPath(
+                image.path
+            )  # of a numbered copy that stands for its original, under whose name it goes
+            named = path.with_stem(original(path.stem)) if data_set.numbered_copies else path
+            (folder / path).rename(folder / named)
+            images.append(replace(image, path=str(named)))
         findings = tuple(map(str, report.findings))
-        write_manifest(Manifest(name, f"{data_set.title}; {origin}", data_set.licence, images, {}, findings), folder)
+        source = f"{data_set.title}; {origin}"
+        write_manifest(Manifest(name, source, data_set.licence, tuple(images), {}, findings), folder)
     if downloaded:
         say(f"{root / DOWNLOADS}: the downloads are no longer needed and may be removed")
     return target
@@ -115,10 +125,8 @@ def _is_wanted(path: str, data_set: DataSet) -> bool:
     return any(place == PurePosixPath(name) or f"/{place}".endswith(f"/{name}") for name in names)
 
 
-def _collect(
-    data_set: DataSet, given: list[Path], downloaded: bool, folder: Path, say: Callable[[str], None]
-) -> Report:
-    """Bring the images of every subset together in a folder, and look at them."""
+def _collect(data_set: DataSet, given: list[Path], downloaded: bool, folder: Path, say: Callable[[str], None]) -> None:
+    """Bring the images of every subset together in a folder."""
     unpacked = folder / "unpacked"
     roots: list[Path] = []
     for place in given:
@@ -136,7 +144,6 @@ def _collect(
         if place.is_dir():
             roots.append(place.resolve())
     images = list(find_images(roots, recursive=True).images.values())
-    files: dict[str, list[Path]] = {}
     for subset in data_set.subsets:
         found = subset_images(subset, roots, images)
         if not found:
@@ -150,15 +157,4 @@ def _collect(
         for path in found:
             move = os.replace if path.is_relative_to(unpacked) else shutil.copyfile
             move(path, place / path.name)
-        files[subset.role] = sorted(place.iterdir())
     shutil.rmtree(unpacked, ignore_errors=True)
-    say(f"{data_set.name}: looking at every image")
-    return inspect_images(data_set.name, folder, files, data_set)
-
-
-def _renamed(image: Entry, folder: Path) -> Entry:
-    """The image under its stem, if it is a numbered copy, which stands for it."""
-    path = PurePosixPath(image.path)
-    named = path.with_name(original(path.stem) + path.suffix)
-    (folder / path).rename(folder / named)
-    return replace(image, path=str(named))

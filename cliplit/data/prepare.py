@@ -11,7 +11,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from cliplit.data.manifest import FOLDERS, Images, Manifest, by_stem, images_by_role, new_data_set, write_manifest
-from cliplit.data.verify import Report, inspect_images
+from cliplit.data.verify import Report, verify_folder
 from cliplit.errors import CliplitError
 from cliplit.files.images import decode, squared
 from cliplit.settings import Data
@@ -65,14 +65,27 @@ def prepare_data_set(
         taken |= _unpaired(sources, seed, test_share)
     with new_data_set(target, force) as folder:
         origins = _copy(taken, folder, size, skip_bad)
-        files = {role: [path for path in origins if path.is_relative_to(folder / FOLDERS[role])] for role in taken}
-        report = _without_problems(inspect_images(target.name, folder, files), skip_bad)
-        entries = tuple(replace(entry, made={"from": origins[folder / entry.path].name}) for entry in report.images)
+        report = verify_folder(folder)
+        problems = report.problems
+        if problems and not skip_bad:
+            raise CliplitError(
+                f"{len(problems)} images cannot be used; the first: {problems[0].path}: {problems[0].detail}; "
+                f"--skip-bad leaves them out"
+            )
+        bad = {finding.path for finding in problems}
+        unequal = {Path(finding.path).stem for finding in problems if finding.kind == "size"}  # leaves both images out
+        entries = tuple(
+            replace(image, made={"from": origins[folder / image.path].name})
+            for image in report.images
+            if image.path not in bad and not (image.role == "test_reference" and Path(image.path).stem in unequal)
+        )
+        if not entries:
+            raise CliplitError(f"none of the images can be used; the first: {problems[0].detail}")
         source = "; ".join(dict.fromkeys(images.source or Path(images.folder).name for images in sources.values()))
         licence = "; ".join(dict.fromkeys(images.licence or "yours" for images in sources.values()))
-        findings = tuple(str(finding) for finding in report.findings)
+        findings = tuple(map(str, report.findings))
         write_manifest(Manifest(target.name, source, licence, entries, made, findings), folder)
-    return report
+    return replace(report, name=target.name, folder=str(target), images=entries)
 
 
 def split_scenes(stems: Iterable[str], seed: int, test_share: float) -> dict[str, str]:
@@ -129,23 +142,3 @@ def _copy(taken: Mapping[str, list[Path]], folder: Path, size: int, skip_bad: bo
                 raise CliplitError(f"{error}; --skip-bad leaves such images out") from None
             shutil.copyfile(path, copy)  # inspect_images reports it as unreadable
     return origins
-
-
-def _without_problems(report: Report, skip_bad: bool) -> Report:
-    """The report without the images that cannot serve."""
-    if report.problems and not skip_bad:
-        first = report.problems[0]
-        raise CliplitError(
-            f"{len(report.problems)} images cannot be used; the first: {first.path}: {first.detail}; "
-            f"--skip-bad leaves them out"
-        )
-    bad = {finding.path for finding in report.problems}
-    stems = {Path(finding.path).stem for finding in report.problems if finding.kind == "size"}
-    images = tuple(
-        image
-        for image in report.images
-        if image.path not in bad and not (image.role == "test_reference" and Path(image.path).stem in stems)
-    )
-    if not images:
-        raise CliplitError(f"none of the images can be used; the first: {report.problems[0].detail}")
-    return replace(report, images=images)

@@ -1,13 +1,14 @@
 """What is wrong with a data set: counts, unreadable files, duplicates, missing partners, sizes, changed files."""
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
-from cliplit.data.catalog import CATALOG, DataSet, Subset
+from cliplit.data.catalog import CATALOG, Subset
 from cliplit.data.manifest import FOLDERS, ROLES, Entry, describe_image, has_manifest, read_manifest
 from cliplit.errors import CliplitError
 from cliplit.files.folders import find_images
@@ -44,8 +45,8 @@ class Report:
     name: str
     folder: str
     images: tuple[Entry, ...]
-    expected: Mapping[str, int] = field(default_factory=dict)
-    findings: tuple[Finding, ...] = ()
+    expected: Mapping[str, int]
+    findings: tuple[Finding, ...]
 
     @property
     def problems(self) -> list[Finding]:
@@ -54,8 +55,8 @@ class Report:
 
     def counts(self) -> dict[str, int]:
         """Good images by role."""
-        found = {role: sum(image.role == role for image in self.images) for role in ROLES}
-        return {role: count for role, count in found.items() if count or role in self.expected}
+        found = Counter(image.role for image in self.images)
+        return {role: found[role] for role in ROLES if role in found or role in self.expected}
 
     def sizes(self) -> dict[str, list[tuple[int, int]]]:
         """Narrowest and widest image (width, height) of every role, in pixels."""
@@ -66,22 +67,22 @@ class Report:
         """The report for readers."""
         shown = [f"{self.name} in {self.folder}"]
         for role, count in self.counts().items():
-            expected = f" of {self.expected[role]}" if role in self.expected else ""
+            number = f"{count} of {self.expected[role]}" if role in self.expected else count
             between = " ... ".join(f"{width} x {height}" for width, height in self.sizes().get(role, []))
-            shown.append(f"  {role:15} {count}{expected} images{', ' if between else ''}{between}")
+            shown.append(f"  {role:15} {number} images{', ' if between else ''}{between}")
         shown += [f"  {finding}" for finding in self.findings]
         problems = len(self.problems)
         return [*shown, f"  {problems} problems, {len(self.findings) - problems} images there twice"]
 
     def to_json(self) -> dict[str, Any]:
         """The report for programs."""
-        about = {"name": self.name, "folder": self.folder, "problems": len(self.problems)}
-        numbers = {"counts": self.counts(), "expected": self.expected, "sizes": self.sizes()}
-        return about | numbers | {"findings": [asdict(finding) for finding in self.findings]}
+        numbers = {"problems": len(self.problems), "counts": self.counts(), "sizes": self.sizes()}
+        return {key: value for key, value in asdict(self).items() if key != "images"} | numbers
 
 
 def verify_folder(folder: Path, name: str = "") -> Report:
-    """Look at every file of a data set: a known one in its publishers' layout or ours, or one with a dataset.json.
+    """Open every image of a data set: a known one in its publishers' layout or ours, one with a dataset.json, or the
+    folders of one that is being made.
 
     Args:
         name: of a known data set, whose counts are expected; by default that in dataset.json.
@@ -100,11 +101,65 @@ def verify_folder(folder: Path, name: str = "") -> Report:
     elif manifest:
         files = {role: [folder / image.path for image in manifest.of(role)] for role in ROLES}
     else:
-        raise CliplitError(
-            f"{folder}: neither a known data set ({', '.join(CATALOG)}) nor one with a dataset.json; "
-            f"`cliplit data get` downloads known ones, `cliplit data prepare` makes one of folders"
-        )
-    return inspect_images(name, folder, files, data_set, manifest.images if manifest else ())
+        files = {role: sorted((folder / place).glob("*")) for role, place in FOLDERS.items()}
+        if not any(files.values()):
+            raise CliplitError(
+                f"{folder}: neither a known data set ({', '.join(CATALOG)}) nor one with a dataset.json; "
+                f"`cliplit data get` downloads known ones, `cliplit data prepare` makes one of folders"
+            )
+    findings: list[Finding] = []
+
+    def note(kind: str, path: str, detail: str) -> None:
+        findings.append(Finding(kind, path, detail))
+
+    promised = {image.path: image.sha256 for image in manifest.images} if manifest else {}
+    for path in promised:
+        if not (folder / path).is_file():
+            note("missing", path, "listed in dataset.json, but not there")
+    numbered = data_set is not None and data_set.numbered_copies
+    kept: list[Entry] = []
+    first: dict[str, Entry] = {}  # by digest
+    stems: dict[str, dict[str, Entry]] = {role: {} for role in ROLES}
+    every = [(role, file) for role, paths in files.items() for file in paths if file.is_file()]
+    every.sort(key=lambda item: (list(ROLES).index(item[0]), original(item[1].stem), len(item[1].stem)))
+    for role, file in tqdm(every, desc=f"looking at {folder.name}", unit="image", leave=False):
+        try:
+            entry = describe_image(file, folder, role, decode(file).shape[1::-1])
+        except CliplitError as error:
+            note("unreadable", file.relative_to(folder).as_posix(), str(error).removeprefix(f"{file}: "))
+            continue
+        if promised.get(entry.path, entry.sha256) != entry.sha256:
+            note("changed", entry.path, "not the file that dataset.json lists")
+        stem = original(file.stem) if numbered else file.stem
+        namesake = stems[role].get(stem)
+        earlier = first.get(entry.sha256)
+        if namesake and stem != file.stem:
+            note("duplicate", entry.path, f"a numbered copy of {namesake.path}")
+        elif earlier and earlier.role == role:
+            note("duplicate", entry.path, f"the same file as {earlier.path}")
+        else:
+            if earlier:
+                note("shared", entry.path, f"the same file as {earlier.path}")
+            if namesake and role.startswith("test_") and files.get("test_reference"):
+                note("stem", entry.path, f"the same stem as {namesake.path}; rename or remove one")
+            first[entry.sha256] = entry
+            stems[role].setdefault(stem, entry)
+            kept.append(entry)
+    inputs, references = stems["test_backlit"], stems["test_reference"]
+    for stem in (inputs | references) if references else ():
+        if stem not in references:
+            note("partner", inputs[stem].path, f"no good reference of the stem '{stem}'")
+        elif stem not in inputs:
+            note("partner", references[stem].path, f"no good input of the stem '{stem}'")
+        elif references[stem].size != inputs[stem].size:
+            sizes = " and ".join(f"{side[stem].size[0]}x{side[stem].size[1]}" for side in (inputs, references))
+            note("size", inputs[stem].path, f"differs from {references[stem].path}: {sizes}")
+    expected = {subset.role: subset.count for subset in data_set.subsets} if data_set else {}
+    for role, count in expected.items():
+        there = sum(entry.role == role for entry in kept)
+        if there != count:
+            note("count", role, f"{there} good images, {count} expected")
+    return Report(name, str(folder), tuple(kept), expected, tuple(findings))
 
 
 def subset_images(subset: Subset, roots: list[Path], images: Iterable[Path]) -> list[Path]:
@@ -128,97 +183,3 @@ def subset_images(subset: Subset, roots: list[Path], images: Iterable[Path]) -> 
             found = folders[places[0]]
             return found[: subset.count] if name == subset.first_of else found
     return []
-
-
-def inspect_images(
-    name: str,
-    folder: Path,
-    files: Mapping[str, list[Path]],
-    data_set: DataSet | None = None,
-    listed: Iterable[Entry] = (),
-) -> Report:
-    """Open every image of every role and compare it with what is known of it.
-
-    Args:
-        name: of the data set, for the report.
-        folder: the data set's, which all files lie below.
-        files: images by role.
-        data_set: a known one, whose counts are expected and whose numbered copies are told apart.
-        listed: what a dataset.json promises.
-    """
-    findings: list[Finding] = []
-
-    def note(kind: str, path: str, detail: str) -> None:
-        findings.append(Finding(kind, path, detail))
-
-    promised = {image.path: image.sha256 for image in listed}
-    for path in promised:
-        if not (folder / path).is_file():
-            note("missing", path, "listed in dataset.json, but not there")
-    read: dict[Path, Entry] = {}
-    every = [(role, file) for role, paths in files.items() for file in paths if file.is_file()]
-    for role, file in tqdm(every, desc=f"looking at {folder.name}", unit="image", leave=False):
-        try:
-            read[file] = describe_image(file, folder, role, decode(file).shape[1::-1])
-        except CliplitError as error:
-            note("unreadable", file.relative_to(folder).as_posix(), str(error).removeprefix(f"{file}: "))
-    for entry in read.values():
-        if promised.get(entry.path, entry.sha256) != entry.sha256:
-            note("changed", entry.path, "not the file that dataset.json lists")
-    numbered = data_set is not None and data_set.numbered_copies
-    copies = _numbered_copies(files) if numbered else {}
-    kept: list[Entry] = []
-    first: dict[str, Entry] = {}  # by digest
-    for file, entry in read.items():
-        earlier = first.get(entry.sha256)
-        if copies.get(file) in read:
-            note("duplicate", entry.path, f"a numbered copy of {read[copies[file]].path}")
-        elif earlier and earlier.role == entry.role:
-            note("duplicate", entry.path, f"the same file as {earlier.path}")
-        else:
-            if earlier:
-                note("shared", entry.path, f"the same file as {earlier.path}")
-            first[entry.sha256] = entry
-            kept.append(entry)
-    if any(entry.role == "test_reference" for entry in kept):
-        _check_pairs(kept, numbered, note)
-    expected = {subset.role: subset.count for subset in data_set.subsets} if data_set else {}
-    for role, count in expected.items():
-        there = sum(entry.role == role for entry in kept)
-        if there != count:
-            note("count", role, f"{there} good images, {count} expected")
-    return Report(name, str(folder), tuple(kept), expected, tuple(findings))
-
-
-def _numbered_copies(files: Mapping[str, list[Path]]) -> dict[Path, Path]:
-    """What a file like "0152(2)" is a copy of: "0152", or if that is not there the first copy, which stands for it."""
-    copies: dict[Path, Path] = {}
-    for paths in files.values():
-        first: dict[str, Path] = {}
-        for path in sorted(paths, key=lambda path: (len(path.stem), path.stem)):
-            stem = original(path.stem)
-            if first.setdefault(stem, path) != path and stem != path.stem:
-                copies[path] = first[stem]
-    return copies
-
-
-def _check_pairs(entries: Iterable[Entry], numbered: bool, note: Callable[[str, str, str], None]) -> None:
-    inputs: dict[str, Entry] = {}
-    references: dict[str, Entry] = {}
-    for entry in entries:
-        if entry.role in ("test_backlit", "test_reference"):
-            stem = original(Path(entry.path).stem) if numbered else Path(entry.path).stem
-            side = inputs if entry.role == "test_backlit" else references
-            if (other := side.setdefault(stem, entry)) != entry:
-                note("stem", entry.path, f"the same stem as {other.path}; rename or remove one")
-    for stem, entry in inputs.items():
-        if stem not in references:
-            note("partner", entry.path, f"no good reference of the stem '{stem}'")
-    for stem, entry in references.items():
-        if stem not in inputs:
-            note("partner", entry.path, f"no good input of the stem '{stem}'")
-    for stem, entry in inputs.items():
-        reference = references.get(stem, entry)
-        if reference.size != entry.size:
-            sizes = " and ".join(f"{width}x{height}" for width, height in (entry.size, reference.size))
-            note("size", entry.path, f"differs from {reference.path}: {sizes}")

@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import pickle
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -37,24 +38,13 @@ OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
 OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
 
 
-@dataclass(frozen=True)
-class Preprocessing:
-    """What a CLIP does to an image first: resize it to a square of `size` pixels, and normalise it.
-
-    The resizing is bilinear; antialiased only if wanted, for the paper's torchvision did not.
-    """
-
-    size: int
-    mean: tuple[float, ...] = OPENAI_MEAN
-    std: tuple[float, ...] = OPENAI_STD
-    antialias: bool = False
-
-
 class ClipBackbone(nn.Module):
     """A frozen CLIP, read the way CLIP-LIT reads it. Images are (N, 3, H, W) in [0, 1], of any size.
 
     Args:
-        vocabulary: ids of the tokens that it knows; None: all but start and end.
+        size, mean, std: CLIP sees an image at size x size pixels, bilinear, and normalised.
+        antialias: when it resizes; the torchvision of the paper did not.
+        vocabulary: ids of the tokens that it knows; None for all.
     """
 
     clip: Any  # open_clip's classes have no common type
@@ -62,17 +52,24 @@ class ClipBackbone(nn.Module):
     mean: Tensor
     std: Tensor
 
-    bf16 = False  # encode images in bfloat16 where that is safe; what comes out has the type of the images
+    bf16 = False  # encode images in bfloat16 where that is safe; features keep the type of the images
 
-    def __init__(self, clip: nn.Module, name: str, preprocessing: Preprocessing, vocabulary: Tensor | None = None):
+    def __init__(
+        self,
+        clip: nn.Module,
+        name: str,
+        size: int,
+        mean: Sequence[float] = OPENAI_MEAN,
+        std: Sequence[float] = OPENAI_STD,
+        antialias: bool = False,
+        vocabulary: Tensor | None = None,
+    ):
         super().__init__()
         self.clip = clip.eval().requires_grad_(False)
         self.text = getattr(clip, "text", clip)
-        self.name = name
-        self.preprocessing = preprocessing
-        self._vocabulary = vocabulary
-        self.register_buffer("mean", torch.tensor(preprocessing.mean).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(preprocessing.std).view(1, 3, 1, 1), persistent=False)
+        self.name, self.size, self.antialias, self.vocabulary = name, size, antialias, vocabulary
+        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
 
     @property
     def embed_dim(self) -> int:
@@ -83,9 +80,8 @@ class ClipBackbone(nn.Module):
     def preprocess(self, images: Tensor) -> Tensor:
         """Images as this CLIP wants them: (N, 3, S, S), resized and normalised."""
         check_images(images)
-        size = (self.preprocessing.size, self.preprocessing.size)
-        antialias = self.preprocessing.antialias
-        resized = F.interpolate(images, size, mode="bilinear", align_corners=False, antialias=antialias)
+        size = (self.size, self.size)
+        resized = F.interpolate(images, size, mode="bilinear", align_corners=False, antialias=self.antialias)
         return (resized - self.mean) / self.std
 
     def encode_image(self, images: Tensor) -> Tensor:
@@ -123,8 +119,7 @@ class ClipBackbone(nn.Module):
     def compiled_parts(self) -> list[nn.Module]:
         """What torch.compile is worth while for: the image encoder, stage by stage if it is a ResNet."""
         visual = self.clip.visual
-        is_resnet = hasattr(visual, "attnpool")
-        return [visual.layer1, visual.layer2, visual.layer3, visual.layer4] if is_resnet else [visual]
+        return [visual.layer1, visual.layer2, visual.layer3, visual.layer4] if hasattr(visual, "attnpool") else [visual]
 
     def tokenize(self, text: str) -> tuple[Tensor, int]:
         """Token ids (1, context length) of a text and the position of its end token."""
@@ -153,28 +148,6 @@ class ClipBackbone(nn.Module):
     def encode_text(self, text: str) -> Tensor:
         """Text features (1, D), not normalised, of a text."""
         return self.encode_prompts(*self.embed(text))
-
-    def vocabulary(self) -> Tensor:
-        """Ids of all tokens that the text tower knows, without start and end: (V,)."""
-        known = self._vocabulary if self._vocabulary is not None else torch.arange(self.text.vocab_size)
-        start, end = self._delimiters()
-        return known[(known != start) & (known != end)]
-
-    def word(self, token: int) -> str:
-        """The text of a token."""
-        import open_clip
-
-        return open_clip.decode(torch.tensor([token])).strip()
-
-    def encode_tokens(self, ids: Tensor) -> Tensor:
-        """Text features (K, D), not normalised, of single tokens (K,), each a text of its own."""
-        start, end = self._delimiters()
-        texts = torch.stack([torch.full_like(ids, start), ids, torch.full_like(ids, end)], 1)
-        return self.encode_prompts(self.text.token_embedding(texts.to(self.mean.device)), 2)
-
-    def _delimiters(self) -> tuple[int, int]:
-        ids, end = self.tokenize("")
-        return int(ids[0, 0]), int(ids[0, end])
 
 
 def load_backbone(
@@ -206,7 +179,7 @@ def load_backbone(
 @torch.no_grad()
 def known_by(clip: ClipBackbone) -> list[float]:
     """Cosines that tell a model from others: of two prompts to each other, and of an image, a ramp, to both."""
-    side = clip.preprocessing.size
+    side = clip.size
     ramp = torch.linspace(0, 1, 3 * side * side, device=clip.mean.device).view(1, 3, side, side)
     features = torch.cat([*map(clip.encode_text, KNOWN_PROMPTS), clip.encode_image(ramp)])
     cosines = F.cosine_similarity(features, features.roll(-1, 0))
@@ -214,19 +187,15 @@ def known_by(clip: ClipBackbone) -> list[float]:
 
 
 def load_similarity(settings: Settings) -> ClipBackbone:
-    """The CLIP that compares images with prompts, on the run's device, in float32.
+    """The CLIP that compares images with prompts, as `load_clip` gives it."""
+    return load_clip(settings.clip.similarity, settings)
+
+
+def load_clip(name: str, settings: Settings) -> ClipBackbone:
+    """A CLIP of a run by name, on the run's device, in float32.
 
     A process loads each CLIP once: later calls return the same object.
     """
-    return _load_once(settings.clip.similarity, settings)
-
-
-def load_identity(settings: Settings) -> ClipBackbone:
-    """The CLIP of the identity loss, as `load_similarity`: the same object if both have the same name."""
-    return _load_once(settings.clip.identity, settings)
-
-
-def _load_once(name: str, settings: Settings) -> ClipBackbone:
     options = settings.clip
     seed = settings.seed if options.random else 0
     clip = _loaded(name, options.random, seed, options.antialias, digest_of_weights(name))
@@ -259,7 +228,7 @@ def _load_file(name: str, random: bool, antialias: bool) -> ClipBackbone:
         size, mean, std = (preprocess[key] for key in ("image_size", "mean", "std"))
     except Exception as error:  # open_clip and safetensors let every kind through
         raise CliplitError(f"{path}: a CLIP that is damaged or of another version ({one_line(error)})") from None
-    return ClipBackbone(clip, name, Preprocessing(size, mean, std, antialias), ids)
+    return ClipBackbone(clip, name, size, mean, std, antialias, ids)
 
 
 def _load_with_open_clip(name: str, random: bool, antialias: bool) -> ClipBackbone:
@@ -291,7 +260,7 @@ def _load_with_open_clip(name: str, random: bool, antialias: bool) -> ClipBackbo
     finally:
         logging.disable(before)
     size, mean, std = (open_clip.get_model_preprocess_cfg(clip)[key] for key in ("size", "mean", "std"))
-    return ClipBackbone(clip, name, Preprocessing(size[0] if isinstance(size, tuple) else size, mean, std, antialias))
+    return ClipBackbone(clip, name, size[0] if isinstance(size, tuple) else size, mean, std, antialias)
 
 
 @dataclass(frozen=True)
@@ -309,13 +278,20 @@ def nearest_tokens(clip: ClipBackbone, direction: Tensor, count: int) -> tuple[T
 
     Every token of the vocabulary is encoded as a text of its own: 49,408 for CLIP, the words it has seen for `tiny`.
     """
-    ids = clip.vocabulary()
-    features = torch.cat([clip.encode_tokens(batch) for batch in ids.split(BATCH)])
+    import open_clip
+
+    empty, last = clip.tokenize("")
+    start, end = int(empty[0, 0]), int(empty[0, last])
+    ids = torch.arange(clip.text.vocab_size) if clip.vocabulary is None else clip.vocabulary
+    ids = ids[(ids != start) & (ids != end)]
+    texts = torch.stack([torch.full_like(ids, start), ids, torch.full_like(ids, end)], 1).to(clip.mean.device)
+    batches = texts.split(BATCH)
+    features = torch.cat([clip.encode_prompts(clip.text.token_embedding(batch), last + 1) for batch in batches])
     similarity = F.normalize(features, dim=-1) @ F.normalize(direction, dim=-1)
     order = similarity.argsort(descending=True, stable=True)
 
     def tokens(picked: Tensor) -> Tokens:
-        words = [clip.word(int(ids[place])) for place in picked]
+        words = [open_clip.decode(ids[place].view(1)).strip() for place in picked.cpu()]
         return Tokens(words, features[picked], similarity[picked])
 
     return tokens(order[:count]), tokens(order.flip(0)[:count])

@@ -30,7 +30,7 @@ from cliplit.files.tensors import psnr, to_tensor, to_uint8
 from cliplit.method import losses, schedule
 from cliplit.method.augmentation import ViewFeatures, augmented_batch, random_view
 from cliplit.method.checkpoints import load_enhancer, load_guidance, save_enhancer, save_guidance
-from cliplit.method.clip import ClipBackbone, load_identity, load_similarity
+from cliplit.method.clip import ClipBackbone, load_clip, load_similarity
 from cliplit.method.enhancer import Architecture, Enhancer, divide
 from cliplit.method.guidance.base import Guidance, Seen
 from cliplit.method.guidance.registry import new_guidance
@@ -99,7 +99,7 @@ def warm_up(run: Run) -> None:
     part = schedule.warm_up(settings)
 
     def make(folder: Path, using: Machine) -> None:
-        clip = using.place(load_identity(settings))
+        clip = using.place(load_clip(settings.clip.identity, settings))
         backlit, _ = training_images(run)
         architecture = {item.name: getattr(options, item.name) for item in fields(Architecture)}
         enhancer = using.place(Enhancer(**architecture).initialize(settings.seed, options.init_std))
@@ -137,7 +137,7 @@ def train_enhancer(run: Run, k: int) -> None:
         along, similarity = run.path / before / "guidance.safetensors", load_similarity(settings)
         guidance = load_guidance(along, settings, similarity) if along.is_file() else guidance_of(run, k)
         guidance = guidance.frozen()
-        clip = load_identity(settings)
+        clip = load_clip(settings.clip.identity, settings)
         for each in {clip, guidance.clip}:
             using.place(each)
         enhancer = using.place(network_of(run, before))
@@ -322,4 +322,4 @@ def _finish(loop: Loop, settings: Settings, enhancer: Enhancer | None = None, gu
     if guidance and (guidance.learned or not enhancer):
         name = "guidance" if enhancer else "prompts"
         save_guidance(guidance, folder / f"{name}.safetensors", settings, folder.name, loop.at.done)
-    loop.forget()
+    loop.progress.unlink(missing_ok=True)

@@ -103,7 +103,7 @@ def make_folder(folder):
 def test_a_folder_in_the_hubs_layout(tmp_path):
     clip = make_folder(tmp_path / "clip")
     loaded = load_backbone(str(tmp_path / "clip"))
-    assert torch.equal(loaded.mean.flatten(), torch.tensor([0.5] * 3)) and loaded.preprocessing.size == 64
+    assert torch.equal(loaded.mean.flatten(), torch.tensor([0.5] * 3)) and loaded.size == 64
     assert torch.equal(loaded.clip.visual.proj, clip.visual.proj)
     assert not has_resnet(str(tmp_path / "clip"))
     with pytest.raises(CliplitError, match="no ResNet tower"):

@@ -6,7 +6,7 @@ import torch
 from open_clip.model import CLIP
 from safetensors.torch import load_file
 
-from cliplit.method.clip import ClipBackbone, Preprocessing
+from cliplit.method.clip import ClipBackbone
 from cliplit.method.enhancer import Enhancer
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -23,7 +23,7 @@ def vit_backbone() -> ClipBackbone:
     missing, unexpected = clip.load_state_dict(load_file(GOLDEN / "tiny_vit_clip.safetensors"), strict=False)
     if missing != ["token_embedding.weight"] or unexpected:
         raise ValueError(f"golden CLIP does not fit: {missing}, {unexpected}")
-    return ClipBackbone(clip, "golden ViT", Preprocessing(224))
+    return ClipBackbone(clip, "golden ViT", 224)
 
 
 def resnet_backbone() -> ClipBackbone:
@@ -32,7 +32,7 @@ def resnet_backbone() -> ClipBackbone:
     _, unexpected = clip.load_state_dict(load_file(GOLDEN / "tiny_rn_visual.safetensors"), strict=False)
     if unexpected:
         raise ValueError(f"golden ResNet does not fit: {unexpected}")
-    return ClipBackbone(clip, "golden ResNet", Preprocessing(224))
+    return ClipBackbone(clip, "golden ResNet", 224)
 
 
 def random_enhancer() -> Enhancer:

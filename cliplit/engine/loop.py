@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ class Loop:
     stage ends with the same bytes as an uninterrupted one.
 
     Args:
-        folder: of the stage; gets log.csv and, until `forget`, progress.pt.
+        folder: of the stage; gets log.csv, and progress.pt, to be removed when the stage's files hold what it learned.
         part: how long it goes on, and which weights are kept.
         recorder: how often to save, and what is recorded for those who watch; by default as `Watch` has it.
     """
@@ -71,7 +72,7 @@ class Loop:
         last = time.monotonic()
         hidden = not processes.is_main() or None  # None: tqdm decides
         bar = tqdm(total=self.at.planned, initial=self.at.done, desc=self.folder.name, leave=False, disable=hidden)
-        with interrupts.postponed(), bar, self._recorder:
+        with interrupts.postponed(), bar, closing(self._recorder):
             while self.at.done < self.at.planned:
                 yield self.at.done
                 if self.part.best and self.part.best.looks(self.at, self.rows):
@@ -134,10 +135,6 @@ class Loop:
         """Write log.csv and return the best weights (the last ones if none were looked for), averaged if the part says so."""
         self._write_log()
         return self.best if self.best is not None else self._weights()
-
-    def forget(self) -> None:
-        """Remove the progress; what the stage learned must be in its files by now."""
-        self.progress.unlink(missing_ok=True)
 
     def save(self) -> None:
         """Write the log and everything needed to go on, atomically, in place of what was saved before."""

@@ -25,7 +25,7 @@ GAP = 4
 
 
 class Recorder:
-    """Records one stage; only the main process does. A context, so that files are closed.
+    """Records one stage, in the main process only.
 
     Args:
         panel: gives rows of images (N, 3 or 1, H, W) in [0, 1] by name, to be drawn now and then.
@@ -37,14 +37,8 @@ class Recorder:
         self._panel = panel
         self._events: Any = None
 
-    def __enter__(self) -> "Recorder":
-        if self.watch.tensorboard and processes.is_main():
-            from torch.utils.tensorboard import SummaryWriter
-
-            self._events = SummaryWriter(str(self.folder))
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
+        """Close the files."""
         if self._events:
             self._events.close()
 
@@ -52,6 +46,10 @@ class Recorder:
         """Record an iteration, whose row in the log this is."""
         if not processes.is_main():
             return
+        if self.watch.tensorboard and not self._events:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._events = SummaryWriter(str(self.folder))
         for name, value in row.items() if self._events else ():
             self._events.add_scalar(name, value, at.done)
         if self._panel and self.watch.panel_every and (at.done % self.watch.panel_every == 0 or at.done == at.planned):

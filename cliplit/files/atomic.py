@@ -17,17 +17,9 @@ LARGE = 50_000_000  # bytes; the content of larger files is not looked at each t
 LONGEST_NAME = 255  # bytes, of a file on the usual systems
 
 
-def temporary_of(path: Path) -> Path:
-    """Where a file is while it is written: a hidden name beside it, of no more than the longest length."""
-    name = f".{path.name}.partial"
-    if len(os.fsencode(name)) > LONGEST_NAME:
-        name = f".{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:32]}.partial"
-    return path.with_name(name)
-
-
 @contextlib.contextmanager
 def writing(path: str | Path) -> Iterator[Path]:
-    """A temporary name beside the file, which takes its place at the end, and is removed if anything fails.
+    """A hidden name beside the file, which takes its place at the end, and is removed if anything fails.
 
     A symbolic link stays; the file that it points to is replaced.
 
@@ -38,7 +30,9 @@ def writing(path: str | Path) -> Iterator[Path]:
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, "a folder is where this file belongs; move it away", str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = temporary_of(path)
+    temporary = path.with_name(f".{path.name}.partial")
+    if len(os.fsencode(temporary.name)) > LONGEST_NAME:
+        temporary = path.with_name(f".{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:32]}.partial")
     try:
         yield temporary
         os.replace(temporary, path)

@@ -3,7 +3,7 @@
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 
@@ -50,47 +50,48 @@ def pair(found: Found, reference: str | Path, recursive: bool = False) -> Pairs:
         return Pairs(dict.fromkeys(images, Path(reference)))
     shelf = find_images([reference], recursive)
     places = {file: shelf.places.get(name, PurePath(file.name)) for name, file in shelf.images.items()}
-    candidates = _candidates(
-        {name: found.places.get(name, PurePath(file.name)) for name, file in images.items()}, places
-    )
+    families = defaultdict(list)  # a file and its numbered copies
+    for file in places:
+        families[file.parent, original(file.stem)].append(file)
+    same = {file: first for family in families.values() for file, first in _first_alike(family).items()}
+    own_places = {name: found.places.get(name, PurePath(file.name)) for name, file in images.items()}
+    candidates = _candidates(own_places, places)
     unread = {path.stem: f" that can be read ({path.name}: {reason})" for path, reason in shelf.unread.items()}
     claims: dict[str, Path] = {}
     problems: list[str] = []
+    sharing = defaultdict(list)  # images of one folder that would have the same reference, or copies of it
     for name, files in candidates.items():
-        stem = images[name].stem
         if len(files) == 1:
             claims[name] = files[0]
+            sharing[images[name].parent, same[files[0]]].append(name)
         elif files:
             listed = ", ".join(places[file].as_posix() for file in files)
             problems.append(f"{files[0].stem}: several references ({listed}); remove all but one")
         else:
+            stem = images[name].stem
             problems.append(f"{name}: no file '{stem}.*' in {reference}{unread.get(stem, '')}")
-    duplicates = []
-    for names in _grouped(claims, lambda name: (images[name].parent, _family(claims[name]))):
-        first: dict[tuple[str, str], str] = {}
-        for name in sorted(names, key=lambda name: (len(images[name].stem), name)):
-            if first.setdefault((_content(images[name]), _content(claims[name])), name) != name:
-                duplicates.append(name)
-    claims = {name: file for name, file in claims.items() if name not in duplicates}
+    duplicates: list[str] = []
+    unclear: list[str] = []
     notes: list[str] = []
-    for names in _grouped(claims, lambda name: (images[name].parent, claims[name])):
-        file = claims[names[0]]
-        listed = " and ".join(names)
-        strangers = [name for name in names if images[name].stem != file.stem]
-        if strangers:
-            problems.append(f"{listed}: different images that may belong to {file.name}; rename or remove all but one")
-        else:
-            notes.append(f"{listed}: different images with one reference, {file.name}; each is scored")
-        for name in strangers:
-            del claims[name]
+    for names in sharing.values():
+        alike = _first_alike(images[name] for name in names)
+        duplicates += [name for name in names if alike[images[name]] != images[name]]
+        for file in {claims[name]: None for name in names}:
+            rivals = [name for name in names if alike[images[name]] == images[name] and claims[name] == file]
+            strangers = [name for name in rivals if images[name].stem != file.stem]
+            listed = " and ".join(rivals)
+            if len(rivals) > 1 and strangers:
+                remedy = "rename or remove all but one"
+                problems.append(f"{listed}: different images that may belong to {file.name}; {remedy}")
+                unclear += strangers
+            elif len(rivals) > 1:
+                notes.append(f"{listed}: different images with one reference, {file.name}; each is scored")
     if found.folders:  # single files are asked for one by one
-        used = {file for files in candidates.values() for file in files}
-        unused = [file for file in places if file not in used]
-        near = set(map(_family, unused))
-        copied = {(_family(file), _content(file)) for file in used if _family(file) in near}
-        for file in unused:
-            if (_family(file), _content(file)) not in copied:
-                problems.append(f"{places[file].as_posix()}: a reference without an image")
+        used = {same[file] for files in candidates.values() for file in files}
+        unused = [place for file, place in places.items() if same[file] not in used]
+        problems += [f"{place.as_posix()}: a reference without an image" for place in unused]
+    for name in duplicates + unclear:
+        del claims[name]
     return Pairs(claims, duplicates, list(dict.fromkeys(problems)), notes)
 
 
@@ -116,43 +117,33 @@ def _candidates(images: Mapping[str, PurePath], references: Mapping[Path, PurePa
     return {name: files or _look_up(PurePath(images[name].name), index) for name, files in candidates.items()}
 
 
-def _index(places: Mapping[Path, PurePath]) -> dict[str, list[tuple[PurePath, Path]]]:
-    """Files by their place without the ending, in one case and Unicode form; each with that place as it is."""
-    index = defaultdict(list)
+def _index(places: Mapping[Path, PurePath]) -> dict[PurePath | str, list[Path]]:
+    """Files by their place without the ending, and by the same in one case and Unicode form."""
+    index: defaultdict[PurePath | str, list[Path]] = defaultdict(list)
     for file, place in places.items():
-        bare = place.parent / place.stem
-        index[_folded(bare)].append((bare, file))
+        index[place.parent / place.stem].append(file)
+        index[_folded(place.parent / place.stem)].append(file)
     return index
 
 
-def _look_up(place: PurePath, index: Mapping[str, list[tuple[PurePath, Path]]]) -> list[Path]:
+def _look_up(place: PurePath, index: Mapping[PurePath | str, list[Path]]) -> list[Path]:
     """References for an image in this place: of the likeliest stem that some have, exactly so if there are such."""
     stem = place.stem
     ending = PurePath(stem).suffix
     bare = stem.removesuffix(ending) if ending.lower() in EXTENSIONS | UNREAD.keys() else stem
-    for likely in (stem, bare, original(stem), original(bare)):
-        wanted = place.parent / likely
-        near = index.get(_folded(wanted), [])
-        if near:
-            return [file for there, file in near if there == wanted] or [file for _, file in near]
-    return []
+    likely = [place.parent / name for name in (stem, bare, original(stem), original(bare))]
+    return next((index[key] for path in likely for key in (path, _folded(path)) if key in index), [])
 
 
 def _folded(path: PurePath) -> str:
     return unicodedata.normalize("NFC", path.as_posix()).casefold()
 
 
-def _grouped(names: Iterable[str], key: Callable[[str], Hashable]) -> list[list[str]]:
-    """Names of the same key together, where there are several."""
-    groups = defaultdict(list)
-    for name in names:
-        groups[key(name)].append(name)
-    return [group for group in groups.values() if len(group) > 1]
-
-
-def _family(file: Path) -> tuple[Path, str]:
-    """What a file and its numbered copies have in common."""
-    return file.parent, original(file.stem)
+def _first_alike(files: Iterable[Path]) -> dict[Path, Path]:
+    """For each of several files the one of the shortest name that is the same, byte for byte."""
+    ordered = sorted(files, key=lambda file: (len(file.stem), file.name))
+    first: dict[str, Path] = {}
+    return {file: first.setdefault(_content(file), file) if len(ordered) > 1 else file for file in ordered}
 
 
 def _content(file: Path) -> str:

@@ -10,7 +10,6 @@ import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from tqdm import tqdm
@@ -18,7 +17,7 @@ from tqdm import tqdm
 import cliplit
 from cliplit.errors import CliplitError, one_line
 from cliplit.files.archives import is_inside
-from cliplit.files.atomic import read_json, sha256, write_json
+from cliplit.files.atomic import sha256
 
 REACH_TIMEOUT = 5.0  # seconds to find out whether an address answers
 BLOCK = 1 << 16  # bytes read at once
@@ -36,6 +35,7 @@ class Patience:
 
 
 PATIENCE = Patience()
+DRIVE: dict[str, Any] = {"quiet": True, "use_cookies": False, "timeout": PATIENCE.silence}  # options of gdown
 
 
 class _Again(Exception):
@@ -59,16 +59,16 @@ def fetch(
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f"{target.name}.partial")
-    notes = target.with_name(f"{partial.name}.json")
+    version = target.with_name(f"{partial.name}.version")
     resumed = partial.exists()
     failures = 0
     while True:
         before = _length(partial)
         try:
             if url.startswith("drive:"):
-                _fetch_from_drive(url, partial, patience)
+                _fetch_from_drive(url, partial)
             else:
-                _fetch_rest(url, partial, notes, patience)
+                _fetch_rest(url, partial, version, patience)
         except _Again as error:
             reason, wait = error.args
             failures = 1 if _length(partial) - before >= BLOCK else failures + 1
@@ -78,7 +78,7 @@ def fetch(
             time.sleep(wait or patience.first_wait * 2 ** (failures - 1))
             continue
         wrong = _what_is_wrong(partial, size, digest)
-        notes.unlink(missing_ok=True)
+        version.unlink(missing_ok=True)
         if not wrong:
             return partial.replace(target)
         partial.unlink()
@@ -99,23 +99,23 @@ def _what_is_wrong(path: Path, size: int | None, digest: str | None) -> str:
     return ""
 
 
-def _fetch_rest(url: str, partial: Path, notes: Path, patience: Patience) -> None:
-    """Fetch the bytes that are still missing. `notes` keep which version of the file the first ones are of."""
+def _fetch_rest(url: str, partial: Path, version: Path, patience: Patience) -> None:
+    """Fetch the bytes that are still missing. The file `version` holds the server's mark of what the first ones are of."""
     import requests
     import urllib3
 
-    known = read_json(notes) or {}
-    have = _length(partial) if known.get("url") == url and known.get("version") else 0
-    if have and have == known.get("total"):
-        return
+    mark = version.read_text("latin-1") if version.is_file() else ""
+    have = _length(partial) if mark else 0
     headers = {"User-Agent": f"cliplit/{cliplit.__version__}", "Accept-Encoding": "identity"}
     if have:
-        headers |= {"Range": f"bytes={have}-", "If-Range": known["version"]}
+        headers |= {"Range": f"bytes={have}-", "If-Range": mark}
     try:
         with requests.get(url, headers=headers, timeout=patience.silence, stream=True) as response:
             if not response.ok:
                 reason = f"the server answers {response.status_code} {response.reason}"
-                if response.status_code == 416:  # the part is longer than the file
+                if response.status_code == 416:  # nothing is left to fetch
+                    if response.headers.get("Content-Range", "").endswith(f"/{have}"):
+                        return
                     partial.unlink(missing_ok=True)
                 elif response.status_code not in (408, 425, 429) and response.status_code < 500:
                     raise CliplitError(f"{url}: {reason}; look for another address, or {BY_HAND}")
@@ -129,9 +129,8 @@ def _fetch_rest(url: str, partial: Path, notes: Path, patience: Patience) -> Non
             if total is not None and total - have > free:
                 needs = f"needs {(total - have) / 1e9:.1f} GB, {partial.parent} has {free / 1e9:.1f} GB free"
                 raise CliplitError(f"{url}: {needs}")
-            version = response.headers.get("ETag") or response.headers.get("Last-Modified") or ""
-            version = "" if version.startswith("W/") else version  # a weak ETag does not promise the same bytes
-            write_json({"url": url, "total": total, "version": version}, notes)
+            mark = response.headers.get("ETag") or response.headers.get("Last-Modified") or ""
+            version.write_text("" if mark.startswith("W/") else mark, "latin-1")  # a weak ETag promises no same bytes
             response.raw.enforce_content_length = False  # what came before the connection ended is kept
             with (
                 open(partial, "ab" if have else "wb") as file,
@@ -151,10 +150,10 @@ def _fetch_rest(url: str, partial: Path, notes: Path, patience: Patience) -> Non
         raise _Again(f"the connection ended after {_length(partial)} of {total} bytes", 0)
 
 
-def _fetch_from_drive(url: str, partial: Path, patience: Patience) -> None:
-    gdown, options = _gdown(patience)
+def _fetch_from_drive(url: str, partial: Path) -> None:
+    gdown = _gdown()
     try:
-        gdown.download(id=url.removeprefix("drive:"), output=str(partial), resume=True, **options)
+        gdown.download(id=url.removeprefix("drive:"), output=str(partial), resume=True, **DRIVE)
     except gdown.exceptions.FileURLRetrievalError as error:
         reason = f"Google Drive does not give it ({one_line(error)}); try again tomorrow"
         raise CliplitError(f"{partial.stem}: {reason}, or {BY_HAND}") from None
@@ -162,33 +161,32 @@ def _fetch_from_drive(url: str, partial: Path, patience: Patience) -> None:
         raise _Again(one_line(error), 0) from None
 
 
-def list_drive(folder: str, patience: Patience = PATIENCE) -> dict[str, str]:
+def list_drive(folder: str) -> dict[str, str]:
     """Files of a shared folder of Google Drive and its folders: path and id.
 
     Raises:
         CliplitError: gdown is not installed, or the folder cannot be listed.
     """
-    gdown, options = _gdown(patience)
+    gdown = _gdown()
     try:
-        listed = gdown.download_folder(id=folder, output=".", skip_download=True, **options)
+        listed = gdown.download_folder(id=folder, output=".", skip_download=True, **DRIVE)
+        files = {file.path.replace(os.sep, "/"): file.id for file in listed}
+        wrong = "several files of the same name" if len(files) < len(listed) else ""
+        wrong = wrong if files and all(map(is_inside, files)) else "empty, or with names that lead out of it"
     except Exception as error:
-        raise CliplitError(f"Google Drive folder {folder}: cannot be listed ({one_line(error)}); {BY_HAND}") from None
-    files = {file.path.replace(os.sep, "/"): file.id for file in listed}
-    if len(files) < len(listed):
-        raise CliplitError(f"Google Drive folder {folder}: several files of the same name; {BY_HAND}")
-    if not files or not all(map(is_inside, files)):
-        raise CliplitError(f"Google Drive folder {folder}: empty, or with names that lead out of it; {BY_HAND}")
+        wrong = f"cannot be listed ({one_line(error)})"
+    if wrong:
+        raise CliplitError(f"Google Drive folder {folder}: {wrong}; {BY_HAND}")
     return files
 
 
-def _gdown(patience: Patience) -> tuple[ModuleType, dict[str, Any]]:
-    """The module, which is optional, and options of all calls."""
+def _gdown() -> Any:
     try:
         import gdown
     except ImportError:
         remedy = "pip install gdown; or fetch by hand and give it with --from"
         raise CliplitError(f"Google Drive needs gdown (the extra `drive`): {remedy}") from None
-    return gdown, {"quiet": True, "use_cookies": False, "timeout": patience.silence}
+    return gdown
 
 
 def _length(path: Path) -> int:

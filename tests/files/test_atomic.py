@@ -4,12 +4,14 @@ import os
 
 import pytest
 
-from cliplit.files.atomic import LONGEST_NAME, temporary_of, writing
+from cliplit.files.atomic import LONGEST_NAME, writing
 
 
-def replace(path, text="new"):
+def replace(path, text="new") -> str:
+    """Write a file; the name that it has while it is written."""
     with writing(path) as temporary:
         temporary.write_text(text)
+    return temporary.name
 
 
 def test_a_link_stays_one_and_what_it_leads_to_is_replaced(tmp_path):
@@ -26,8 +28,8 @@ def test_a_link_stays_one_and_what_it_leads_to_is_replaced(tmp_path):
 @pytest.mark.parametrize("letter", ["a", "é", "🌅"])
 def test_the_longest_names(tmp_path, letter):
     path = tmp_path / (letter * (255 // len(letter.encode())))
-    replace(path)
+    hidden = replace(path)
     assert path.read_text() == "new" and len(list(tmp_path.iterdir())) == 1
-    assert len(os.fsencode(temporary_of(path).name)) <= LONGEST_NAME
-    assert temporary_of(path) != temporary_of(path.with_name(path.name[:-1]))
-    assert temporary_of(tmp_path / "a.jpg").name == ".a.jpg.partial"
+    assert len(os.fsencode(hidden)) <= LONGEST_NAME
+    assert hidden != replace(path.with_name(path.name[:-1]))
+    assert replace(tmp_path / "a.jpg") == ".a.jpg.partial"

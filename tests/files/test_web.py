@@ -60,8 +60,16 @@ def test_an_interrupted_download_goes_on_the_next_time(server, get, tmp_path):
     server.faults["/a.zip"] = [Fault(stop_after=500)] * 3
     line = refusal(get, tmp_path)
     assert "given up after 3 attempts (the connection ended after 1500 of 300000 bytes); run the same command" in line
-    assert left(tmp_path) == ["a.zip.partial", "a.zip.partial.json"]
+    assert left(tmp_path) == ["a.zip.partial", "a.zip.partial.version"]
     assert get(digest=DIGEST).read_bytes() == CONTENT and server.asked("/a.zip")[-1] == "bytes=1500-"
+
+
+def test_a_part_that_was_already_whole_is_not_fetched_again(server, get, tmp_path):
+    server.faults["/a.zip"] = [Fault(stop_after=1000)] * 3
+    refusal(get, tmp_path)
+    (tmp_path / "a.zip.partial").write_bytes(CONTENT)
+    server.faults["/a.zip"] = [Fault(status=416, headers={"Content-Range": f"bytes */{len(CONTENT)}"})]
+    assert get(digest=DIGEST).read_bytes() == CONTENT and server.asked("/a.zip")[-1] == f"bytes={len(CONTENT)}-"
 
 
 def test_a_server_that_cannot_resume_is_asked_for_all(server, get):

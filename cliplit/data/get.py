@@ -10,11 +10,11 @@ from cliplit.data.catalog import CATALOG, DataSet
 from cliplit.data.manifest import FOLDERS, Manifest, has_manifest, new_data_set, write_manifest
 from cliplit.data.verify import subset_images, verify_folder
 from cliplit.errors import CliplitError, did_you_mean, shortened
-from cliplit.files.archives import SUFFIXES, Refused, extract, is_archive
+from cliplit.files.archives import Refused, extract, is_archive
 from cliplit.files.atomic import sha256
-from cliplit.files.folders import EXTENSIONS, find_images
+from cliplit.files.folders import find_images
 from cliplit.files.pairs import original
-from cliplit.files.web import fetch, list_drive
+from cliplit.files.web import fetch, fetch_drive
 
 DOWNLOADS = "downloads"  # folder beside the data sets
 
@@ -96,33 +96,14 @@ def _download(data_set: DataSet, source: str, folder: Path, say: Callable[[str],
         say(f"{data_set.name}: downloading {location}")
         place = folder / (location.drive or location.url.rsplit("/", 1)[-1])
         places.append(place)
-        wanted = {location.url: place}
         if location.drive:
-            listed = list_drive(location.drive)
-            wanted = {f"drive:{file}": place / path for path, file in listed.items() if _is_wanted(path, data_set)}
-            if not wanted:
-                raise CliplitError(
-                    f"{location}: neither archives nor images of {data_set.name} there, but {shortened(listed)}; fetch "
-                    f"by hand, and give it with --from or prepare it with `cliplit data prepare`"
-                )
-        for url, file in wanted.items():
-            if not file.is_file():
-                fetch(url, file, location.bytes, location.sha256)
-            elif location.sha256 not in (None, sha256(file)):
-                digest = f"{location.sha256[:12]}..."
-                raise CliplitError(
-                    f"{file}: SHA-256 is not {digest}, as published; remove the file to download it again"
-                )
+            fetch_drive(location.drive, place)
+        elif not place.is_file():
+            fetch(location.url, place, location.bytes, location.sha256)
+        elif location.sha256 not in (None, sha256(place)):
+            digest = f"{location.sha256[:12]}..."
+            raise CliplitError(f"{place}: SHA-256 is not {digest}, as published; remove the file to download it again")
     return places
-
-
-def _is_wanted(path: str, data_set: DataSet) -> bool:
-    """Whether a file of a shared folder is an archive, or an image in one of the data set's folders."""
-    place = PurePosixPath(path).parent
-    if PurePosixPath(path).suffix.lower() not in EXTENSIONS:
-        return path.lower().endswith(SUFFIXES)
-    names = [name for subset in data_set.subsets for name in (FOLDERS[subset.role], *subset.published)]
-    return any(place == PurePosixPath(name) or f"/{place}".endswith(f"/{name}") for name in names)
 
 
 def _collect(data_set: DataSet, given: list[Path], downloaded: bool, folder: Path, say: Callable[[str], None]) -> None:

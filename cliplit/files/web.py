@@ -9,8 +9,8 @@ import shutil
 import threading
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 from tqdm import tqdm
 
@@ -35,7 +35,6 @@ class Patience:
 
 
 PATIENCE = Patience()
-DRIVE: dict[str, Any] = {"quiet": True, "use_cookies": False, "timeout": PATIENCE.silence}  # options of gdown
 
 
 class _Again(Exception):
@@ -50,7 +49,6 @@ def fetch(
     Until it is complete and checked, it lies beside the target with the ending .partial.
 
     Args:
-        url: an address, or "drive:" and the id of a file on Google Drive.
         size: bytes that the file must have.
         digest: SHA-256 that it must have, in hexadecimal.
     Raises:
@@ -58,30 +56,27 @@ def fetch(
         OSError: it cannot be written, e.g. since the disk is full.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f"{target.name}.partial")
-    version = target.with_name(f"{partial.name}.version")
-    resumed = partial.exists()
+    part = target.with_name(f"{target.name}.partial")
+    version = target.with_name(f"{part.name}.version")
+    resumed = part.exists()
     failures = 0
     while True:
-        before = _length(partial)
+        before = _length(part)
         try:
-            if url.startswith("drive:"):
-                _fetch_from_drive(url, partial)
-            else:
-                _fetch_rest(url, partial, version, patience)
+            _fetch_rest(url, part, version, patience)
         except _Again as error:
             reason, wait = error.args
-            failures = 1 if _length(partial) - before >= BLOCK else failures + 1
+            failures = 1 if _length(part) - before >= BLOCK else failures + 1
             if failures >= patience.attempts or wait > patience.longest_wait:
                 again = f"run the same command again to resume, or {BY_HAND}"
                 raise CliplitError(f"{url}: given up after {failures} attempts ({reason}); {again}") from None
             time.sleep(wait or patience.first_wait * 2 ** (failures - 1))
             continue
-        wrong = _what_is_wrong(partial, size, digest)
+        wrong = _what_is_wrong(part, size, digest)
         version.unlink(missing_ok=True)
         if not wrong:
-            return partial.replace(target)
-        partial.unlink()
+            return part.replace(target)
+        part.unlink()
         if not resumed:
             raise CliplitError(f"{url}: {wrong}; nothing was kept; {BY_HAND}")
         resumed = False  # the old part may have been of another file: fetch all of it
@@ -99,13 +94,13 @@ def _what_is_wrong(path: Path, size: int | None, digest: str | None) -> str:
     return ""
 
 
-def _fetch_rest(url: str, partial: Path, version: Path, patience: Patience) -> None:
+def _fetch_rest(url: str, part: Path, version: Path, patience: Patience) -> None:
     """Fetch the bytes that are still missing. The file `version` holds the server's mark of what the first ones are of."""
     import requests
     import urllib3
 
     mark = version.read_text("latin-1") if version.is_file() else ""
-    have = _length(partial) if mark else 0
+    have = _length(part) if mark else 0
     headers = {"User-Agent": f"cliplit/{cliplit.__version__}", "Accept-Encoding": "identity"}
     if have:
         headers |= {"Range": f"bytes={have}-", "If-Range": mark}
@@ -116,7 +111,7 @@ def _fetch_rest(url: str, partial: Path, version: Path, patience: Patience) -> N
                 if response.status_code == 416:  # nothing is left to fetch
                     if response.headers.get("Content-Range", "").endswith(f"/{have}"):
                         return
-                    partial.unlink(missing_ok=True)
+                    part.unlink(missing_ok=True)
                 elif response.status_code not in (408, 425, 429) and response.status_code < 500:
                     raise CliplitError(f"{url}: {reason}; look for another address, or {BY_HAND}")
                 wait = response.headers.get("Retry-After", "").strip()
@@ -125,16 +120,16 @@ def _fetch_rest(url: str, partial: Path, version: Path, patience: Patience) -> N
             have = have if response.status_code == 206 else 0
             length = response.headers.get("Content-Length")
             total = have + int(length) if length else None
-            free = shutil.disk_usage(partial.parent).free
+            free = shutil.disk_usage(part.parent).free
             if total is not None and total - have > free:
-                needs = f"needs {(total - have) / 1e9:.1f} GB, {partial.parent} has {free / 1e9:.1f} GB free"
+                needs = f"needs {(total - have) / 1e9:.1f} GB, {part.parent} has {free / 1e9:.1f} GB free"
                 raise CliplitError(f"{url}: {needs}")
             mark = response.headers.get("ETag") or response.headers.get("Last-Modified") or ""
             version.write_text("" if mark.startswith("W/") else mark, "latin-1")  # a weak ETag promises no same bytes
             response.raw.enforce_content_length = False  # what came before the connection ended is kept
             with (
-                open(partial, "ab" if have else "wb") as file,
-                tqdm(desc=partial.stem, initial=have, total=total, unit="B", unit_scale=True, leave=False) as bar,
+                open(part, "ab" if have else "wb") as file,
+                tqdm(desc=part.stem, initial=have, total=total, unit="B", unit_scale=True, leave=False) as bar,
             ):
                 for block in response.raw.stream(BLOCK, decode_content=False):
                     file.write(block)
@@ -145,48 +140,31 @@ def _fetch_rest(url: str, partial: Path, version: Path, patience: Patience) -> N
             cause = cause.__context__
         raise _Again(one_line(cause), 0) from None
     except OSError as error:
-        raise OSError(error.errno, error.strerror, error.filename or str(partial)) from None
-    if total is not None and _length(partial) != total:
-        raise _Again(f"the connection ended after {_length(partial)} of {total} bytes", 0)
+        raise OSError(error.errno, error.strerror, error.filename or str(part)) from None
+    if total is not None and _length(part) != total:
+        raise _Again(f"the connection ended after {_length(part)} of {total} bytes", 0)
 
 
-def _fetch_from_drive(url: str, partial: Path) -> None:
-    gdown = _gdown()
-    try:
-        gdown.download(id=url.removeprefix("drive:"), output=str(partial), resume=True, **DRIVE)
-    except gdown.exceptions.FileURLRetrievalError as error:
-        reason = f"Google Drive does not give it ({one_line(error)}); try again tomorrow"
-        raise CliplitError(f"{partial.stem}: {reason}, or {BY_HAND}") from None
-    except Exception as error:  # requests, parsing and gdown's own
-        raise _Again(one_line(error), 0) from None
-
-
-def list_drive(folder: str) -> dict[str, str]:
-    """Files of a shared folder of Google Drive and its folders: path and id.
+def fetch_drive(folder: str, target: Path) -> None:
+    """Download a shared folder of Google Drive with all that is in it. Files that are there already are kept.
 
     Raises:
-        CliplitError: gdown is not installed, or the folder cannot be listed.
+        CliplitError: gdown is not installed, or the folder cannot be downloaded.
     """
-    gdown = _gdown()
-    try:
-        listed = gdown.download_folder(id=folder, output=".", skip_download=True, **DRIVE)
-        files = {file.path.replace(os.sep, "/"): file.id for file in listed}
-        wrong = "several files of the same name" if len(files) < len(listed) else ""
-        wrong = wrong if files and all(map(is_inside, files)) else "empty, or with names that lead out of it"
-    except Exception as error:
-        wrong = f"cannot be listed ({one_line(error)})"
-    if wrong:
-        raise CliplitError(f"Google Drive folder {folder}: {wrong}; {BY_HAND}")
-    return files
-
-
-def _gdown() -> Any:
     try:
         import gdown
     except ImportError:
         remedy = "pip install gdown; or fetch by hand and give it with --from"
         raise CliplitError(f"Google Drive needs gdown (the extra `drive`): {remedy}") from None
-    return gdown
+    get = partial(gdown.download_folder, id=folder, output=str(target), use_cookies=False, timeout=PATIENCE.silence)
+    try:
+        paths = [file.path.replace(os.sep, "/") for file in get(skip_download=True, quiet=True)]
+        if len({*paths}) < len(paths) or not all(map(is_inside, paths)):
+            raise ValueError("several files of the same name, or names that lead out of it")
+        get(resume=True, quiet=False)
+    except Exception as error:  # requests, parsing and gdown's own
+        again = f"run the same command again to resume, or tomorrow if Google Drive refuses it, or {BY_HAND}"
+        raise CliplitError(f"Google Drive folder {folder}: {one_line(error)}; {again}") from None
 
 
 def _length(path: Path) -> int:

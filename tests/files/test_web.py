@@ -5,12 +5,13 @@ import os
 import sys
 import time
 import types
+from pathlib import Path
 
 import pytest
 from standins import Fault, serving
 
 from cliplit.errors import CliplitError
-from cliplit.files.web import Patience, fetch, list_drive
+from cliplit.files.web import Patience, fetch, fetch_drive
 
 CONTENT = os.urandom(300_000)
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
@@ -163,87 +164,57 @@ def test_no_room(get, tmp_path, monkeypatch):
 # Google Drive: a stand-in of gdown, with its names and arguments.
 
 
-class Retrieval(Exception): ...
-
-
 @pytest.fixture
 def gdown(monkeypatch):
-    """A shared folder: files by path; what download does can be replaced."""
+    """A shared folder: files by path; what it lists and an error of its download can be replaced."""
     module = types.ModuleType("gdown")
-    module.exceptions = types.SimpleNamespace(FileURLRetrievalError=Retrieval)
     module.files = {"BAID/test/input/1.png": b"one", "readme.txt": b"words"}
-    listed = [types.SimpleNamespace(id=f"id of {path}", path=path, local_path=path) for path in module.files]
-    module.listed = listed
+    module.listed = list(module.files)
+    module.error = None
 
-    def download_folder(id, output, quiet, skip_download, use_cookies, timeout):
-        assert skip_download
-        return module.listed
-
-    def download(id, output, quiet, resume, use_cookies, timeout):
-        with open(output, "wb") as file:
-            file.write(module.files[id.removeprefix("id of ")])
+    def download_folder(id, output, quiet, use_cookies, timeout, skip_download=False, resume=False):
+        assert skip_download != resume
+        if resume and module.error:
+            raise module.error
+        for path, content in module.files.items() if resume else ():
+            file = Path(output, path)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(content)
+        return [types.SimpleNamespace(id=f"id of {path}", path=path) for path in module.listed]
 
     module.download_folder = download_folder
-    module.download = download
     monkeypatch.setitem(sys.modules, "gdown", module)
     return module
 
 
-def test_drive_lists_and_fetches(gdown, tmp_path):
-    files = list_drive("folder")
-    assert files == {path: f"id of {path}" for path in gdown.files}
-    assert fetch("drive:id of readme.txt", tmp_path / "deep" / "a.txt").read_bytes() == b"words"
-    assert left(tmp_path / "deep") == ["a.txt"]
+def test_drive_fetches_a_folder(gdown, tmp_path):
+    fetch_drive("folder", tmp_path / "deep")
+    assert {name: (tmp_path / "deep" / name).read_bytes() for name in gdown.files} == gdown.files
 
 
-def test_drive_pages_and_other_files_are_refused(gdown, tmp_path):
-    gdown.files["readme.txt"] = PAGE
-    with pytest.raises(CliplitError, match="a web page came in place of the file"):
-        fetch("drive:id of readme.txt", tmp_path / "a.txt")
-    with pytest.raises(CliplitError, match="SHA-256 is"):
-        fetch("drive:id of BAID/test/input/1.png", tmp_path / "a.png", digest="0" * 64)
+def test_drive_quota_and_network_errors(gdown, tmp_path):
+    gdown.error = RuntimeError("Cannot retrieve the public link\n of the file.")
+    with pytest.raises(CliplitError, match=r"public link of the file.; run the same .*, or fetch the file by hand"):
+        fetch_drive("folder", tmp_path / "deep")
+
+
+@pytest.mark.parametrize("name", ["../../evil.zip", "/evil.zip", "readme.txt"])
+def test_drive_names_that_lead_out_or_are_there_twice(gdown, tmp_path, name):
+    gdown.listed.append(name)
+    with pytest.raises(CliplitError, match="several files of the same name, or names that lead out of it"):
+        fetch_drive("folder", tmp_path / "deep")
     assert left(tmp_path) == []
 
 
-def test_drive_quota_and_network_errors(gdown, tmp_path, monkeypatch):
-    attempts = []
-
-    def fail(error, says):
-        def download(**_):
-            attempts.append(error)
-            raise error
-
-        monkeypatch.setattr(gdown, "download", download)
-        with pytest.raises(CliplitError, match=rf"{says}.*, or fetch the file by hand") as raised:
-            fetch("drive:id", tmp_path / "a.png", patience=HASTY)
-        assert "\n" not in str(raised.value)
-        return len(attempts)
-
-    assert (
-        fail(Retrieval("Cannot retrieve the public link\n of the file."), "does not give it .*try again tomorrow") == 1
-    )
-    assert fail(OSError("connection reset"), "given up after 3 attempts .connection reset") == 1 + HASTY.attempts
-
-
-def test_drive_names_that_lead_out(gdown):
-    gdown.listed.append(types.SimpleNamespace(id="x", path="../../evil.zip", local_path=""))
-    with pytest.raises(CliplitError, match="names that lead out of it"):
-        list_drive("folder")
-
-
-def test_drive_without_gdown(monkeypatch):
+def test_drive_without_gdown(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "gdown", None)
     with pytest.raises(CliplitError, match="pip install gdown; or fetch by hand"):
-        list_drive("folder")
+        fetch_drive("folder", tmp_path)
 
 
 def test_gdown_takes_these_arguments():
     import inspect
 
     gdown = pytest.importorskip("gdown", reason="gdown is an optional extra")
-    assert {"id", "output", "quiet", "resume", "use_cookies", "timeout"} <= set(
-        inspect.signature(gdown.download).parameters
-    )
     listing = inspect.signature(gdown.download_folder).parameters
-    assert {"id", "output", "quiet", "skip_download", "use_cookies", "timeout"} <= set(listing)
-    assert issubclass(gdown.exceptions.FileURLRetrievalError, Exception)
+    assert {"id", "output", "quiet", "skip_download", "resume", "use_cookies", "timeout"} <= set(listing)

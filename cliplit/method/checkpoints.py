@@ -42,14 +42,11 @@ def save_enhancer(enhancer: Enhancer, path: str | Path, settings: Settings, stag
 
 
 def save_guidance(guidance: Guidance, path: str | Path, settings: Settings, stage: str, iteration: int) -> None:
-    """Write what a guidance knows, with its kind, settings, stage and iteration, atomically.
-
-    A prompt pair is written by `save_prompts`.
-    """
+    """Write what a guidance knows, with its kind, settings, stage and iteration, atomically."""
+    kind, notes = settings.guidance.kind, {}
     if isinstance(guidance, PromptGuidance):
-        save_prompts(PromptPair(guidance.embedding_prompt, guidance.end), path, settings, stage, iteration)
-    else:
-        _save(guidance.state_dict(), path, settings.guidance.kind, settings, stage, iteration)
+        kind, notes = "prompts", {"end": str(guidance.end)}
+    _save(guidance.state_dict(), path, kind, settings, stage, iteration, **notes)
 
 
 def load_guidance(path: str | Path, settings: Settings, clip: ClipBackbone) -> Guidance:
@@ -69,11 +66,6 @@ def load_guidance(path: str | Path, settings: Settings, clip: ClipBackbone) -> G
     except (RuntimeError, KeyError) as error:
         raise CliplitError(f"{path}: not of the guidance '{settings.guidance.kind}' ({one_line(error)})") from None
     return guidance.to(clip.mean.device)
-
-
-def save_prompts(prompts: PromptPair, path: str | Path, settings: Settings, stage: str, iteration: int) -> None:
-    """Write a prompt pair with its end position, settings, stage and iteration, atomically."""
-    _save({PROMPT_KEY: prompts.embedding}, path, "prompts", settings, stage, iteration, end=str(prompts.end))
 
 
 def load_enhancer(path: str | Path) -> Enhancer:

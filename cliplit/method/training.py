@@ -12,12 +12,14 @@ A guidance of another kind (cliplit/method/guidance/) takes the place of the pro
 
 from collections.abc import Callable
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.optim import Adam, Optimizer
 
 from cliplit.engine import processes
 from cliplit.engine.compute import Machine, engine, find_device, limits_told
@@ -72,13 +74,17 @@ def initialize_prompts(run: Run) -> None:
         guidance = new_guidance(settings, clip).to(using.device)
         backlit, well_lit = (at_prompt_size(side, options.size, using.device) for side in training_images(run))
         if not guidance.refined:
-            guidance.fit(_encode_all(clip, backlit), _encode_all(clip, well_lit))
+            with torch.no_grad():
+                sides = (np.array_split(side, len(side) // 16 + 1) for side in (backlit, well_lit))
+                encoded = [[clip.encode_image(to_tensor(batch, using.device)) for batch in side] for side in sides]
+            guidance.fit(*map(torch.cat, encoded))
             if processes.is_main():
                 save_guidance(guidance, folder / "prompts.safetensors", settings, part.name, 0)
             return
         labels = torch.tensor([0] * len(backlit) + [1] * len(well_lit))
         features = ViewFeatures(clip, [np.concatenate([backlit, well_lit])], settings, part.name)
-        loop = Loop(folder, part, guidance, _adam(guidance), Recorder(folder, settings.watch))
+        optimizer = Adam(guidance.parameters(), guidance.learning_rate, weight_decay=options.weight_decay)
+        loop = Loop(folder, part, guidance, optimizer, Recorder(folder, settings.watch))
         for iteration in loop.until(using.interrupts):
             batch = batch_indices(len(labels), options.batch_size, iteration, settings.seed, part.name)
             truth = labels[batch[processes.share(len(batch))]].to(using.device)
@@ -103,7 +109,8 @@ def warm_up(run: Run) -> None:
         backlit, _ = training_images(run)
         architecture = {item.name: getattr(options, item.name) for item in fields(Architecture)}
         enhancer = using.place(Enhancer(**architecture).initialize(settings.seed, options.init_std))
-        loop = Loop(folder, part, enhancer, _network_adam(enhancer, settings), _panels(run, backlit, enhancer, folder))
+        adam = partial(Adam, lr=options.learning_rate, weight_decay=options.weight_decay)
+        loop = Loop(folder, part, enhancer, adam(enhancer.parameters()), _panels(run, backlit, enhancer, folder))
         for iteration in loop.until(using.interrupts):
             images = augmented_batch(backlit, settings, part.name, iteration, using.device)
             results = enhancer.enhance(images, padding="zeros")
@@ -115,7 +122,7 @@ def warm_up(run: Run) -> None:
             loop.step(options.warmup_identity_weight * identity, identity=identity, psnr=likeness)
             if loop.then.starts > loop.at.starts:  # the guard wants new weights
                 enhancer.initialize(settings.seed + loop.then.starts, options.init_std)
-                loop.optimizer = _network_adam(enhancer, settings)
+                loop.optimizer = adam(enhancer.parameters())
         _finish(loop, settings, enhancer)
 
     _build(run, part.name, make)
@@ -141,7 +148,7 @@ def train_enhancer(run: Run, k: int) -> None:
         for each in {clip, guidance.clip}:
             using.place(each)
         enhancer = using.place(network_of(run, before))
-        optimizer = _network_adam(enhancer, settings)
+        optimizer = Adam(enhancer.parameters(), options.learning_rate, weight_decay=options.weight_decay)
         if not k:  # the warm-up has no guidance
             _with_state(optimizer, run.folder(before))
         if guidance.learned:
@@ -158,9 +165,12 @@ def train_enhancer(run: Run, k: int) -> None:
             for n in range(options.views):
                 view = generator(settings.seed, "view", n, part.name, iteration)
                 seen = random_view([results, images], options.view_scale, view)
-                terms = _guidance_terms(guidance, clip, seen, options.identity_stages)
-                enhance = enhance + terms[0] / options.views
-                identity = identity + terms[1] / options.views
+                predicted = clip.encode_activations(seen[0])
+                encode = partial(guidance.clip.encode_image, seen[0])
+                if guidance.clip is clip:  # the last activation gives the features, too
+                    encode = partial(clip.pool, predicted[-1])
+                enhance = enhance + guidance.loss(Seen(seen[0], encode)) / options.views
+                identity = identity + _identity_loss(clip, predicted, seen[1], options.identity_stages) / options.views
             loss = options.clip_weight * guidance.factor * enhance + options.identity_weight * identity
             more = {}
             if options.smoothness_weight:
@@ -169,7 +179,7 @@ def train_enhancer(run: Run, k: int) -> None:
             companion = None
             if guidance.learned:  # against other well-lit images in every iteration
                 others = augmented_batch(well_lit, settings, f"{part.name} well-lit", iteration, using.device)
-                pair = (_seen(guidance.clip, side) for side in (results.detach(), others))
+                pair = [Seen(side, partial(guidance.clip.encode_image, side)) for side in (results.detach(), others)]
                 companion = guidance.companion_loss(*pair)
             loop.step(loss, companion, clip_enhance=enhance, identity=identity, **more)
         _finish(loop, settings, enhancer, guidance)
@@ -193,7 +203,9 @@ def refine_prompts(run: Run, k: int) -> None:
         size = settings.prompts.size
         clip = using.place(load_similarity(settings))
         guidance = guidance_of(run, k - 1)
-        optimizer = _with_state(_adam(guidance), run.folder(f"prompts{k - 1}"))
+        decay = settings.prompts.weight_decay
+        optimizer = Adam(guidance.parameters(), guidance.learning_rate, weight_decay=decay)
+        _with_state(optimizer, run.folder(f"prompts{k - 1}"))
         backlit, well_lit = training_images(run)
         networks = [network_of(run, stage) for stage in sources]
         inputs = [at_prompt_size(backlit, size, using.device, network) for network in (None, *networks)]
@@ -258,21 +270,6 @@ def _panels(run: Run, backlit: TrainingImages, enhancer: Enhancer, folder: Path)
     return Recorder(folder, run.settings.watch, panel)
 
 
-def _guidance_terms(
-    guidance: Guidance, clip: ClipBackbone, view: list[Tensor], stages: tuple[float, ...]
-) -> tuple[Tensor, Tensor]:
-    """Guidance loss of a view of the results (for a prompt pair CLIP-Enhance), and identity loss against the inputs."""
-    results, images = view
-    predicted = clip.encode_activations(results)
-    shared = guidance.clip is clip  # then the last activation gives the features, too
-    seen = Seen(results, lambda: clip.pool(predicted[-1])) if shared else _seen(guidance.clip, results)
-    return guidance.loss(seen), _identity_loss(clip, predicted, images, stages)
-
-
-def _seen(clip: ClipBackbone, images: Tensor) -> Seen:
-    return Seen(images, lambda: clip.encode_image(images))
-
-
 def _identity_loss(clip: ClipBackbone, predicted: list[Tensor], images: Tensor, stages: tuple[float, ...]) -> Tensor:
     """Identity loss, summed over the batch. Each process has its share of it; the mean over processes is the sum."""
     with torch.no_grad():
@@ -280,25 +277,8 @@ def _identity_loss(clip: ClipBackbone, predicted: list[Tensor], images: Tensor, 
     return processes.count() * losses.identity_loss(predicted, target, stages)
 
 
-@torch.no_grad()
-def _encode_all(clip: ClipBackbone, pixels: np.ndarray) -> Tensor:
-    """Features (N, D) of images (N, S, S, 3) as they are."""
-    batches = np.array_split(pixels, len(pixels) // 16 + 1)
-    return torch.cat([clip.encode_image(to_tensor(batch, clip.mean.device)) for batch in batches])
-
-
-def _adam(guidance: Guidance) -> torch.optim.Optimizer:
-    decay = guidance.settings.prompts.weight_decay
-    return torch.optim.Adam(guidance.parameters(), guidance.learning_rate, weight_decay=decay)
-
-
-def _network_adam(enhancer: Enhancer, settings: Settings) -> torch.optim.Optimizer:
-    options = settings.enhancement
-    return torch.optim.Adam(enhancer.parameters(), options.learning_rate, weight_decay=options.weight_decay)
-
-
-def _with_state(optimizer: torch.optim.Optimizer, folder: Path) -> torch.optim.Optimizer:
-    """The optimiser as the stage before left it: the released code has one for the whole training."""
+def _with_state(optimizer: Optimizer, folder: Path) -> None:
+    """Set the optimiser to where the stage before left it: the released code has one for the whole training."""
     file = folder / "optimizer.pt"
     state = load_tensors(file)
     try:
@@ -307,7 +287,6 @@ def _with_state(optimizer: torch.optim.Optimizer, folder: Path) -> torch.optim.O
         raise CliplitError(
             f"{file}: not of this training ({one_line(error)}); remove {folder} to make it again"
         ) from None
-    return optimizer
 
 
 def _finish(loop: Loop, settings: Settings, enhancer: Enhancer | None = None, guidance: Guidance | None = None) -> None:

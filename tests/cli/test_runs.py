@@ -14,8 +14,10 @@ from cliplit.cli.runs import open_run
 from cliplit.files import web
 from cliplit.files.atomic import read_json
 from cliplit.method import clip_weights
-from cliplit.method.checkpoints import PromptPair, save_enhancer, save_prompts
+from cliplit.method.checkpoints import save_enhancer, save_guidance
+from cliplit.method.clip import load_backbone
 from cliplit.method.enhancer import Enhancer
+from cliplit.method.guidance.registry import new_guidance
 from cliplit.method.run import Run
 from cliplit.profiles import PROFILES, SMOKE
 from cliplit.settings import describe
@@ -214,11 +216,12 @@ def test_inspect_and_export(cli, tmp_path):
 
 
 def test_inspect_prompts(cli, tmp_path):
-    save_prompts(PromptPair(torch.zeros(2, 77, 8), 17), tmp_path / "p.safetensors", SMOKE, "prompts1", 3)
+    guidance = new_guidance(SMOKE, load_backbone("tiny"))
+    save_guidance(guidance, tmp_path / "p.safetensors", SMOKE, "prompts1", 3)
     assert "prompts1" in " ".join(cli("inspect", tmp_path / "p.safetensors")[1])
     cli("export", tmp_path / "p.safetensors", tmp_path / "p.pth")
     code, out, _ = cli("inspect", tmp_path / "p.pth")
-    assert code == 0 and "(2, 77, 8)" in out[0]
+    assert code == 0 and str(tuple(guidance.embedding_prompt.shape)) in out[0]
 
 
 @pytest.mark.parametrize("command", ["inspect", "export"])

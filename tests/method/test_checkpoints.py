@@ -11,16 +11,17 @@ from safetensors.torch import load_file, save_file
 import cliplit
 from cliplit.errors import CliplitError
 from cliplit.method.checkpoints import (
-    PromptPair,
     export_released,
     load_enhancer,
     load_prompts,
     read_metadata,
     save_enhancer,
-    save_prompts,
+    save_guidance,
 )
+from cliplit.method.clip import load_backbone
 from cliplit.method.enhancer import Enhancer
-from cliplit.profiles import SMOKE
+from cliplit.method.guidance.registry import new_guidance
+from cliplit.profiles import SMOKE, profile
 from cliplit.settings import from_json
 
 IMAGES = torch.rand(1, 3, 24, 20, generator=torch.Generator().manual_seed(0))
@@ -67,13 +68,16 @@ def test_released_prompt_pair(tmp_path, key):
     torch.save({key: embedding}, tmp_path / "prompt.pth")
     prompts = load_prompts(tmp_path / "prompt.pth")
     assert torch.equal(prompts.embedding, embedding) and prompts.end == 17
-    save_prompts(prompts, tmp_path / "ours.safetensors", SMOKE, "prompts0", 1)
+    guidance = new_guidance(SMOKE, load_backbone("tiny"))
+    save_guidance(guidance, tmp_path / "ours.safetensors", SMOKE, "prompts0", 1)
     export_released(tmp_path / "ours.safetensors", tmp_path / "again.pth")
-    assert torch.equal(torch.load(tmp_path / "again.pth", weights_only=True)["module.embedding_prompt"], embedding)
+    again = torch.load(tmp_path / "again.pth", weights_only=True)
+    assert torch.equal(again["module.embedding_prompt"], guidance.embedding_prompt)
 
 
 def test_prompt_pair_keeps_its_end_position(tmp_path):
-    save_prompts(PromptPair(torch.zeros(2, 77, 8), 9), tmp_path / "p.safetensors", SMOKE, "prompts0", 1)
+    settings = profile("smoke", {"prompts.initial": ("", ""), "prompts.length": 8})
+    save_guidance(new_guidance(settings, load_backbone("tiny")), tmp_path / "p.safetensors", settings, "prompts0", 1)
     assert load_prompts(tmp_path / "p.safetensors").end == 9
 
 

@@ -10,7 +10,7 @@ from cliplit.method import training
 from cliplit.method.checkpoints import load_guidance, save_guidance
 from cliplit.method.clip import load_backbone, nearest_tokens
 from cliplit.method.guidance.base import Seen
-from cliplit.method.guidance.rave import residual_vector, shifted
+from cliplit.method.guidance.others import residual_vector, shifted
 from cliplit.method.guidance.registry import BUILT_IN, is_refined, new_guidance
 from cliplit.method.run import plan, start_run
 from cliplit.profiles import profile

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 BUILT_IN = {
     "clip-lit": ("clip_lit", "PromptGuidance", True),
     "clip-lit-latent": ("clip_lit", "LatentGuidance", True),
-    "rave": ("rave", "ResidualGuidance", False),
-    "adversarial": ("rivals", "AdversarialGuidance", False),
-    "none": ("rivals", "NoGuidance", False),
+    "rave": ("others", "ResidualGuidance", False),
+    "adversarial": ("others", "AdversarialGuidance", False),
+    "none": ("others", "NoGuidance", False),
 }
 
 

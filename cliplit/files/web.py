@@ -161,7 +161,7 @@ def fetch_drive(folder: str, target: Path) -> None:
         paths = [file.path.replace(os.sep, "/") for file in get(skip_download=True, quiet=True)]
         if len({*paths}) < len(paths) or not all(map(is_inside, paths)):
             raise ValueError("several files of the same name, or names that lead out of it")
-        get(resume=True, quiet=False)
+        get(resume=True, retries=PATIENCE.attempts - 1, quiet=False)
     except Exception as error:  # requests, parsing and gdown's own
         again = f"run the same command again to resume, or tomorrow if Google Drive refuses it, or {BY_HAND}"
         raise CliplitError(f"Google Drive folder {folder}: {one_line(error)}; {again}") from None

@@ -172,7 +172,7 @@ def gdown(monkeypatch):
     module.listed = list(module.files)
     module.error = None
 
-    def download_folder(id, output, quiet, use_cookies, timeout, skip_download=False, resume=False):
+    def download_folder(id, output, quiet, use_cookies, timeout, skip_download=False, resume=False, retries=0):
         assert skip_download != resume
         if resume and module.error:
             raise module.error
@@ -217,4 +217,4 @@ def test_gdown_takes_these_arguments():
 
     gdown = pytest.importorskip("gdown", reason="gdown is an optional extra")
     listing = inspect.signature(gdown.download_folder).parameters
-    assert {"id", "output", "quiet", "skip_download", "resume", "use_cookies", "timeout"} <= set(listing)
+    assert {"id", "output", "quiet", "skip_download", "resume", "retries", "use_cookies", "timeout"} <= set(listing)

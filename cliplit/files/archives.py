@@ -39,7 +39,7 @@ def extract(archive: Path, target: Path) -> Path:
     Raises:
         Refused: not such an archive, damaged, encrypted, or with members that an archive of photos does not have:
             paths that lead out of it, absolute paths, links and devices, or far more bytes than it can hold.
-        CliplitError: no room for what is in it.
+        OSError: it cannot be written, e.g. since the disk is full.
     """
     unpacked = target.with_name(f".{target.name}.partial")
     shutil.rmtree(unpacked, ignore_errors=True)
@@ -47,12 +47,10 @@ def extract(archive: Path, target: Path) -> Path:
     try:
         if zipfile.is_zipfile(archive):
             with zipfile.ZipFile(archive) as zipped:
-                listed: Iterable[_Member] = map(_of_zip, zipped.infolist())
-                zipped.extractall(unpacked, _checked(listed, archive, unpacked))
+                zipped.extractall(unpacked, _checked(zipped.infolist(), archive))
         else:
             with tarfile.open(archive) as tar:
-                listed = ((info, info.name, info.size, info.isdir(), info.isreg()) for info in tar)
-                files = _checked(listed, archive, unpacked)
+                files = _checked(tar, archive)
                 tar.fileobj.seek(tar.offset)  # an empty block ends an archive; tarfile does not mind if it is missing
                 if tar.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
                     raise Refused("damaged: it ends early")
@@ -76,23 +74,20 @@ def is_inside(path: str) -> bool:
     return bool(parts) and ".." not in parts and not path.startswith(("/", "\\")) and ":" not in parts[0]
 
 
-_Member = tuple[Any, str, int, bool, bool]  # the library's object, name, bytes, whether a folder, whether a file
-
-
-def _of_zip(info: zipfile.ZipInfo) -> _Member:
-    if info.flag_bits & 1:
-        raise Refused("it is encrypted; unpack it by hand and give the folder with --from")
-    kind = stat.S_IFMT(info.external_attr >> 16)
-    return info, info.filename, info.file_size, info.is_dir(), kind in (0, stat.S_IFREG)
-
-
-def _checked(members: Iterable[_Member], archive: Path, folder: Path) -> list[Any]:
+def _checked(members: Iterable[Any], archive: Path) -> list[Any]:
     """The files worth unpacking. Stops at the first member that an archive of photos does not have."""
     files: dict[str, Any] = {}
     folders: set[str] = set()
     total = 0
     size = archive.stat().st_size
-    for member, name, length, is_folder, is_file in members:
+    for member in members:
+        if isinstance(member, zipfile.ZipInfo):
+            name, length, is_folder = member.filename, member.file_size, member.is_dir()
+            is_file = stat.S_IFMT(member.external_attr >> 16) in (0, stat.S_IFREG)
+            if member.flag_bits & 1:
+                raise Refused("it is encrypted; unpack it by hand and give the folder with --from")
+        else:
+            name, length, is_folder, is_file = member.name, member.size, member.isdir(), member.isreg()
         if not (is_file or is_folder):
             raise Refused(f"'{name}' is a link or a device")
         if is_folder or JUNK & set(PurePosixPath(name).parts):
@@ -110,8 +105,4 @@ def _checked(members: Iterable[_Member], archive: Path, folder: Path) -> list[An
             raise Refused(f"{size / 1e6:.1f} MB would become {total / 1e9:.1f} GB or more")
     if both := files.keys() & folders:
         raise Refused(f"a member is both file and folder ({both.pop()})")
-    free = shutil.disk_usage(folder).free
-    if total > free:
-        needs = f"needs {total / 1e9:.1f} GB unpacked, {folder.parent} has {free / 1e9:.1f} GB free"
-        raise CliplitError(f"{archive}: {needs}")
     return list(files.values())

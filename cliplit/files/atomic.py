@@ -100,13 +100,11 @@ def digest_of(path: Path) -> str | None:
     status = path.stat()
     if status.st_size > LARGE:
         return f"{status.st_size} bytes of {status.st_mtime_ns}"
-    return _digest_then(path, status.st_size, status.st_mtime_ns)
+    return _sha256_then(path, status.st_size, status.st_mtime_ns)
 
 
-@cache
-def _digest_then(path: Path, size: int, changed: int) -> str:
-    """SHA-256 of a file as it was then: whether a stage is current is asked many times, always of the same few files."""
-    return sha256(path)
+# Of a file as it was then: whether a stage is current is asked many times, always of the same few files.
+_sha256_then = cache(lambda path, size, changed: sha256(path))
 
 
 def user_cache() -> Path:

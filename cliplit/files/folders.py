@@ -61,8 +61,8 @@ def find_images(
 ) -> Found:
     """Image files among files and folders, by extension and sorted within a folder; files that are named need no extension.
 
-    Below a folder, what is hidden, clutter of systems (`is_clutter`) and files that `enhance` writes beside its results
-    (`is_side_file`) are other files. Links to files are followed, links to folders are not.
+    Below a folder, what is hidden or clutter (`is_clutter`) counts as other files. Links to files are followed, links to
+    folders are not.
 
     An image's name is its path below the folder that was given; if several paths were given, with that path before it;
     control characters and what is no Unicode are escaped. A file that is found twice is one image.
@@ -104,16 +104,11 @@ def find_images(
 
 
 def is_clutter(name: str) -> bool:
-    """Whether a file or folder of this name is hidden, or known to be left behind by a camera, system or server."""
-    return name.startswith(".") or name.lower() in CLUTTER or name.lower().endswith(CLUTTER_ENDING)
-
-
-def is_side_file(name: str) -> bool:
-    """Whether a file is called as those that `enhance` writes beside a result, such as `a.jpg.compare.jpg`."""
-    return any(
-        name.lower().endswith(ending) and Path(name[: -len(ending)]).suffix.lower() in EXTENSIONS
-        for ending in SIDE_FILES
-    )
+    """Whether a file or folder of this name is hidden, left behind by a camera, system or server, or a file that `enhance`
+    writes beside a result, such as `a.jpg.compare.jpg`."""
+    name = name.lower()
+    beside = any(name.endswith(end) and PurePath(name[: -len(end)]).suffix in EXTENSIONS for end in SIDE_FILES)
+    return beside or name.startswith(".") or name in CLUTTER or name.endswith(CLUTTER_ENDING)
 
 
 def _look_into(folder: Path, recursive: bool, extensions: Collection[str], found: Found) -> list[Path]:
@@ -140,7 +135,7 @@ def _look_into(folder: Path, recursive: bool, extensions: Collection[str], found
                     found.unread[path] = "a link to another folder is not followed; give that folder by its name"
         for path in [Path(place, name) for name in sorted(files)]:
             reason = "" if path.suffix.lower() in extensions else UNREAD.get(path.suffix.lower())  # None: no image
-            if is_clutter(path.name) or is_side_file(path.name):
+            if is_clutter(path.name):
                 reason = None
             try:
                 if reason is not None and not stat.S_ISREG(path.stat().st_mode):  # a pipe or device

@@ -5,10 +5,9 @@ Also: whether an address can be reached at all. Google Drive needs gdown (the ex
 
 import contextlib
 import os
-import shutil
 import threading
 import time
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -24,17 +23,9 @@ BLOCK = 1 << 16  # bytes read at once
 BY_HAND = "fetch the file by hand and give it with --from"
 
 
-@dataclass(frozen=True)
-class Patience:
-    """How long a server may take."""
-
-    attempts: int = 6  # in a row that bring less than a block
-    first_wait: float = 1.0  # seconds before the second attempt; doubled from then on
-    longest_wait: float = 300.0  # seconds; if a server asks to wait longer, fetch gives up
-    silence: float = 30.0  # seconds without a byte
-
-
-PATIENCE = Patience()
+WAITS = (1.0, 2.0, 4.0, 8.0, 16.0)  # seconds after attempts in a row that bring less than a block
+LONGEST_WAIT = 300.0  # seconds; if a server asks to wait longer, fetch gives up
+SILENCE = 30.0  # seconds without a byte, after which an attempt has failed
 
 
 class _Again(Exception):
@@ -42,7 +33,12 @@ class _Again(Exception):
 
 
 def fetch(
-    url: str, target: Path, size: int | None = None, digest: str | None = None, patience: Patience = PATIENCE
+    url: str,
+    target: Path,
+    size: int | None = None,
+    digest: str | None = None,
+    waits: Sequence[float] = WAITS,
+    silence: float = SILENCE,
 ) -> Path:
     """Download a file; an interrupted download resumes where it stopped.
 
@@ -51,6 +47,8 @@ def fetch(
     Args:
         size: bytes that the file must have.
         digest: SHA-256 that it must have, in hexadecimal.
+        waits: seconds after every attempt but the last.
+        silence: seconds without a byte that end an attempt.
     Raises:
         CliplitError: it is not there, cannot be reached, is a web page, or has another size or SHA-256.
         OSError: it cannot be written, e.g. since the disk is full.
@@ -63,14 +61,14 @@ def fetch(
     while True:
         before = _length(part)
         try:
-            _fetch_rest(url, part, version, patience)
+            _fetch_rest(url, part, version, silence)
         except _Again as error:
             reason, wait = error.args
             failures = 1 if _length(part) - before >= BLOCK else failures + 1
-            if failures >= patience.attempts or wait > patience.longest_wait:
+            if failures > len(waits) or wait > LONGEST_WAIT:
                 again = f"run the same command again to resume, or {BY_HAND}"
                 raise CliplitError(f"{url}: given up after {failures} attempts ({reason}); {again}") from None
-            time.sleep(wait or patience.first_wait * 2 ** (failures - 1))
+            time.sleep(wait or waits[failures - 1])
             continue
         wrong = _what_is_wrong(part, size, digest)
         version.unlink(missing_ok=True)
@@ -86,7 +84,7 @@ def _what_is_wrong(path: Path, size: int | None, digest: str | None) -> str:
     with open(path, "rb") as file:
         head = file.read(512).lstrip().lower()
     if head.startswith((b"<!doctype html", b"<html")):
-        return "a web page came in place of the file (on Google Drive often: too many downloads)"
+        return "a web page came in place of the file"
     if size not in (None, path.stat().st_size):
         return f"{path.stat().st_size} bytes in place of {size}"
     if digest is not None and (found := sha256(path)) != digest:
@@ -94,7 +92,7 @@ def _what_is_wrong(path: Path, size: int | None, digest: str | None) -> str:
     return ""
 
 
-def _fetch_rest(url: str, part: Path, version: Path, patience: Patience) -> None:
+def _fetch_rest(url: str, part: Path, version: Path, silence: float) -> None:
     """Fetch the bytes that are still missing. The file `version` holds the server's mark of what the first ones are of."""
     import requests
     import urllib3
@@ -105,7 +103,7 @@ def _fetch_rest(url: str, part: Path, version: Path, patience: Patience) -> None
     if have:
         headers |= {"Range": f"bytes={have}-", "If-Range": mark}
     try:
-        with requests.get(url, headers=headers, timeout=patience.silence, stream=True) as response:
+        with requests.get(url, headers=headers, timeout=silence, stream=True) as response:
             if not response.ok:
                 reason = f"the server answers {response.status_code} {response.reason}"
                 if response.status_code == 416:  # nothing is left to fetch
@@ -120,10 +118,6 @@ def _fetch_rest(url: str, part: Path, version: Path, patience: Patience) -> None
             have = have if response.status_code == 206 else 0
             length = response.headers.get("Content-Length")
             total = have + int(length) if length else None
-            free = shutil.disk_usage(part.parent).free
-            if total is not None and total - have > free:
-                needs = f"needs {(total - have) / 1e9:.1f} GB, {part.parent} has {free / 1e9:.1f} GB free"
-                raise CliplitError(f"{url}: {needs}")
             mark = response.headers.get("ETag") or response.headers.get("Last-Modified") or ""
             version.write_text("" if mark.startswith("W/") else mark, "latin-1")  # a weak ETag promises no same bytes
             response.raw.enforce_content_length = False  # what came before the connection ended is kept
@@ -156,12 +150,12 @@ def fetch_drive(folder: str, target: Path) -> None:
     except ImportError:
         remedy = "pip install gdown; or fetch by hand and give it with --from"
         raise CliplitError(f"Google Drive needs gdown (the extra `drive`): {remedy}") from None
-    get = partial(gdown.download_folder, id=folder, output=str(target), use_cookies=False, timeout=PATIENCE.silence)
+    get = partial(gdown.download_folder, id=folder, output=str(target), use_cookies=False, timeout=SILENCE)
     try:
         paths = [file.path.replace(os.sep, "/") for file in get(skip_download=True, quiet=True)]
         if len({*paths}) < len(paths) or not all(map(is_inside, paths)):
             raise ValueError("several files of the same name, or names that lead out of it")
-        get(resume=True, retries=PATIENCE.attempts - 1, quiet=False)
+        get(resume=True, retries=len(WAITS), quiet=False)
     except Exception as error:  # requests, parsing and gdown's own
         again = f"run the same command again to resume, or tomorrow if Google Drive refuses it, or {BY_HAND}"
         raise CliplitError(f"Google Drive folder {folder}: {one_line(error)}; {again}") from None

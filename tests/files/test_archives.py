@@ -163,8 +163,3 @@ def test_a_name_for_a_file_and_a_folder_and_names_that_are_there_twice(tmp_path)
         for _ in range(2):
             archive.addfile(tarfile.TarInfo("same.png"))
     assert "several members are named 'same.png'" in refusal(tmp_path / "b.tar", tmp_path)
-
-
-def test_no_room(tmp_path, monkeypatch):
-    monkeypatch.setattr("cliplit.files.archives.shutil.disk_usage", lambda _: type("Usage", (), {"free": 10}))
-    assert "GB free" in refusal(make_zip(tmp_path / "a.zip", FILES), tmp_path)

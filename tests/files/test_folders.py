@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cliplit.errors import CliplitError
-from cliplit.files.folders import UNREAD, find_images, is_clutter, is_side_file, list_images
+from cliplit.files.folders import UNREAD, find_images, is_clutter, list_images
 
 LEFT_BEHIND = [
     "._a.jpg",  # macOS on a foreign disk
@@ -61,7 +61,7 @@ def test_what_is_given_by_name_is_taken(tmp_path):
     "name", ["compare.jpg", "a.compare.jpg", "illumination.png", "a.txt.compare.jpg", "@home", "x.y"]
 )
 def test_names_that_are_only_like_them_are_of_people(name):
-    assert not is_side_file(name) and not is_clutter(name)
+    assert not is_clutter(name)
 
 
 def test_letters_of_the_ending_are_of_any_case(tmp_path):

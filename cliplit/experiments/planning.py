@@ -22,6 +22,7 @@ IMAGES = 16  # of each side, for the timing
 TIMED = 5  # iterations
 CPU_PIXELS = 1 << 18  # of a batch that is timed on a CPU; a larger one takes as many times longer
 SPARE = 1.2  # times the space that is needed
+PNG_BYTES = 2  # of a pixel of a photo, about
 
 
 def check_inputs(run: Run) -> None:
@@ -52,7 +53,12 @@ def look_over(run: Run) -> tuple[list[str], list[str]]:
     Every image is read. Nothing is written but CLIP weights, which are downloaded if need be.
     """
     settings = run.settings
-    obstacles = [problem for look in looks(run) if (problem := _problem(look))]
+    obstacles = []
+    for look in looks(run):
+        try:
+            look()
+        except (CliplitError, OSError) as error:
+            obstacles.append(str(error))
     try:
         chosen = images_by_role(settings.data)
     except CliplitError:
@@ -61,14 +67,23 @@ def look_over(run: Run) -> tuple[list[str], list[str]]:
     listed = ", ".join(f"{count} {role.replace('_', ' ')}" for role, count in counts.items())
     embedded = f"{settings.data.embedded_images} embedded crops a side, for no data set is given (--data)"
     notes = [f"images: {listed or embedded}"]
+    pixels = 0  # of the test images
     for role, images in chosen.items():
-        unreadable = [problem for file in images.files if (problem := _problem(partial(decode, file)))]
+        unreadable = []
+        for file in images.files:
+            try:
+                height, width, _ = decode(file).shape
+                pixels += height * width * (role == "test_backlit")
+            except (CliplitError, OSError) as error:
+                unreadable.append(str(error))
         if role.startswith("train") and not settings.data.skip_bad:
             obstacles += unreadable
         else:
             notes += [f"left out: {problem}" for problem in unreadable]
     training = sum(counts.get(role, settings.data.embedded_images) for role in ("train_backlit", "train_well_lit"))
-    needed = SPARE * training * 3 * settings.data.train_size**2  # bytes of the images; all else is small beside them
+    # Bytes of training images and of the results that the evaluation saves; all else is small beside them.
+    results = PNG_BYTES * pixels * (4 + settings.refinement.rounds + len(settings.evaluation.baselines))
+    needed = SPARE * (training * 3 * settings.data.train_size**2 + results)
     there = next(folder for folder in (run.path, *run.path.absolute().parents) if folder.exists())
     if (free := shutil.disk_usage(there).free) < needed:
         obstacles.append(f"{run.path}: needs {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free; choose another --run")
@@ -119,11 +134,3 @@ def seconds_each(settings: Settings) -> float:
             training.train_enhancer(trial, 0)
             taken.append(time.perf_counter() - began)
     return max(taken[1] - taken[0], 0.0) / TIMED * settings.enhancement.batch_size / batch
-
-
-def _problem(look: Callable[[], object]) -> str | None:
-    try:
-        look()
-    except (CliplitError, OSError) as error:
-        return str(error)
-    return None

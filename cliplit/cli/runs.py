@@ -13,7 +13,7 @@ from cliplit.cli.shared import FOLDERS, flag, folder, joined, of_settings, shown
 from cliplit.engine import processes
 from cliplit.errors import CliplitError, did_you_mean, printable
 from cliplit.files.atomic import read_json
-from cliplit.method.run import Run, default_run_path, stored_settings
+from cliplit.method.run import Run, stored_settings
 from cliplit.profiles import PROFILES
 from cliplit.profiles import profile as get_profile
 from cliplit.settings import describe, flatten, parse_overrides
@@ -66,7 +66,7 @@ def open_run(
     file, colon, name = given.get("guidance.kind", "").rpartition(":")
     if colon:  # a guidance of one's own
         given["guidance.kind"] = f"{os.path.abspath(file)}:{name}"
-    chosen = Run(run or default_run_path(profile), get_profile(profile, given))
+    chosen = Run(run, get_profile(profile, given))
     made = stored_settings(chosen.path)
     if made is None:
         return chosen

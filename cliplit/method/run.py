@@ -16,16 +16,14 @@ from cliplit.errors import CliplitError
 from cliplit.files.atomic import digest_of, read_json, write_json
 from cliplit.method.clip_weights import digest_of_weights
 from cliplit.method.guidance.registry import guidance_file, is_refined
-from cliplit.method.schedule import Step, alternation
+from cliplit.method.schedule import alternation
 from cliplit.profiles import profile as get_profile
 from cliplit.settings import Settings, from_json, named_paths, parse_overrides, to_json
 
 MANIFEST = "manifest.json"
 CHECKOUT = Path(cliplit.__file__).parent.parent  # if cliplit runs from one
 GUIDED = ("clip", "guidance", "engine")  # groups of settings that concern everything guided
-Text = str | int | float | bool
 PACKAGES = ("torch", "torchvision", "open_clip_torch", "pyiqa", "papermill", "numpy", "pillow", "scikit-image")
-
 
 # By what a step learns, in round 0 and later: groups of settings that change the result, and the notebook that shows it.
 STEPS: dict[tuple[str, int], tuple[tuple[str, ...], str]] = {
@@ -39,7 +37,7 @@ STEPS: dict[tuple[str, int], tuple[tuple[str, ...], str]] = {
 
 def plan(settings: Settings) -> dict[str, Stage]:
     """The stages of a run in order: data, the alternation of the paper, the control, and the evaluation of all networks."""
-    steps = _alternation(settings)
+    steps = alternation(settings.refinement.rounds, is_refined(settings.guidance.kind))
     stages = [Stage("data", (), ("data", "backlight"), "00_setup_and_data")]
     stages += [Stage(step.name, step.needs, *STEPS[step.learns, min(step.round, 1)]) for step in steps]
     networks = [step.name for step in steps if step.learns != "prompts"]
@@ -51,21 +49,21 @@ def plan(settings: Settings) -> dict[str, Stage]:
     return {stage.name: stage for stage in stages}
 
 
-def _alternation(settings: Settings) -> list[Step]:
-    return alternation(settings.refinement.rounds, is_refined(settings.guidance.kind))
-
-
 class Run(Stages):
-    """A run directory with its settings."""
+    """A run directory with its settings.
+
+    Args:
+        path: empty for runs/PROFILE in the checkout that cliplit runs from, else in the working directory.
+    """
 
     def __init__(self, path: str | Path, settings: Settings):
-        super().__init__(path, plan(settings))
+        base = CHECKOUT if (CHECKOUT / "pyproject.toml").is_file() else Path.cwd()
+        super().__init__(path or base / "runs" / settings.profile, plan(settings))
         self.settings = settings
-        self.alternation = _alternation(settings)
 
     @classmethod
     def start(cls, path: str | Path, settings: Settings) -> "Run":
-        """Open a run directory, made if need be, and note settings and versions in its manifest.
+        """Open a run directory, which is made if needed, and write settings and versions into its manifest.
 
         Raises:
             CliplitError: it cannot be written, or holds something else than a run (stages replace whole folders).
@@ -74,15 +72,15 @@ class Run(Stages):
         try:
             filled = run.path.is_dir() and any(run.path.iterdir())
             stages = {file.name for file in run.path.glob("*/*.json")} & {"stage.json", "building.json"}
-            if filled and stored_settings(path) is None and not stages:  # a damaged manifest is written anew
+            if filled and stored_settings(run.path) is None and not stages:  # a damaged manifest is written anew
                 raise CliplitError(
-                    f"{path}: this folder is neither empty nor a run (no {MANIFEST} of one); choose another one with --run"
+                    f"{run.path}: this folder is neither empty nor a run (no {MANIFEST} of one); choose another one with --run"
                 )
             processes.wait()  # until all have looked
             run.path.mkdir(parents=True, exist_ok=True)
             run.write_manifest()
         except OSError as error:
-            raise CliplitError(f"{path}: cannot write a run there ({error.strerror or error})") from None
+            raise CliplitError(f"{run.path}: cannot write a run there ({error.strerror or error})") from None
         return run
 
     @classmethod
@@ -164,29 +162,20 @@ def stored_settings(path: str | Path) -> Settings | None:
 
 
 def start_run(
-    profile: Text = "demo",
-    run: Text | Path | None = "",
-    seed: int = 0,
-    overrides: Mapping[str, Any] | Text | None = None,
+    profile: Any = "demo", run: Any = "", seed: int = 0, overrides: Mapping[str, Any] | str | float | None = None
 ) -> Run:
     """The run of a notebook or command: a profile with overrides, in a run directory.
 
     Args:
-        run: the directory; empty for runs/<profile> of the checkout, or of the working directory.
         profile, run: texts; a number, as papermill takes "2024" for one, means its text.
+        run: the directory; empty as for `Run`.
         overrides: by dotted name, as a dictionary or as "name=value name=value".
     Raises:
         CliplitError: unknown profile or setting, or a value of the wrong type.
     """
-    profile, run = ("" if given is None else str(given) for given in (profile, run))
     changes = dict(overrides) if isinstance(overrides, Mapping) else parse_overrides(str(overrides or ""))
-    settings = get_profile(profile, {"seed": seed} | changes)
-    return Run.start(run or default_run_path(settings.profile), settings)
-
-
-def default_run_path(profile: str) -> Path:
-    """runs/<profile> of the checkout that cliplit runs from, else of the working directory."""
-    return (CHECKOUT if (CHECKOUT / "pyproject.toml").is_file() else Path.cwd()) / "runs" / profile
+    settings = get_profile("" if profile is None else str(profile), {"seed": seed} | changes)
+    return Run.start("" if run is None else str(run), settings)
 
 
 def _versions() -> dict[str, str | None]:

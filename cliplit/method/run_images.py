@@ -1,7 +1,7 @@
 """The data of a run: training images at training size, test images, and a record of where they come from."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,10 @@ from cliplit.errors import CliplitError, one_line, shortened
 from cliplit.files.atomic import sha256, write_json, writing
 from cliplit.files.tensors import read_image, read_readable, to_tensor, to_uint8, write_image
 from cliplit.method.run import Run
-from cliplit.settings import Data
+from cliplit.settings import Data, Settings
 
 SIDES = ("backlit", "well_lit")
+Training = tuple[str, list[dict[str, str]], Tensor]  # side, what is recorded of each image, images
 
 
 @dataclass(frozen=True)
@@ -57,15 +58,19 @@ def prepare_data(run: Run) -> dict[str, Any]:
     Raises:
         CliplitError: a folder without images, an image that cannot be read, references that do not match.
     """
-    check_folders(run.settings.data)
+    settings = run.settings
+    chosen = check_folders(settings.data)
 
     def make(folder: Path) -> None:
-        chosen = images_by_role(run.settings.data)
         own = "train_backlit" in chosen
         skipped: list[str] = []
-        training = _own_training(run, chosen, folder, skipped) if own else _embedded_training(run, folder)
-        photos = () if own else (*demo_images.BACKLIT, *run.settings.data.embedded_well_lit, *demo_images.TEST)
-        tests = _own_tests(chosen, skipped) if "test_backlit" in chosen else _embedded_tests(run, folder)
+        training = {}
+        for side, records, images in _own_training(settings.data, chosen, skipped) if own else _embedded(settings):
+            with writing(folder / f"{side}.npy") as temporary, open(temporary, "wb") as file:
+                np.save(file, to_uint8(images))
+            training[side] = records
+        photos = () if own else (*demo_images.BACKLIT, *settings.data.embedded_well_lit, *demo_images.TEST)
+        tests = _own_tests(chosen, skipped) if "test_backlit" in chosen else _embedded_tests(settings, folder)
         record = {
             "source": "folders" if own else "embedded",
             "training": training,
@@ -83,8 +88,8 @@ def prepare_data(run: Run) -> dict[str, Any]:
     return run.notes("data", "data.json")
 
 
-def check_folders(data: Data) -> None:
-    """Look at the folders and data sets of a run. Only test images without a partner are opened.
+def check_folders(data: Data) -> dict[str, Images]:
+    """The images of every role, after a look at the folders. Only test images without a partner are opened.
 
     Raises:
         CliplitError: one of a pair is not given, a folder has no images, or references do not match.
@@ -92,6 +97,7 @@ def check_folders(data: Data) -> None:
     chosen = images_by_role(data)
     if "test_backlit" in chosen:
         _pairs(chosen, [])
+    return chosen
 
 
 def training_images(run: Run) -> tuple[TrainingImages, TrainingImages]:
@@ -104,40 +110,33 @@ def training_images(run: Run) -> tuple[TrainingImages, TrainingImages]:
 def test_images(run: Run) -> list[TestImage]:
     """Readable test images of a run, in order of their names."""
     folder = run.folder("data")
-    records = run.notes("data", "data.json")["test"]
     images = []
-    for record in records:
+    for record in run.notes("data", "data.json")["test"]:
         reference = record["reference"] and read_image(folder / record["reference"])
         images.append(TestImage(record["name"], read_image(folder / record["backlit"]), reference))
     return images
 
 
-def _own_training(run: Run, chosen: dict[str, Images], folder: Path, skipped: list[str]) -> dict[str, Any]:
+def _own_training(data: Data, chosen: dict[str, Images], skipped: list[str]) -> Iterator[Training]:
     """Training images of folders and data sets. Those that cannot be read are named in `skipped`."""
-    data = run.settings.data
-    records = {}
     for side in SIDES:
         source = chosen[f"train_{side}"]
         files = source.files[: data.well_lit_images or None] if side == "well_lit" else source.files
         images, problems = read_readable(files, data.skip_bad, data.train_size)
         skipped += problems
-        records[side] = [{"name": path.name, "sha256": _checked(path, source)} for path in images]
-        _save_array(torch.stack(list(images.values())), folder / f"{side}.npy")
-    return records
+        records = [{"name": path.name, "sha256": _checked(path, source)} for path in images]
+        yield side, records, torch.stack(list(images.values()))
 
 
-def _embedded_training(run: Run, folder: Path) -> dict[str, Any]:
-    photos = (demo_images.BACKLIT, run.settings.data.embedded_well_lit)
-    records = {}
-    for side, names, images in zip(SIDES, photos, demo_images.embedded_training(run.settings), strict=True):
-        _save_array(images, folder / f"{side}.npy")
-        records[side] = [{"name": f"crop {n} of {names[n % len(names)]}"} for n in range(len(images))]
-    return records
+def _embedded(settings: Settings) -> Iterator[Training]:
+    photos = (demo_images.BACKLIT, settings.data.embedded_well_lit)
+    for side, names, images in zip(SIDES, photos, demo_images.embedded_training(settings), strict=True):
+        yield side, [{"name": f"crop {n} of {names[n % len(names)]}"} for n in range(len(images))], images
 
 
-def _embedded_tests(run: Run, folder: Path) -> list[dict[str, Any]]:
+def _embedded_tests(settings: Settings, folder: Path) -> list[dict[str, Any]]:
     records = []
-    for n, (dark, reference) in enumerate(zip(*demo_images.test_pairs(run.settings), strict=True)):
+    for n, (dark, reference) in enumerate(zip(*demo_images.test_pairs(settings), strict=True)):
         name = f"{n:03d}_{demo_images.TEST[n % len(demo_images.TEST)]}"
         record = {"name": name, "backlit": f"test/backlit/{name}.png", "reference": f"test/reference/{name}.png"}
         write_image(dark, folder / record["backlit"])
@@ -204,8 +203,3 @@ def _pairs(chosen: dict[str, Images], skipped: list[str]) -> dict[str, tuple[Pat
     if lonely:
         raise CliplitError(f"test images and references do not match by stem: {'; '.join(lonely)}")
     return {stem: (path, references[stem]) for stem, path in backlit.items() if stem in references}
-
-
-def _save_array(images: Tensor, path: Path) -> None:
-    with writing(path) as temporary, open(temporary, "wb") as file:
-        np.save(file, to_uint8(images))

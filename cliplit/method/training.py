@@ -35,7 +35,7 @@ from cliplit.method.checkpoints import load_enhancer, load_guidance, save_enhanc
 from cliplit.method.clip import ClipBackbone, load_clip, load_similarity
 from cliplit.method.enhancer import Architecture, Enhancer, divide
 from cliplit.method.guidance.base import Guidance, Seen
-from cliplit.method.guidance.registry import new_guidance
+from cliplit.method.guidance.registry import is_refined, new_guidance
 from cliplit.method.run import Run
 from cliplit.method.run_images import TrainingImages, prepare_data, training_images
 from cliplit.method.schedule import Step
@@ -48,7 +48,7 @@ LESS_MEMORY = "set a smaller enhancement.batch_size or prompts.batch_size"
 def train(run: Run) -> None:
     """The whole method: initial prompts and network, then rounds of prompt refinement and tuning."""
     prepare_data(run)
-    for step in run.alternation:
+    for step in schedule.alternation(run.settings.refinement.rounds, is_refined(run.settings.guidance.kind)):
         match step:
             case Step("prompts", 0):
                 initialize_prompts(run)

@@ -12,8 +12,7 @@ from cliplit.data.verify import subset_images, verify_folder
 from cliplit.errors import CliplitError, did_you_mean, shortened
 from cliplit.files.archives import Refused, extract, is_archive
 from cliplit.files.atomic import sha256
-from cliplit.files.folders import find_images
-from cliplit.files.pairs import original
+from cliplit.files.folders import find_images, original
 from cliplit.files.web import fetch, fetch_drive
 
 DOWNLOADS = "downloads"  # folder beside the data sets
@@ -75,9 +74,7 @@ def get_data_set(
             )
         images = []
         for image in report.images:
-            path = PurePosixPath(
-                image.path
-            )  # of a numbered copy that stands for its original, under whose name it goes
+            path = PurePosixPath(image.path)  # a numbered copy that stands for its original gets the name of that
             named = path.with_stem(original(path.stem)) if data_set.numbered_copies else path
             (folder / path).rename(folder / named)
             images.append(replace(image, path=str(named)))

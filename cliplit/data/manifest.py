@@ -80,15 +80,13 @@ def read_manifest(folder: str | Path) -> Manifest:
         if content.pop("format") != FORMAT:
             raise ValueError(f"its format is not {FORMAT}")
         images = tuple(Entry(**image | {"size": tuple(image["size"])}) for image in content.pop("images"))
-        listed: set[str] = set()
+        if len({image.path for image in images}) < len(images):
+            raise ValueError("an image is listed twice")
         for image in images:
             if image.role not in ROLES:
                 raise ValueError(f"unknown role '{image.role}'; valid: {', '.join(ROLES)}")
             if not is_inside(image.path):
                 raise ValueError(f"'{image.path}' leads out of the folder")
-            if image.path in listed:
-                raise ValueError(f"'{image.path}' is listed twice")
-            listed.add(image.path)
         texts = [content[key] for key in ("name", "source", "licence")]
         if not all(isinstance(value, str) for value in (*texts, *content["problems"])):
             raise ValueError("its name, source, licence and problems are not texts")
@@ -188,18 +186,16 @@ def images_by_role(data: Data, for_run: bool = True) -> dict[str, Images]:
     without = {*given, "test_reference"} if "test_backlit" in given else set(given)
     chosen: dict[str, Images] = {}
     for folder in data.sets:
-        there = {role: images for role, images in _from_set(folder).items() if role not in without}
-        if both := [role for role in there if role in chosen]:
-            raise CliplitError(
-                f"{chosen[both[0]].folder} and {folder} both have {ROLES[both[0]]} (role {both[0]}); "
-                f"leave one out, or give their folder with {OPTIONS[both[0]]}"
-            )
-        chosen |= there
+        for role, images in _from_set(folder).items():
+            if role in chosen:
+                both = f"{chosen[role].folder} and {folder} both have {ROLES[role]} (role {role})"
+                raise CliplitError(f"{both}; leave one out, or give their folder with {OPTIONS[role]}")
+            if role not in without:
+                chosen[role] = images
     for role, folder in given.items():
         there = _from_set(folder) if has_manifest(folder) else {role: Images(folder, tuple(list_images(folder)), {})}
         if role not in there:
-            has_none = f"the data set has no {ROLES[role]} (role {role})"
-            raise CliplitError(f"{folder}: {has_none}; choose another {OPTIONS[role]}")
+            raise CliplitError(f"{folder}: has no {ROLES[role]} (role {role}); choose another {OPTIONS[role]}")
         chosen[role] = there[role]
         if role == "test_backlit" and "test_reference" in there:
             chosen["test_reference"] = there["test_reference"]

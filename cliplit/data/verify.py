@@ -11,9 +11,8 @@ from tqdm import tqdm
 from cliplit.data.catalog import CATALOG, Subset
 from cliplit.data.manifest import FOLDERS, ROLES, Entry, describe_image, has_manifest, read_manifest
 from cliplit.errors import CliplitError
-from cliplit.files.folders import find_images
+from cliplit.files.folders import find_images, original
 from cliplit.files.images import decode
-from cliplit.files.pairs import original
 
 HARMLESS = ("duplicate", "shared")  # findings
 

@@ -15,8 +15,7 @@ from tqdm import tqdm
 from cliplit.engine import processes
 from cliplit.errors import CliplitError, did_you_mean
 from cliplit.files.atomic import write_json, write_text
-from cliplit.files.folders import Found, find_images
-from cliplit.files.pairs import pair
+from cliplit.files.folders import Found, find_images, pair
 from cliplit.files.tensors import psnr, read_image, to_tensor, to_uint8, write_image
 from cliplit.method.checkpoints import load_enhancer
 from cliplit.method.enhancer import Enhancer

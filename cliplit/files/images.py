@@ -74,17 +74,12 @@ def image_size(path: str | Path, max_pixels: int | None = None) -> tuple[int, in
     """
     path = Path(path)
     with errors_named(path), open(path, "rb") as file:
-        return size_in(file, max_pixels)
-
-
-def size_in(file: BinaryIO, max_pixels: int | None = None) -> tuple[int, int]:
-    """As `image_size`, of an open file. Whatever a decoder raises is passed on."""
-    with tiff_page(file, max_pixels) as page:
-        if page is not None:
-            size, orientation = (page.imagewidth, page.imagelength), page.tags.valueof(ORIENTATION, 1)
-    if page is None:
-        with opened(file, max_pixels) as image:
-            size, orientation = image.size, orientation_of(image)
+        with tiff_page(file, max_pixels) as page:
+            if page is not None:
+                size, orientation = (page.imagewidth, page.imagelength), page.tags.valueof(ORIENTATION, 1)
+        if page is None:
+            with opened(file, max_pixels) as image:
+                size, orientation = image.size, orientation_of(image)
     return (size[1], size[0]) if orientation in (5, 6, 7, 8) else size
 
 
@@ -129,17 +124,17 @@ def errors_named(path: Path, unread: Mapping[str, str] = UNREAD) -> Iterator[Non
     """
     try:
         yield
-    except CliplitError as error:
-        raise error if str(error).startswith(f"{path}: ") else CliplitError(f"{path}: {error}") from None
-    except FileNotFoundError:
-        raise CliplitError(f"{path}: no such file") from None
-    except MemoryError:
-        raise CliplitError(f"{path}: more pixels than this machine has memory for") from None
-    except UnidentifiedImageError:
-        raise CliplitError(f"{path}: {unread.get(path.suffix.lower(), NOT_AN_IMAGE)}") from None
     except Exception as error:
         reason = f"cannot be read as an image ({one_line(error)}); mend or remove the file"
-        if "imagecodecs" in str(error) or isinstance(error, ImportError):
+        if isinstance(error, CliplitError):
+            reason = str(error).removeprefix(f"{path}: ")
+        elif isinstance(error, FileNotFoundError):
+            reason = "no such file"
+        elif isinstance(error, MemoryError):
+            reason = "more pixels than this machine has memory for"
+        elif isinstance(error, UnidentifiedImageError):
+            reason = unread.get(path.suffix.lower(), NOT_AN_IMAGE)
+        elif "imagecodecs" in str(error) or isinstance(error, ImportError):
             reason = NEEDS_PHOTOS
         raise CliplitError(f"{path}: {reason}") from error
 

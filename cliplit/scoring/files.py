@@ -11,9 +11,8 @@ from tqdm import tqdm
 
 from cliplit.errors import CliplitError, did_you_mean, printable
 from cliplit.files.atomic import user_cache
-from cliplit.files.folders import find_images
+from cliplit.files.folders import Pairs, find_images, pair
 from cliplit.files.images import MAX_PIXELS
-from cliplit.files.pairs import Pairs, pair
 from cliplit.scoring import measuring
 from cliplit.scoring.cache import ScoreCache, key
 from cliplit.scoring.measuring import BATCH_PIXELS, READERS, Item

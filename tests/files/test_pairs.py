@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 
 from cliplit.errors import CliplitError
-from cliplit.files.folders import find_images
-from cliplit.files.pairs import Pairs, pair
+from cliplit.files.folders import Pairs, find_images, pair
 
 COMPOSED = unicodedata.normalize("NFC", "Tür")
 DECOMPOSED = unicodedata.normalize("NFD", "Tür")

@@ -7,13 +7,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 import cliplit
 from cliplit.errors import CliplitError, one_line
 from cliplit.files.atomic import write_bytes
 from cliplit.method.checkpoints import PROGRAMS, load_enhancer, read_metadata
-from cliplit.method.enhancer import Enhancer, averages, reduced_size, upsample, upsample_along_edges, working_size
+from cliplit.method.enhancer import Enhancer, averages, reduced_size, upsample_along_edges, working_size
 
 OPSET = 18  # of ONNX
 LEAST = 8  # pixels of a side
@@ -37,7 +38,7 @@ class Program(nn.Module):
         copy = _averaged(image, reduced_size(image.shape[-2:], side)) if side else image
         small = _averaged(copy, working_size(copy.shape[-2:], factor)) if factor > 1 else copy
         maps = self.network.layers(small)
-        maps = upsample(maps, copy.shape[-2:]) if factor > 1 else maps
+        maps = F.interpolate(maps, copy.shape[-2:], mode="bilinear") if factor > 1 else maps
         return self.network.divide(image, upsample_along_edges(maps, copy, image) if side else maps)
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from cliplit.data.relight import expose
 from cliplit.errors import CliplitError
 from cliplit.files.tensors import psnr
-from cliplit.method.clip import ClipBackbone, load_similarity, nearest_tokens
+from cliplit.method.clip import ClipBackbone, load_clip, nearest_tokens
 from cliplit.method.enhancer import Enhancer
 from cliplit.method.guidance.base import Guidance, Seen
 from cliplit.method.guidance.registry import new_guidance
@@ -52,7 +52,7 @@ def prompt_scores(run: Run, rounds: Sequence[int], results: bool = True) -> dict
     Returns:
         For every round: `backlit`, `initial`, `round1` ..., `well-lit`, at the size at which prompts are learned.
     """
-    clip = load_similarity(run.settings)
+    clip = load_clip(run.settings.clip.similarity, run.settings)
     backlit, well_lit = training_images(run)
     size = run.settings.prompts.size
     sides = {BACKLIT: _seen(clip, backlit, size)}
@@ -190,7 +190,7 @@ def exposure_scores(run: Run, rounds: list[int], count: int = 16) -> pd.DataFram
     tests = test_images(run)[:count]
     photos = [test.backlit if test.reference is None else test.reference for test in tests]
     guidances = {k: guidance_of(run, k) for k in rounds}
-    device = load_similarity(run.settings).mean.device
+    device = load_clip(run.settings.clip.similarity, run.settings).mean.device
     rows = {}
     for stops in STOPS:
         moved = [expose(photo[None].to(device), stops) for photo in photos]

@@ -186,11 +186,6 @@ def known_by(clip: ClipBackbone) -> list[float]:
     return [round(cosine, KNOWN_DIGITS) for cosine in cosines.tolist()]
 
 
-def load_similarity(settings: Settings) -> ClipBackbone:
-    """The CLIP that compares images with prompts, as `load_clip` gives it."""
-    return load_clip(settings.clip.similarity, settings)
-
-
 def load_clip(name: str, settings: Settings) -> ClipBackbone:
     """A CLIP of a run by name, on the run's device, in float32.
 

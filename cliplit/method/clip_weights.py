@@ -68,15 +68,13 @@ def model_config(name: str) -> dict[str, Any]:
 
 
 def find_weights(name: str, download: bool = True) -> str | None:
-    """Local path of the weights of a CLIP. Those of an open_clip model and tag are downloaded if they are not here yet.
+    """Local path of the weights of a CLIP. Those of an open_clip model and tag are downloaded if they are missing.
 
     Args:
         download: False to look on this machine only; then the answer may be None.
     Raises:
         CliplitError: unknown name, weights of another activation than the model's, or weights that cannot be had.
     """
-    from huggingface_hub import constants, try_to_load_from_cache
-
     config = model_config(name)
     path = EMBEDDED.get(name, Path(name))
     model, _, tag = name.partition("/")
@@ -84,7 +82,24 @@ def find_weights(name: str, download: bool = True) -> str | None:
         return str(path)
     if Path(tag).is_file():
         return tag
-    repository, file = os.path.split(_place_on_hub(model, tag, config))
+    from huggingface_hub import constants, try_to_load_from_cache
+    from open_clip.pretrained import get_pretrained_cfg, list_pretrained_tags_by_model
+
+    published = get_pretrained_cfg(model, tag)
+    # Weights learned with QuickGELU give other features in a model with GELU, and the reverse. open_clip only warns of it.
+    other = model.removesuffix(QUICK) if model.endswith(QUICK) else model + QUICK
+    elsewhere = get_pretrained_cfg(other, tag)
+    quick = (published or elsewhere).get("quick_gelu", False)
+    if elsewhere and quick != config.get("quick_gelu", False):
+        needed = "QuickGELU" if quick else "GELU"
+        raise CliplitError(f"CLIP '{model}/{tag}': these weights need {needed}, unlike {model}; use {other}/{tag}")
+    if not published:
+        known = list_pretrained_tags_by_model(model)
+        some = f" (tags: {shortened(known) or 'none'})"
+        raise CliplitError(
+            f"CLIP '{model}/{tag}': '{tag}' is neither a file nor a tag of {model}{some}{did_you_mean(tag, known)}"
+        )
+    repository, file = os.path.split(published["hf_hub"])  # the file's name may be missing
     files = (file,) if file else WEIGHTS
     for file in files:
         if isinstance(cached := try_to_load_from_cache(repository, file), str):
@@ -102,33 +117,6 @@ def find_weights(name: str, download: bool = True) -> str | None:
         if found := _download(name, repository, file, hub):
             return found
     raise CliplitError(f"CLIP weights '{name}': {hub} has no {' or '.join(files)} in {repository}")
-
-
-def _place_on_hub(model: str, tag: str, config: dict[str, Any]) -> str:
-    """Where the weights of a tag are on the hub: "owner/name/" or "owner/name/file".
-
-    Weights learned with QuickGELU give other features in a model with GELU, and the reverse. open_clip only warns of it.
-
-    Raises:
-        CliplitError: the model has no such weights, or has another activation; names the model that fits.
-    """
-    from open_clip import list_pretrained_tags_by_model
-    from open_clip.pretrained import get_pretrained_cfg
-
-    published = get_pretrained_cfg(model, tag)
-    other = model.removesuffix(QUICK) if model.endswith(QUICK) else model + QUICK
-    elsewhere = get_pretrained_cfg(other, tag)
-    quick = (published or elsewhere).get("quick_gelu", False)
-    if elsewhere and quick != config.get("quick_gelu", False):
-        needed = "QuickGELU" if quick else "GELU"
-        raise CliplitError(f"CLIP '{model}/{tag}': these weights need {needed}, unlike {model}; use {other}/{tag}")
-    if not published:
-        known = list_pretrained_tags_by_model(model)
-        some = f" (tags: {shortened(known) or 'none'})"
-        raise CliplitError(
-            f"CLIP '{model}/{tag}': '{tag}' is neither a file nor a tag of {model}{some}{did_you_mean(tag, known)}"
-        )
-    return published["hf_hub"]
 
 
 def _download(name: str, repository: str, file: str, hub: str) -> str | None:

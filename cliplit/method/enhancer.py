@@ -1,7 +1,6 @@
 """The enhancement network of CLIP-LIT: image -> illumination map; result = image / illumination map."""
 
 import functools
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -60,9 +59,8 @@ class ResidualBlock(nn.Module):
 class PyramidPooling(nn.Module):
     """Global context: averages over bins x bins cells, upsampled and fused with the input.
 
-    Averages and upsampling (bilinear, aligned corners) are products with small matrices, rows first, then columns. The
-    numbers are those of PyTorch's adaptive pooling and interpolation; but on a GPU the gradients of these are sums in
-    random order, which in bfloat16 lose most of what they add up.
+    Products with small matrices give the numbers of PyTorch's adaptive pooling and bilinear interpolation with aligned
+    corners. PyTorch's own gradients on a GPU are sums in random order, which in bfloat16 lose most of what they add up.
     """
 
     def __init__(self, channels: int, bins: tuple[int, ...] = (1, 2, 3, 6)):
@@ -115,16 +113,14 @@ class Architecture:
 
     Attributes:
         width: channels of the outer blocks; the inner blocks have twice as many. Released: 32.
-        downscale: the illumination map is predicted at 1/downscale of the image's size, of at least 2 x 2 pixels.
-            Released: 1.
-        max_illumination: upper bound of the illumination map, approached smoothly (m x sigmoid instead of the last
-            ReLU, so that no pixel is ever without gradient). Released: infinity, the plain ReLU.
-        longer_side: pixels; of a larger image the map is predicted at this size, and upsampled along its edges.
+        downscale: the map is predicted at 1/downscale of the image's size, at least 2 x 2 pixels. Released: 1.
+        max_illumination: upper bound of the map. A sigmoid takes the place of the last ReLU, so every pixel has a
+            gradient. Released: infinity, the plain ReLU.
+        longer_side: a larger image's map is predicted at this size in pixels, then upsampled along the image's edges.
             Released: 0, never.
-        min_illumination: lower bound of the illumination map, where it has an upper one. With it the sigmoid is of the
-            map's logarithm, so a step of training changes the gain (1 / illumination) by as many stops whether it is
-            small or large, and the untrained network hardly lifts. Released: 0.
-        keep_highlights: of the division, `sparing_highlights`. Released: False.
+        min_illumination: lower bound of a map with an upper one. The sigmoid is then of the map's logarithm: a training
+            step changes small and large gains by as many stops, and the untrained network hardly lifts. Released: 0.
+        keep_highlights: whether the division spares highlights (`sparing_highlights`). Released: False.
     """
 
     width: int = 32
@@ -191,7 +187,8 @@ class Enhancer(nn.Module):
         if size == small:
             maps = self.layers(copy, padding)
         else:
-            maps = upsample(self.layers(F.interpolate(copy, size, mode="area"), padding), small)
+            maps = self.layers(F.interpolate(copy, size, mode="area"), padding)
+            maps = F.interpolate(maps, small, mode="bilinear")
         return maps if small == full else upsample_along_edges(maps, copy, images)
 
     def layers(self, images: Tensor, padding: str = "reflect") -> Tensor:
@@ -208,12 +205,8 @@ class Enhancer(nn.Module):
         return [self]
 
     def positive(self, x: Tensor) -> Tensor:
-        """The illumination map from the output of the last convolution: ReLU, or a sigmoid up to the upper bound.
-
-        With a lower bound as well, the sigmoid is of the map's logarithm.
-        """
-        least = self.architecture["min_illumination"]
-        most = self.architecture["max_illumination"]
+        """The illumination map from the output of the last convolution: see the bounds of `Architecture`."""
+        least, most = self.architecture["min_illumination"], self.architecture["max_illumination"]
         if most == float("inf"):
             return F.relu(x)
         if not least:
@@ -251,18 +244,13 @@ def largest(*sides: Any) -> Any:
     return functools.reduce(torch.sym_max, sides)
 
 
-def upsample(maps: Tensor, size: Sequence[int]) -> Tensor:
-    """Maps (N, C, h, w) at another size, bilinear."""
-    return F.interpolate(maps, size, mode="bilinear", align_corners=False)
-
-
 def upsample_along_edges(maps: Tensor, small: Tensor, images: Tensor) -> Tensor:
     """Illumination maps (N, 1, h, w) of small images (N, 3, h, w), at the size of the images (N, 3, H, W) themselves.
 
     The fast guided filter (He and Sun, arXiv 1505.00996): within a window of the small image the map is a linear
     function of brightness, whose two coefficients are upsampled in place of the map.
     """
-    slope, offset = (upsample(x, images.shape[-2:]) for x in edge_fit(small, maps))
+    slope, offset = (F.interpolate(x, images.shape[-2:], mode="bilinear") for x in edge_fit(small, maps))
     low, high = (bound(maps, (1, 2, 3), keepdim=True) for bound in (torch.amin, torch.amax))
     return (slope * images.mean(1, keepdim=True) + offset).clamp(low, high)
 

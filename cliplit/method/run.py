@@ -15,7 +15,7 @@ from cliplit.engine.stages import Stage, Stages
 from cliplit.errors import CliplitError
 from cliplit.files.atomic import digest_of, read_json, write_json
 from cliplit.method.clip_weights import digest_of_weights
-from cliplit.method.guidance.registry import guidance_file, is_refined
+from cliplit.method.guidance.registry import BUILT_IN, is_refined
 from cliplit.method.schedule import alternation
 from cliplit.profiles import profile as get_profile
 from cliplit.settings import Settings, from_json, named_paths, parse_overrides, to_json
@@ -138,8 +138,8 @@ class Run(Stages):
             groups["files"] = {
                 name: digest_of_folder(path) if path.is_dir() else digest_of(path) for name, path in others.items()
             }
-        if "guidance" in groups and (own := guidance_file(self.settings.guidance.kind)):
-            groups["guidance file"] = digest_of(own)
+        if "guidance" in groups and (kind := self.settings.guidance.kind) not in BUILT_IN:
+            groups["guidance file"] = digest_of(Path(kind.rpartition(":")[0]))
         if "clip" in groups:
             groups["weights"] = {name: digest_of_weights(name) for name in (clip.similarity, clip.identity)}
         return {"version": cliplit.__version__, "seed": every["seed"], "device": every["device"]} | groups

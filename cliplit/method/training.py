@@ -32,7 +32,7 @@ from cliplit.files.tensors import psnr, to_tensor, to_uint8
 from cliplit.method import losses, schedule
 from cliplit.method.augmentation import ViewFeatures, augmented_batch, random_view
 from cliplit.method.checkpoints import load_enhancer, load_guidance, save_enhancer, save_guidance
-from cliplit.method.clip import ClipBackbone, load_clip, load_similarity
+from cliplit.method.clip import ClipBackbone, load_clip
 from cliplit.method.enhancer import Architecture, Enhancer, divide
 from cliplit.method.guidance.base import Guidance, Seen
 from cliplit.method.guidance.registry import is_refined, new_guidance
@@ -70,7 +70,7 @@ def initialize_prompts(run: Run) -> None:
     part = schedule.initial_prompts(settings)
 
     def make(folder: Path, using: Machine) -> None:
-        clip = using.place(load_similarity(settings))
+        clip = using.place(load_clip(settings.clip.similarity, settings))
         guidance = new_guidance(settings, clip).to(using.device)
         backlit, well_lit = (at_prompt_size(side, options.size, using.device) for side in training_images(run))
         if not guidance.refined:
@@ -141,7 +141,8 @@ def train_enhancer(run: Run, k: int) -> None:
     def make(folder: Path, using: Machine) -> None:
         backlit, well_lit = training_images(run)
         # A guidance that learns along with the network continues from the round before.
-        along, similarity = run.path / before / "guidance.safetensors", load_similarity(settings)
+        along = run.path / before / "guidance.safetensors"
+        similarity = load_clip(settings.clip.similarity, settings)
         guidance = load_guidance(along, settings, similarity) if along.is_file() else guidance_of(run, k)
         guidance = guidance.frozen()
         clip = load_clip(settings.clip.identity, settings)
@@ -201,7 +202,7 @@ def refine_prompts(run: Run, k: int) -> None:
 
     def make(folder: Path, using: Machine) -> None:
         size = settings.prompts.size
-        clip = using.place(load_similarity(settings))
+        clip = using.place(load_clip(settings.clip.similarity, settings))
         guidance = guidance_of(run, k - 1)
         decay = settings.prompts.weight_decay
         optimizer = Adam(guidance.parameters(), guidance.learning_rate, weight_decay=decay)
@@ -227,7 +228,8 @@ def refine_prompts(run: Run, k: int) -> None:
 def guidance_of(run: Run, k: int) -> Guidance:
     """The guidance of round k before the network is tuned, on the run's device; k = 0 is the initial one."""
     stage = f"prompts{k}" if f"prompts{k}" in run.plan else "prompts0"
-    return load_guidance(run.folder(stage) / "prompts.safetensors", run.settings, load_similarity(run.settings))
+    clip = load_clip(run.settings.clip.similarity, run.settings)
+    return load_guidance(run.folder(stage) / "prompts.safetensors", run.settings, clip)
 
 
 def network_of(run: Run, stage: str) -> Enhancer:

@@ -144,7 +144,7 @@ def test_the_hub_itself_has_a_wrong_file(hub, files, kind):
     assert "not the weights of CLIP 'ViT-B-32-quickgelu'" in line
     os.remove(line.split("remove ")[1].split(" to download it again")[0])  # as the line says
     publish(hub, repository(NAME), FILE, files[NAME])
-    assert load_backbone(NAME).preprocessing.size == 32
+    assert load_backbone(NAME).size == 32
 
 
 def test_refusals_are_told_apart_from_no_network(hub, files):

@@ -23,11 +23,7 @@ class Seen:
 
     @property
     def images(self) -> Tensor:
-        """(N, 3, H, W) in [0, 1].
-
-        Raises:
-            ValueError: only features are at hand.
-        """
+        """(N, 3, H, W) in [0, 1]; a ValueError where only features are at hand."""
         if self._images is None:
             raise ValueError("only features are at hand here, no images")
         return self._images

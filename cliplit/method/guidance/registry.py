@@ -2,9 +2,8 @@
 
 import inspect
 from importlib import import_module
-from importlib.machinery import SourceFileLoader
 from pathlib import Path
-from types import ModuleType
+from runpy import run_path
 from typing import TYPE_CHECKING
 
 from cliplit.errors import CliplitError, did_you_mean, one_line
@@ -42,11 +41,6 @@ def is_refined(kind: str) -> bool:
     return BUILT_IN[kind][2] if kind in BUILT_IN else _class(kind).refined
 
 
-def guidance_file(kind: str) -> Path | None:
-    """The file of a guidance of one's own; None for those above."""
-    return None if kind in BUILT_IN else Path(kind.rpartition(":")[0])
-
-
 def _class(kind: str) -> type["Guidance"]:
     if kind in BUILT_IN:
         file, name, _ = BUILT_IN[kind]
@@ -59,14 +53,10 @@ def _class(kind: str) -> type["Guidance"]:
             f"guidance.kind '{kind}' is neither one of {', '.join(BUILT_IN)} nor FILE.py:CLASS with a file that is there"
             f"{did_you_mean(kind, BUILT_IN)}"
         )
-    loader = SourceFileLoader(Path(file).stem, file)
-    module = ModuleType(loader.name)
-    module.__file__ = file
     try:
-        loader.exec_module(module)
+        found = run_path(file, run_name=Path(file).stem).get(name)
     except Exception as error:  # whatever the user's file does
         raise CliplitError(f"{file}: cannot be imported ({type(error).__name__}: {one_line(error)})") from None
-    found = getattr(module, name, None)
     if not (inspect.isclass(found) and issubclass(found, Guidance)):
         raise CliplitError(f"{file}: no subclass of cliplit.method.guidance.base.Guidance named '{name}'")
     needed = ("loss", "score", "learning_loss") if found.refined else ("loss", "score")

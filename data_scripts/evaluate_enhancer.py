@@ -31,8 +31,7 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from cliplit.data.relight import SEVERITIES, luma
-from cliplit.data.synthesize import relight_photo
+from cliplit.data.relight import SEVERITIES, luma, relight_photo
 from cliplit.experiments.tables import fill_in
 from cliplit.figures.style import mosaic
 from cliplit.files.folders import list_images

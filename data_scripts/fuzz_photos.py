@@ -29,7 +29,7 @@ from tqdm import tqdm
 
 from cliplit.errors import CliplitError, is_bug, place_of
 from cliplit.files.atomic import write_text, writing
-from cliplit.files.images import UNREAD, decode, image_size
+from cliplit.files.images import UNREAD, decode, errors_named, size_in
 from cliplit_photos.formats import FORMATS, photo_size, read_photo, write_photo
 
 SUPPORT = Path(__file__).parent.parent / "tests" / "support"  # where the photo files are
@@ -105,7 +105,8 @@ def prepare() -> None:
 def _size(path: Path) -> tuple[int, int] | None:
     """Width and height as `score` reads the file; None if it is refused."""
     try:
-        size = image_size(path, MOST_PIXELS)
+        with errors_named(path), open(path, "rb") as file:
+            size = size_in(file, MOST_PIXELS)
         height, width, _ = decode(path, MOST_PIXELS).shape
     except CliplitError as error:
         _check_refusal(error, path)

@@ -17,7 +17,7 @@ import torch
 from photo_sets import described, split
 
 from cliplit.data.manifest import has_manifest
-from cliplit.data.synthesize import synthesize_data_set
+from cliplit.data.prepare import synthesize_data_set
 from cliplit.method.checkpoints import load_enhancer, save_enhancer
 from cliplit.method.run import Run
 from cliplit.method.training import train

@@ -135,7 +135,7 @@ def synthesize(
     every level.
     """
     from cliplit.data.manifest import ROLES
-    from cliplit.data.synthesize import synthesize_data_set
+    from cliplit.data.prepare import synthesize_data_set
 
     made = synthesize_data_set(root / name, photos, level, test_share, seed, size, skip_bad, force)
     print(*(f"  {role:15} {len(made.of(role))} images" for role in ROLES), *made.problems, sep="\n", file=sys.stderr)

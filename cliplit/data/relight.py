@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
+from cliplit.engine.randomness import generator as seeded
 from cliplit.errors import check_images
 from cliplit.files.tensors import box_mean, guided_fit
 from cliplit.settings import Backlight
@@ -132,6 +133,17 @@ def backlit(
         mask = overall + (1 - overall) * mask
     dark = capture(expose(images, lift * (1 - mask) - stops * mask), generator, settings.photons, settings.read_noise)
     return dark, drawn
+
+
+def relight_photo(photo: Tensor, name: str, level: str, seed: int) -> tuple[Tensor, dict[str, float]]:
+    """A photo (3, H, W) in [0, 1] against the light, and what was drawn for it: stops and share of the foreground.
+
+    Mask, noise and place within the level's range of stops follow from name and seed, not from the level.
+    """
+    random = seeded("synthesize", seed, name)
+    strength = uniform(1, 0, 1, random)
+    dark, drawn = backlit(photo[None], random, LEVELS[level], strength)
+    return dark[0], {key: round(value.item(), 4) for key, value in drawn.items()}
 
 
 def resized(x: Tensor, size: Sequence[int], mode: str = "bicubic") -> Tensor:

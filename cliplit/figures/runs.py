@@ -12,8 +12,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 from torchvision.transforms.functional import center_crop
 
-from cliplit.data.relight import SEVERITIES
-from cliplit.data.synthesize import relight_photo
+from cliplit.data.relight import SEVERITIES, relight_photo
 from cliplit.experiments import analysis
 from cliplit.experiments.analysis import BACKLIT, WELL_LIT, stage_name, training_log
 from cliplit.experiments.evaluation import network_stages, results

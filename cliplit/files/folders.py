@@ -5,7 +5,7 @@ import re
 import stat
 import unicodedata
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 
@@ -246,41 +246,31 @@ def original(stem: str) -> str:
 
 
 def _candidates(images: Mapping[str, PurePath], references: Mapping[Path, PurePath]) -> dict[str, list[Path]]:
-    """References that an image may have: that of its very path, those of its path but for the ending, those of its stem
-    if no other image has their path."""
-    same = {place: [file] for file, place in references.items()}
-    index = _index(references)
-    candidates = {name: same.get(place) or _look_up(place, index) for name, place in images.items()}
-    taken = {file for files in candidates.values() for file in files}
-    free = {
-        file: PurePath(place.name)
-        for file, place in references.items()
-        if file not in taken or place.parent == PurePath()  # all references in one folder, images in several
-    }
-    index = _index(free)
-    return {name: files or _look_up(PurePath(images[name].name), index) for name, files in candidates.items()}
+    """References that an image may have: by its path, else by its stem alone, if no other image has their path."""
+    found: dict[str, list[Path]] = {name: [] for name in images}
+    taken: set[Path] = set()
+    for alone in (False, True):
+        index = defaultdict(list)
+        for file, place in references.items():
+            if file not in taken or place.parent == PurePath():  # all references in one folder, images in several
+                for key in _keys(place, alone)[: 2 if alone else 3]:
+                    index[key].append(file)
+        for name, place in images.items():
+            found[name] = found[name] or next((index[key] for key in _keys(place, alone) if key in index), [])
+        taken = {file for files in found.values() for file in files}
+    return found
 
 
-def _index(places: Mapping[Path, PurePath]) -> dict[PurePath | str, list[Path]]:
-    """Files by their place without the ending, and by the same in one case and Unicode form."""
-    index: defaultdict[PurePath | str, list[Path]] = defaultdict(list)
-    for file, place in places.items():
-        index[place.parent / place.stem].append(file)
-        index[_folded(place.parent / place.stem)].append(file)
-    return index
-
-
-def _look_up(place: PurePath, index: Mapping[PurePath | str, list[Path]]) -> list[Path]:
-    """References for an image in this place: of the likeliest stem that some have, exactly so if there are such."""
-    stem = place.stem
-    ending = PurePath(stem).suffix
-    bare = stem.removesuffix(ending) if ending.lower() in EXTENSIONS | UNREAD.keys() else stem
-    likely = [place.parent / name for name in (stem, bare, original(stem), original(bare))]
-    return next((index[key] for path in likely for key in (path, _folded(path)) if key in index), [])
-
-
-def _folded(path: PurePath) -> str:
-    return unicodedata.normalize("NFC", path.as_posix()).casefold()
+def _keys(place: PurePath, alone: bool) -> list[Hashable]:
+    """By what the reference of an image in this place is looked for, the likeliest first: its path with the ending, its
+    path or stem alone without, as it is and in one case and Unicode form, then what that may have been made of."""
+    keys: list[Hashable] = [] if alone else [(place, "with its ending")]
+    ending = PurePath(place.stem).suffix
+    bare = place.stem.removesuffix(ending) if ending.lower() in EXTENSIONS | UNREAD.keys() else place.stem
+    for likely in (place.stem, bare, original(place.stem), original(bare)):
+        path = PurePath(likely) if alone else place.parent / likely
+        keys += [path, unicodedata.normalize("NFC", path.as_posix()).casefold()]
+    return keys
 
 
 def _first_alike(files: Iterable[Path]) -> dict[Path, Path]:

@@ -61,25 +61,25 @@ def decode(path: str | Path, max_pixels: int | None = None) -> np.ndarray:
             with opened(file, max_pixels) as image:
                 image.load()  # refuses a truncated file, and turns a TIFF upright
                 lying, orientation = deep_pixels(file, image), orientation_of(image)
-                lying = np.asarray(_in_rgb(image)) if lying is None else lying
+                if lying is None and (image.mode in ("I", "F") or image.mode.startswith("I;")):
+                    raise CliplitError(
+                        f"{image.format} of such depth is not read; convert it to a TIFF or PNG of 16 bits"
+                    )
+                if lying is None:
+                    transform = cmyk_transform(image)
+                    lying = np.asarray(transform.apply(image) if transform else image.convert("RGB"))
         colours = lying[..., :3] if lying.shape[2] >= 3 else np.repeat(lying[..., :1], 3, axis=2)
         return np.require(upright(colours, orientation), requirements=["C", "W"])
 
 
-def image_size(path: str | Path, max_pixels: int | None = None) -> tuple[int, int]:
-    """Width and height of an upright image, from the header of its file.
-
-    Raises:
-        CliplitError: as `decode`.
-    """
-    path = Path(path)
-    with errors_named(path), open(path, "rb") as file:
-        with tiff_page(file, max_pixels) as page:
-            if page is not None:
-                size, orientation = (page.imagewidth, page.imagelength), page.tags.valueof(ORIENTATION, 1)
-        if page is None:
-            with opened(file, max_pixels) as image:
-                size, orientation = image.size, orientation_of(image)
+def size_in(file: BinaryIO, max_pixels: int | None = None) -> tuple[int, int]:
+    """Width and height of an upright image, from the header of its open file. Whatever a decoder raises is passed on."""
+    with tiff_page(file, max_pixels) as page:
+        if page is not None:
+            size, orientation = (page.imagewidth, page.imagelength), page.tags.valueof(ORIENTATION, 1)
+    if page is None:
+        with opened(file, max_pixels) as image:
+            size, orientation = image.size, orientation_of(image)
     return (size[1], size[0]) if orientation in (5, 6, 7, 8) else size
 
 
@@ -246,14 +246,6 @@ def deep_pixels(file: BinaryIO, image: Image.Image) -> np.ndarray | None:
     if ppm:
         return to_16_bits(pixels, int(ppm[3]))
     return pixels[..., [0, 3]] if head[25] == 4 else pixels  # grey with transparency, which OpenCV makes colours
-
-
-def _in_rgb(image: Image.Image) -> Image.Image:
-    """An image of 8 bits as RGB; CMYK by its profile, if it has a good one."""
-    if image.mode in ("I", "F") or image.mode.startswith("I;"):
-        raise CliplitError(f"{image.format} of such depth is not read; convert it to a TIFF or PNG of 16 bits")
-    transform = cmyk_transform(image)
-    return transform.apply(image) if transform else image.convert("RGB")
 
 
 def cmyk_transform(image: Image.Image) -> Any:

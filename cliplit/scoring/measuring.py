@@ -1,5 +1,6 @@
 """Images on their way to their scores: looked at, read, and measured in this process or by several."""
 
+import hashlib
 import signal
 import sys
 from collections.abc import Iterable, Iterator
@@ -11,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from cliplit.engine.workers import workers
 from cliplit.errors import CliplitError, one_line
-from cliplit.files.atomic import sha256
-from cliplit.files.images import MAX_PIXELS, decode, errors_named, image_size
+from cliplit.files.images import MAX_PIXELS, decode, errors_named, size_in
 from cliplit.scoring.metrics import Meter, sensible
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class Item:
 
 
 def look_at(item: Item) -> str:
-    """Fill in the size, from the header, and the digests. Returns how sizes differ, if so."""
+    """Fill in the size, from the header, and the digests; each file is opened once. Returns how sizes differ, if so."""
     try:
         item.size, digest = _look(item.path, item.max_pixels)
         size, other = _look(item.reference, item.max_pixels) if item.reference else (item.size, None)
@@ -61,8 +61,10 @@ def look_at(item: Item) -> str:
 
 def _look(path: Path, max_pixels: int) -> tuple[tuple[int, int], str]:
     """Width and height of an image, and the SHA-256 of its file."""
-    with errors_named(path):
-        return image_size(path, max_pixels), sha256(path)
+    with errors_named(path), open(path, "rb") as file:
+        size = size_in(file, max_pixels)
+        file.seek(0)
+        return size, hashlib.sha256(file.read()).hexdigest()
 
 
 def read(item: Item) -> "list[ndarray] | str":

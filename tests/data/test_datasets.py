@@ -18,9 +18,8 @@ from standins import Fault, serving
 from cliplit.data.catalog import CATALOG, Location
 from cliplit.data.get import get_data_set
 from cliplit.data.manifest import ROLES, Manifest, describe_image, images_by_role, read_manifest, write_manifest
-from cliplit.data.prepare import prepare_data_set, split_scenes
-from cliplit.data.relight import SEVERITIES
-from cliplit.data.synthesize import relight_photo, synthesize_data_set
+from cliplit.data.prepare import prepare_data_set, split_scenes, synthesize_data_set
+from cliplit.data.relight import SEVERITIES, relight_photo
 from cliplit.data.verify import verify_folder
 from cliplit.errors import CliplitError
 from cliplit.files.images import decode

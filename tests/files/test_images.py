@@ -12,7 +12,7 @@ import tifffile
 from PIL import Image, ImageCms
 
 from cliplit.errors import CliplitError
-from cliplit.files.images import decode, image_size, squared, to_8_bits, upright
+from cliplit.files.images import decode, errors_named, size_in, squared, to_8_bits, upright
 
 HEIGHT, WIDTH = 21, 34
 RANDOM = np.random.default_rng(0)
@@ -43,6 +43,11 @@ def write_ppm(path, pixels: np.ndarray, white: int, comment: str = "") -> None:
     kind = "P6" if pixels.shape[2] == 3 else "P5"
     head = f"{kind}\n{comment}{pixels.shape[1]} {pixels.shape[0]}\n{white}\n".encode()
     path.write_bytes(head + pixels.astype(">u2" if white > 255 else "u1").tobytes())
+
+
+def image_size(path, max_pixels=None) -> tuple[int, int]:
+    with errors_named(path), open(path, "rb") as file:
+        return size_in(file, max_pixels)
 
 
 def check(path, expected: np.ndarray) -> None:

@@ -6,7 +6,7 @@ import pytest
 from field_files import CASES, EXIFTOOL, look, wrong
 
 from cliplit.errors import CliplitError
-from cliplit.files.images import decode, image_size
+from cliplit.files.images import decode, size_in
 from cliplit_photos.formats import FORMATS, read_photo, write_photo
 
 
@@ -39,7 +39,7 @@ def test_what_must_hold_does(tmp_path, name):
 @pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.make()[1].pixels is not None])
 @pytest.mark.filterwarnings("ignore")
 def test_scores_see_the_same_picture_as_enhance(tmp_path, name):
-    """`decode` and `image_size`, by which images are scored, against the pixels of `read_photo`."""
+    """`decode` and `size_in`, by which images are scored, against the pixels of `read_photo`."""
     source = tmp_path / name
     source.write_bytes(CASES[name].make()[0])
     if source.suffix in (".heic", ".dng"):
@@ -49,7 +49,9 @@ def test_scores_see_the_same_picture_as_enhance(tmp_path, name):
     photo = read_photo(source)
     height, width, _ = photo.pixels.shape
     decoded = decode(source)
-    assert image_size(source) == (width, height) and decoded.shape == (height, width, 3)
+    with open(source, "rb") as file:
+        assert size_in(file) == (width, height)
+    assert decoded.shape == (height, width, 3)
     assert decoded.dtype == photo.pixels.dtype
     assert name.startswith("associated_") or (decoded == photo.pixels).all()  # `decode` leaves premultiplied colours
 

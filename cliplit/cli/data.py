@@ -24,8 +24,7 @@ TestShare = Annotated[float, typer.Option(help="Share of the scenes that become 
 @app.command("list")
 def list_data_sets(root: Root = Path("data")) -> None:
     """List the known data sets, and those in --root."""
-    from cliplit.data.catalog import CATALOG
-    from cliplit.data.manifest import ROLES, has_manifest, read_manifest
+    from cliplit.data.manifest import CATALOG, ROLES, has_manifest, read_manifest
 
     rows = [["name", "images", "sources", "in " + str(root), "title"]]
     for name, known in CATALOG.items():

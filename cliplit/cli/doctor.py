@@ -35,8 +35,7 @@ def examine(root: Path = Path("data"), clips: tuple[str, ...] = ()) -> list[Chec
     """Look at packages, devices, weights of CLIPs (also of `clips`), data sets in `root`, metrics and network."""
     import torch
 
-    from cliplit.data.catalog import CATALOG
-    from cliplit.data.manifest import has_manifest, read_manifest
+    from cliplit.data.manifest import CATALOG, has_manifest, read_manifest
     from cliplit.method.clip import load_backbone
 
     found = [Check("package", "python", True, platform.python_version())]

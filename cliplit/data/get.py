@@ -6,14 +6,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
-from cliplit.data.catalog import CATALOG, DataSet
-from cliplit.data.manifest import FOLDERS, Manifest, has_manifest, new_data_set, write_manifest
+from cliplit.data.manifest import CATALOG, FOLDERS, DataSet, Manifest, has_manifest, new_data_set, write_manifest
 from cliplit.data.verify import subset_images, verify_folder
 from cliplit.errors import CliplitError, did_you_mean, shortened
-from cliplit.files.archives import Refused, extract, is_archive
 from cliplit.files.atomic import sha256
 from cliplit.files.folders import find_images, original
-from cliplit.files.web import fetch, fetch_drive
+from cliplit.files.web import Refused, extract, fetch, fetch_drive, is_archive
 
 DOWNLOADS = "downloads"  # folder beside the data sets
 
@@ -48,19 +46,15 @@ def get_data_set(
     if has_manifest(target) and not force:
         say(f"{target}: already there (--force makes it again)")
         return target
-    if target.exists() and not has_manifest(target):
-        raise CliplitError(
-            f"{target}: something else is there; give it with --from {target} and choose another --root, or move it"
-        )
-    places = [Path(path) for path in given]
-    origin = f"by hand: {shortened(path.name for path in places)}"
-    if downloaded := not places:
-        source = source or next(iter(data_set.sources))
-        if source not in data_set.sources:
-            raise CliplitError(f"{name} has no source '{source}'; valid: {', '.join(data_set.sources)}")
-        origin = f"{source}: {' '.join(map(str, data_set.sources[source]))}"
-        places = _download(data_set, source, root / DOWNLOADS, say)
     with new_data_set(target, force) as folder:
+        places = [Path(path) for path in given]
+        origin = f"by hand: {shortened(path.name for path in places)}"
+        if downloaded := not places:
+            source = source or next(iter(data_set.sources))
+            if source not in data_set.sources:
+                raise CliplitError(f"{name} has no source '{source}'; valid: {', '.join(data_set.sources)}")
+            origin = f"{source}: {' '.join(map(str, data_set.sources[source]))}"
+            places = _download(data_set, source, root / DOWNLOADS, say)
         _collect(data_set, places, downloaded, folder, say)
         say(f"{name}: looking at every image")
         report = verify_folder(folder, name)

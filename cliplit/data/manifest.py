@@ -1,4 +1,7 @@
-"""Which images serve for what: the roles, a data set's dataset.json, and the images that settings choose for each role.
+"""Which images serve for what: the roles, the known data sets, dataset.json, and the images that settings choose for each role.
+
+The known ones are those of the paper and its successors; catalog.json says where they are, what they hold, whose they are. A
+folder of theirs is found by its exact name; nothing is guessed from a part of a name.
 
 In a data set, dataset.json says it, with paths relative to its folder; in a plain folder, all images serve for one.
 """
@@ -14,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from cliplit.errors import CliplitError, shortened
-from cliplit.files.archives import is_inside
 from cliplit.files.atomic import sha256, write_json
 from cliplit.files.folders import list_images
+from cliplit.files.web import is_inside
 from cliplit.settings import Data
 
 FILE = "dataset.json"
@@ -29,7 +32,58 @@ ROLES = {
 }
 FOLDERS = {role: role.replace("_", "/", 1) for role in ROLES}  # where the images of a role lie in a data set
 OPTIONS = {role: "--" + role.removeprefix("train_").replace("_", "-") for role in ROLES}
-SETTINGS = {role: role.removeprefix("train_") for role in ROLES}  # names in cliplit.settings.Data
+
+
+@dataclass(frozen=True)
+class Location:
+    """A file on the web, or a shared folder of Google Drive by its id; size in bytes and SHA-256 if published."""
+
+    url: str = ""
+    drive: str = ""
+    bytes: int | None = None
+    sha256: str | None = None
+
+    def __str__(self) -> str:
+        return self.url or f"https://drive.google.com/drive/folders/{self.drive}"
+
+
+@dataclass(frozen=True)
+class Subset:
+    """The images of one role: their number, and what publishers call their folder.
+
+    A published name is the end of a path; the first one that is there counts. `first_of`: the published name of a
+    larger set, of which the first `count` images by name are taken.
+    """
+
+    role: str
+    count: int
+    published: tuple[str, ...]
+    first_of: str = ""
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """A known data set.
+
+    `sources`: names and locations, the first one by default. `numbered_copies`: "0152(2)" is a copy of "0152".
+    """
+
+    name: str
+    title: str
+    sources: Mapping[str, tuple[Location, ...]]
+    subsets: tuple[Subset, ...]
+    licence: str
+    numbered_copies: bool = False
+
+
+def _data_set(name: str, known: dict[str, Any]) -> DataSet:
+    sources = {source: tuple(Location(**place) for place in places) for source, places in known["sources"].items()}
+    subsets = tuple(Subset(**subset | {"published": tuple(subset["published"])}) for subset in known["subsets"])
+    return DataSet(name, **known | {"sources": sources, "subsets": subsets})
+
+
+_SETS = json.loads(Path(__file__).with_name("catalog.json").read_text(encoding="utf-8"))["sets"]
+CATALOG = {name: _data_set(name, known) for name, known in _SETS.items()}
 
 
 @dataclass(frozen=True)
@@ -119,7 +173,7 @@ def new_data_set(target: Path, force: bool) -> Iterator[Path]:
         CliplitError: the target is there already, and is not to be replaced or is no data set.
     """
     if target.exists() and not (force and has_manifest(target)) and any(target.iterdir()):
-        hint = "--force makes it again" if has_manifest(target) else "choose another name"
+        hint = "--force makes it again" if has_manifest(target) else "move it, or choose another name or --root"
         raise CliplitError(f"{target}: already there; {hint}")
     folder, old = (target.with_name(f".{target.name}.{state}") for state in ("partial", "old"))
     shutil.rmtree(folder, ignore_errors=True)
@@ -182,7 +236,8 @@ def images_by_role(data: Data, for_run: bool = True) -> dict[str, Images]:
     Raises:
         CliplitError: a role that two data sets have, a missing file, a folder without images, or one role of a pair.
     """
-    given = {role: getattr(data, setting) for role, setting in SETTINGS.items() if getattr(data, setting)}
+    given = {role: getattr(data, role.removeprefix("train_")) for role in ROLES}
+    given = {role: folder for role, folder in given.items() if folder}
     without = {*given, "test_reference"} if "test_backlit" in given else set(given)
     chosen: dict[str, Images] = {}
     for folder in data.sets:

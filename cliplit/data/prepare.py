@@ -31,12 +31,6 @@ from cliplit.files.images import decode, squared
 from cliplit.files.tensors import read_image, write_image
 from cliplit.settings import Data
 
-SIDES = {  # what a scene serves for
-    "backlit": ("train_backlit",),
-    "well_lit": ("train_well_lit",),
-    "test": ("test_backlit", "test_reference"),
-}
-
 
 def prepare_data_set(
     target: Path,
@@ -141,7 +135,7 @@ def synthesize_data_set(
     files = list_images(photos) if isinstance(photos, Path) else photos
     folders = ", ".join(sorted({path.resolve().parent.name for path in files}))
     paths = by_stem(files)
-    sides = {draw: split_scenes(paths, draw, test_share) for draw in range(seed, seed + draws)}
+    roles = {draw: split_scenes(paths, draw, test_share) for draw in range(seed, seed + draws)}
     images: list[Entry] = []
     problems: list[str] = []
     with new_data_set(target, force) as folder:
@@ -155,8 +149,8 @@ def synthesize_data_set(
             if scale < 1:
                 small = [max(1, round(side * scale)) for side in photo.shape[-2:]]
                 photo = F.interpolate(photo[None], small, mode="bilinear", antialias=True)[0].clamp(0, 1)
-            for draw, side in sides.items():
-                for role in SIDES[side[stem]]:
+            for draw, served in roles.items():
+                for role in served[stem]:
                     image, drawn = relight_photo(photo, stem, level, draw) if role.endswith("_backlit") else (photo, {})
                     copy = folder / FOLDERS[role] / (f"{stem}.png" if draws == 1 else f"{stem}.{draw}.png")
                     if copy.exists():  # asked of the disk, which may not tell upper from lower case
@@ -176,8 +170,8 @@ def synthesize_data_set(
     return manifest
 
 
-def split_scenes(stems: Iterable[str], seed: int, test_share: float) -> dict[str, str]:
-    """For every scene what it serves for, one of SIDES.
+def split_scenes(stems: Iterable[str], seed: int, test_share: float) -> dict[str, tuple[str, ...]]:
+    """For every scene the roles that it serves for: a test pair, or one side of the training.
 
     The order is that of the SHA-256 of seed and stem, so it is the same everywhere and changes little when a photo
     is added.
@@ -189,22 +183,21 @@ def split_scenes(stems: Iterable[str], seed: int, test_share: float) -> dict[str
     tests = round(test_share * len(order))
     if test_share < 1 and len(order) - tests < 2:
         raise CliplitError(f"{len(order)} photos are too few: each side of the training needs at least one")
-    sides = ["test"] * tests + [("backlit", "well_lit")[n % 2] for n in range(len(order) - tests)]
-    return dict(zip(order, sides, strict=True))
+    roles: list[tuple[str, ...]] = [("test_backlit", "test_reference")] * tests
+    roles += [(("train_backlit",), ("train_well_lit",))[n % 2] for n in range(len(order) - tests)]
+    return dict(zip(order, roles, strict=True))
 
 
 def _unpaired(sources: Mapping[str, Images], seed: int, test_share: float) -> dict[str, list[Path]]:
     """Files by role: of every training pair one image, or both as a test pair."""
     backlit, well_lit = (by_stem(sources[role].files) for role in ("train_backlit", "train_well_lit"))
-    for stem, path in (backlit | well_lit).items():
-        if not (stem in backlit and stem in well_lit):
-            raise CliplitError(f"{path}: --unpair takes pairs apart, and this image has no partner")
-    sides = split_scenes(backlit, seed, test_share)
+    for stem in sorted(backlit.keys() ^ well_lit.keys()):
+        path = (backlit | well_lit)[stem]
+        raise CliplitError(f"{path}: --unpair takes pairs apart, and this image has no partner")
     taken: dict[str, list[Path]] = {"train_backlit": [], "train_well_lit": []}
-    for stem in sorted(sides):
-        for role in SIDES[sides[stem]]:
-            files = backlit if role.endswith("_backlit") else well_lit
-            taken.setdefault(role, []).append(files[stem])
+    for stem, roles in sorted(split_scenes(backlit, seed, test_share).items()):
+        for role in roles:
+            taken.setdefault(role, []).append((backlit if role.endswith("_backlit") else well_lit)[stem])
     return taken
 
 

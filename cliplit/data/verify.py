@@ -8,8 +8,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from cliplit.data.catalog import CATALOG, Subset
-from cliplit.data.manifest import FOLDERS, ROLES, Entry, describe_image, has_manifest, read_manifest
+from cliplit.data.manifest import CATALOG, FOLDERS, ROLES, Entry, Subset, describe_image, has_manifest, read_manifest
 from cliplit.errors import CliplitError
 from cliplit.files.folders import find_images, original
 from cliplit.files.images import decode
@@ -107,14 +106,10 @@ def verify_folder(folder: Path, name: str = "") -> Report:
                 f"`cliplit data get` downloads known ones, `cliplit data prepare` makes one of folders"
             )
     findings: list[Finding] = []
-
-    def note(kind: str, path: str, detail: str) -> None:
-        findings.append(Finding(kind, path, detail))
-
     promised = {image.path: image.sha256 for image in manifest.images} if manifest else {}
     for path in promised:
         if not (folder / path).is_file():
-            note("missing", path, "listed in dataset.json, but not there")
+            findings.append(Finding("missing", path, "listed in dataset.json, but not there"))
     numbered = data_set is not None and data_set.numbered_copies
     kept: list[Entry] = []
     first: dict[str, Entry] = {}  # by digest
@@ -125,39 +120,41 @@ def verify_folder(folder: Path, name: str = "") -> Report:
         try:
             entry = describe_image(file, folder, role, decode(file).shape[1::-1])
         except CliplitError as error:
-            note("unreadable", file.relative_to(folder).as_posix(), str(error).removeprefix(f"{file}: "))
+            findings.append(
+                Finding("unreadable", file.relative_to(folder).as_posix(), str(error).removeprefix(f"{file}: "))
+            )
             continue
         if promised.get(entry.path, entry.sha256) != entry.sha256:
-            note("changed", entry.path, "not the file that dataset.json lists")
+            findings.append(Finding("changed", entry.path, "not the file that dataset.json lists"))
         stem = original(file.stem) if numbered else file.stem
         namesake = stems[role].get(stem)
         earlier = first.get(entry.sha256)
         if namesake and stem != file.stem:
-            note("duplicate", entry.path, f"a numbered copy of {namesake.path}")
+            findings.append(Finding("duplicate", entry.path, f"a numbered copy of {namesake.path}"))
         elif earlier and earlier.role == role:
-            note("duplicate", entry.path, f"the same file as {earlier.path}")
+            findings.append(Finding("duplicate", entry.path, f"the same file as {earlier.path}"))
         else:
             if earlier:
-                note("shared", entry.path, f"the same file as {earlier.path}")
+                findings.append(Finding("shared", entry.path, f"the same file as {earlier.path}"))
             if namesake and role.startswith("test_") and files.get("test_reference"):
-                note("stem", entry.path, f"the same stem as {namesake.path}; rename or remove one")
+                findings.append(Finding("stem", entry.path, f"the same stem as {namesake.path}; rename or remove one"))
             first[entry.sha256] = entry
             stems[role].setdefault(stem, entry)
             kept.append(entry)
     inputs, references = stems["test_backlit"], stems["test_reference"]
     for stem in (inputs | references) if references else ():
         if stem not in references:
-            note("partner", inputs[stem].path, f"no good reference of the stem '{stem}'")
+            findings.append(Finding("partner", inputs[stem].path, f"no good reference of the stem '{stem}'"))
         elif stem not in inputs:
-            note("partner", references[stem].path, f"no good input of the stem '{stem}'")
+            findings.append(Finding("partner", references[stem].path, f"no good input of the stem '{stem}'"))
         elif references[stem].size != inputs[stem].size:
             sizes = " and ".join(f"{side[stem].size[0]}x{side[stem].size[1]}" for side in (inputs, references))
-            note("size", inputs[stem].path, f"differs from {references[stem].path}: {sizes}")
+            findings.append(Finding("size", inputs[stem].path, f"differs from {references[stem].path}: {sizes}"))
     expected = {subset.role: subset.count for subset in data_set.subsets} if data_set else {}
     for role, count in expected.items():
         there = sum(entry.role == role for entry in kept)
         if there != count:
-            note("count", role, f"{there} good images, {count} expected")
+            findings.append(Finding("count", role, f"{there} good images, {count} expected"))
     return Report(name, str(folder), tuple(kept), expected, tuple(findings))
 
 

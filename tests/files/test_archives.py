@@ -11,8 +11,8 @@ import zlib
 import pytest
 
 from cliplit.errors import CliplitError
-from cliplit.files import archives
-from cliplit.files.archives import Refused, extract
+from cliplit.files import web
+from cliplit.files.web import Refused, extract
 
 FILES = {"set/a.png": b"first", "set/deep/b.png": b"second" * 100, "readme.txt": b"words"}
 
@@ -121,9 +121,9 @@ def test_ten_gigabytes_of_zeros(tmp_path, make, name):
 
 
 def test_more_than_photos_need(tmp_path, monkeypatch):
-    monkeypatch.setattr(archives, "MOST_FILES", 2)
+    monkeypatch.setattr(web, "MOST_FILES", 2)
     assert "over 2 files" in refusal(make_zip(tmp_path / "a.zip", FILES), tmp_path)
-    monkeypatch.setattr(archives, "MOST_BYTES", 100)
+    monkeypatch.setattr(web, "MOST_BYTES", 100)
     assert "more than photos need" in refusal(make_tar(tmp_path / "a.tar", FILES), tmp_path)
 
 

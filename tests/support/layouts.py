@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from cliplit.data.catalog import CATALOG
+from cliplit.data.manifest import CATALOG
 
 COUNTS = {380: 6, 368: 5, 384: 4, 305: 3, 485: 6, 15: 2}  # of the real sets, and here
 

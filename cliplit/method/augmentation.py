@@ -25,10 +25,8 @@ def augmented_batch(
 ) -> Tensor:
     """The images (n, 3, H, W) in [0, 1] that the network sees in an iteration: this process's share of the batch.
 
-    All of them show the same part of their image, at the size of the image or at one of `enhancement.sizes`.
-
-    Args:
-        stage: its name is a key of all random draws.
+    All of them show the same part of their image, at the size of the image or at one of `enhancement.sizes`. The name of
+    the stage is a key of all random draws.
     """
     options, seed = settings.enhancement, settings.seed
     batch = batch_indices(len(images), options.batch_size, iteration, seed, stage)
@@ -101,11 +99,8 @@ def augment(images: Tensor, matrices: Tensor) -> Tensor:
 def augmentation(count: int, zoom: tuple[float, float], random: Generator) -> Tensor:
     """Affine matrices (N, 2, 3) of the released augmentation.
 
-    Flips and transposition (each with probability 1/2), zoom of both axes (0.3), rotation by up to 90 degrees
-    either way (0.3).
-
-    Args:
-        zoom: smallest and largest factor.
+    Flips and transposition (each with probability 1/2), zoom of both axes by factors between the two of `zoom` (0.3),
+    rotation by up to 90 degrees either way (0.3).
     """
     chance = torch.rand(count, 5, generator=random)
     identity = torch.eye(2).repeat(count, 1, 1)
@@ -122,8 +117,7 @@ def augmentation(count: int, zoom: tuple[float, float], random: Generator) -> Te
 def random_view(groups: list[Tensor], smallest: float, random: Generator) -> list[Tensor]:
     """One random square view of the images, mirrored or not, the same for all groups (N, 3, H, W).
 
-    Args:
-        smallest: smallest side of the view as a fraction of the shorter side; 1 keeps the images as they are.
+    Its side is at least `smallest` times the images' shorter side; 1 keeps the images as they are.
     """
     if smallest >= 1:
         return groups

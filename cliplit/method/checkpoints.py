@@ -52,8 +52,7 @@ def save_guidance(guidance: Guidance, path: str | Path, settings: Settings, stag
 def load_guidance(path: str | Path, settings: Settings, clip: ClipBackbone) -> Guidance:
     """Load what `save_guidance` wrote, for these settings and this CLIP, on the CLIP's device.
 
-    Raises:
-        CliplitError: no such file, or one of another guidance or CLIP.
+    Raises CliplitError if there is no such file, or if it belongs to another guidance or CLIP.
     """
     guidance = new_guidance(settings, clip)
     state, _ = _load(path)
@@ -71,8 +70,7 @@ def load_guidance(path: str | Path, settings: Settings, clip: ClipBackbone) -> G
 def load_enhancer(path: str | Path) -> Enhancer:
     """Load an enhancer: ours, the authors' or RAVE's (with or without `module.`, saved from any device).
 
-    Raises:
-        CliplitError: no such file, not a checkpoint, or one that does not fit; names what differs.
+    Raises CliplitError if there is no such file, it is no checkpoint, or it does not fit; names what differs.
     """
     state, metadata = _load(path)
     try:
@@ -93,11 +91,7 @@ def load_enhancer(path: str | Path) -> Enhancer:
 
 
 def load_prompts(path: str | Path) -> PromptPair:
-    """Load a prompt pair: ours or the authors' (key `embedding_prompt`, with or without `module.`).
-
-    Raises:
-        CliplitError: as `load_enhancer`.
-    """
+    """Load a prompt pair: ours or the authors' (key `embedding_prompt`). Prefixes and errors are as in `load_enhancer`."""
     state, metadata = _load(path)
     embedding = state.get(PROMPT_KEY)
     if embedding is None:
@@ -113,8 +107,7 @@ def load_prompts(path: str | Path) -> PromptPair:
 def read_metadata(path: str | Path) -> dict[str, Any]:
     """What a checkpoint of ours says of itself: kind, settings, stage, iteration, version.
 
-    Raises:
-        CliplitError: as `load_enhancer`, or settings of another version.
+    Raises CliplitError as `load_enhancer` does, and for settings of another version.
     """
     metadata = _load(path)[1]
     try:
@@ -131,8 +124,7 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
 def export_released(source: str | Path, target: str | Path, prefix: str = RELEASED_PREFIX) -> None:
     """Write an enhancer or a prompt pair in the released format (a pickled state dict), atomically.
 
-    Raises:
-        CliplitError: an enhancer whose architecture the released code does not have.
+    Raises CliplitError for an architecture that the released code does not have.
     """
     state, _ = _load(source)
     if PROMPT_KEY not in state and load_enhancer(source).architecture != Enhancer().architecture:

@@ -101,11 +101,7 @@ class ClipBackbone(nn.Module):
             return self.clip.visual.attnpool(activation).to(activation)
 
     def encode_activations(self, images: Tensor) -> list[Tensor]:
-        """Activations of the ResNet's stem and stages 1-4 alone.
-
-        Raises:
-            CliplitError: this CLIP has no ResNet.
-        """
+        """Activations of the ResNet's stem and stages 1-4 alone. Raises CliplitError if this CLIP has no ResNet."""
         visual = self.clip.visual
         if not hasattr(visual, "attnpool"):
             raise CliplitError(f"CLIP '{self.name}' has no ResNet tower, which the identity loss needs; use e.g. RN101")
@@ -122,7 +118,7 @@ class ClipBackbone(nn.Module):
         return [visual.layer1, visual.layer2, visual.layer3, visual.layer4] if hasattr(visual, "attnpool") else [visual]
 
     def tokenize(self, text: str) -> tuple[Tensor, int]:
-        """Token ids (1, context length) of a text and the position of its end token."""
+        """Token ids (1, context length) of a text, and the position of its end token."""
         import open_clip
 
         ids = open_clip.tokenize([text], context_length=self.text.positional_embedding.shape[0])
@@ -187,10 +183,7 @@ def known_by(clip: ClipBackbone) -> list[float]:
 
 
 def load_clip(name: str, settings: Settings) -> ClipBackbone:
-    """A CLIP of a run by name, on the run's device, in float32.
-
-    A process loads each CLIP once: later calls return the same object.
-    """
+    """A CLIP of a run by name, on the run's device, in float32. Later calls in this process return the same object."""
     options = settings.clip
     seed = settings.seed if options.random else 0
     clip = _loaded(name, options.random, seed, options.antialias, digest_of_weights(name))

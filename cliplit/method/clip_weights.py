@@ -34,8 +34,7 @@ def has_resnet(name: str) -> bool:
 def model_config(name: str) -> dict[str, Any]:
     """The architecture of a CLIP as open_clip describes it (`model_cfg`). Nothing is downloaded.
 
-    Raises:
-        CliplitError: unknown name, or a file or folder without a description that can be read.
+    Raises CliplitError for an unknown name, or a file or folder without a description that can be read.
     """
     path = EMBEDDED.get(name, Path(name))
     if not path.exists():

@@ -1,6 +1,5 @@
 """The enhancement network of CLIP-LIT: image -> illumination map; result = image / illumination map."""
 
-import functools
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -134,8 +133,7 @@ class Architecture:
 class Enhancer(nn.Module):
     """The released U-Net (278,790 parameters at width 32); attribute names are the released state keys.
 
-    Args:
-        architecture: fields of `Architecture`, in their order or by name; by default the released network.
+    Its arguments are the fields of `Architecture`, in their order or by name; the defaults are the released network.
     """
 
     bf16 = False  # compute in bfloat16 where that is safe, but for the last convolution
@@ -171,13 +169,11 @@ class Enhancer(nn.Module):
         return self
 
     def forward(self, images: Tensor, padding: str = "reflect") -> Tensor:
-        """Illumination map (N, 1, H, W) >= 0 of images (N, 3, H, W) in [0, 1].
+        """Illumination map (N, 1, H, W) >= 0 of images (N, 3, H, W) in [0, 1]; ValueError for another shape or type.
 
         Args:
-            padding: of the four convolutions outside the blocks: "reflect" at inference, "zeros" in
-                training, as in the released code (the blocks always pad by reflection).
-        Raises:
-            ValueError: images of another shape or type.
+            padding: of the four convolutions outside the blocks, which always pad by reflection: "reflect" at
+                inference, "zeros" in training, as in the released code.
         """
         check_images(images)
         full = images.shape[-2:]
@@ -224,24 +220,19 @@ class Enhancer(nn.Module):
         return divide(images, illumination, self.architecture["keep_highlights"])
 
 
-def working_size(size: tuple[int, ...], downscale: int) -> tuple[int, int]:
+def working_size(size: tuple[int, ...], downscale: int) -> tuple[Any, Any]:
     """Size at which the illumination map of an image is predicted: at least 2 pixels, which the padding needs."""
-    height, width = (largest(2, side // downscale) for side in size)
+    height, width = (torch.sym_max(2, side // downscale) for side in size)
     return height, width
 
 
-def reduced_size(size: tuple[int, ...], longer_side: int) -> tuple[int, int]:
+def reduced_size(size: tuple[int, ...], longer_side: int) -> tuple[Any, Any]:
     """Size of an image whose longer side is at most so many pixels, rounded; 0: its own."""
-    if not longer_side:
-        longer_side = largest(*size)
-    longer = largest(*size, longer_side)
-    height, width = (largest(1, (2 * side * longer_side + longer) // (2 * longer)) for side in size)
+    own = torch.sym_max(*size)  # as max; torch.export may not know the sides yet
+    limit = longer_side or own
+    longer = torch.sym_max(own, limit)
+    height, width = (torch.sym_max(1, (2 * side * limit + longer) // (2 * longer)) for side in size)
     return height, width
-
-
-def largest(*sides: Any) -> Any:
-    """As max, also of the sides of an image that torch.export does not know yet."""
-    return functools.reduce(torch.sym_max, sides)
 
 
 def upsample_along_edges(maps: Tensor, small: Tensor, images: Tensor) -> Tensor:

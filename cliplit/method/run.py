@@ -52,8 +52,7 @@ def plan(settings: Settings) -> dict[str, Stage]:
 class Run(Stages):
     """A run directory with its settings.
 
-    Args:
-        path: empty for runs/PROFILE in the checkout that cliplit runs from, else in the working directory.
+    An empty path stands for runs/PROFILE in the checkout that cliplit runs from, or else in the working directory.
     """
 
     def __init__(self, path: str | Path, settings: Settings):
@@ -65,8 +64,7 @@ class Run(Stages):
     def start(cls, path: str | Path, settings: Settings) -> "Run":
         """Open a run directory, which is made if needed, and write settings and versions into its manifest.
 
-        Raises:
-            CliplitError: it cannot be written, or holds something else than a run (stages replace whole folders).
+        Raises CliplitError if it cannot be written, or holds other files than a run's (stages replace whole folders).
         """
         run = cls(path, settings)
         try:
@@ -85,11 +83,7 @@ class Run(Stages):
 
     @classmethod
     def open(cls, path: str | Path) -> "Run":
-        """Open an existing run with the settings in its manifest.
-
-        Raises:
-            CliplitError: no run there, or a manifest that cannot be read.
-        """
+        """Open an existing run with the settings in its manifest. Raises CliplitError if there is no readable one."""
         settings = stored_settings(path)
         if settings is None:
             raise CliplitError(f"{path}: no run here (no readable {MANIFEST}); make one with `cliplit reproduce`")
@@ -112,9 +106,13 @@ class Run(Stages):
             record = self.record(name) or {}
             hashes = {file: digest for file, (_, digest) in record["outputs"].items()}
             stages[name] = {"seconds": record["seconds"], "sha256": hashes}
+        command = ["git", f"--git-dir={CHECKOUT / '.git'}", "rev-parse", "--verify", "--quiet", "HEAD"]
+        revision = None  # cliplit does not run from a checkout, or git is not installed
+        with suppress(OSError):
+            revision = subprocess.run(command, capture_output=True, text=True).stdout.strip() or None
         manifest = {
             "cliplit": cliplit.__version__,
-            "git": _git_revision(),
+            "git": revision,
             "profile": self.settings.profile,
             "seed": self.settings.seed,
             "settings": to_json(self.settings),
@@ -148,8 +146,7 @@ class Run(Stages):
 def stored_settings(path: str | Path) -> Settings | None:
     """The settings in the manifest of a run; None if there is no manifest, or none that can be read.
 
-    Raises:
-        CliplitError: settings that this version does not know.
+    Raises CliplitError for settings that this version does not know.
     """
     file = Path(path) / MANIFEST
     manifest = read_json(file, settings=dict)
@@ -185,11 +182,3 @@ def _versions() -> dict[str, str | None]:
         with suppress(PackageNotFoundError):
             found[package] = version(package)
     return found
-
-
-def _git_revision() -> str | None:
-    """Revision of the checkout that cliplit runs from; None if it runs from none, or git is not installed."""
-    command = ["git", f"--git-dir={CHECKOUT / '.git'}", "rev-parse", "--verify", "--quiet", "HEAD"]
-    with suppress(OSError):
-        return subprocess.run(command, capture_output=True, text=True).stdout.strip() or None
-    return None

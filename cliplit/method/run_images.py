@@ -32,11 +32,7 @@ class TestImage:
 
 
 class TrainingImages:
-    """Training images of one side, kept on disk as 8 bits.
-
-    Raises:
-        CliplitError: the file is damaged.
-    """
+    """Training images of one side, kept on disk as 8 bits. Raises CliplitError if the file is damaged."""
 
     def __init__(self, path: Path):
         try:
@@ -55,8 +51,7 @@ class TrainingImages:
 def prepare_data(run: Run) -> dict[str, Any]:
     """Stage `data`: resize the training images, check the test images, and record names, hashes and sources.
 
-    Raises:
-        CliplitError: a folder without images, an image that cannot be read, references that do not match.
+    Raises CliplitError as `check_folders` does, and for an image that cannot be read.
     """
     settings = run.settings
     chosen = check_folders(settings.data)
@@ -91,8 +86,7 @@ def prepare_data(run: Run) -> dict[str, Any]:
 def check_folders(data: Data) -> dict[str, Images]:
     """The images of every role, after a look at the folders. Only test images without a partner are opened.
 
-    Raises:
-        CliplitError: one of a pair is not given, a folder has no images, or references do not match.
+    Raises CliplitError if one of a pair is not given, a folder has no images, or references do not match.
     """
     chosen = images_by_role(data)
     if "test_backlit" in chosen:
@@ -159,11 +153,10 @@ def _own_tests(chosen: dict[str, Images], skipped: list[str]) -> list[dict[str, 
             raise CliplitError(
                 f"{path} and {reference}: sizes differ ({sizes}); a reference must have its image's size"
             )
-        record = {"name": stem, "backlit": os.path.abspath(path), "reference": None}
         if reference:
             _checked(reference, chosen["test_reference"])
-            record["reference"] = os.path.abspath(reference)
-        records.append(record | {"sha256": _checked(path, chosen["test_backlit"])})
+        files = {"backlit": os.path.abspath(path), "reference": reference and os.path.abspath(reference)}
+        records.append({"name": stem} | files | {"sha256": _checked(path, chosen["test_backlit"])})
     if not records:
         folder = chosen["test_backlit"].folder
         raise CliplitError(f"{folder}: none of the test images can be read; the first: {skipped[-1]}")

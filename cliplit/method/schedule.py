@@ -28,8 +28,7 @@ class Step:
 def alternation(rounds: int, refined: bool = True) -> list[Step]:
     """All steps in order: first pair and network, then rounds of prompt refinement and tuning (paper, section 3).
 
-    Args:
-        refined: whether the rounds refine the guidance; one that is not refined stays prompts0.
+    A guidance that the rounds do not refine stays prompts0.
     """
     steps = [
         Step("prompts", 0, ("data",)),
@@ -61,14 +60,11 @@ def network(settings: Settings, k: int) -> Part:
     """The enhancement network: initial training for k = 0, tuning in round k after that."""
     options = settings.enhancement
     rounds = settings.refinement
-    more = Extension(options.extend_above, options.extend_by, rounds.max_extensions)
-    iterations = rounds.tuning_iterations if k else options.iterations
-    best = Best(options.average, options.look_every)
     return Part(
         f"enhancer{k}",
-        iterations,
-        more,
-        best=best,
+        rounds.tuning_iterations if k else options.iterations,
+        Extension(options.extend_above, options.extend_by, rounds.max_extensions),
+        best=Best(options.average, options.look_every),
         max_gradient_norm=options.max_gradient_norm,
         averaging=options.averaging,
         trained=options.iterations + (k - 1) * rounds.tuning_iterations if k else 0,

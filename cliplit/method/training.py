@@ -7,7 +7,6 @@ refine_prompts          prompts<k>   margin ranking of inputs and results       
 train_enhancer          enhancer<k>  tuning with the refined prompts             paper, section 3.2
 
 A guidance of another kind (cliplit/method/guidance/) takes the place of the prompt pair in all of them.
-`guidance_of` and `network_of` load what a finished stage learned.
 """
 
 from collections.abc import Callable
@@ -38,7 +37,6 @@ from cliplit.method.guidance.base import Guidance, Seen
 from cliplit.method.guidance.registry import is_refined, new_guidance
 from cliplit.method.run import Run
 from cliplit.method.run_images import TrainingImages, prepare_data, training_images
-from cliplit.method.schedule import Step
 from cliplit.settings import Settings
 
 PANEL_IMAGES = 6  # training images in the panels that show a run in progress
@@ -49,14 +47,14 @@ def train(run: Run) -> None:
     """The whole method: initial prompts and network, then rounds of prompt refinement and tuning."""
     prepare_data(run)
     for step in schedule.alternation(run.settings.refinement.rounds, is_refined(run.settings.guidance.kind)):
-        match step:
-            case Step("prompts", 0):
+        match step.learns, step.round:
+            case "prompts", 0:
                 initialize_prompts(run)
-            case Step("warmup"):
+            case "warmup", _:
                 warm_up(run)
-            case Step("prompts", k):
+            case "prompts", k:
                 refine_prompts(run, k)
-            case Step("enhancer", k):
+            case "enhancer", k:
                 train_enhancer(run, k)
 
 

@@ -47,17 +47,14 @@ class Guidance(nn.Module):
     them.
     """
 
+    clip: ClipBackbone
     refined = False  # learned by gradient before the training, and refined by ranking in every round
     factor = 1.0  # of its loss, in units of `enhancement.clip_weight`
 
     def __init__(self, settings: Settings, clip: ClipBackbone):
         super().__init__()
         self.settings = settings
-        self._clip = (clip,)  # in a tuple: not a submodule
-
-    @property
-    def clip(self) -> ClipBackbone:
-        return self._clip[0]
+        self.__dict__["clip"] = clip  # not a submodule: it is neither trained nor stored
 
     @property
     def learned(self) -> list[nn.Parameter]:

@@ -1,7 +1,4 @@
-"""The guidance of CLIP-LIT: a learned prompt pair (section 3.1), and its latent form (RAVE, ECCV 2024).
-
-Both are a pair of vectors in CLIP's latent space, compared with images by cosine similarity.
-"""
+"""Guidance by a pair of vectors in CLIP's latent space: CLIP-LIT's prompt pair (section 3.1), and RAVE's latent pair."""
 
 import torch
 import torch.nn.functional as F
@@ -49,10 +46,8 @@ class PairGuidance(Guidance):
 class PromptGuidance(PairGuidance):
     """Token embeddings (2, L, W) of both prompts, read at position `end` of CLIP's frozen text tower.
 
-    They start from "X X ... X" twice, or from the texts of the settings.
-
-    Raises:
-        CliplitError: texts of different numbers of tokens; the pair is read at one position.
+    They start from "X X ... X" twice, or from the texts of the settings. Raises CliplitError if these have different
+    numbers of tokens, for the pair is read at one position.
     """
 
     def __init__(self, settings: Settings, clip: ClipBackbone):

@@ -24,20 +24,12 @@ BUILT_IN = {
 
 
 def new_guidance(settings: Settings, clip: "ClipBackbone") -> "Guidance":
-    """The untrained guidance of these settings.
-
-    Raises:
-        CliplitError: an unknown kind, or a file that does not have the class.
-    """
+    """The untrained guidance of these settings. Raises CliplitError if the kind is unknown or the file lacks the class."""
     return _class(settings.guidance.kind)(settings, clip)
 
 
 def is_refined(kind: str) -> bool:
-    """Whether the rounds of a run refine this kind of guidance.
-
-    Raises:
-        CliplitError: as `new_guidance`.
-    """
+    """Whether the rounds of a run refine this kind of guidance. Raises as `new_guidance` does."""
     return BUILT_IN[kind][2] if kind in BUILT_IN else _class(kind).refined
 
 

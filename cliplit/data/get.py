@@ -11,7 +11,7 @@ from cliplit.data.verify import subset_images, verify_folder
 from cliplit.errors import CliplitError, did_you_mean, shortened
 from cliplit.files.atomic import sha256
 from cliplit.files.folders import find_images, original
-from cliplit.files.web import Refused, extract, fetch, fetch_drive, is_archive
+from cliplit.files.web import SUFFIXES, Refused, extract, fetch, fetch_drive
 
 DOWNLOADS = "downloads"  # folder beside the data sets
 
@@ -104,8 +104,10 @@ def _collect(data_set: DataSet, given: list[Path], downloaded: bool, folder: Pat
     for place in given:
         if not place.exists():
             raise CliplitError(f"{place}: no such file or folder")
-        archives = [place] if place.is_file() else sorted(path for path in place.rglob("*") if is_archive(path))
-        for archive in archives:
+        archives = [
+            path for path in sorted(place.rglob("*")) if path.name.lower().endswith(SUFFIXES) and path.is_file()
+        ]
+        for archive in [place] if place.is_file() else archives:
             say(f"{data_set.name}: unpacking {archive}")
             try:
                 roots.append(extract(archive, unpacked / str(len(roots)) / archive.name.partition(".")[0]))

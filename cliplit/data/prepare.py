@@ -14,8 +14,6 @@ from tqdm import tqdm
 
 from cliplit.data.manifest import (
     FOLDERS,
-    Entry,
-    Images,
     Manifest,
     by_stem,
     describe_image,
@@ -71,7 +69,13 @@ def prepare_data_set(
     taken = {role: list(images.files) for role, images in sources.items()}
     if unpair:
         made |= {"unpair": True, "test_share": test_share, "seed": seed}
-        taken |= _unpaired(sources, seed, test_share)
+        backlit, well_lit = (by_stem(taken.pop(role)) for role in ("train_backlit", "train_well_lit"))
+        for stem in sorted(backlit.keys() ^ well_lit.keys()):
+            path = (backlit | well_lit)[stem]
+            raise CliplitError(f"{path}: --unpair takes pairs apart, and this image has no partner")
+        for stem, roles in sorted(split_scenes(backlit, seed, test_share).items()):
+            for role in roles:
+                taken.setdefault(role, []).append((backlit if role.endswith("_backlit") else well_lit)[stem])
     with new_data_set(target, force) as folder:
         origins = _copy(taken, folder, size, skip_bad)
         report = verify_folder(folder)
@@ -136,7 +140,7 @@ def synthesize_data_set(
     folders = ", ".join(sorted({path.resolve().parent.name for path in files}))
     paths = by_stem(files)
     roles = {draw: split_scenes(paths, draw, test_share) for draw in range(seed, seed + draws)}
-    images: list[Entry] = []
+    images = []
     problems: list[str] = []
     with new_data_set(target, force) as folder:
         for stem, path in tqdm(paths.items(), desc=f"synthesizing {target.name}", unit="photo", leave=False):
@@ -186,19 +190,6 @@ def split_scenes(stems: Iterable[str], seed: int, test_share: float) -> dict[str
     roles: list[tuple[str, ...]] = [("test_backlit", "test_reference")] * tests
     roles += [(("train_backlit",), ("train_well_lit",))[n % 2] for n in range(len(order) - tests)]
     return dict(zip(order, roles, strict=True))
-
-
-def _unpaired(sources: Mapping[str, Images], seed: int, test_share: float) -> dict[str, list[Path]]:
-    """Files by role: of every training pair one image, or both as a test pair."""
-    backlit, well_lit = (by_stem(sources[role].files) for role in ("train_backlit", "train_well_lit"))
-    for stem in sorted(backlit.keys() ^ well_lit.keys()):
-        path = (backlit | well_lit)[stem]
-        raise CliplitError(f"{path}: --unpair takes pairs apart, and this image has no partner")
-    taken: dict[str, list[Path]] = {"train_backlit": [], "train_well_lit": []}
-    for stem, roles in sorted(split_scenes(backlit, seed, test_share).items()):
-        for role in roles:
-            taken.setdefault(role, []).append((backlit if role.endswith("_backlit") else well_lit)[stem])
-    return taken
 
 
 def _copy(taken: Mapping[str, list[Path]], folder: Path, size: int, skip_bad: bool) -> dict[Path, Path]:

@@ -4,7 +4,6 @@ import contextlib
 import errno
 import hashlib
 import json
-import math
 import os
 from collections.abc import Iterator
 from functools import cache
@@ -66,11 +65,7 @@ def write_json(content: Any, path: Path) -> None:
 
 def finite(content: Any) -> Any:
     """Plain values with None for NaN and the infinities, which JSON does not have."""
-    if isinstance(content, dict):
-        return {key: finite(value) for key, value in content.items()}
-    if isinstance(content, (list, tuple)):
-        return [finite(value) for value in content]
-    return None if isinstance(content, float) and not math.isfinite(content) else content
+    return json.loads(json.dumps(content), parse_constant=lambda _: None)
 
 
 def write_text(text: str, path: Path) -> None:

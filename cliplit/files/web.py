@@ -202,11 +202,6 @@ class Refused(CliplitError):
     """The archive itself is at fault."""
 
 
-def is_archive(path: Path) -> bool:
-    """Whether a file is a zip or tar archive, by its name."""
-    return path.is_file() and path.name.lower().endswith(SUFFIXES)
-
-
 def extract(archive: Path, target: Path) -> Path:
     """Unpack a zip or tar archive into a new folder, which is there only if all went well.
 

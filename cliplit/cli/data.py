@@ -73,7 +73,7 @@ def verify(
 
     Exit code 0: nothing wrong; 1: problems found; 2: no such data set.
     """
-    from cliplit.data.verify import verify_folder
+    from cliplit.data.get import verify_folder
     from cliplit.files.atomic import write_json
 
     reports = [verify_folder(root / name) for name in names]

@@ -288,8 +288,6 @@ def by_stem(paths: Iterable[Path]) -> dict[str, Path]:
     """
     files: dict[str, Path] = {}
     for path in paths:
-        first = files.setdefault(path.stem, path)
-        if first != path:
-            second = path.name if path.parent == first.parent else path
-            raise CliplitError(f"{first.parent}: {first.name} and {second} have the same stem; rename or remove one")
+        if (first := files.setdefault(path.stem, path)) != path:
+            raise CliplitError(f"{first} and {path} have the same stem; rename or remove one")
     return files

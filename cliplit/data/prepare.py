@@ -3,7 +3,7 @@ and photos made backlit."""
 
 import hashlib
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from PIL import Image
 from tqdm import tqdm
 
+from cliplit.data.get import Report, verify_folder
 from cliplit.data.manifest import (
     FOLDERS,
     Manifest,
@@ -22,7 +23,6 @@ from cliplit.data.manifest import (
     write_manifest,
 )
 from cliplit.data.relight import LEVELS, relight_photo
-from cliplit.data.verify import Report, verify_folder
 from cliplit.errors import CliplitError, did_you_mean, shortened
 from cliplit.files.folders import list_images
 from cliplit.files.images import decode, squared
@@ -77,7 +77,23 @@ def prepare_data_set(
             for role in roles:
                 taken.setdefault(role, []).append((backlit if role.endswith("_backlit") else well_lit)[stem])
     with new_data_set(target, force) as folder:
-        origins = _copy(taken, folder, size, skip_bad)
+        origins: dict[Path, Path] = {}
+        every = [(role, path) for role, paths in taken.items() for path in paths]
+        for role, path in tqdm(every, desc=f"preparing {target.name}", unit="image", leave=False):
+            resize = size and role.startswith("train_")
+            copy = folder / FOLDERS[role] / (f"{path.stem}.png" if resize else path.name)
+            if copy.exists():  # asked of the disk, which may not tell upper from lower case
+                other = next(origins[done] for done in origins if done.samefile(copy))
+                raise CliplitError(f"{other} and {path} would both become {copy.name}; rename or remove one")
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            origins[copy] = path
+            try:
+                resized = Image.fromarray(squared(decode(path), size)) if resize else None
+            except CliplitError as error:
+                if not skip_bad:
+                    raise CliplitError(f"{error}; --skip-bad leaves such images out") from None
+                resized = None  # the copy is found unreadable below
+            resized.save(copy) if resized else shutil.copyfile(path, copy)
         report = verify_folder(folder)
         problems = report.problems
         if problems and not skip_bad:
@@ -190,27 +206,3 @@ def split_scenes(stems: Iterable[str], seed: int, test_share: float) -> dict[str
     roles: list[tuple[str, ...]] = [("test_backlit", "test_reference")] * tests
     roles += [(("train_backlit",), ("train_well_lit",))[n % 2] for n in range(len(order) - tests)]
     return dict(zip(order, roles, strict=True))
-
-
-def _copy(taken: Mapping[str, list[Path]], folder: Path, size: int, skip_bad: bool) -> dict[Path, Path]:
-    """Copies in the new data set, and what each is a copy of."""
-    origins: dict[Path, Path] = {}
-    every = [(role, path) for role, paths in taken.items() for path in paths]
-    for role, path in tqdm(every, desc=f"preparing {folder.name}", unit="image", leave=False):
-        resize = size and role.startswith("train_")
-        copy = folder / FOLDERS[role] / (f"{path.stem}.png" if resize else path.name)
-        if copy.exists():  # asked of the disk, which may not tell upper from lower case
-            other = next(origins[made] for made in origins if made.samefile(copy))
-            raise CliplitError(f"{other} and {path} would both become {copy.name}; rename or remove one")
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        origins[copy] = path
-        try:
-            if resize:
-                Image.fromarray(squared(decode(path), size)).save(copy)
-            else:
-                shutil.copyfile(path, copy)
-        except CliplitError as error:
-            if not skip_bad:
-                raise CliplitError(f"{error}; --skip-bad leaves such images out") from None
-            shutil.copyfile(path, copy)  # inspect_images reports it as unreadable
-    return origins

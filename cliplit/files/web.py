@@ -87,26 +87,21 @@ def fetch(
                 raise CliplitError(f"{url}: given up after {failures} attempts ({reason}); {again}") from None
             time.sleep(wait or waits[failures - 1])
             continue
-        wrong = _what_is_wrong(part, size, digest)
         version.unlink(missing_ok=True)
-        if not wrong:
+        with open(part, "rb") as file:
+            start = file.read(512).lstrip().lower()
+        if start.startswith((b"<!doctype html", b"<html")):
+            wrong = "a web page came in place of the file"
+        elif size not in (None, part.stat().st_size):
+            wrong = f"{part.stat().st_size} bytes in place of {size}"
+        elif digest and (found := sha256(part)) != digest:
+            wrong = f"SHA-256 is {found[:12]}..., not {digest[:12]}... as expected"
+        else:
             return part.replace(target)
         part.unlink()
         if not resumed:
             raise CliplitError(f"{url}: {wrong}; nothing was kept; {BY_HAND}")
         resumed = False  # the old part may have been of another file: fetch all of it
-
-
-def _what_is_wrong(path: Path, size: int | None, digest: str | None) -> str:
-    with open(path, "rb") as file:
-        head = file.read(512).lstrip().lower()
-    if head.startswith((b"<!doctype html", b"<html")):
-        return "a web page came in place of the file"
-    if size not in (None, path.stat().st_size):
-        return f"{path.stat().st_size} bytes in place of {size}"
-    if digest is not None and (found := sha256(path)) != digest:
-        return f"SHA-256 is {found[:12]}..., not {digest[:12]}... as expected"
-    return ""
 
 
 def _fetch_rest(url: str, part: Path, version: Path, silence: float) -> None:

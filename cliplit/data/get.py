@@ -31,7 +31,6 @@ from cliplit.files.folders import find_images, original
 from cliplit.files.images import decode
 from cliplit.files.web import SUFFIXES, Refused, extract, fetch, fetch_drive
 
-HARMLESS = ("duplicate", "shared")  # findings
 DOWNLOADS = "downloads"  # folder beside the data sets
 
 
@@ -179,7 +178,7 @@ class Report:
     @property
     def problems(self) -> list[Finding]:
         """The findings that make the data set unfit; images that are there twice alone do not."""
-        return [finding for finding in self.findings if finding.kind not in HARMLESS]
+        return [finding for finding in self.findings if finding.kind not in ("duplicate", "shared")]
 
     def counts(self) -> dict[str, int]:
         """Good images by role."""

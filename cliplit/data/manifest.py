@@ -267,17 +267,14 @@ def images_by_role(data: Data, for_run: bool = True) -> dict[str, Images]:
 
 def _from_set(folder: str) -> dict[str, Images]:
     manifest = read_manifest(folder)
-    files = {role: {Path(folder) / image.path: image.sha256 for image in manifest.of(role)} for role in ROLES}
-    missing = [str(path) for listed in files.values() for path in listed if not path.is_file()]
-    if missing:
-        raise CliplitError(
-            f"{folder}: {len(missing)} of the data set's files are not there ({shortened(missing)}); make it again"
-        )
-    return {
-        role: Images(folder, tuple(listed), listed, manifest.name, manifest.source, manifest.licence)
-        for role, listed in files.items()
-        if listed
-    }
+    if missing := [image.path for image in manifest.images if not Path(folder, image.path).is_file()]:
+        listed = f"{len(missing)} of the data set's files are not there ({shortened(missing)})"
+        raise CliplitError(f"{folder}: {listed}; make it again")
+    chosen: dict[str, Images] = {}
+    for role in dict.fromkeys(image.role for image in manifest.images):
+        hashes = {Path(folder, image.path): image.sha256 for image in manifest.of(role)}
+        chosen[role] = Images(folder, tuple(hashes), hashes, manifest.name, manifest.source, manifest.licence)
+    return chosen
 
 
 def by_stem(paths: Iterable[Path]) -> dict[str, Path]:

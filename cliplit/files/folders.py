@@ -277,12 +277,11 @@ def _first_alike(files: Iterable[Path]) -> dict[Path, Path]:
     """For each of several files the one of the shortest name that is the same, byte for byte."""
     ordered = sorted(files, key=lambda file: (len(file.stem), file.name))
     first: dict[str, Path] = {}
-    return {file: first.setdefault(_content(file), file) if len(ordered) > 1 else file for file in ordered}
-
-
-def _content(file: Path) -> str:
-    """A digest; the path of a file that cannot be opened, which is like no other."""
-    try:
-        return sha256(file)
-    except OSError:
-        return str(file)
+    alike: dict[Path, Path] = {}
+    for file in ordered:
+        try:
+            content = sha256(file) if len(ordered) > 1 else ""
+        except OSError:
+            content = str(file)  # cannot be opened, and is like no other
+        alike[file] = first.setdefault(content, file)
+    return alike

@@ -105,7 +105,10 @@ def plan(chosen: Run) -> None:
     each, count = seconds_each(chosen.settings), network_iterations(chosen.settings)
     seconds = each * count
     shown = f"{seconds / 3600:.1f} h" if seconds > 6000 else f"{seconds / 60:.1f} min"
-    print(f"the networks train about {shown} ({count} iterations of {each:.2g} s); prompts and evaluation come on top")
+    control = ", the random-CLIP control included" if chosen.settings.evaluation.control else ""
+    print(
+        f"the networks train about {shown} ({count} iterations of {each:.2g} s{control}); prompts and evaluation come on top"
+    )
 
 
 @takes(chosen=open_run)

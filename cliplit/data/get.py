@@ -149,7 +149,7 @@ def _collect(data_set: DataSet, given: list[Path], downloaded: bool, folder: Pat
 class Finding:
     """One thing found: its kind, the file or role, and the details.
 
-    Kinds: "unreadable"; "missing" or "changed", by dataset.json; "count" of the images of a role; "duplicate", the same
+    Kinds: "unreadable"; "unread", an image of a kind that is not read; "missing" or "changed", by dataset.json; "count" of the images of a role; "duplicate", the same
     image again in this role, counted once and left out; "shared", the same file in another role too; of pairs "partner"
     (none), "stem" (not unique) and "size" (differs).
     """
@@ -178,7 +178,7 @@ class Report:
     @property
     def problems(self) -> list[Finding]:
         """The findings that make the data set unfit; images that are there twice alone do not."""
-        return [finding for finding in self.findings if finding.kind not in ("duplicate", "shared")]
+        return [finding for finding in self.findings if finding.kind not in ("duplicate", "shared", "unread")]
 
     def counts(self) -> dict[str, int]:
         """Good images by role."""

@@ -18,7 +18,7 @@ from typing import Any
 
 from cliplit.errors import CliplitError, shortened
 from cliplit.files.atomic import sha256, write_json
-from cliplit.files.folders import list_images
+from cliplit.files.folders import find_images
 from cliplit.files.web import is_inside
 from cliplit.settings import Data
 
@@ -215,7 +215,8 @@ def digest_of_folder(folder: Path) -> str | None:
 class Images:
     """The images of one role: their folder, files in the order of their names, and where they come from.
 
-    `hashes` holds the SHA-256 that a dataset.json promises for each file; a plain folder promises nothing.
+    `hashes` holds the SHA-256 that a dataset.json promises for each file; a plain folder promises nothing. `unread` has
+    a line for every image in a plain folder that is of a kind that is not read.
     """
 
     folder: str
@@ -224,6 +225,7 @@ class Images:
     name: str = ""
     source: str = ""
     licence: str = ""
+    unread: tuple[str, ...] = ()
 
 
 def images_by_role(data: Data, for_run: bool = True) -> dict[str, Images]:
@@ -248,7 +250,14 @@ def images_by_role(data: Data, for_run: bool = True) -> dict[str, Images]:
             if role not in without:
                 chosen[role] = images
     for role, folder in given.items():
-        there = _from_set(folder) if has_manifest(folder) else {role: Images(folder, tuple(list_images(folder)), {})}
+        if has_manifest(folder):
+            there = _from_set(folder)
+        elif not Path(folder).is_dir():
+            raise CliplitError(f"{folder}: no such folder")
+        else:
+            found = find_images([folder])
+            unread = tuple(f"{path}: {reason}" for path, reason in found.unread.items())
+            there = {role: Images(folder, tuple(found.images.values()), {}, unread=unread)}
         if role not in there:
             raise CliplitError(f"{folder}: has no {ROLES[role]} (role {role}); choose another {OPTIONS[role]}")
         chosen[role] = there[role]

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from PIL import Image
 from tqdm import tqdm
 
-from cliplit.data.get import Report, verify_folder
+from cliplit.data.get import Finding, Report, verify_folder
 from cliplit.data.manifest import (
     FOLDERS,
     Manifest,
@@ -112,8 +112,9 @@ def prepare_data_set(
             raise CliplitError(f"none of the images can be used; the first: {problems[0].detail}")
         source = "; ".join(dict.fromkeys(images.source or Path(images.folder).name for images in sources.values()))
         licence = "; ".join(dict.fromkeys(images.licence or "yours" for images in sources.values()))
-        findings = tuple(map(str, report.findings))
-        write_manifest(Manifest(target.name, source, licence, entries, made, findings), folder)
+        left = [Finding("unread", *line.split(": ", 1)) for images in sources.values() for line in images.unread]
+        report = replace(report, findings=(*report.findings, *left))
+        write_manifest(Manifest(target.name, source, licence, entries, made, tuple(map(str, report.findings))), folder)
     return replace(report, name=target.name, folder=str(target), images=entries)
 
 

@@ -61,7 +61,9 @@ def prompt_scores(run: Run, rounds: Sequence[int], results: bool = True) -> dict
     sides[WELL_LIT] = _seen(clip, well_lit, size)
     scores = {}
     for k in rounds:
-        guidance = new_guidance(run.settings, clip).to(clip.mean.device) if k == UNTRAINED else guidance_of(run, k)
+        guidance = guidance_of(run, max(k, 0))
+        if k == UNTRAINED and guidance.refined:  # one that is only fitted starts as it is
+            guidance = new_guidance(run.settings, clip).to(clip.mean.device)
         scores[k] = {label: guidance.score(side).cpu() for label, side in sides.items()}
     return scores
 

@@ -67,6 +67,7 @@ def look_over(run: Run) -> tuple[list[str], list[str]]:
     listed = ", ".join(f"{count} {role.replace('_', ' ')}" for role, count in counts.items())
     embedded = f"{settings.data.embedded_images} embedded crops a side, for no data set is given (--data)"
     notes = [f"images: {listed or embedded}"]
+    notes += [f"left out: {line}" for images in chosen.values() for line in images.unread]
     pixels = 0  # of the test images
     for role, images in chosen.items():
         unreadable = []

@@ -58,7 +58,7 @@ def prepare_data(run: Run) -> dict[str, Any]:
 
     def make(folder: Path) -> None:
         own = "train_backlit" in chosen
-        skipped: list[str] = []
+        skipped = [line for images in chosen.values() for line in images.unread]
         training = {}
         for side, records, images in _own_training(settings.data, chosen, skipped) if own else _embedded(settings):
             with writing(folder / f"{side}.npy") as temporary, open(temporary, "wb") as file:

@@ -167,6 +167,8 @@ def test_a_guidance_made_by_a_recipe_trains(page, tmp_path):
     training.train(run)
     guidance = training.guidance_of(run, 2)
     assert type(guidance).__name__ == kind and isinstance(guidance, Guidance)
+    scores = analysis.prompt_scores(run, [analysis.UNTRAINED, 0], results=False)  # notebook 01; it is only fitted
+    assert all(torch.equal(scores[0][side], scores[analysis.UNTRAINED][side]) for side in scores[0])
     assert all(value.isfinite().all() and value.any() for value in guidance.state_dict().values())
     assert new_guidance(run.settings, guidance.clip).settings.guidance.kind.endswith(kind)
     log = training.Path(run.folder("enhancer2") / "log.csv").read_text()

@@ -189,3 +189,15 @@ def test_embedded_images_are_darker_where_backlit_and_the_same_every_time():
     assert all(torch.equal(one, other) for one, other in zip(pairs, again, strict=True))
     darker = pairs[0] < 0.6 * pairs[1]
     assert (darker.float().mean((1, 2, 3)) > 0.2).all() and darker.float().mean() < 0.9
+
+
+def test_images_of_kinds_that_are_not_read_are_named(folders, tmp_path):
+    for kind, name in (("backlit", "phone.heic"), ("well", "drawing.psd"), ("test", "camera.nef")):
+        (folders / kind / name).write_bytes(b"anything")
+    skipped = prepare_data(start_run("smoke", tmp_path / "run", overrides=options(folders)))["skipped"]
+    assert [line.split(": ")[0] for line in skipped] == [
+        str(folders / "backlit" / "phone.heic"),
+        str(folders / "well" / "drawing.psd"),
+        str(folders / "test" / "camera.nef"),
+    ]
+    assert "cliplit enhance FILE -o FILE.png --strength 0" in skipped[0] and "convert it to PNG" in skipped[1]

@@ -14,10 +14,10 @@ import torch
 from PIL import Image
 
 from cliplit.files.tensors import to_tensor
-from cliplit_photos import programs
 from cliplit.method.checkpoints import load_enhancer, save_enhancer
 from cliplit.method.enhancer import Enhancer
 from cliplit.profiles import SMOKE
+from cliplit_photos import programs
 from cliplit_photos.inference import SHIPPED_ENHANCER
 
 STEP = 1 / 255

@@ -1,6 +1,6 @@
 """The network as a program for others: ONNX, or a file of torch.export. It takes an image of any size."""
 
-import importlib
+import importlib.util
 import io
 import json
 from collections.abc import Callable
@@ -16,6 +16,7 @@ from cliplit.files.atomic import write_bytes
 from cliplit.method.checkpoints import PROGRAMS, load_enhancer, read_metadata
 from cliplit.method.enhancer import Enhancer, averages, reduced_size, upsample_along_edges, working_size
 
+ONNX = ("onnx", "onnxscript", "onnxruntime")  # packages of the extra
 OPSET = 18  # of ONNX
 LEAST = 8  # pixels of a side
 TRIED = ((301, 413), (97, 530))  # pixels: images that a program is compared on
@@ -53,6 +54,9 @@ def export_program(checkpoint: str | Path, target: Path) -> Path:
     """
     if target.suffix not in PROGRAMS:
         raise CliplitError(f"{target}: a program ends in {' or '.join(PROGRAMS)}")
+    lacking = [name for name in ONNX if target.suffix == ".onnx" and importlib.util.find_spec(name) is None]
+    if lacking:
+        raise CliplitError(f"export to ONNX needs {lacking[0]}: pip install 'cliplit[onnx]'")
     network = load_enhancer(checkpoint).requires_grad_(False)
     notes = json.dumps({"cliplit": cliplit.__version__, "checkpoint": read_metadata(checkpoint)})
     image = torch.rand(1, 3, *TRIED[0], generator=torch.Generator().manual_seed(0))
@@ -83,10 +87,8 @@ def _pt2(exported: torch.export.ExportedProgram, notes: str) -> tuple[bytes, Cal
 
 def _onnx(exported: torch.export.ExportedProgram, notes: str) -> tuple[bytes, Callable[[Tensor], Tensor]]:
     """The content of the file, and what runs it."""
-    try:
-        onnxruntime, *_ = map(importlib.import_module, ("onnxruntime", "onnx", "onnxscript"))
-    except ImportError as error:
-        raise CliplitError(f"export to ONNX needs {error.name}: pip install 'cliplit[onnx]'") from None
+    import onnxruntime
+
     made = torch.onnx.export(
         exported, dynamo=True, opset_version=OPSET, input_names=["image"], output_names=["result"], verbose=False
     )

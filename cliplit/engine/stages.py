@@ -120,6 +120,8 @@ class Stages:
             CliplitError: a stage that it needs is not current, or another process is at work here.
         """
         folder = self.path / stage
+        if not self.is_current(stage):
+            self.look_again()  # a finished stage of another process must not be built again
         if self.is_current(stage):
             return folder
         for need in self.plan[stage].needs:
@@ -133,9 +135,11 @@ class Stages:
             if together or processes.is_main():
                 make(folder)
             processes.wait()
-            self.note_built(stage)
             if processes.is_main():
                 self._end(stage, time.monotonic() - began)
+            self.note_built(stage)
+            if processes.is_main():
+                self.write_manifest()
         processes.wait()
         return folder
 
@@ -179,7 +183,6 @@ class Stages:
         }
         record = {"build": uuid.uuid4().hex, "seconds": round(seconds, 1), "processes": processes.count()}
         write_json(record | inputs | {"outputs": outputs}, folder / "stage.json")
-        self.write_manifest()
 
     def _builds_needed(self, stage: str) -> dict[str, str | None]:
         return {need: (self.record(need) or {}).get("build") for need in self.plan[stage].needs}

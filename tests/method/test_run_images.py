@@ -201,3 +201,12 @@ def test_images_of_kinds_that_are_not_read_are_named(folders, tmp_path):
         str(folders / "test" / "camera.nef"),
     ]
     assert "cliplit enhance FILE -o FILE.png --strength 0" in skipped[0] and "convert it to PNG" in skipped[1]
+
+
+def test_a_stage_that_another_process_finished_meanwhile_is_kept(tmp_path):
+    early = start_run("smoke", tmp_path / "run")
+    assert early.current() == []  # as a notebook that was opened before
+    prepare_data(Run.open(early.path))
+    before = (early.path / "data" / "stage.json").read_bytes()
+    prepare_data(early)
+    assert (early.path / "data" / "stage.json").read_bytes() == before

@@ -1,13 +1,14 @@
 """`cliplit data`: get, verify, prepare and synthesize data sets."""
 
 import sys
-from functools import partial
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import IO, Annotated, Any
 
 import typer
 
-from cliplit.cli.shared import FOLDERS, Root, flag, of_settings, print_columns, takes
+from cliplit.cli.shared import FOLDERS, Root, counted, flag, of_settings, takes
 from cliplit.errors import CliplitError
 
 app = typer.Typer(no_args_is_help=True)
@@ -16,29 +17,22 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="Folder of the new dat
 Names = Annotated[list[str], typer.Argument(metavar="NAME...", help="Data sets (`cliplit data list`), in --root.")]
 Given = Annotated[list[Path], typer.Option("--from", metavar="PATH", help="Fetched by hand, for one NAME; repeatable.")]
 Force = Annotated[bool, flag("--force", "Make it again if it is there.")]
-Seed = Annotated[int, typer.Option(help="Of the draw of scenes.")]
 SkipBad = Annotated[bool, flag("--skip-bad", "Leave out images that cannot be used.")]
-TestShare = Annotated[float, typer.Option(help="Share of the scenes that become test pairs.")]
 
 
 @app.command("list")
 def list_data_sets(root: Root = Path("data")) -> None:
     """List the known data sets, and those in --root."""
-    from cliplit.data.manifest import CATALOG, ROLES, has_manifest, read_manifest
+    from cliplit.data.manifest import CATALOG, has_manifest, read_manifest
 
-    rows = [["name", "images", "sources", "in " + str(root), "title"]]
     for name, known in CATALOG.items():
-        images = ", ".join(f"{part.count} {part.role}" for part in known.subsets)
-        there = "yes" if has_manifest(root / name) else ""
-        rows.append([name, images, ", ".join(known.sources), there, known.title])
+        print(f"{name}: {known.title}{f'; in {root}' if has_manifest(root / name) else ''}")
+        print(f"  images:  {', '.join(f'{part.count} {part.role}' for part in known.subsets)}")
+        print(f"  sources: {', '.join(known.sources)}")
+        print(f"  licence: {known.licence}")
     for path in sorted(root.glob("*")):
         if path.name not in CATALOG and has_manifest(path):
-            found = read_manifest(path)
-            images = ", ".join(f"{len(found.of(role))} {role}" for role in ROLES if found.of(role))
-            rows.append([path.name, images, "", "yes", found.source])
-    print_columns(rows)
-    print()
-    print_columns([["name", "licence"], *([name, known.licence] for name, known in CATALOG.items())])
+            print(f"{path.name}: {read_manifest(path).source}; in {root}")
 
 
 @app.command()
@@ -47,7 +41,7 @@ def get(
     root: Root = Path("data"),
     given: Given = (),
     source: Annotated[str, typer.Option(metavar="NAME", help="Where to download from, if not the first source.")] = "",
-    accept: Annotated[bool, flag("--accept-problems", "Keep the good images of a set that is not complete.")] = False,
+    skip_bad: SkipBad = False,
     force: Force = False,
 ) -> None:
     """Download known data sets, or take them from --from.
@@ -60,28 +54,22 @@ def get(
     if given and len(names) > 1:
         raise CliplitError("--from belongs to one data set: give one NAME")
     for name in names:
-        print(get_data_set(name, root, given, source, accept, force, partial(print, file=sys.stderr)))
+        print(get_data_set(name, root, given, source, skip_bad, force))
 
 
 @app.command()
-def verify(
-    names: Names,
-    root: Root = Path("data"),
-    output: Annotated[str, typer.Option("--json", metavar="FILE", help="Also write the reports as JSON.")] = "",
-) -> None:
+def verify(names: Names, root: Root = Path("data")) -> None:
     """Look at every image of data sets: counts, readability, duplicates, pairs, sizes.
 
     Exit code 0: nothing wrong; 1: problems found; 2: no such data set.
     """
     from cliplit.data.get import verify_folder
-    from cliplit.files.atomic import write_json
 
-    reports = [verify_folder(root / name) for name in names]
-    for report in reports:
-        print("\n".join(report.lines()))
-    if output:
-        write_json([report.to_json() for report in reports], Path(output))
-    raise typer.Exit(1 if any(report.problems for report in reports) else 0)
+    reports = {root / name: verify_folder(root / name) for name in names}
+    for folder, report in reports.items():
+        print(f"{folder}: {counted(len(report.problems), 'problem')}")
+        _show(report.images, report.findings)
+    raise typer.Exit(1 if any(report.problems for report in reports.values()) else 0)
 
 
 @app.command()
@@ -92,9 +80,6 @@ def prepare(
     root: Root = Path("data"),
     given: dict[str, Any],
     size: Annotated[int, typer.Option(metavar="PIXELS", help="Side of training images; 0: as they are.")] = 512,
-    unpair: Annotated[bool, flag("--unpair", "Backlit and well-lit images are pairs: take them apart.")] = False,
-    test_share: TestShare = 0.0,
-    seed: Seed = 0,
     skip_bad: SkipBad = False,
     force: Force = False,
 ) -> None:
@@ -110,9 +95,8 @@ def prepare(
     target = root / name
     if not given and has_manifest(target):
         given, target = {"data.sets": (str(target),)}, root / f"{name}-{size}"
-    sources = profile("paper", given).data
-    report = prepare_data_set(target, sources, size, unpair, test_share, seed, skip_bad, force)
-    print("\n".join(report.lines()[1:]), file=sys.stderr)
+    made = prepare_data_set(target, profile("paper", given).data, size, skip_bad, force)
+    _show(made.images, made.problems, sys.stderr)
     print(target)
 
 
@@ -122,9 +106,9 @@ def synthesize(
     photos: Annotated[Path, typer.Option("--from", metavar="DIR", help="A folder of well-lit photos.")],
     root: Root = Path("data"),
     level: Annotated[str, typer.Option(help="mild, medium, severe or mixed backlight.")] = "medium",
-    test_share: TestShare = 0.2,
+    test_share: Annotated[float, typer.Option(help="Share of the photos that become test pairs.")] = 0.2,
     size: Annotated[int, typer.Option(metavar="PIXELS", help="Longest side; 0: as the photos are.")] = 1024,
-    seed: Seed = 0,
+    seed: Annotated[int, typer.Option(help="Of the draw of scenes.")] = 0,
     skip_bad: SkipBad = False,
     force: Force = False,
 ) -> None:
@@ -133,9 +117,15 @@ def synthesize(
     Each photo serves once: as a test pair, or on one side of the training. The same seed gives the same roles at
     every level.
     """
-    from cliplit.data.manifest import ROLES
     from cliplit.data.prepare import synthesize_data_set
 
     made = synthesize_data_set(root / name, photos, level, test_share, seed, size, skip_bad, force)
-    print(*(f"  {role:15} {len(made.of(role))} images" for role in ROLES), *made.problems, sep="\n", file=sys.stderr)
+    _show(made.images, made.problems, sys.stderr)
     print(root / name)
+
+
+def _show(images: Iterable[Any], findings: Iterable[object], file: IO[str] | None = None) -> None:
+    """Print how many images there are of each role, and what is to be said of them."""
+    counts = Counter(image.role for image in images)
+    lines = [f"{role:15} {counted(count, 'image')}" for role, count in counts.items()]
+    print(*(f"  {line}" for line in (*lines, *findings)), sep="\n", file=file)

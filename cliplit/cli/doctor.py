@@ -3,14 +3,14 @@
 import json
 import platform
 import sys
+from collections.abc import Sequence
 from importlib.metadata import distributions, metadata, requires
-from pathlib import Path
 from typing import Annotated, NamedTuple
 
 import typer
 from packaging.requirements import Requirement
 
-from cliplit.cli.shared import Root, flag, print_columns
+from cliplit.cli.shared import flag, print_columns
 from cliplit.errors import CliplitError
 from cliplit.files.web import reachable
 from cliplit.method.clip_weights import EMBEDDED, find_weights
@@ -31,11 +31,10 @@ class Check(NamedTuple):
     fix: str = ""
 
 
-def examine(root: Path = Path("data"), clips: tuple[str, ...] = ()) -> list[Check]:
-    """Look at packages, devices, weights of CLIPs (also of `clips`), data sets in `root`, metrics and network."""
+def examine(clips: Sequence[str] = ()) -> list[Check]:
+    """Look at packages, devices, weights of CLIPs (also of `clips`), metrics and network."""
     import torch
 
-    from cliplit.data.manifest import CATALOG, has_manifest, read_manifest
     from cliplit.method.clip import load_backbone
 
     found = [Check("package", "python", True, platform.python_version())]
@@ -59,15 +58,6 @@ def examine(root: Path = Path("data"), clips: tuple[str, ...] = ()) -> list[Chec
             found.append(Check("CLIP", name, ready, "its weights are here" if ready else "not on this machine", fix))
         except CliplitError as error:
             found.append(Check("CLIP", name, False, str(error)))
-    for name, known in CATALOG.items():
-        there = has_manifest(root / name)
-        number = sum(part.count for part in known.subsets)
-        fix_data = f"cliplit data get {name} --root {root}{' --force' if there else ''}"
-        try:
-            count = len(read_manifest(root / name).images) if there else 0
-            found.append(Check("data", name, count >= number, f"{count} of {number} images in {root}", fix_data))
-        except CliplitError as error:
-            found.append(Check("data", name, False, str(error), fix_data))
     lacking = why_unavailable(LOOKED_FOR, look_online=False)
     found += [Check("metric", name, name not in lacking, lacking.get(name, ""), fix) for name in LOOKED_FOR]
     found.append(Check("network", hub_address(), online, "answers" if online else "does not answer"))
@@ -75,7 +65,6 @@ def examine(root: Path = Path("data"), clips: tuple[str, ...] = ()) -> list[Chec
 
 
 def doctor(
-    root: Root = Path("data"),
     download: Annotated[bool, flag("--download", "First fetch missing weights of CLIPs and usual metrics.")] = False,
     clip: Annotated[list[str], typer.Option(metavar="MODEL/TAG", help="Also this CLIP of open_clip; repeatable.")] = (),
     as_json: Annotated[bool, flag("--json", "Print JSON.")] = False,
@@ -92,7 +81,7 @@ def doctor(
                 raise CliplitError(str(error).partition(", or use --clip")[0]) from None  # an option of other commands
             rest = ", ".join(missing_files(name))
             print(f"{name}: {rest + ' will be fetched at first use' if rest else 'ready'}", file=sys.stderr)
-    checks = examine(root, tuple(clip))
+    checks = examine(clip)
     able = all(one.ready for one in checks if one.group == "package" or one.name in ("cpu", "tiny"))
     if as_json:
         print(json.dumps({"demo": able, "findings": [one._asdict() for one in checks]}, indent=1))

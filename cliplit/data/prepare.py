@@ -1,5 +1,4 @@
-"""Data sets made of others, of plain folders and of any photos: resized copies, pairs taken apart for unpaired training,
-and photos made backlit."""
+"""Data sets made of others, of plain folders and of any photos: resized copies, and photos made backlit."""
 
 import hashlib
 import shutil
@@ -12,7 +11,7 @@ import torch.nn.functional as F
 from PIL import Image
 from tqdm import tqdm
 
-from cliplit.data.get import Finding, Report, verify_folder
+from cliplit.data.get import Finding, look_over
 from cliplit.data.manifest import (
     FOLDERS,
     Manifest,
@@ -31,15 +30,8 @@ from cliplit.settings import Data
 
 
 def prepare_data_set(
-    target: Path,
-    data: Data,
-    size: int = 512,
-    unpair: bool = False,
-    test_share: float = 0.0,
-    seed: int = 0,
-    skip_bad: bool = False,
-    force: bool = False,
-) -> Report:
+    target: Path, data: Data, size: int = 512, skip_bad: bool = False, force: bool = False
+) -> Manifest:
     """Make a data set: copies of images with a dataset.json that says what each is for.
 
     Training images are resized to squares (Lanczos), as the authors trained; test images are copied as they are.
@@ -48,9 +40,6 @@ def prepare_data_set(
         target: folder of the new data set.
         data: the folders and data sets whose images are taken, as in the settings of a run.
         size: side of the training images in pixels; 0 leaves them as they are.
-        unpair: the training folders hold pairs by stem; every scene serves on one side only, drawn with `seed`.
-        test_share: with `unpair`, the share of the scenes, 0 to 1, that become test pairs.
-        seed: of the draw of scenes.
         skip_bad: leave out images that are unreadable, without partner or of another size than their partner.
         force: make the data set again if it is there.
     Raises:
@@ -59,26 +48,10 @@ def prepare_data_set(
     sources = images_by_role(data, for_run=False)
     if not sources:
         raise CliplitError("nothing to prepare: give folders, e.g. --backlit DIR --well-lit DIR, or --data DIR")
-    if unpair and not {"train_backlit", "train_well_lit"} <= set(sources):
-        raise CliplitError("--unpair takes pairs apart: give both, --backlit and --well-lit")
-    if unpair and "test_backlit" in sources and test_share:
-        raise CliplitError("--test-share makes test pairs of the training scenes; leave out --test-backlit")
-    if not 0 <= test_share <= 1 or (test_share and not unpair):
-        raise CliplitError("--test-share is a share of the scenes, 0 to 1, and goes with --unpair")
-    made: dict[str, Any] = {"size": size}
-    taken = {role: list(images.files) for role, images in sources.items()}
-    if unpair:
-        made |= {"unpair": True, "test_share": test_share, "seed": seed}
-        backlit, well_lit = (by_stem(taken.pop(role)) for role in ("train_backlit", "train_well_lit"))
-        for stem in sorted(backlit.keys() ^ well_lit.keys()):
-            path = (backlit | well_lit)[stem]
-            raise CliplitError(f"{path}: --unpair takes pairs apart, and this image has no partner")
-        for stem, roles in sorted(split_scenes(backlit, seed, test_share).items()):
-            for role in roles:
-                taken.setdefault(role, []).append((backlit if role.endswith("_backlit") else well_lit)[stem])
+    findings = [Finding("unread", *line.split(": ", 1)) for images in sources.values() for line in images.unread]
+    origins: dict[Path, Path] = {}
+    every = [(role, path) for role, images in sources.items() for path in images.files]
     with new_data_set(target, force) as folder:
-        origins: dict[Path, Path] = {}
-        every = [(role, path) for role, paths in taken.items() for path in paths]
         for role, path in tqdm(every, desc=f"preparing {target.name}", unit="image", leave=False):
             resize = size and role.startswith("train_")
             copy = folder / FOLDERS[role] / (f"{path.stem}.png" if resize else path.name)
@@ -89,33 +62,19 @@ def prepare_data_set(
             origins[copy] = path
             try:
                 resized = Image.fromarray(squared(decode(path), size)) if resize else None
-            except CliplitError as error:
-                if not skip_bad:
-                    raise CliplitError(f"{error}; --skip-bad leaves such images out") from None
+            except CliplitError:
                 resized = None  # the copy is found unreadable below
             resized.save(copy) if resized else shutil.copyfile(path, copy)
-        report = verify_folder(folder)
-        problems = report.problems
-        if problems and not skip_bad:
-            raise CliplitError(
-                f"{len(problems)} images cannot be used; the first: {problems[0].path}: {problems[0].detail}; "
-                f"--skip-bad leaves them out"
-            )
-        bad = {finding.path for finding in problems}
-        unequal = {Path(finding.path).stem for finding in problems if finding.kind == "size"}  # leaves both images out
-        entries = tuple(
-            replace(image, made={"from": origins[folder / image.path].name})
-            for image in report.images
-            if image.path not in bad and not (image.role == "test_reference" and Path(image.path).stem in unequal)
+        report = look_over(folder)
+        images = tuple(
+            replace(image, made={"from": origins[folder / image.path].name}) for image in report.good_images(skip_bad)
         )
-        if not entries:
-            raise CliplitError(f"none of the images can be used; the first: {problems[0].detail}")
-        source = "; ".join(dict.fromkeys(images.source or Path(images.folder).name for images in sources.values()))
-        licence = "; ".join(dict.fromkeys(images.licence or "yours" for images in sources.values()))
-        left = [Finding("unread", *line.split(": ", 1)) for images in sources.values() for line in images.unread]
-        report = replace(report, findings=(*report.findings, *left))
-        write_manifest(Manifest(target.name, source, licence, entries, made, tuple(map(str, report.findings))), folder)
-    return replace(report, name=target.name, folder=str(target), images=entries)
+        source = "; ".join(dict.fromkeys(each.source or Path(each.folder).name for each in sources.values()))
+        licence = "; ".join(dict.fromkeys(each.licence or "yours" for each in sources.values()))
+        problems = tuple(map(str, [*report.findings, *findings]))
+        manifest = Manifest(target.name, source, licence, images, {"size": size}, problems)
+        write_manifest(manifest, folder)
+    return manifest
 
 
 def synthesize_data_set(

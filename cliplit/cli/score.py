@@ -1,6 +1,5 @@
 """`cliplit score` and `cliplit metrics`."""
 
-import json
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -9,16 +8,14 @@ from typing import Annotated
 import typer
 
 from cliplit.cli.shared import counted, fields_of, flag, folder, joined, not_looked_into, print_columns, takes
-from cliplit.errors import CliplitError, did_you_mean
-from cliplit.files.atomic import finite, write_text
+from cliplit.errors import CliplitError, did_you_mean, printable
+from cliplit.files.atomic import write_text
 from cliplit.scoring.files import Scores, Scoring, score_files
 from cliplit.scoring.metrics import GROUPS, PRESETS, Conventions, catalogue, choose, conventions_of
 from cliplit.scoring.weights import left_out, why_unavailable
-from cliplit.settings import parse_overrides
+from cliplit.settings import override, parse_overrides
 
-FORMATS = ("table", "csv", "json")
 ROWS_SHOWN = 20
-NOTES = ("unavailable", "problems", "unpaired", "duplicates", "notes")  # of `Scores`, also in JSON
 CONVENTIONS = ", ".join(vars(Conventions()))
 
 
@@ -31,7 +28,6 @@ def score(
         str, typer.Option(metavar="NAMES", help=f"Of pyiqa, or groups: {', '.join(GROUPS)}. Comma-separated.")
     ] = "nr",
     csv: Annotated[str, typer.Option(metavar="FILE", help="Write the scores of every image.")] = "",
-    format: Annotated[str, typer.Option(metavar="|".join(FORMATS), help="What is printed.")] = "table",
     preset: Annotated[str, typer.Option(help=f"Conventions: {', '.join(PRESETS)}.")] = "cliplit",
     changes: Annotated[
         list[str], typer.Option("--set", metavar="NAME=VALUE", help=f"Change a convention: {CONVENTIONS}.")
@@ -44,40 +40,22 @@ def score(
 
     Scores of every image and their mean ± standard deviation; several folders are compared, row by row.
     """
-    if format not in FORMATS:
-        raise CliplitError(f"--format {format}: valid are {', '.join(FORMATS)}{did_you_mean(format, FORMATS)}")
     conventions = conventions_of(preset)
     for name, value in parse_overrides(changes).items():
         if name not in vars(conventions):
             near = did_you_mean(name, vars(conventions))
             raise CliplitError(f"--set {name}: no such convention; valid: {CONVENTIONS}{near}")
-        try:
-            conventions = replace(conventions, **{name: type(getattr(conventions, name))(value)})
-        except ValueError:
-            raise CliplitError(f"--set {name}={value}: expected a whole number") from None
+        conventions = override(conventions, {name: value})
     how = how if cache else replace(how, cache=None)
     scores = score_files(paths, metrics, reference or None, conventions, how)
-    text = scores.table.to_csv(index=False, lineterminator="\n")
     if csv:
-        write_text(text, Path(csv))
-    if format == "json":
-        columns = [catalogue()[name] for name in scores.table.columns[1:]]
-        answer = {
-            "metrics": [{"name": m.name, "lower_better": m.lower_better, "range": m.range} for m in columns],
-            "images": scores.table.to_dict(orient="records"),
-            "mean": {m.name: scores.table[m.name].mean() for m in columns},
-            "std": {m.name: scores.table[m.name].std() for m in columns},
-            **{name: getattr(scores, name) for name in NOTES},
-        }
-        print(json.dumps(finite(answer), indent=1, allow_nan=False))
-    elif format == "csv":
-        print(text, end="")
-    elif len(scores.table.columns) > 1:
+        write_text(scores.table.to_csv(index=False, lineterminator="\n"), Path(csv))
+    if len(scores.table.columns) > 1:
         _print_tables(scores, every_image=not csv)
     _print_notes(scores)
     if csv:
         print(f"scores of every image: {csv}", file=sys.stderr)
-    if strict and (scores.problems or scores.unpaired or scores.unavailable):
+    if strict and (scores.problems or scores.unavailable):
         raise typer.Exit(2)
 
 
@@ -103,18 +81,19 @@ def _print_tables(scores: Scores, every_image: bool) -> None:
         cells = table.map("{:.4f}".format).replace("nan", "-")
         print_columns([["image", *head], *([name, *row] for name, *row in cells.itertuples())])
         print()
-    parts = {given: scores.table[scores.table["image"].isin(names)] for given, names in scores.groups.items()}
+    given = {printable(path): names for path, names in scores.found.groups.items()}
+    parts = {path: scores.table[scores.table["image"].isin(names)] for path, names in given.items()}
     rows = [["mean ± std", "images", *head]]
-    groups = pd.concat([part.assign(path=given) for given, part in parts.items()])
-    for given, *cells in with_spread(summary(groups, "path"), missing="no scores").itertuples(index=False):
-        rows.append([given, str(parts[given].iloc[:, 1:].notna().any(axis=1).sum()), *cells])
+    groups = pd.concat([part.assign(path=path) for path, part in parts.items()])
+    for path, *cells in with_spread(summary(groups, "path"), missing="no scores").itertuples(index=False):
+        rows.append([path, str(parts[path].iloc[:, 1:].notna().any(axis=1).sum()), *cells])
     print_columns(rows)
 
 
 def _print_notes(scores: Scores) -> None:
     """Say on stderr what is not in the table."""
     copies = [f"copies, counted once: {', '.join(scores.duplicates)}"] if scores.duplicates else []
-    for line in (*left_out(scores.unavailable), *scores.problems, *scores.unpaired, *scores.notes, *copies):
+    for line in (*left_out(scores.unavailable), *scores.problems, *copies):
         print(line, file=sys.stderr)
     there = scores.table.iloc[:, 1:].notna()
     scored, known = int(there.any(axis=1).sum()), int(there.to_numpy().sum()) - scores.computed
@@ -122,7 +101,7 @@ def _print_notes(scores: Scores) -> None:
         f"{counted(scored, 'image')} scored ({counted(scores.computed, 'score')} computed, {known} known before)",
         f"{counted(len(there) - scored, 'image')} without a score" if scored < len(there) else None,
         counted(len(scores.problems), "problem") if scores.problems else None,
-        f"{counted(scores.others, 'other file')} ignored" if scores.others else None,
-        not_looked_into(scores.passed),
+        f"{counted(scores.found.others, 'other file')} ignored" if scores.found.others else None,
+        not_looked_into(len(scores.found.passed)),
     )
     print(line, file=sys.stderr)

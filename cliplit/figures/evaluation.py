@@ -14,7 +14,7 @@ from cliplit.errors import CliplitError
 from cliplit.experiments.analysis import stage_name
 from cliplit.experiments.evaluation import results
 from cliplit.figures import style
-from cliplit.figures.runs import some_tests, strip, with_references
+from cliplit.figures.runs import references, some_tests, strip
 from cliplit.figures.style import saved
 from cliplit.method.run import Run
 from cliplit.scoring.metrics import catalogue
@@ -23,33 +23,37 @@ from cliplit.scoring.metrics import catalogue
 @saved("04_comparison.jpg")
 def comparison_strip(run: Run, scores: pd.DataFrame, images: Sequence[int] = range(3)) -> Figure:
     """The same test images: input, simple baselines, networks, control, other methods, reference."""
-    tests = some_tests(run, images)
     rounds = range(run.settings.refinement.rounds + 1)
     left_out = {"input", "warmup"} | {stage_name(k) for k in set(rounds) - set(style.evenly(list(rounds), 3))}
-    columns = {"input": [test.backlit for test in tests]}
-    columns |= {stage: results(run, stage, tests) for stage in scores["stage"].unique() if stage not in left_out}
-    return strip(columns, tests)
+    shown = {stage: (run, stage) for stage in scores["stage"].unique() if stage not in left_out}
+    return strip(shown, some_tests(run, images))
+
+
+def _measured(run: Run, scores: pd.DataFrame) -> list[str]:
+    """Metrics that gave a score to any image."""
+    metrics = [name for name in scores.columns if name not in ("stage", "image") and scores[name].notna().any()]
+    if not metrics:
+        raise CliplitError(f"{run.path}: no metric could be computed on the test images")
+    return metrics
 
 
 @saved("04_quality.png")
 def quality(run: Run, scores: pd.DataFrame) -> Figure:
     """Two scores of every test image in every stage, and what the last network changes for each image."""
-    metrics = [name for name in scores.columns if name not in ("stage", "image") and scores[name].notna().any()][:2]
-    if not metrics:
-        raise CliplitError(f"{run.path}: no metric could be computed on the test images")
+    metrics = _measured(run, scores)[:2]
     last = stage_name(run.settings.refinement.rounds)
     figure, panels = style.panels(2.9, len(metrics) + 1)
     for axes, metric in zip(panels, metrics, strict=False):
         _stage_points(axes, scores, metric)
     wide = scores.pivot(index="image", columns="stage", values=metrics[0])
     gain = (wide[last] - wide["input"]).dropna().sort_values(ascending=False)
-    better = (gain > 0).sum()
     colours = [style.colour_of(last) if value > 0 else style.WRONG for value in gain]
-    panels[-1].bar(range(len(gain)), gain, width=0.85, color=colours)
-    panels[-1].axhline(0, color=style.INK, linewidth=0.8)
-    panels[-1].set(title=f"{style.metric_name(metrics[0])}: {last} minus input", xticks=[])
-    panels[-1].set_xlabel(f"test images, sorted: higher in {better} of {len(gain)}")
-    panels[-1].grid(False, axis="x")
+    bars = panels[-1]
+    bars.bar(range(len(gain)), gain, width=0.85, color=colours)
+    bars.axhline(0, color=style.INK, linewidth=0.8)
+    bars.set(title=f"{style.metric_name(metrics[0])}: {last} minus input", xticks=[])
+    bars.set_xlabel(f"test images, sorted: higher in {(gain > 0).sum()} of {len(gain)}")
+    bars.grid(False, axis="x")
     return figure
 
 
@@ -103,10 +107,9 @@ def metric_against_metric(run: Run, scores: pd.DataFrame) -> Figure:
     Titles give the rank correlation of the two.
     """
     scores = scores.query("stage != 'random-clip'")
-    metrics = [name for name in scores.columns if name not in ("stage", "image") and scores[name].notna().any()]
-    figure, panels = style.panels(2.9, max(1, len(metrics[1:4])))
-    for axes, y in zip(panels, metrics[1:4], strict=False):
-        x = metrics[0]
+    x, *others = _measured(run, scores)[:4]
+    figure, panels = style.panels(2.9, max(1, len(others)))
+    for axes, y in zip(panels, others, strict=False):
         for stage, rows in scores.groupby("stage", sort=False):
             colour = style.colour_of(stage)
             axes.plot(rows[x], rows[y], "o", color=colour, markersize=2.6, markeredgewidth=0, alpha=0.5)
@@ -126,5 +129,5 @@ def hero(run: Run, images: Sequence[int] = range(5)) -> Figure:
     """Before and after, for the README: test images, their results by the last network, and references."""
     tests = some_tests(run, images)
     last = results(run, stage_name(run.settings.refinement.rounds), tests)
-    rows = with_references({"backlit input": [test.backlit for test in tests], "result": last}, tests)
+    rows = {"backlit input": [test.backlit for test in tests], "result": last} | references(tests)
     return style.mosaic([*rows.values()], row_labels=[*rows])

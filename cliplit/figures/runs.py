@@ -4,7 +4,6 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pandas as pd
-import torch
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
@@ -35,22 +34,21 @@ def training_grid(run: Run, count: int = 8) -> Figure:
 def test_grid(run: Run, count: int = 8) -> Figure:
     """Test images and, where there are any, their references."""
     tests = test_images(run)[:count]
-    rows = with_references({"input": [test.backlit for test in tests]}, tests)
+    rows = {"input": [test.backlit for test in tests]} | references(tests)
     return style.mosaic([*rows.values()], row_labels=[*rows])
 
 
 @saved("00_severity_levels.jpg")
 def severity_levels(run: Run, count: int = 6) -> Figure:
     """Well-lit images of the run and the degrees of backlight that `cliplit data synthesize` simulates on them."""
+    well_lit = training_images(run)[1]
     photos = [test.reference for test in test_images(run) if test.reference is not None][:count]
-    if not photos:
-        well_lit = training_images(run)[1]
-        photos = list(well_lit.batch(range(min(count, len(well_lit)))))
-    photos = [center_crop(photo, [min(photo.shape[-2:])]) for photo in photos]
-    rows = {"as taken": photos}
+    photos = photos or [*well_lit.batch(range(min(count, len(well_lit))))]
+    rows = {"as taken": [center_crop(photo, [min(photo.shape[-2:])]) for photo in photos]}
     for level in SEVERITIES:
-        rows[level] = [relight_photo(photo, str(n), level, run.settings.seed)[0] for n, photo in enumerate(photos)]
-    return style.mosaic(list(rows.values()), row_labels=list(rows))
+        relit = [relight_photo(image, str(n), level, run.settings.seed) for n, image in enumerate(rows["as taken"])]
+        rows[level] = [image for image, *_ in relit]
+    return style.mosaic([*rows.values()], row_labels=[*rows])
 
 
 @saved("01_prompt_separation.png")
@@ -80,22 +78,15 @@ def prompt_separation(run: Run, scores: dict[int, dict[str, Tensor]]) -> Figure:
 
 
 def _score_histogram(axes: Axes, scores: dict[str, Tensor], title: str) -> None:
-    low, high = _score_range(scores.values())
+    low, high = style.score_range(scores.values())
     edges = np.linspace(low, high, 21)
     for label, colour in ((BACKLIT, style.DARK), (WELL_LIT, style.LIGHT)):
         values = scores[label].numpy()
         axes.hist(values, edges, weights=np.full(len(values), 100 / len(values)), color=colour, alpha=0.75, label=label)
-    quality = analysis.separation(scores)
     axes.set(xlim=(low, high), xlabel=style.SCORE, ylabel="images, %")
     axes.set_title(title, pad=style.HIGH)
-    text = f"accuracy {quality['accuracy']:.2f}, AUC {quality['auc']:.2f}"
+    text = "accuracy {accuracy:.2f}, AUC {auc:.2f}".format_map(analysis.separation(scores))
     style.note(axes, text, (0, 1), "axes fraction", "left")
-
-
-def _score_range(scores: Iterable[Tensor]) -> tuple[float, float]:
-    """0 to 1 if all scores are probabilities, else what they span."""
-    low, high = torch.cat(list(scores)).aminmax()
-    return (0, 1) if low >= 0 and high <= 1 else (low.item(), high.item())
 
 
 @saved("02_training_curves.png")
@@ -133,11 +124,9 @@ def illumination(run: Run, k: int, maps: list[tuple[TestImage, Tensor]]) -> Figu
     results = [divide(test.backlit, light) for test, light in maps]
     top = max(1.0, max(light.max().item() for _, light in maps))
     scale = ScalarMappable(Normalize(0, top), "viridis")
-    coloured = [torch.from_numpy(scale.to_rgba(light[0].numpy())[..., :3]).movedim(-1, 0) for _, light in maps]
-    labels = ["input", "÷ illumination", f"= result, {stage_name(k)}"]
-    figure = style.mosaic([[test.backlit for test, _ in maps], coloured, results], row_labels=labels, right=0.55)
-    style.colour_bar(figure, scale, beside=figure.axes[len(maps)])
-    return figure
+    coloured = [style.painted(scale, light[0], test.backlit) for test, light in maps]
+    rows = [[test.backlit for test, _ in maps], coloured, results]
+    return style.mosaic(rows, row_labels=["input", "÷ illumination", f"= result, {stage_name(k)}"], scale=scale)
 
 
 @saved("03_scores.png")
@@ -150,7 +139,7 @@ def score_rounds(run: Run, scores: dict[int, dict[str, Tensor]]) -> Figure:
     rounds = list(scores)
     shown = style.evenly(rounds, 4)
     every = [values for groups in scores.values() for values in groups.values()]
-    axis = {"ylabel": style.SCORE} | (style.UNIT if _score_range(every) == (0, 1) else {})
+    axis = {"ylabel": style.SCORE} | (style.UNIT if style.score_range(every) == (0, 1) else {})
     figure = Figure(figsize=(style.WIDTH, 4.7), dpi=style.DPI, layout="constrained")
     upper, lower = figure.add_gridspec(2, 1, height_ratios=(1.12, 1), hspace=0.1)
     panels = upper.subgridspec(1, len(shown)).subplots(sharey=True, squeeze=False)[0]
@@ -228,11 +217,8 @@ def _round_end(axes: Axes, end: int, label: str, length: int) -> int:
 @saved("03_rounds.jpg")
 def rounds_strip(run: Run, images: Sequence[int] = range(3)) -> Figure:
     """The same test images after every round."""
-    tests = some_tests(run, images)
     stages = [stage for stage in network_stages(run) if stage != "random-clip"]
-    columns = {"input": [test.backlit for test in tests]}
-    columns |= {stage: results(run, stage, tests) for stage in style.evenly(stages, style.MOST)}
-    return strip(columns, tests)
+    return strip({stage: (run, stage) for stage in style.evenly(stages, style.MOST)}, some_tests(run, images))
 
 
 def some_tests(run: Run, images: Sequence[int]) -> list[TestImage]:
@@ -240,12 +226,14 @@ def some_tests(run: Run, images: Sequence[int]) -> list[TestImage]:
     return [tests[n] for n in images if n < len(tests)]
 
 
-def with_references(images: dict[str, list[Tensor]], tests: list[TestImage]) -> dict[str, list[Tensor]]:
-    """Images by label, and the references behind them if every test image has one."""
-    references = [test.reference for test in tests if test.reference is not None]
-    return images | {"reference": references} if len(references) == len(tests) else images
+def references(tests: list[TestImage]) -> dict[str, list[Tensor]]:
+    """The references as a row or column with its label, if every test image has one."""
+    found = [test.reference for test in tests if test.reference is not None]
+    return {"reference": found} if len(found) == len(tests) else {}
 
 
-def strip(columns: dict[str, list[Tensor]], tests: list[TestImage]) -> Figure:
-    columns = with_references(columns, tests)
-    return style.mosaic([list(row) for row in zip(*columns.values(), strict=True)], column_labels=[*columns])
+def strip(shown: dict[str, tuple[Run, str]], tests: list[TestImage]) -> Figure:
+    """Test images, their results by each run and stage, under its label, and their references."""
+    columns = {"input": [test.backlit for test in tests]}
+    columns |= {label: results(run, stage, tests) for label, (run, stage) in shown.items()} | references(tests)
+    return style.mosaic([*map(list, zip(*columns.values(), strict=True))], column_labels=[*columns])

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 import pandas as pd
-import torch
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
@@ -27,10 +26,11 @@ def variants(run: Run, outcome: Outcome) -> Figure:
     table = outcome.table.set_index("variant")
     metrics = run.settings.studies.metrics[:2]
     labels = list(outcome.stages)
-    seeds = {}
-    for label in labels:
-        tables = [(cell, stages_table([cell]).set_index("stage")) for cell in outcome.cells[label]]
-        seeds[label] = [means.loc[outcome.study.variants[label].stage_of(cell)] for cell, means in tables]
+    stages = {label: outcome.study.variants[label].stage_of for label in labels}
+    seeds = {
+        label: [stages_table([cell]).set_index("stage").loc[stages[label](cell)] for cell in outcome.cells[label]]
+        for label in labels
+    }
     figure, panels = style.panels(0.8 + 0.27 * len(labels), len(metrics))
     for n, (axes, metric) in enumerate(zip(panels, metrics, strict=True)):
         spread = table.get(f"{metric}_seed_std", pd.Series(0.0, table.index)).fillna(0)
@@ -67,11 +67,8 @@ def guidance_progress(run: Run, outcome: Outcome) -> Figure:
 def guidance_results(run: Run, outcome: Outcome, images: Sequence[int] = range(4)) -> Figure:
     """The same test images by every variant, its first seed and last stage."""
     cells = {label: cells[0] for label, cells in outcome.cells.items()}
-    tests = some_tests(next(iter(cells.values())), images)
-    columns = {"input": [test.backlit for test in tests]}
-    for label, cell in cells.items():
-        columns[label] = results(cell, stage_name(cell.settings.refinement.rounds), tests)
-    return strip(columns, tests)
+    shown = {label: (cell, stage_name(cell.settings.refinement.rounds)) for label, cell in cells.items()}
+    return strip(shown, some_tests(next(iter(cells.values())), images))
 
 
 @saved("05_score_maps.jpg")
@@ -80,17 +77,13 @@ def score_maps(run: Run, images: Sequence[int] = range(6)) -> Figure:
     last = run.settings.refinement.rounds
     guidance = guidance_of(run, last)
     tests = some_tests(run, images)
-    pictures = {"input": [test.backlit for test in tests], "result": results(run, stage_name(last), tests)}
-    maps = {label: [score_map(guidance, image) for image in row] for label, row in pictures.items()}
-    every = torch.cat([values.flatten() for row in maps.values() for values in row])
-    low, high = (0.0, 1.0) if every.min() >= 0 and every.max() <= 1 else (every.min().item(), every.max().item())
-    scale = ScalarMappable(Normalize(low, high), "cividis_r")
+    pictures = [[test.backlit for test in tests], results(run, stage_name(last), tests)]
+    maps = [[score_map(guidance, image) for image in row] for row in pictures]
+    scale = ScalarMappable(Normalize(*style.score_range(values for row in maps for values in row)), "cividis_r")
     rows = []
-    for label, row in pictures.items():
-        rows += [row, [_painted(scale, values, image) for values, image in zip(maps[label], row, strict=True)]]
-    figure = style.mosaic(rows, row_labels=["input", style.SCORE, "result", style.SCORE], right=0.55)
-    style.colour_bar(figure, scale, beside=figure.axes[len(tests)])
-    return figure
+    for row, values in zip(pictures, maps, strict=True):
+        rows += [row, [style.painted(scale, *each) for each in zip(values, row, strict=True)]]
+    return style.mosaic(rows, row_labels=["input", style.SCORE, "result", style.SCORE], scale=scale)
 
 
 @saved("05_paths.png")
@@ -115,9 +108,3 @@ def paths(run: Run) -> Figure:
         right.set_ylabel(style.metric_name("psnr"), color=style.DARK)
         right.grid(False)
     return figure
-
-
-def _painted(scale: ScalarMappable, values: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
-    """A map in colours, (3, H, W), at the size of its image."""
-    colours = torch.from_numpy(scale.to_rgba(values.numpy())[..., :3]).movedim(-1, 0).float()
-    return torch.nn.functional.interpolate(colours[None], image.shape[-2:], mode="bilinear")[0]

@@ -1,15 +1,17 @@
 """How all figures look and are saved: sizes, colours, grids of images, notes."""
 
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
 from functools import wraps
 from pathlib import Path
 
+import IPython.display
 import matplotlib as mpl
 import matplotlib.style
 import numpy as np
 import pandas as pd
+import torch
+import torch.nn.functional as F
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
@@ -30,7 +32,10 @@ HIGH = 16  # points: pad of titles above a line of notes
 LARGEST = 1.6  # inches: side of an image in a grid
 SCORE = "P(backlit)"  # name of a score on axes
 UNIT = {"ylim": (-0.03, 1.03), "yticks": (0, 0.25, 0.5, 0.75, 1)}  # axis of a probability
-JPEG = {"quality": 90, "subsampling": 0}  # whole colours, for labels and fine detail
+FILES = {  # JPEG with whole colours, for labels and fine detail; PNG without versions
+    ".jpg": {"pil_kwargs": {"quality": 90, "subsampling": 0}},
+    ".png": {"metadata": {"Software": None}},
+}
 MOST = 6  # rounds that a figure shows; longer runs show evenly spaced ones, the last one included
 
 # Okabe and Ito's palette, which colour-blind readers can tell apart: blue is backlit, orange well-lit, green a result.
@@ -56,27 +61,17 @@ OTHERS = ("#56B4E9", "#CC79A7", "#F0E442", "#333333")  # networks and results gi
 STYLE = ["default", str(Path(__file__).with_name("cliplit.mplstyle"))]  # whatever the user's matplotlibrc says
 
 
-@dataclass(frozen=True)
-class Picture:
+class Picture(IPython.display.Image):
     """A figure and its file; a notebook shows the very bytes of the file, at 3/4 of its pixels."""
 
-    path: Path
-    figure: Figure
+    def __init__(self, path: Path, figure: Figure):
+        with Image.open(path) as image:
+            width, height = (side * 3 // 4 for side in image.size)
+        super().__init__(filename=str(path), width=width, height=height)
+        self.path, self.figure = path, figure
 
     def __repr__(self) -> str:
         return f"Picture({self.path.name})"
-
-    def _repr_png_(self) -> tuple[bytes, dict[str, int]] | None:
-        return self._shown(".png")
-
-    def _repr_jpeg_(self) -> tuple[bytes, dict[str, int]] | None:
-        return self._shown(".jpg")
-
-    def _shown(self, suffix: str) -> tuple[bytes, dict[str, int]] | None:
-        if self.path.suffix != suffix:
-            return None
-        with Image.open(self.path) as image:
-            return self.path.read_bytes(), {"width": image.width * 3 // 4, "height": image.height * 3 // 4}
 
 
 def saved(name: str | Callable[..., str]) -> Callable:
@@ -88,11 +83,8 @@ def saved(name: str | Callable[..., str]) -> Callable:
             path = run.path / "figures" / (name if isinstance(name, str) else name(*args))
             with mpl.style.context(STYLE):
                 figure = draw(run, *args, **options)
-                extra = (
-                    {"pil_kwargs": JPEG} if path.suffix == ".jpg" else {"metadata": {"Software": None}}
-                )  # no versions
                 with writing(path) as temporary:
-                    figure.savefig(temporary, format=path.suffix[1:], dpi=DPI, facecolor="white", **extra)
+                    figure.savefig(temporary, format=path.suffix[1:], dpi=DPI, facecolor="white", **FILES[path.suffix])
             return Picture(path, figure)
 
         return draw_and_save
@@ -107,17 +99,20 @@ def panels(height: float, columns: int = 1) -> tuple[Figure, Sequence[Axes]]:
 
 
 def mosaic(
-    rows: list[list[Tensor]], row_labels: Sequence[str] = (), column_labels: Sequence[str] = (), right: float = 0.0
+    rows: Sequence[list[Tensor]],
+    row_labels: Sequence[str] = (),
+    column_labels: Sequence[str] = (),
+    scale: ScalarMappable | None = None,
 ) -> Figure:
     """Images (3, H, W) in rows and columns, all in cells of the first one's shape.
 
     Args:
-        right: inches left free at the right.
+        scale: of the second row; its colour bar stands at the right.
     """
-    gap = 8  # pixels
+    gap = 8  # pixels, as all sizes here
     left = 30 if row_labels else 0
     head = 30 if column_labels else 0
-    right = round(right * DPI)
+    right = 82 if scale else 0
     count = max(map(len, rows))
     aspect = rows[0][0].shape[-2] / rows[0][0].shape[-1]
     cell = min((WIDTH * DPI - left - right - gap * (count - 1)) // count, LARGEST * DPI)
@@ -133,18 +128,25 @@ def mosaic(
             axes.axis("off")
         if row_labels:
             figure.text(8 / width, (y + tall / 2) / height, row_labels[r], rotation=90, va="center", ha="left")
+        if scale and r == 1:
+            bar = figure.add_axes((1 - 70.5 / width, y / height, 16.5 / width, tall / height))
+            figure.colorbar(scale, cax=bar).outline.set_visible(False)
+            bar.tick_params(labelsize=7)
     for c, label in enumerate(column_labels):
         figure.text((left + c * (cell + gap) + cell / 2) / width, 1 - 4 / height, label, ha="center", va="top")
     return figure
 
 
-def colour_bar(figure: Figure, scale: ScalarMappable, beside: Axes) -> None:
-    """A colour bar at the right of a `mosaic` that left 0.55 inches free, as high as one of its images."""
-    place = beside.get_position()
-    width = figure.get_figwidth()
-    bar = figure.add_axes((1 - 0.47 / width, place.y0, 0.11 / width, place.height))
-    figure.colorbar(scale, cax=bar).outline.set_visible(False)
-    bar.tick_params(labelsize=7)
+def painted(scale: ScalarMappable, values: Tensor, image: Tensor) -> Tensor:
+    """A map (h, w) in the colours of a scale and the size of its image: (3, H, W)."""
+    colours = torch.from_numpy(scale.to_rgba(values.numpy())[..., :3]).movedim(-1, 0).float()
+    return F.interpolate(colours[None], image.shape[-2:], mode="bilinear")[0]
+
+
+def score_range(scores: Iterable[Tensor]) -> tuple[float, float]:
+    """0 to 1 if all scores are probabilities, else what they span."""
+    low, high = torch.cat([values.flatten() for values in scores]).aminmax()
+    return (0, 1) if low >= 0 and high <= 1 else (low.item(), high.item())
 
 
 def resized(image: Tensor, width: float, height: float) -> np.ndarray:

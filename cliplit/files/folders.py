@@ -165,13 +165,11 @@ class Pairs:
         references: image name -> its reference; images without one are not in it.
         duplicates: names of images that are copies, byte for byte, of another one of the folder and are not scored.
         problems: one line for every missing partner and ambiguous name; it names all that could be meant.
-        notes: one line for every reference that different images of its own stem share, such as a.jpg and a.png.
     """
 
     references: dict[str, Path]
     duplicates: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
 
 
 def pair(found: Found, reference: str | Path, recursive: bool = False) -> Pairs:
@@ -216,27 +214,23 @@ def pair(found: Found, reference: str | Path, recursive: bool = False) -> Pairs:
             problems.append(f"{name}: no file '{stem}.*' in {reference}{unread.get(stem, '')}")
     duplicates: list[str] = []
     unclear: list[str] = []
-    notes: list[str] = []
     for names in sharing.values():
         alike = _first_alike(images[name] for name in names)
         duplicates += [name for name in names if alike[images[name]] != images[name]]
         for file in {claims[name]: None for name in names}:
             rivals = [name for name in names if alike[images[name]] == images[name] and claims[name] == file]
             strangers = [name for name in rivals if images[name].stem != file.stem]
-            listed = " and ".join(rivals)
             if len(rivals) > 1 and strangers:
-                remedy = "rename or remove all but one"
-                problems.append(f"{listed}: different images that may belong to {file.name}; {remedy}")
+                about = f"different images that may belong to {file.name}; rename or remove all but one"
+                problems.append(f"{' and '.join(rivals)}: {about}")
                 unclear += strangers
-            elif len(rivals) > 1:
-                notes.append(f"{listed}: different images with one reference, {file.name}; each is scored")
     if found.folders:  # single files are asked for one by one
         used = {same[file] for files in candidates.values() for file in files}
         unused = [place for file, place in places.items() if same[file] not in used]
         problems += [f"{place.as_posix()}: a reference without an image" for place in unused]
     for name in duplicates + unclear:
         del claims[name]
-    return Pairs(claims, duplicates, list(dict.fromkeys(problems)), notes)
+    return Pairs(claims, duplicates, list(dict.fromkeys(problems)))
 
 
 def original(stem: str) -> str:

@@ -3,22 +3,23 @@
 import os
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from cliplit.errors import CliplitError, did_you_mean, printable
+from cliplit.errors import CliplitError, printable
 from cliplit.files.atomic import user_cache
-from cliplit.files.folders import Pairs, find_images, pair
+from cliplit.files.folders import Found, Pairs, find_images, pair
 from cliplit.files.images import MAX_PIXELS
 from cliplit.scoring import measuring
 from cliplit.scoring.cache import ScoreCache, key
 from cliplit.scoring.measuring import BATCH_PIXELS, READERS, Item
-from cliplit.scoring.metrics import Conventions, Meter, catalogue, choose, conventions_of, fingerprint, sensible
+from cliplit.scoring.metrics import Conventions, Meter, catalogue, choose, conventions_of, sensible
 from cliplit.scoring.weights import left_out, why_unavailable
-from cliplit.settings import count, setting
+from cliplit.settings import setting
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,9 +37,7 @@ class Scoring:
         False, "cliplit", about="go on where references are missing or differ in size: such images get NaN"
     )
     device: str = setting("auto", "cliplit", about="the device: auto, cpu, cuda, cuda:1 ...")
-    jobs: int = count(
-        0, "cliplit", "images", "at a time on a CPU, each by one thread; 0: one per core, up to 8", least=0
-    )
+    jobs: int = setting(0, "cliplit", "images", "at a time on a CPU, each by one thread; 0: one per core, up to 8")
     max_pixels: int = setting(0, "cliplit", "pixels", "images of more are refused; 0: 268 million")
     cache: Path | str | None = "default"  # keeps scores by content; None: nothing does; by default in the user's cache
     progress: bool = True  # a progress bar, on a terminal
@@ -52,26 +51,18 @@ class Scores:
         table: one row per readable image: `image`, then one column per metric that could be computed; NaN where an
             image has no reference or a metric gives no sensible score.
         unavailable: metrics that cannot be computed on this machine, with the reason.
-        problems: one line for every file or folder that cannot be read, and every image without a score by a metric.
-        unpaired: one line for every missing partner and every pair of different sizes.
+        problems: one line for everything that cannot be read, has no partner or one of another size, or has no score.
         duplicates: images left out as copies of others.
-        others: files in the folders that are not images by their extension.
         computed: scores that were computed now; all others were known.
-        passed: number of folders below that were not looked into.
-        groups: every path that was given -> its rows of the table; an image may be in several.
-        notes: what else is worth knowing: different images that share a reference, a cache that failed.
+        found: the files that were asked for, and what lay beside them.
     """
 
     table: "pd.DataFrame"
     unavailable: dict[str, str]
     problems: list[str]
-    unpaired: list[str]
     duplicates: list[str]
-    others: int
     computed: int
-    passed: int = 0
-    groups: dict[str, list[str]] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
+    found: Found
 
 
 def score(
@@ -90,12 +81,9 @@ def score(
         conventions: a preset (cliplit, clip-lit, rave) or conventions of your own.
         options: fields of `Scoring`.
     Raises:
-        CliplitError: unknown options, and see `score_files`.
+        CliplitError: no such path, no readable images, unknown metric or preset, missing partners (lists them), no metric
+            that can be computed on this machine, a cache that fails.
     """
-    valid = [item.name for item in fields(Scoring)]
-    for name in options:
-        if name not in valid:
-            raise CliplitError(f"unknown option '{name}'; valid: {', '.join(valid)}{did_you_mean(name, valid)}")
     return score_files(paths, metrics, reference, conventions, Scoring(**options)).table
 
 
@@ -106,12 +94,7 @@ def score_files(
     conventions: str | Conventions = "cliplit",
     how: Scoring = Scoring(),
 ) -> Scores:
-    """As `score`, with everything that is to be said beside the table.
-
-    Raises:
-        CliplitError: no such path, no readable images, unknown metric or preset, missing partners (lists them), no metric
-            that can be computed on this machine.
-    """
+    """As `score`, with everything that is to be said beside the table."""
     agreed = conventions_of(conventions)
     wanted = choose(metrics)
     found = find_images([paths] if isinstance(paths, (str, Path)) else paths, how.recursive)
@@ -123,10 +106,9 @@ def score_files(
     pairs = pair(found, reference, how.recursive) if reference else Pairs({})
     files = {name: file for name, file in found.images.items() if name not in pairs.duplicates}
     items = [Item(name, file, pairs.references.get(name), how.max_pixels or MAX_PIXELS) for name, file in files.items()]
-    no_bar = None if how.progress else True  # tqdm's `disable`; None: a bar on a terminal only
+    bar = partial(tqdm, leave=False, disable=None if how.progress else True)  # None: a bar on a terminal only
     with ThreadPoolExecutor(READERS) as pool:
-        looks = pool.map(measuring.look_at, items)
-        unpaired = [*pairs.problems, *filter(None, tqdm(looks, "reading", len(items), leave=False, disable=no_bar))]
+        unpaired = [*pairs.problems, *filter(None, bar(pool.map(measuring.look_at, items), "reading", len(items)))]
     if unpaired and not how.allow_missing:
         raise CliplitError(f"images and references do not match (or --allow-missing): {'; '.join(unpaired)}")
 
@@ -141,17 +123,16 @@ def score_files(
     place = find_device(how.device)
     known = ScoreCache(user_cache() / "scores.sqlite" if how.cache == "default" else how.cache)
     for item in (item for item in items if not item.failure):
-        fitting = [name for name in able if item.reference or not catalogue()[name].compares]
-        keys = {name: key(*item.digests, fingerprint(name, agreed, place.type)) for name in fitting}
+        fitting = [name for name in able if item.reference or name not in comparing]
+        keys = {name: key(item.digests, name, agreed, place.type) for name in fitting}
         before = known.get(keys.values())
         item.pending = {name: k for name, k in keys.items() if k not in before}
         done = {name: before[k] for name, k in keys.items() if k in before}
         item.outcomes = {name: one if isinstance(one, str) else sensible(name, one) for name, one in done.items()}
     pending = [item for item in items if item.pending]
-    while pending and isinstance(first := measuring.read(pending[0]), str):
-        pending.pop(0).failure = first  # if no image can be read, no metric has to be loaded
+    while pending and isinstance(reason := measuring.read(pending[0]), str):
+        pending.pop(0).failure = reason  # if no image can be read, no metric has to be loaded
     if pending:
-        pending[0].arrays = first
         meter = Meter(dict.fromkeys(name for item in pending for name in item.pending), agreed, place)
         unavailable |= meter.failed
         processes = how.jobs or min(os.cpu_count() or 1, MOST_JOBS, len(pending) // IMAGES_PER_JOB)
@@ -160,7 +141,7 @@ def score_files(
         else:
             batches = measuring.batches(pending, 1 if place.type == "cpu" else BATCH_PIXELS)
             outcomes = measuring.by_batches(meter, batches, place)
-        for item, outcome in tqdm(outcomes, "scoring", len(pending), leave=False, unit="image", disable=no_bar):
+        for item, outcome in bar(outcomes, "scoring", len(pending), unit="image"):
             if isinstance(outcome, str):
                 item.failure = outcome
             else:
@@ -169,26 +150,14 @@ def score_files(
     readable = [item for item in items if not item.failure]
     if not readable:
         raise CliplitError(f"none of {len(items)} images can be read; the first: {items[0].failure}")
-    scores = {
-        item.name: {name: score for name, score in item.outcomes.items() if not isinstance(score, str)}
-        for item in readable
-    }
-    problems = [f"{path}: {reason}" for path, reason in found.unread.items()]
+    scores = [{m: one for m, one in item.outcomes.items() if not isinstance(one, str)} for item in readable]
+    columns = ["image", *(name for name in wanted if name not in unavailable)]
+    table = pd.DataFrame(
+        [{"image": item.name} | own for item, own in zip(readable, scores, strict=True)], columns=columns
+    )
+    problems = [*unpaired, *(f"{path}: {reason}" for path, reason in found.unread.items())]
     for item in items:
         problems += [f"{item.path}: {outcome}" for outcome in item.outcomes.values() if isinstance(outcome, str)]
         problems += [item.failure] if item.failure else []
-    return Scores(
-        table=pd.DataFrame(
-            [{"image": name} | own for name, own in scores.items()],
-            columns=["image", *(name for name in wanted if name not in unavailable)],
-        ),
-        unavailable=unavailable,
-        problems=[*map(printable, problems)],
-        unpaired=[*map(printable, unpaired)],
-        duplicates=pairs.duplicates,
-        others=found.others,
-        computed=sum(name in scores[item.name] for item in readable for name in item.pending),
-        passed=len(found.passed),
-        groups={printable(given): [n for n in group if n in scores] for given, group in found.groups.items()},
-        notes=[*map(printable, [*pairs.notes, *filter(None, [known.problem])])],
-    )
+    computed = sum(name in own for item, own in zip(readable, scores, strict=True) for name in item.pending)
+    return Scores(table, unavailable, [*map(printable, problems)], pairs.duplicates, computed, found)

@@ -39,7 +39,6 @@ class Item:
     failure: str = ""  # why it cannot be read
     pending: dict[str, str] = field(default_factory=dict)  # metric: its key in the cache
     outcomes: dict[str, float | str] = field(default_factory=dict)  # scores, or reasons why there are none
-    arrays: "list[ndarray] | str | None" = None  # read already
 
 
 def look_at(item: Item) -> str:
@@ -69,9 +68,6 @@ def _look(path: Path, max_pixels: int) -> tuple[tuple[int, int], str]:
 
 def read(item: Item) -> "list[ndarray] | str":
     """Arrays (H, W, 3) of an image and its reference, if it has one; or why one cannot be read, with its name."""
-    if item.arrays:
-        arrays, item.arrays = item.arrays, None
-        return arrays
     try:
         return [decode(file, item.max_pixels) for file in (item.path, item.reference) if file]
     except CliplitError as error:
@@ -91,21 +87,19 @@ def batches(items: list[Item], most: int = BATCH_PIXELS) -> list[list[Item]]:
 
 
 def by_batches(meter: Meter, batches: list[list[Item]], place: "torch.device | str") -> Iterator[tuple[Item, Outcome]]:
-    """Outcomes batch by batch, in this process. On an accelerator, the next ones are read meanwhile.
+    """Outcomes batch by batch, in this process, while the next ones are read.
 
     On a CPU by one thread, as in `by_processes`: scores must not depend on the number of cores.
     """
     import torch
 
-    on_cpu = torch.device(place).type == "cpu"
     threads = torch.get_num_threads()
-    torch.set_num_threads(1 if on_cpu else threads)
+    torch.set_num_threads(1 if torch.device(place).type == "cpu" else threads)
     try:
         with ThreadPoolExecutor(READERS) as pool:
             ahead: list[Iterator[list[ndarray] | str]] = []
             for n, batch in enumerate(batches):
-                while len(ahead) < min(1 if on_cpu else READERS, len(batches) - n):
-                    ahead.append(pool.map(read, batches[n + len(ahead)]))
+                ahead += [pool.map(read, later) for later in batches[n + len(ahead) : n + READERS]]
                 outcomes = measured(meter, batch[0].pending, list(ahead.pop(0)), place)
                 yield from zip(batch, outcomes, strict=True)
     finally:

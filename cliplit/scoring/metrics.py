@@ -11,7 +11,6 @@ import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -207,12 +206,3 @@ def conventions_of(given: str | Conventions) -> Conventions:
         if not isinstance(value, str) and value < 0:
             raise CliplitError(f"{name} = {value} must not be negative")
     return given
-
-
-def fingerprint(name: str, conventions: Conventions, device: str = "cpu") -> dict[str, Any]:
-    """All that a score depends on beside the images: metric, versions, conventions that concern it, type of device."""
-    used: dict[str, Any] = {"border": conventions.border} if catalogue()[name].compares else {}
-    used |= {key: getattr(conventions, key) for key in vars(conventions) if key.split("_")[0] == name.split("-")[0]}
-    versions = {package: version(package) for package in ("pyiqa", "torch")}
-    place = {} if device == "cpu" else {"device": device}  # scores that are kept from before are a CPU's
-    return {"metric": name, "cliplit": 1, **versions, **used, **place}

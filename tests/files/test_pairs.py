@@ -51,7 +51,7 @@ def names(pairs: Pairs, folder: Path) -> dict[str, str]:
 )
 def test_names_that_belong_together(tmp_path, image, reference):
     pairs = paired(tmp_path, {image: "1"}, {reference: "2"})
-    assert names(pairs, tmp_path) == {image: reference} and not pairs.problems and not pairs.notes
+    assert names(pairs, tmp_path) == {image: reference} and not pairs.problems
 
 
 @pytest.mark.parametrize(("image", "reference"), [("1.png", "10.png"), ("a.b.png", "a.png"), ("a.png", "a(2).png")])
@@ -97,16 +97,15 @@ def test_of_several_that_are_only_like_a_reference_none_is_preferred(tmp_path):
     ]
 
 
-def test_images_of_one_stem_share_their_reference_and_that_is_said(tmp_path):
+def test_images_of_one_stem_share_their_reference(tmp_path):
     pairs = paired(tmp_path, {"a.jpg": "1", "a.png": "2"}, {"a.png": "3"})
     assert names(pairs, tmp_path) == {"a.jpg": "a.png", "a.png": "a.png"} and not pairs.problems
-    assert pairs.notes == ["a.jpg and a.png: different images with one reference, a.png; each is scored"]
 
 
 def test_methods_in_folders_share_references_that_lie_in_one(tmp_path):
     pairs = paired(tmp_path, {"a.png": "0", "ours/a.png": "1", "theirs/a.png": "2"}, {"a.png": "3"})
     assert names(pairs, tmp_path) == dict.fromkeys(["a.png", "ours/a.png", "theirs/a.png"], "a.png")
-    assert not pairs.problems and not pairs.notes
+    assert not pairs.problems
 
 
 def test_a_reference_of_another_path_is_not_taken_from_its_image(tmp_path):

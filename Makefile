@@ -31,9 +31,11 @@ lab: env  ## the notebooks in JupyterLab
 results: env  ## three seeds of the demo, the studies, and what is committed of them
 	printf '%s\n' $(SEEDS) | $(ONE) xargs -P 2 -I {} $(BIN)/cliplit reproduce --seed {} --run runs/results/seed{}
 	$(ONE) $(BIN)/cliplit reproduce --all --run runs/results/seed0
-	$(BIN)/cliplit study --run runs/results/seed0 --fill docs/guidance.md > /dev/null
-	$(BIN)/cliplit tables $(SEEDS:%=--run runs/results/seed%) --output results/demo/tables \
-		--fill README.md --fill docs/results.md
+	$(BIN)/cliplit study --run runs/results/seed0 > /dev/null
+	$(BIN)/cliplit tables $(SEEDS:%=--run runs/results/seed%) --output results/demo/tables
+	$(BIN)/python data_scripts/fill.py docs/guidance.md runs/results/seed0/tables/*.md
+	$(BIN)/python data_scripts/fill.py README.md results/demo/tables/*.md
+	$(BIN)/python data_scripts/fill.py docs/results.md results/demo/tables/*.md
 	$(BIN)/cliplit publish --run runs/results/seed0 --output results/demo
 
 clean:  ## the demo's runs, caches and the environment; your own runs stay

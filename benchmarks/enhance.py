@@ -1,7 +1,7 @@
 """Time and memory of `enhance_pixels` against the plain network on the full frame in float32, on the same photo.
 
-    python benchmarks/enhance.py [PHOTO] [--checkpoint FILE] [--megapixels 0.25 3 12] [--output FILE --fill docs/photos.md]
-    python benchmarks/enhance.py --files [PHOTO] [--checkpoint FILE] [--megapixels 3 12 48] [--output FILE --fill docs/photos.md]
+    python benchmarks/enhance.py [PHOTO] [--checkpoint FILE] [--megapixels 0.25 3 12] [--output FILE]
+    python benchmarks/enhance.py --files [PHOTO] [--checkpoint FILE] [--megapixels 3 12 48] [--output FILE]
     python benchmarks/enhance.py --check DIR --checkpoint FILE  # every photo, three tile sizes, against the full frame
 
 With --files: JPEG to JPEG as `cliplit enhance` does it, by the shipped network if no other is given; how the time of
@@ -43,7 +43,6 @@ def main() -> None:
     options.add_argument("--files", action="store_true", help="from file to file")
     options.add_argument("--check", type=Path, metavar="DIR", help="compare results instead of timing")
     options.add_argument("--output", type=Path, help="also write the table there")
-    options.add_argument("--fill", type=Path, help="also put it between <!-- enhance --> marks there")
     options.add_argument("--child", help=argparse.SUPPRESS)
     given = options.parse_args()
     if given.child:
@@ -55,14 +54,10 @@ def main() -> None:
         return
     table = compare_files(given) if given.files else compare(given)
     print(table)
-    if given.output or given.fill:
-        from cliplit.experiments.tables import fill_in
+    if given.output:
         from cliplit.files.atomic import write_text
 
-        if given.output:
-            write_text(table, given.output)
-        if given.fill:
-            fill_in(given.fill, {"enhance files" if given.files else "enhance": table})
+        write_text(table, given.output)
 
 
 def compare(given: argparse.Namespace) -> str:

@@ -1,6 +1,6 @@
 """Does a prompt pair learned from a bank of precomputed views do as well as one that sees new views in every iteration?
 
-    python benchmarks/feature_bank.py [--output results/benchmarks/feature_bank.md --fill docs/engine.md]
+    python benchmarks/feature_bank.py [--output results/benchmarks/feature_bank.md]
 
 With `tiny` on the demo's images, few of them, so that an image is drawn about as often (167 times) and the pair can move
 about as far (iterations x learning rate) as in the profile paper. Each pair is then tried on new views of new crops.
@@ -14,7 +14,6 @@ import pandas as pd
 import torch
 
 from cliplit.experiments.analysis import separation
-from cliplit.experiments.tables import fill_in
 from cliplit.files.atomic import write_text
 from cliplit.method import losses, training
 from cliplit.method.augmentation import ViewFeatures
@@ -30,7 +29,6 @@ NEW_VIEWS = 8  # of every new crop
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("--output", type=Path, help="also write the table there")
-    options.add_argument("--fill", type=Path, help="also put it between <!-- feature_bank --> marks there")
     options.add_argument("--seeds", type=int, default=3)
     given = options.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -38,8 +36,6 @@ def main() -> None:
     print(table)
     if given.output:
         write_text(table, given.output)
-    if given.fill:
-        fill_in(given.fill, {"feature_bank": table})
 
 
 def compare(root: Path, seeds: int) -> str:

@@ -1,7 +1,7 @@
 """Three ways to read a photo and write it again, on photo files as people have them (`tests/support/field_files`).
 
     pip install pyvips pyvips-binary pyexiv2        # which cliplit itself does not need; what is missing is left out
-    python benchmarks/photo_libraries.py [--output results/benchmarks/photo_libraries.md --fill docs/formats.md]
+    python benchmarks/photo_libraries.py [--output results/benchmarks/photo_libraries.md]
 
 Each file is read into an upright array, and that is written to the same format with the metadata, by a process of its
 own; then the result is looked at by other means. "unsaid" is a result that is right but for a loss that is not told.
@@ -221,7 +221,6 @@ LICENCES = {
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("--output", type=Path, help="also write the table there")
-    options.add_argument("--fill", type=Path, help="also put it between <!-- photo_libraries --> marks there")
     options.add_argument("--at-a-time", type=int, default=2, help="files")
     options.add_argument("--every-file", action="store_true", help="also list what is not right, file by file")
     options.add_argument("--one", nargs=3, metavar=("HOW", "SOURCE", "FOLDER"), help=argparse.SUPPRESS)
@@ -240,13 +239,10 @@ def main() -> None:
     if given.every_file:
         for name, found in outcomes.items():
             print(*(f"{name} | {file} | {why}" for file, why in found.items() if why), sep="\n")
-    from cliplit.experiments.tables import fill_in
-    from cliplit.files.atomic import write_text
-
     if given.output:
+        from cliplit.files.atomic import write_text
+
         write_text(table, given.output)
-    if given.fill:
-        fill_in(given.fill, {"photo_libraries": table})
 
 
 def rewrite_here(how: str, source: str, folder: str) -> None:

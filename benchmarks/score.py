@@ -1,6 +1,6 @@
 """Seconds of `cliplit score` against pyiqa's own command, called once per metric, on the same files in one go.
 
-    python benchmarks/score.py [--folder DIR] [--output results/benchmarks/score.md --fill docs/scoring.md]
+    python benchmarks/score.py [--folder DIR] [--output results/benchmarks/score.md]
 
 Without a folder: fifty crops of the demo's photos in three sizes, with darker copies as the images to score.
 """
@@ -15,7 +15,6 @@ import time
 from pathlib import Path
 
 from cliplit.data.demo_images import PHOTOS, photo
-from cliplit.experiments.tables import fill_in
 from cliplit.files.atomic import write_text
 from cliplit.files.tensors import write_image
 from cliplit.scoring.summary import markdown
@@ -29,7 +28,6 @@ def main() -> None:
     options.add_argument("--folder", type=Path, help="images; with a folder of references of the same names beside it")
     options.add_argument("--reference", type=Path)
     options.add_argument("--output", type=Path, help="also write the table there")
-    options.add_argument("--fill", type=Path, help="also put it between <!-- score --> marks there")
     given = options.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         images, references = (given.folder, given.reference) if given.folder else make_images(Path(temporary))
@@ -37,8 +35,6 @@ def main() -> None:
     print(table)
     if given.output:
         write_text(table, given.output)
-    if given.fill:
-        fill_in(given.fill, {"score": table})
 
 
 def make_images(root: Path, count: int = 50) -> tuple[Path, Path]:

@@ -1,6 +1,6 @@
 """Seconds and memory of one training iteration of each stage, against a plain loop that does what the released code does.
 
-    python benchmarks/train_step.py [--output results/benchmarks/train_step.md --fill docs/engine.md]
+    python benchmarks/train_step.py [--output results/benchmarks/train_step.md]
 
 Same batches, same machine, one run; ViT-B/32 and RN101 with random weights, so nothing is downloaded. On a GPU, if there
 is one, with the published batch; on a CPU the network's batch is smaller: its time is that of two images times four, its
@@ -33,7 +33,6 @@ import torch
 
 from cliplit.engine.interrupts import Interrupts
 from cliplit.engine.loop import Loop
-from cliplit.experiments.tables import fill_in
 from cliplit.files.atomic import write_text
 from cliplit.method import clip, losses, training
 from cliplit.method.clip import ClipBackbone, load_backbone
@@ -55,7 +54,6 @@ VIEWS = 2  # in the bank that is measured; its cost per view is what counts
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("--output", type=Path, help="also write the table there")
-    options.add_argument("--fill", type=Path, help="also put it between <!-- train_step --> marks there")
     options.add_argument("--measure", nargs=3, metavar=("LOOP", "STAGE", "BATCH"), help=argparse.SUPPRESS)
     given = options.parse_args()
     if given.measure:
@@ -65,8 +63,6 @@ def main() -> None:
     print(table)
     if given.output:
         write_text(table, given.output)
-    if given.fill:
-        fill_in(given.fill, {"train_step": table})
 
 
 def compare() -> str:

@@ -25,6 +25,7 @@ import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
+from fill import fill_in
 from matplotlib.figure import Figure
 from photo_sets import split
 from PIL import Image
@@ -32,7 +33,6 @@ from torch import Tensor
 from tqdm import tqdm
 
 from cliplit.data.relight import SEVERITIES, luma, relight_photo
-from cliplit.experiments.tables import fill_in
 from cliplit.figures.style import mosaic
 from cliplit.files.folders import list_images
 from cliplit.files.images import decode

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import evaluate_enhancer
+import fill
 import model_cards
 import numpy as np
 import photo_sets
@@ -157,3 +158,17 @@ def test_the_script_for_a_gpu_runs_in_its_form_for_a_cpu(tmp_path):
     table = (tmp_path / "table.md").read_text()
     assert table.count("the same bytes") == 3 and "failed" not in table and "seconds per iteration" in table
     assert table.count("differs by") == 6
+
+
+def test_tables_are_put_between_their_marks(tmp_path, monkeypatch):
+    page, table = tmp_path / "page.md", tmp_path / "score.md"
+    page.write_text("before\n<!-- score -->\nold\n<!-- /score -->\nafter\n")
+    table.write_text("| new |\n")
+    (tmp_path / "other.md").write_text("no place for it\n")
+    monkeypatch.setattr(sys, "argv", ["fill.py", *map(str, (page, table, tmp_path / "other.md"))])
+    fill.main()
+    assert page.read_text() == "before\n<!-- score -->\n| new |\n<!-- /score -->\nafter\n"
+    for content, says in (("nothing\n", "no place for a table"), ("<!-- score -->\n", "has no end")):
+        page.write_text(content)
+        with pytest.raises(ValueError, match=says):
+            fill.main()

@@ -115,7 +115,8 @@ def python_blocks(page: Path) -> list[str]:
 
 def filled(page: Path) -> list[str]:
     """The files that commands fill with tables."""
-    return [file for words in commands(page) for option, file in pairwise(words) if option == "--fill" and "." in file]
+    fills = ("--fill", "data_scripts/fill.py")
+    return [file for words in commands(page) for before, file in pairwise(words) if before in fills and "." in file]
 
 
 # What is there

@@ -27,10 +27,6 @@ Changes = Annotated[
     typer.Option("--set", metavar="NAME=VALUE", help="Change a setting (`cliplit settings` lists them); repeatable."),
 ]
 Runs = Annotated[list[Path], typer.Option("--run", metavar="DIR", help="A run; several are seeds of one experiment.")]
-Fill = Annotated[
-    list[str],
-    typer.Option(metavar="FILE", help="Also put tables between their marks, e.g. <!-- stages -->; repeatable."),
-]
 GIVEN = {  # option: setting
     "seed": "seed",
     "device": "device",
@@ -158,7 +154,6 @@ def study(
     chosen: Run,
     names: Annotated[list[str], typer.Argument(metavar="[NAME]...", help="Studies; by default all.")] = (),
     jobs: Annotated[int, typer.Option(help="Runs trained at a time; 0: one per core, or one on a GPU.")] = 0,
-    fill: Fill = (),
 ) -> None:
     """Train the variants of ablations and guidances that are missing.
 
@@ -166,7 +161,7 @@ def study(
     """
     from cliplit.experiments import studies
     from cliplit.experiments.planning import check_inputs
-    from cliplit.experiments.tables import fill_in
+    from cliplit.files.atomic import write_text
     from cliplit.scoring.summary import markdown
 
     known = studies.every_study(chosen.settings)
@@ -177,31 +172,25 @@ def study(
     Run.start(chosen.path, chosen.settings)
     picked = [known[name] for name in names or known]
     outcomes = studies.run_studies(chosen, picked, jobs)
-    tables = {name: markdown(studies.write_study(chosen, outcome)) for name, outcome in outcomes.items()}
-    findings = {name: studies.findings(outcome) for name, outcome in outcomes.items()}
+    said = ""
     for each in picked:
-        print(f"\n{each.name}: {each.question}\n\n{tables[each.name]}\n{findings[each.name]}")
-    said = "".join(f"* {each.question} {findings[each.name]}\n" for each in picked)
-    for file in fill:
-        fill_in(file, tables | {"findings": said})
+        table, found = studies.write_study(chosen, outcomes[each.name]), studies.findings(outcomes[each.name])
+        print(f"\n{each.name}: {each.question}\n\n{markdown(table)}\n{found}")
+        said += f"* {each.question} {found}\n"
+    write_text(said, chosen.path / "tables" / "findings.md")
 
 
 def tables(
     runs: Runs,
     output: Annotated[str, folder(help="By default tables/ of the first run.")] = "",
-    fill: Fill = (),
 ) -> None:
     """Write tables of one or several runs.
 
     As CSV, Markdown and LaTeX; several runs are seeds of one experiment.
     """
-    from cliplit.experiments.tables import fill_in, run_tables, write_tables
+    from cliplit.experiments.tables import run_tables, write_tables
 
-    target = Path(output or runs[0] / "tables")
-    written = write_tables(run_tables([Run.open(path) for path in runs]), target)
-    texts = {path.stem: path.read_text(encoding="utf-8") for path in written if path.suffix == ".md"}
-    for file in fill:
-        fill_in(file, texts)
+    written = write_tables(run_tables([Run.open(path) for path in runs]), output or runs[0] / "tables")
     print("\n".join(map(str, written)))
 
 

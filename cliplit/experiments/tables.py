@@ -7,7 +7,6 @@ import pandas as pd
 import cliplit
 from cliplit.errors import CliplitError
 from cliplit.experiments.evaluation import evaluate
-from cliplit.files.atomic import write_text
 from cliplit.method.clip_weights import EMBEDDED
 from cliplit.method.run import Run
 from cliplit.scoring.summary import differences, score_columns, summary, with_intervals, with_spread, write_table
@@ -104,26 +103,6 @@ def write_tables(tables: dict[str, pd.DataFrame], folder: str | Path) -> list[Pa
         shown = with_spread(table) if name == "stages" else with_intervals(table) if name == "differences" else table
         written += write_table(table, shown, Path(folder), name)
     return written
-
-
-def fill_in(path: str | Path, texts: dict[str, str]) -> None:
-    """Replace what stands between ``<!-- name -->`` and ``<!-- /name -->`` in a text file, for every name it has.
-
-    Raises:
-        CliplitError: the file has no place for any of them, or one that does not end.
-    """
-    path = Path(path)
-    content = path.read_text(encoding="utf-8")
-    filled = [name for name in texts if f"<!-- {name} -->\n" in content]
-    for name in filled:
-        before, start, rest = content.partition(f"<!-- {name} -->\n")
-        _, end, after = rest.partition(f"<!-- /{name} -->")
-        if not end:
-            raise CliplitError(f"{path}: <!-- {name} --> has no end <!-- /{name} -->; add it behind the table")
-        content = before + start + texts[name] + end + after
-    if not filled:
-        raise CliplitError(f"{path}: no place for a table, such as <!-- {next(iter(texts))} --> and its end")
-    write_text(content, path)
 
 
 def reported_numbers() -> pd.DataFrame:

@@ -85,19 +85,14 @@ def prepare(
 ) -> None:
     """Make a data set of folders or other data sets.
 
-    Training images are resized to squares, as the authors trained; test images are copied. Without folders:
-    ROOT/NAME-SIZE from the data set ROOT/NAME.
+    Training images are resized to squares, as the authors trained; test images are copied.
     """
-    from cliplit.data.manifest import has_manifest
     from cliplit.data.prepare import prepare_data_set
     from cliplit.profiles import profile
 
-    target = root / name
-    if not given and has_manifest(target):
-        given, target = {"data.sets": (str(target),)}, root / f"{name}-{size}"
-    made = prepare_data_set(target, profile("paper", given).data, size, skip_bad, force)
+    made = prepare_data_set(root / name, profile("paper", given).data, size, skip_bad, force)
     _show(made.images, made.problems, sys.stderr)
-    print(target)
+    print(root / name)
 
 
 @app.command()

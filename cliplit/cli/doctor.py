@@ -75,10 +75,7 @@ def doctor(
     """
     if download:
         for name in (*CLIPS, *clip, *LOOKED_FOR):
-            try:
-                fetch_weights(name) if name in LOOKED_FOR else find_weights(name)
-            except CliplitError as error:
-                raise CliplitError(str(error).partition(", or use --clip")[0]) from None  # an option of other commands
+            fetch_weights(name) if name in LOOKED_FOR else find_weights(name)
             rest = ", ".join(missing_files(name))
             print(f"{name}: {rest + ' will be fetched at first use' if rest else 'ready'}", file=sys.stderr)
     checks = examine(clip)

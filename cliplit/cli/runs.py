@@ -216,18 +216,11 @@ def settings(profile: ProfileName = "demo", changes: Changes = ()) -> None:
     rows = describe(get_profile(profile, parse_overrides(changes)))
     margin = max(len(row["name"]) for row in rows) + 2
     for row in rows:
-        paper = "" if row["value"] == row["paper"] else f"(paper: {_spelled(row['paper'])})"
-        first = " ".join(filter(None, (_spelled(row["value"]), row.get("unit"), paper)))
+        paper = "" if row["value"] == row["paper"] else f"(paper: {shown(row['paper'])})"
+        first = " ".join(filter(None, (shown(row["value"]), row.get("unit"), paper)))
         source = f" [{row['source']}]" if row.get("source") else ""
         line = f"{row['name']:{margin}}{joined(first, row.get('about'))}{source}"
         print(textwrap.fill(line, COLUMNS, subsequent_indent=" " * margin, break_on_hyphens=False))
-
-
-def _spelled(value: Any) -> str:
-    """A value with places at which a line may end, and with quotes if there would be nothing to see."""
-    if isinstance(value, tuple):
-        return ", ".join(map(_spelled, value)) or "none"
-    return str(value) if value != "" else '""'
 
 
 def _absolute(clip: str) -> str:

@@ -108,9 +108,10 @@ def _absolute(value: Any, unit: str) -> Any:
 
 
 def shown(value: Any) -> str:
+    """A value with places at which a line may end, and with quotes if there would be nothing to see."""
     if isinstance(value, (tuple, list)):
-        return ",".join(map(shown, value))
-    return json.dumps(value) if isinstance(value, dict) else str(value)
+        return ", ".join(map(shown, value)) or "none"
+    return json.dumps(value) if isinstance(value, dict) or value == "" else str(value)
 
 
 def counted(number: int, noun: str) -> str:

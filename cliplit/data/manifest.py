@@ -215,8 +215,8 @@ def digest_of_folder(folder: Path) -> str | None:
 class Images:
     """The images of one role: their folder, files in the order of their names, and where they come from.
 
-    `hashes` holds the SHA-256 that a dataset.json promises for each file; a plain folder promises nothing. `unread` has
-    a line for every image in a plain folder that is of a kind that is not read.
+    `hashes` holds the SHA-256 that a dataset.json promises for each file; a plain folder promises nothing. Of a plain
+    folder, `unread` has a line for every image that is not read and every folder below, `others` counts other files.
     """
 
     folder: str
@@ -226,6 +226,7 @@ class Images:
     source: str = ""
     licence: str = ""
     unread: tuple[str, ...] = ()
+    others: int = 0
 
 
 def images_by_role(data: Data, for_run: bool = True) -> dict[str, Images]:
@@ -238,31 +239,23 @@ def images_by_role(data: Data, for_run: bool = True) -> dict[str, Images]:
     Raises:
         CliplitError: a role that two data sets have, a missing file, a folder without images, or one role of a pair.
     """
-    given = {role: getattr(data, role.removeprefix("train_")) for role in ROLES}
-    given = {role: folder for role, folder in given.items() if folder}
-    without = {*given, "test_reference"} if "test_backlit" in given else set(given)
+    given: dict[str, Images] = {}
+    for role in ROLES:
+        if folder := getattr(data, role.removeprefix("train_")):
+            there = _from_set(folder) if has_manifest(folder) else {role: _from_folder(folder)}
+            if role not in there:
+                raise CliplitError(f"{folder}: has no {ROLES[role]} (role {role}); choose another {OPTIONS[role]}")
+            wanted = (role, "test_reference") if role == "test_backlit" else (role,)
+            given |= {each: there[each] for each in wanted if each in there}
     chosen: dict[str, Images] = {}
     for folder in data.sets:
         for role, images in _from_set(folder).items():
             if role in chosen:
                 both = f"{chosen[role].folder} and {folder} both have {ROLES[role]} (role {role})"
                 raise CliplitError(f"{both}; leave one out, or give their folder with {OPTIONS[role]}")
-            if role not in without:
+            if role not in given and not (role == "test_reference" and "test_backlit" in given):
                 chosen[role] = images
-    for role, folder in given.items():
-        if has_manifest(folder):
-            there = _from_set(folder)
-        elif not Path(folder).is_dir():
-            raise CliplitError(f"{folder}: no such folder")
-        else:
-            found = find_images([folder])
-            unread = tuple(f"{path}: {reason}" for path, reason in found.unread.items())
-            there = {role: Images(folder, tuple(found.images.values()), {}, unread=unread)}
-        if role not in there:
-            raise CliplitError(f"{folder}: has no {ROLES[role]} (role {role}); choose another {OPTIONS[role]}")
-        chosen[role] = there[role]
-        if role == "test_backlit" and "test_reference" in there:
-            chosen["test_reference"] = there["test_reference"]
+    chosen |= given
     if "test_reference" in chosen and "test_backlit" not in chosen:
         raise CliplitError("--test-reference needs --test-backlit, the folder of the images that it belongs to")
     sides = [chosen[role] for role in ("train_backlit", "train_well_lit") if role in chosen]
@@ -272,6 +265,15 @@ def images_by_role(data: Data, for_run: bool = True) -> dict[str, Images]:
             f"there is only {sides[0].folder}"
         )
     return chosen
+
+
+def _from_folder(folder: str) -> Images:
+    if not Path(folder).is_dir():
+        raise CliplitError(f"{folder}: no such folder")
+    found = find_images([folder])
+    unread = [f"{path}: {reason}" for path, reason in found.unread.items()]
+    unread += [f"{path}: a folder below, which is not looked into" for path in found.passed]
+    return Images(folder, tuple(found.images.values()), {}, unread=tuple(unread), others=found.others)
 
 
 def _from_set(folder: str) -> dict[str, Images]:

@@ -377,9 +377,9 @@ def test_scenes_are_split_alike_everywhere():
 
 def test_prepare_on_the_command_line(cli, archives, root):
     get_data_set("div2k", root, [archives["train"]])
-    code, out, err = cli("data", "prepare", "div2k", "--root", root, "--size", 16)
-    assert code == 0 and out == [str(root / "div2k-16")] and "  train_well_lit  4 images" in err
-    assert read_manifest(root / "div2k-16").licence == CATALOG["div2k"].licence
+    code, out, err = cli("data", "prepare", "small", "--data", root / "div2k", "--root", root, "--size", 16)
+    assert code == 0 and out == [str(root / "small")] and "  train_well_lit  4 images" in err
+    assert read_manifest(root / "small").licence == CATALOG["div2k"].licence
     code, out, err = cli("data", "prepare", "nothing", "--root", root)
     assert (code, out) == (2, []) and "nothing to prepare" in err[0]
 

@@ -11,8 +11,7 @@ Each is a row of the table even if it fails; exit code 1 then. Only the numbers 
 """
 
 import argparse
-import signal
-import subprocess
+import multiprocessing
 import sys
 import tempfile
 import time
@@ -30,6 +29,7 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "tests" / "support"))
 
 from golden_models import golden_numbers, random_enhancer, resnet_backbone, vit_backbone  # noqa: E402
+from processes import start  # noqa: E402
 
 from cliplit.errors import one_line  # noqa: E402
 from cliplit.experiments import planning  # noqa: E402
@@ -50,7 +50,7 @@ KINDS = {
     "bf16": {"engine.precision": "bf16"},
     "bf16, compiled": {"engine.precision": "bf16", "engine.compile": True},
 }
-KILLED_AFTER = 2  # seconds after the first stage is there
+KILLED_AFTER = "warmup"  # this stage is there
 Row = tuple[str, str]
 
 
@@ -136,44 +136,49 @@ def seconds(work: Callable[[], object]) -> float:
 
 def same_bytes(device: str) -> Iterator[Row]:
     """A short training twice, two at a time, and once killed and resumed."""
-    command = [sys.executable, "-m", "cliplit", "train", "--profile", "smoke", "--deterministic", "--device", device]
-    command += ["--set", "evaluation.control=false"]
+    options = ["--profile", "smoke", "--deterministic", "--device", device, "--set", "evaluation.control=false"]
     with tempfile.TemporaryDirectory() as folder:
         runs = {name: Path(folder) / name for name in ("one", "again", "left", "right", "killed")}
-        alone = sum(trained(command, runs[name]) for name in ("one", "again"))
-        together = trained(command, runs["left"], runs["right"])
-        (process,) = started(command, runs["killed"])
-        while process.poll() is None and not (runs["killed"] / "data" / "stage.json").exists():
-            time.sleep(0.05)
-        time.sleep(KILLED_AFTER)
-        process.send_signal(getattr(signal, "SIGKILL", signal.SIGTERM))
-        process.wait()
-        trained(command, runs["killed"])
+        alone = sum(trained(options, runs[name]) for name in ("one", "again"))
+        together = trained(options, runs["left"], runs["right"])
+        process = started(options, runs["killed"])
+        while process.is_alive() and not (runs["killed"] / KILLED_AFTER / "stage.json").exists():
+            time.sleep(0.01)
+        process.kill()
+        process.join()
+        if process.exitcode == 0:
+            raise RuntimeError("it was done before it could be killed")
+        trained(options, runs["killed"])
         weights = {name: last_network(run) for name, run in runs.items()}
     looks = {"--deterministic twice": ["again"], "two at a time": ["left", "right"], "killed and resumed": ["killed"]}
     for what, names in looks.items():
         yield what, "the same bytes" if all(weights[name] == weights["one"] for name in names) else "DIFFERENT"
-    yield "two at a time, over one after the other", f"{alone / together:.2f} times as fast, starting included"
+    yield "two at a time, over one after the other", f"{alone / together:.2f} times as fast, imports left out"
 
 
-def trained(command: list[str], *runs: Path) -> float:
+def trained(options: list[str], *runs: Path) -> float:
     """Seconds that it takes to train runs at the same time.
 
     Raises:
         RuntimeError: one failed.
     """
     began = time.perf_counter()
-    ended = [(process.communicate()[1], process.returncode) for process in started(command, *runs)]
-    for error, code in ended:
-        if code:
-            raise RuntimeError(error.decode(errors="replace").strip().rpartition("\n")[2])
+    processes = [started(options, run) for run in runs]
+    for process, run in zip(processes, runs, strict=True):
+        process.join()
+        if process.exitcode:
+            raise RuntimeError(shown_by(run).read_text(encoding="utf-8").strip().rpartition("\n")[2])
     return time.perf_counter() - began
 
 
-def started(command: list[str], *runs: Path) -> list[subprocess.Popen]:
-    """Trainings under way."""
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
-    return [subprocess.Popen([*command, "--run", run], **quiet) for run in runs]
+def started(options: list[str], run: Path) -> multiprocessing.Process:
+    """A training under way."""
+    return start("train", "--run", run, *options, output=shown_by(run))
+
+
+def shown_by(run: Path) -> Path:
+    """The file with what a training shows."""
+    return run.with_suffix(".txt")
 
 
 def last_network(run: Path) -> bytes:

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from golden_models import golden_numbers, random_enhancer, resnet_backbone, vit_backbone
 from PIL import Image
+from processes import start
 from safetensors.torch import load_file
 
 from cliplit.engine.compute import engine, limits_told, usable_precision
@@ -45,33 +46,6 @@ SHARED += ["--set", "evaluation.metrics=psnr"]
 SHARED += ["--set", "enhancement.learning_rate=2e-5"]  # the paper's: Adam makes whole steps of the smallest roundings
 
 
-def command(*arguments: str) -> None:
-    """The command line, in a process that has imported what is heavy."""
-    os.environ["OMP_NUM_THREADS"] = "1"
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    sys.argv = ["cliplit", *arguments]
-    torch.set_num_threads(1)
-    from cliplit.cli.app import main
-
-    with open(os.devnull, "w") as nowhere:
-        sys.stdout = sys.stderr = nowhere
-        main()
-
-
-@pytest.fixture(scope="module")
-def start():
-    """Start `cliplit` with arguments as a process; imports are shared, so a start is quick."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["cliplit.experiments.evaluation", "cliplit.experiments.tables", "pyiqa"])
-
-    def call(*arguments) -> multiprocessing.Process:
-        process = context.Process(target=command, args=[str(argument) for argument in arguments])
-        process.start()
-        return process
-
-    return call
-
-
 def content(path: Path) -> dict[str, bytes]:
     """Everything a run leaves but its records of times and builds, and what serves watching."""
     files = (file for file in sorted(path.rglob("*")) if file.is_file())
@@ -84,7 +58,7 @@ def content(path: Path) -> dict[str, bytes]:
 
 
 @pytest.fixture(scope="module")
-def whole(start, tmp_path_factory) -> Path:
+def whole(tmp_path_factory) -> Path:
     """A run without interruption."""
     path = tmp_path_factory.mktemp("whole") / "run"
     process = start("train", "--run", path, *KILLED)
@@ -111,7 +85,7 @@ def assert_equal_bytes(run: Path, expected: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_ctrl_c_and_sigterm_at_random_moments_change_no_byte(start, whole, tmp_path, number):
+def test_ctrl_c_and_sigterm_at_random_moments_change_no_byte(whole, tmp_path, number):
     draw, run = random.Random(number), tmp_path / "interrupted"
     for stages in (0, 3):
         process = start("train", "--run", run, *KILLED)
@@ -125,7 +99,7 @@ def test_ctrl_c_and_sigterm_at_random_moments_change_no_byte(start, whole, tmp_p
     assert_equal_bytes(run, whole)
 
 
-def test_five_kills_at_random_moments_change_no_byte(start, whole, tmp_path):
+def test_five_kills_at_random_moments_change_no_byte(whole, tmp_path):
     draw, run = random.Random(5), tmp_path / "killed"
     for stages in range(KILLS):
         process = start("train", "--run", run, *KILLED)
@@ -141,7 +115,7 @@ def test_five_kills_at_random_moments_change_no_byte(start, whole, tmp_path):
     assert {"enhancer2/enhancer.safetensors", "warmup/log.csv", "tables/stages.csv"} <= content(whole).keys()
 
 
-def test_two_processes_equal_one(start, tmp_path):
+def test_two_processes_equal_one(tmp_path):
     one = start("train", "--run", tmp_path / "one", *SHARED)
     launch = [
         sys.executable,

@@ -5,11 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import cliplit
-from cliplit.scoring import measuring
-from cliplit.scoring.measuring import Item, by_batches, by_processes
+from cliplit.scoring import files
+from cliplit.scoring.files import Item, by_processes, in_turn
 from cliplit.scoring.metrics import Meter
 
 PACKAGE = Path(cliplit.__file__).parent
@@ -62,6 +63,6 @@ def test_scores_are_the_same_by_spawned_processes(tmp_path, monkeypatch):
         Image.fromarray(pixels).save(tmp_path / f"{n}.png")
     meter = Meter(["entropy"])
     items = [Item(file.name, file, None, pending={"entropy": ""}) for file in sorted(tmp_path.iterdir())]
-    monkeypatch.setattr(measuring, "START", "spawn")
+    monkeypatch.setattr(files, "START", "spawn")
     spawned = [outcome for _, outcome in by_processes(meter, items, 2)]
-    assert spawned == [outcome for _, outcome in by_batches(meter, [[item] for item in items], "cpu")]
+    assert spawned == [outcome for _, outcome in in_turn(meter, items, torch.device("cpu"))]

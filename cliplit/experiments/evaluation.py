@@ -159,7 +159,7 @@ def check_others(options: Evaluation) -> None:
 
 def _from_elsewhere(folder: Path, tests: Sequence[TestImage]) -> Method:
     """Results of the test images in a folder, by exact stem."""
-    found = pair(Found({test.name: Path(f"{test.name}.png") for test in tests}, 0, folders=False), folder)
+    found = pair(Found({test.name: Path(f"{test.name}.png") for test in tests}), folder)
     problems = list(found.problems)
     for test in (test for test in tests if test.name in found.references):
         file = found.references[test.name]

@@ -12,9 +12,8 @@ from matplotlib.figure import Figure
 
 from cliplit.errors import CliplitError
 from cliplit.experiments.analysis import stage_name
-from cliplit.experiments.evaluation import results
 from cliplit.figures import style
-from cliplit.figures.runs import references, some_tests, strip
+from cliplit.figures.runs import beside_tests, strip
 from cliplit.figures.style import saved
 from cliplit.method.run import Run
 from cliplit.scoring.metrics import catalogue
@@ -26,7 +25,7 @@ def comparison_strip(run: Run, scores: pd.DataFrame, images: Sequence[int] = ran
     rounds = range(run.settings.refinement.rounds + 1)
     left_out = {"input", "warmup"} | {stage_name(k) for k in set(rounds) - set(style.evenly(list(rounds), 3))}
     shown = {stage: (run, stage) for stage in scores["stage"].unique() if stage not in left_out}
-    return strip(shown, some_tests(run, images))
+    return strip(run, images, shown)
 
 
 def _measured(run: Run, scores: pd.DataFrame) -> list[str]:
@@ -84,8 +83,6 @@ def differences(run: Run, table: pd.DataFrame) -> Figure:
     """
     table = table.query("stage != 'random-clip'")
     metrics = list(table["metric"].unique())[:3]
-    if not metrics:
-        raise CliplitError(f"{run.path}: no metric could be computed on the test images")
     figure, panels = style.panels(0.75 + 0.24 * table["stage"].nunique(), len(metrics))
     for n, (axes, metric) in enumerate(zip(panels, metrics, strict=True)):
         rows = table[table["metric"] == metric]
@@ -127,7 +124,6 @@ def metric_against_metric(run: Run, scores: pd.DataFrame) -> Figure:
 @saved("hero.jpg")
 def hero(run: Run, images: Sequence[int] = range(5)) -> Figure:
     """Before and after, for the README: test images, their results by the last network, and references."""
-    tests = some_tests(run, images)
-    last = results(run, stage_name(run.settings.refinement.rounds), tests)
-    rows = {"backlit input": [test.backlit for test in tests], "result": last} | references(tests)
-    return style.mosaic([*rows.values()], row_labels=[*rows])
+    last = stage_name(run.settings.refinement.rounds)
+    rows = beside_tests(run, images, {"result": (run, last)})
+    return style.mosaic([*rows.values()], row_labels=["backlit input", *list(rows)[1:]])

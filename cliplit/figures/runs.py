@@ -33,8 +33,7 @@ def training_grid(run: Run, count: int = 8) -> Figure:
 @saved("00_test_pairs.jpg")
 def test_grid(run: Run, count: int = 8) -> Figure:
     """Test images and, where there are any, their references."""
-    tests = test_images(run)[:count]
-    rows = {"input": [test.backlit for test in tests]} | references(tests)
+    rows = beside_tests(run, range(count), {})
     return style.mosaic([*rows.values()], row_labels=[*rows])
 
 
@@ -42,12 +41,12 @@ def test_grid(run: Run, count: int = 8) -> Figure:
 def severity_levels(run: Run, count: int = 6) -> Figure:
     """Well-lit images of the run and the degrees of backlight that `cliplit data synthesize` simulates on them."""
     well_lit = training_images(run)[1]
-    photos = [test.reference for test in test_images(run) if test.reference is not None][:count]
-    photos = photos or [*well_lit.batch(range(min(count, len(well_lit))))]
-    rows = {"as taken": [center_crop(photo, [min(photo.shape[-2:])]) for photo in photos]}
+    references = [test.reference for test in test_images(run) if test.reference is not None][:count]
+    photos = references or well_lit.batch(range(min(count, len(well_lit))))
+    photos = [center_crop(photo, [min(photo.shape[-2:])]) for photo in photos]
+    rows = {"as taken": photos}
     for level in SEVERITIES:
-        relit = [relight_photo(image, str(n), level, run.settings.seed) for n, image in enumerate(rows["as taken"])]
-        rows[level] = [image for image, *_ in relit]
+        rows[level] = [relight_photo(photo, str(n), level, run.settings.seed)[0] for n, photo in enumerate(photos)]
     return style.mosaic([*rows.values()], row_labels=[*rows])
 
 
@@ -149,8 +148,7 @@ def score_rounds(run: Run, scores: dict[int, dict[str, Tensor]]) -> Figure:
             values = scores[k][label]
             body = axes.violinplot(values.numpy(), [place], widths=0.85, showextrema=False, points=200)["bodies"][0]
             body.set(facecolor=style.colour_of(label), edgecolor=style.colour_of(label), alpha=0.55, linewidth=0.8)
-            edge = {"markeredgecolor": style.INK, "markeredgewidth": 0.9}
-            axes.plot(place, values.mean(), "o", color="white", markersize=4, **edge)
+            axes.plot(place, values.mean(), "ow", markersize=4, markeredgecolor=style.INK, markeredgewidth=0.9)
         axes.set_xticks(range(len(labels)), labels, rotation=30, ha="right", rotation_mode="anchor")
         axes.grid(False, axis="x")
         axes.set_title("Initial prompts" if k == 0 else f"Prompts of round {k}")
@@ -218,22 +216,18 @@ def _round_end(axes: Axes, end: int, label: str, length: int) -> int:
 def rounds_strip(run: Run, images: Sequence[int] = range(3)) -> Figure:
     """The same test images after every round."""
     stages = [stage for stage in network_stages(run) if stage != "random-clip"]
-    return strip({stage: (run, stage) for stage in style.evenly(stages, style.MOST)}, some_tests(run, images))
+    return strip(run, images, {stage: (run, stage) for stage in style.evenly(stages, style.MOST)})
 
 
-def some_tests(run: Run, images: Sequence[int]) -> list[TestImage]:
-    tests = test_images(run)
-    return [tests[n] for n in images if n < len(tests)]
-
-
-def references(tests: list[TestImage]) -> dict[str, list[Tensor]]:
-    """The references as a row or column with its label, if every test image has one."""
-    found = [test.reference for test in tests if test.reference is not None]
-    return {"reference": found} if len(found) == len(tests) else {}
-
-
-def strip(shown: dict[str, tuple[Run, str]], tests: list[TestImage]) -> Figure:
-    """Test images, their results by each run and stage, under its label, and their references."""
+def beside_tests(run: Run, images: Sequence[int], shown: dict[str, tuple[Run, str]]) -> dict[str, list[Tensor]]:
+    """By label: these test images, their results by each run and stage, and their references, if every one has one."""
+    tests = [test for n, test in enumerate(test_images(run)) if n in images]
     columns = {"input": [test.backlit for test in tests]}
-    columns |= {label: results(run, stage, tests) for label, (run, stage) in shown.items()} | references(tests)
+    columns |= {label: results(run, stage, tests) for label, (run, stage) in shown.items()}
+    references = [test.reference for test in tests if test.reference is not None]
+    return columns | ({"reference": references} if len(references) == len(tests) else {})
+
+
+def strip(run: Run, images: Sequence[int], shown: dict[str, tuple[Run, str]]) -> Figure:
+    columns = beside_tests(run, images, shown)
     return style.mosaic([*map(list, zip(*columns.values(), strict=True))], column_labels=[*columns])

@@ -8,11 +8,10 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from cliplit.experiments.analysis import exposure_scores, score_map, stage_name, strength_scores
-from cliplit.experiments.evaluation import results
 from cliplit.experiments.studies import Outcome
 from cliplit.experiments.tables import stages_table
 from cliplit.figures import style
-from cliplit.figures.runs import some_tests, strip
+from cliplit.figures.runs import beside_tests, strip
 from cliplit.figures.style import saved
 from cliplit.method.run import Run
 from cliplit.method.training import guidance_of
@@ -68,7 +67,7 @@ def guidance_results(run: Run, outcome: Outcome, images: Sequence[int] = range(4
     """The same test images by every variant, its first seed and last stage."""
     cells = {label: cells[0] for label, cells in outcome.cells.items()}
     shown = {label: (cell, stage_name(cell.settings.refinement.rounds)) for label, cell in cells.items()}
-    return strip(shown, some_tests(next(iter(cells.values())), images))
+    return strip(next(iter(cells.values())), images, shown)
 
 
 @saved("05_score_maps.jpg")
@@ -76,12 +75,11 @@ def score_maps(run: Run, images: Sequence[int] = range(6)) -> Figure:
     """P(backlit) of crops over test images and their results, by the last prompts."""
     last = run.settings.refinement.rounds
     guidance = guidance_of(run, last)
-    tests = some_tests(run, images)
-    pictures = [[test.backlit for test in tests], results(run, stage_name(last), tests)]
-    maps = [[score_map(guidance, image) for image in row] for row in pictures]
+    inputs, enhanced, *_ = beside_tests(run, images, {"result": (run, stage_name(last))}).values()
+    maps = [[score_map(guidance, image) for image in row] for row in (inputs, enhanced)]
     scale = ScalarMappable(Normalize(*style.score_range(values for row in maps for values in row)), "cividis_r")
     rows = []
-    for row, values in zip(pictures, maps, strict=True):
+    for row, values in zip((inputs, enhanced), maps, strict=True):
         rows += [row, [style.painted(scale, *each) for each in zip(values, row, strict=True)]]
     return style.mosaic(rows, row_labels=["input", style.SCORE, "result", style.SCORE], scale=scale)
 

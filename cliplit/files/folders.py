@@ -2,7 +2,6 @@
 
 import os
 import re
-import stat
 import unicodedata
 from collections import defaultdict
 from collections.abc import Collection, Hashable, Iterable, Mapping
@@ -35,16 +34,14 @@ class Found:
     Attributes:
         images: the name that tables give an image -> its file.
         others: number of other files that lay beside them; a hidden folder counts as one.
-        folders: whether a folder was among what was given.
         groups: every path that was given -> the names of its images; an image may be in several.
         unread: what may be an image, or hold some, and was not taken -> the reason.
         passed: folders below that were not looked into, for want of `recursive`.
-        places: name of an image -> its path below the folder that was given.
+        places: name of an image in a folder that was given -> its path below that folder.
     """
 
     images: dict[str, Path]
     others: int = 0
-    folders: bool = True
     groups: dict[str, list[str]] = field(default_factory=dict)
     unread: dict[Path, str] = field(default_factory=dict)
     passed: list[Path] = field(default_factory=list)
@@ -77,7 +74,7 @@ def find_images(
         CliplitError: a path that does not exist or cannot be opened, or no images at all.
     """
     given = list(dict.fromkeys(Path(path) for path in paths))
-    found = Found({}, folders=any(path.is_dir() for path in given))
+    found = Found({})
     names: dict[str, str] = {}  # by absolute path
     for place in given:
         if place.is_dir():
@@ -99,8 +96,7 @@ def find_images(
     if not found.images:
         what_else = f"looked for {', '.join(sorted(extensions))}"
         if found.passed:
-            how = "give it (score and enhance also have --recursive)"
-            what_else = f"but {len(found.passed)} folders below, such as {found.passed[0]}; {how}"
+            what_else = f"but {len(found.passed)} folders below, such as {found.passed[0]}; give it, or --recursive"
         if found.unread:
             path, reason = next(iter(found.unread.items()))
             what_else = f"but {len(found.unread)} that cannot be used, such as {path}: {reason}"
@@ -136,24 +132,18 @@ def _look_into(folder: Path, recursive: bool, extensions: Collection[str], found
             folders[:] = below  # links are among them; they are not followed
         for path in [Path(place, name) for name in folders]:
             if path.is_symlink():
-                target, top = path.resolve(), folder.resolve()
-                if not (target.is_relative_to(top) or top.is_relative_to(target)):  # else nothing is lost
-                    found.unread[path] = "a link to another folder is not followed; give that folder by its name"
+                found.unread[path] = "a link to a folder is not followed; give that folder by its name"
         for path in [Path(place, name) for name in sorted(files)]:
-            reason = "" if path.suffix.lower() in extensions else UNREAD.get(path.suffix.lower())  # None: no image
-            if is_clutter(path.name):
-                reason = None
-            try:
-                if reason is not None and not stat.S_ISREG(path.stat().st_mode):  # a pipe or device
-                    reason = None
-            except OSError as error:  # a link that leads nowhere or in a circle, a folder that may not be looked at
-                reason = f"cannot be opened ({error.strerror})"
-            if reason is None:
+            ending = path.suffix.lower()
+            special = os.path.exists(path) and not os.path.isfile(path)  # a pipe or device
+            if special or is_clutter(path.name) or not (ending in extensions or ending in UNREAD):
                 found.others += 1
-            elif reason:
-                found.unread[path] = reason
-            else:
+            elif not os.path.exists(path):  # a link that leads nowhere or in a circle, a folder that is closed
+                found.unread[path] = "cannot be opened"
+            elif ending in extensions:
                 images.append(path)
+            else:
+                found.unread[path] = UNREAD[ending]
     return sorted(images)
 
 
@@ -224,7 +214,7 @@ def pair(found: Found, reference: str | Path, recursive: bool = False) -> Pairs:
                 about = f"different images that may belong to {file.name}; rename or remove all but one"
                 problems.append(f"{' and '.join(rivals)}: {about}")
                 unclear += strangers
-    if found.folders:  # single files are asked for one by one
+    if found.places:  # single files are asked for one by one
         used = {same[file] for files in candidates.values() for file in files}
         unused = [place for file, place in places.items() if same[file] not in used]
         problems += [f"{place.as_posix()}: a reference without an image" for place in unused]

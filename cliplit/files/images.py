@@ -62,9 +62,7 @@ def decode(path: str | Path, max_pixels: int | None = None) -> np.ndarray:
                 image.load()  # refuses a truncated file, and turns a TIFF upright
                 lying, orientation = deep_pixels(file, image), orientation_of(image)
                 if lying is None and (image.mode in ("I", "F") or image.mode.startswith("I;")):
-                    raise CliplitError(
-                        f"{image.format} of such depth is not read; convert it to a TIFF or PNG of 16 bits"
-                    )
+                    raise CliplitError(f"{image.format} of such depth is not read; convert it to a PNG of 16 bits")
                 if lying is None:
                     transform = cmyk_transform(image)
                     lying = np.asarray(transform.apply(image) if transform else image.convert("RGB"))

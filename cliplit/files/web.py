@@ -14,7 +14,7 @@ import threading
 import time
 import zipfile
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -28,8 +28,6 @@ from cliplit.files.atomic import sha256
 REACH_TIMEOUT = 5.0  # seconds to find out whether an address answers
 BLOCK = 1 << 16  # bytes read at once
 BY_HAND = "fetch the file by hand and give it with --from"
-
-
 WAITS = (1.0, 2.0, 4.0, 8.0, 16.0)  # seconds after attempts in a row that bring less than a block
 LONGEST_WAIT = 300.0  # seconds; if a server asks to wait longer, fetch gives up
 SILENCE = 30.0  # seconds without a byte, after which an attempt has failed
@@ -49,14 +47,7 @@ class _Again(Exception):
     """This attempt failed, the next one may not: the reason, and the seconds that the server asks to wait, or 0."""
 
 
-def fetch(
-    url: str,
-    target: Path,
-    size: int | None = None,
-    digest: str | None = None,
-    waits: Sequence[float] = WAITS,
-    silence: float = SILENCE,
-) -> Path:
+def fetch(url: str, target: Path, size: int | None = None, digest: str | None = None) -> Path:
     """Download a file; an interrupted download resumes where it stopped.
 
     Until it is complete and checked, it lies beside the target with the ending .partial.
@@ -64,8 +55,6 @@ def fetch(
     Args:
         size: bytes that the file must have.
         digest: SHA-256 that it must have, in hexadecimal.
-        waits: seconds after every attempt but the last.
-        silence: seconds without a byte that end an attempt.
     Raises:
         CliplitError: it is not there, cannot be reached, is a web page, or has another size or SHA-256.
         OSError: it cannot be written, e.g. since the disk is full.
@@ -73,38 +62,36 @@ def fetch(
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(f"{target.name}.partial")
     version = target.with_name(f"{part.name}.version")
-    resumed = part.exists()
     failures = 0
-    while True:
+    done = False
+    while not done:
         before = _length(part)
         try:
-            _fetch_rest(url, part, version, silence)
+            _fetch_rest(url, part, version)
+            done = True
         except _Again as error:
             reason, wait = error.args
             failures = 1 if _length(part) - before >= BLOCK else failures + 1
-            if failures > len(waits) or wait > LONGEST_WAIT:
+            if failures > len(WAITS) or wait > LONGEST_WAIT:
                 again = f"run the same command again to resume, or {BY_HAND}"
                 raise CliplitError(f"{url}: given up after {failures} attempts ({reason}); {again}") from None
-            time.sleep(wait or waits[failures - 1])
-            continue
-        version.unlink(missing_ok=True)
-        with open(part, "rb") as file:
-            start = file.read(512).lstrip().lower()
-        if start.startswith((b"<!doctype html", b"<html")):
-            wrong = "a web page came in place of the file"
-        elif size not in (None, part.stat().st_size):
-            wrong = f"{part.stat().st_size} bytes in place of {size}"
-        elif digest and (found := sha256(part)) != digest:
-            wrong = f"SHA-256 is {found[:12]}..., not {digest[:12]}... as expected"
-        else:
-            return part.replace(target)
-        part.unlink()
-        if not resumed:
-            raise CliplitError(f"{url}: {wrong}; nothing was kept; {BY_HAND}")
-        resumed = False  # the old part may have been of another file: fetch all of it
+            time.sleep(wait or WAITS[failures - 1])
+    version.unlink(missing_ok=True)
+    with open(part, "rb") as file:
+        start = file.read(512).lstrip().lower()
+    if start.startswith((b"<!doctype html", b"<html")):
+        wrong = "a web page came in place of the file"
+    elif size not in (None, part.stat().st_size):
+        wrong = f"{part.stat().st_size} bytes in place of {size}"
+    elif digest and (found := sha256(part)) != digest:
+        wrong = f"SHA-256 is {found[:12]}..., not {digest[:12]}... as expected"
+    else:
+        return part.replace(target)
+    part.unlink()
+    raise CliplitError(f"{url}: {wrong}; nothing was kept; {BY_HAND}")
 
 
-def _fetch_rest(url: str, part: Path, version: Path, silence: float) -> None:
+def _fetch_rest(url: str, part: Path, version: Path) -> None:
     """Fetch the bytes that are still missing. The file `version` holds the server's mark of what the first ones are of."""
     import requests
     import urllib3
@@ -115,7 +102,7 @@ def _fetch_rest(url: str, part: Path, version: Path, silence: float) -> None:
     if have:
         headers |= {"Range": f"bytes={have}-", "If-Range": mark}
     try:
-        with requests.get(url, headers=headers, timeout=silence, stream=True) as response:
+        with requests.get(url, headers=headers, timeout=SILENCE, stream=True) as response:
             if not response.ok:
                 reason = f"the server answers {response.status_code} {response.reason}"
                 if response.status_code == 416:  # nothing is left to fetch

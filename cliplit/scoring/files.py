@@ -1,36 +1,46 @@
 """Scores of image files by any metric: read once, shared by all metrics, kept for the next time."""
 
+import hashlib
 import os
-from collections.abc import Iterable, Sequence
+import signal
+import sys
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from cliplit.errors import CliplitError, printable
+from cliplit.engine.workers import workers
+from cliplit.errors import CliplitError, one_line, printable
 from cliplit.files.atomic import user_cache
 from cliplit.files.folders import Found, Pairs, find_images, pair
-from cliplit.files.images import MAX_PIXELS
-from cliplit.scoring import measuring
+from cliplit.files.images import MAX_PIXELS, decode, errors_named, size_in
 from cliplit.scoring.cache import ScoreCache, key
-from cliplit.scoring.measuring import BATCH_PIXELS, READERS, Item
 from cliplit.scoring.metrics import Conventions, Meter, catalogue, choose, conventions_of, sensible
 from cliplit.scoring.weights import left_out, why_unavailable
 from cliplit.settings import setting
 
 if TYPE_CHECKING:
     import pandas as pd
+    import torch
+    from numpy import ndarray
 
+READERS = 4  # threads that decode ahead
+AHEAD = 8  # images at most that wait for their turn
 MOST_JOBS = 8  # processes on a CPU
 IMAGES_PER_JOB = 4  # no process for fewer
+START = "fork" if sys.platform == "linux" else "spawn"  # of worker processes
+
+Outcome = dict[str, float | str] | str  # scores, or reasons why there are none, by metric; or why it cannot be read
 
 
 @dataclass(frozen=True)
 class Scoring:
-    """How files are scored; all but the last two are options of `cliplit score`."""
+    """How files are scored; all but the last one are options of `cliplit score`."""
 
     recursive: bool = setting(False, "cliplit", about="also images in folders below")
     allow_missing: bool = setting(
@@ -40,7 +50,6 @@ class Scoring:
     jobs: int = setting(0, "cliplit", "images", "at a time on a CPU, each by one thread; 0: one per core, up to 8")
     max_pixels: int = setting(0, "cliplit", "pixels", "images of more are refused; 0: 268 million")
     cache: Path | str | None = "default"  # keeps scores by content; None: nothing does; by default in the user's cache
-    progress: bool = True  # a progress bar, on a terminal
 
 
 @dataclass(frozen=True)
@@ -100,15 +109,13 @@ def score_files(
     found = find_images([paths] if isinstance(paths, (str, Path)) else paths, how.recursive)
     comparing = [name for name in wanted if catalogue()[name].compares]
     if comparing and not reference and not how.allow_missing:
-        raise CliplitError(
-            f"{', '.join(comparing)}: to be compared with references; give their folder with --reference"
-        )
+        raise CliplitError(f"{', '.join(comparing)}: without references; give their folder with --reference")
     pairs = pair(found, reference, how.recursive) if reference else Pairs({})
     files = {name: file for name, file in found.images.items() if name not in pairs.duplicates}
     items = [Item(name, file, pairs.references.get(name), how.max_pixels or MAX_PIXELS) for name, file in files.items()]
-    bar = partial(tqdm, leave=False, disable=None if how.progress else True)  # None: a bar on a terminal only
+    bar = partial(tqdm, leave=False, disable=None)  # on a terminal only
     with ThreadPoolExecutor(READERS) as pool:
-        unpaired = [*pairs.problems, *filter(None, bar(pool.map(measuring.look_at, items), "reading", len(items)))]
+        unpaired = [*pairs.problems, *filter(None, bar(pool.map(look_at, items), "reading", len(items)))]
     if unpaired and not how.allow_missing:
         raise CliplitError(f"images and references do not match (or --allow-missing): {'; '.join(unpaired)}")
 
@@ -130,17 +137,14 @@ def score_files(
         done = {name: before[k] for name, k in keys.items() if k in before}
         item.outcomes = {name: one if isinstance(one, str) else sensible(name, one) for name, one in done.items()}
     pending = [item for item in items if item.pending]
-    while pending and isinstance(reason := measuring.read(pending[0]), str):
+    while pending and isinstance(reason := read(pending[0]), str):
         pending.pop(0).failure = reason  # if no image can be read, no metric has to be loaded
     if pending:
         meter = Meter(dict.fromkeys(name for item in pending for name in item.pending), agreed, place)
         unavailable |= meter.failed
         processes = how.jobs or min(os.cpu_count() or 1, MOST_JOBS, len(pending) // IMAGES_PER_JOB)
-        if place.type == "cpu" and processes > 1:
-            outcomes = measuring.by_processes(meter, pending, processes)
-        else:
-            batches = measuring.batches(pending, 1 if place.type == "cpu" else BATCH_PIXELS)
-            outcomes = measuring.by_batches(meter, batches, place)
+        apart = place.type == "cpu" and processes > 1
+        outcomes = by_processes(meter, pending, processes) if apart else in_turn(meter, pending, place)
         for item, outcome in bar(outcomes, "scoring", len(pending), unit="image"):
             if isinstance(outcome, str):
                 item.failure = outcome
@@ -150,14 +154,122 @@ def score_files(
     readable = [item for item in items if not item.failure]
     if not readable:
         raise CliplitError(f"none of {len(items)} images can be read; the first: {items[0].failure}")
-    scores = [{m: one for m, one in item.outcomes.items() if not isinstance(one, str)} for item in readable]
     columns = ["image", *(name for name in wanted if name not in unavailable)]
-    table = pd.DataFrame(
-        [{"image": item.name} | own for item, own in zip(readable, scores, strict=True)], columns=columns
-    )
+    table = pd.DataFrame([{"image": item.name} | item.scores for item in readable], columns=columns)
     problems = [*unpaired, *(f"{path}: {reason}" for path, reason in found.unread.items())]
     for item in items:
         problems += [f"{item.path}: {outcome}" for outcome in item.outcomes.values() if isinstance(outcome, str)]
         problems += [item.failure] if item.failure else []
-    computed = sum(name in own for item, own in zip(readable, scores, strict=True) for name in item.pending)
+    computed = sum(len(item.scores.keys() & item.pending) for item in readable)
     return Scores(table, unavailable, [*map(printable, problems)], pairs.duplicates, computed, found)
+
+
+@dataclass
+class Item:
+    """An image on its way to its scores."""
+
+    name: str
+    path: Path
+    reference: Path | None
+    max_pixels: int = MAX_PIXELS
+    digests: tuple[str, str | None] = ("", None)
+    failure: str = ""  # why it cannot be read
+    pending: dict[str, str] = field(default_factory=dict)  # metric: its key in the cache
+    outcomes: dict[str, float | str] = field(default_factory=dict)  # scores, or reasons why there are none
+
+    @property
+    def scores(self) -> dict[str, float]:
+        return {name: one for name, one in self.outcomes.items() if not isinstance(one, str)}
+
+
+def look_at(item: Item) -> str:
+    """Fill in the digests, and drop a reference of another size; each file is opened once. Returns how sizes differ."""
+    try:
+        looks = [_look(file, item.max_pixels) for file in (item.path, item.reference) if file]
+    except CliplitError as error:
+        item.failure = str(error)
+        return ""
+    item.digests = looks[0][1], looks[1][1] if item.reference else None
+    if item.reference is None or looks[0][0] == looks[1][0]:
+        return ""
+    shown = " and ".join(f"{width}x{height}" for (width, height), _ in looks)
+    line = f"{item.name} and its reference {item.reference.name} differ in size ({shown})"
+    item.reference, item.digests = None, (looks[0][1], None)
+    return line
+
+
+def _look(path: Path, max_pixels: int) -> tuple[tuple[int, int], str]:
+    """Width and height of an image, and the SHA-256 of its file."""
+    with errors_named(path), open(path, "rb") as file:
+        size = size_in(file, max_pixels)
+        file.seek(0)
+        return size, hashlib.sha256(file.read()).hexdigest()
+
+
+def read(item: Item) -> "list[ndarray] | str":
+    """Arrays (H, W, 3) of an image and its reference, if it has one; or why one cannot be read, with its name."""
+    try:
+        return [decode(file, item.max_pixels) for file in (item.path, item.reference) if file]
+    except CliplitError as error:
+        return str(error)
+
+
+def in_turn(meter: Meter, items: list[Item], place: "torch.device") -> Iterator[tuple[Item, Outcome]]:
+    """One image after the other, in this process, while the next ones are read.
+
+    On a CPU by one thread, as in `by_processes`: scores must not depend on the number of cores.
+    """
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1 if place.type == "cpu" else threads)
+    try:
+        with ThreadPoolExecutor(READERS) as pool:
+            for start in range(0, len(items), AHEAD):
+                some = items[start : start + AHEAD]
+                for item, arrays in zip(some, pool.map(read, some), strict=True):
+                    yield item, measured(meter, item.pending, arrays, place)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def by_processes(meter: Meter, items: list[Item], count: int) -> Iterator[tuple[Item, Outcome]]:
+    """Several images at a time, each by one thread."""
+    try:
+        with workers(count, START, _become_worker, meter) as pool:
+            yield from zip(items, pool.map(_work, items), strict=True)
+    except BrokenProcessPool:
+        reason = "a process that scores images was ended from outside, perhaps for memory; use --jobs 1"
+        raise CliplitError(reason) from None
+
+
+_meter: Meter  # of a worker process, by `_become_worker`: sent once, not with every image
+
+
+def _become_worker(meter: Meter) -> None:
+    import torch
+
+    global _meter
+    _meter = meter
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends the pool
+    torch.set_num_threads(1)
+
+
+def _work(item: Item) -> Outcome:
+    return measured(_meter, item.pending, read(item), "cpu")
+
+
+def measured(meter: Meter, names: Iterable[str], arrays: "list[ndarray] | str", place: "torch.device | str") -> Outcome:
+    """The outcome of an image whose arrays `read` returned. What a metric refuses is its own problem."""
+    from cliplit.files.tensors import to_tensor
+
+    if isinstance(arrays, str):
+        return arrays
+    outcome: dict[str, float | str] = {}
+    for name in (name for name in names if name not in meter.failed):
+        try:
+            sides = [to_tensor(array).contiguous()[None].to(place) for array in arrays]
+            outcome[name] = sensible(name, meter.measure(name, *sides)[0])
+        except Exception as error:  # a refusal, no memory, or pixels that are not as the header says
+            outcome[name] = str(error) if isinstance(error, CliplitError) else f"cannot be measured ({one_line(error)})"
+    return outcome

@@ -2,6 +2,7 @@
 
 from collections import namedtuple
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -66,9 +67,8 @@ def markdown(table: pd.DataFrame) -> str:
 
 def latex(table: pd.DataFrame) -> str:
     """A table in LaTeX, for the package booktabs."""
-    shown = table.astype(str).style.hide(axis="index").format(escape="latex")
-    shown = shown.format_index(escape="latex", axis="columns")
-    return shown.to_latex(hrules=True, column_format="l" * len(table.columns)).replace("±", r"$\pm$")
+    columns = "l" * len(table.columns)
+    return table.astype(str).to_latex(index=False, escape=True, column_format=columns).replace("±", r"$\pm$")
 
 
 def write_table(table: pd.DataFrame, shown: pd.DataFrame, folder: Path, name: str) -> list[Path]:
@@ -109,15 +109,14 @@ def paired_difference(
     return Difference(mean, low, high, int((apart > 0).sum()), len(apart))
 
 
-def differences(
-    scores: pd.DataFrame, by: str, against: str, samples: int = 10_000, confidence: float = 0.95, seed: int = 0
-) -> pd.DataFrame:
+def differences(scores: pd.DataFrame, by: str, against: str, *options: Any) -> pd.DataFrame:
     """Every group of per-image scores minus one of them, metric by metric, with intervals as of `paired_difference`.
 
     Args:
         scores: columns `image`, `by`, and one per metric; several scores of an image (seeds) are averaged first.
         by: the column whose values are methods.
         against: the method that the others are compared with.
+        options: samples, confidence and seed, as `paired_difference` takes them.
     Returns:
         Columns `by`, `metric`, `difference`, `low`, `high`, `higher`, `images`; metrics without any pair are left out.
     """
@@ -125,7 +124,7 @@ def differences(
     for metric in (name for name in scores.columns if name not in (by, "image", "run")):
         wide = scores.groupby(["image", by], sort=False)[metric].mean().unstack()
         for method in (name for name in scores[by].drop_duplicates() if name != against):
-            found = paired_difference(wide[method], wide[against], samples, confidence, seed)
+            found = paired_difference(wide[method], wide[against], *options)
             if found.images:
                 rows.append((method, metric, *found))
     return pd.DataFrame(rows, columns=[by, "metric", "difference", "low", "high", "higher", "images"])

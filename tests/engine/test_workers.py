@@ -4,7 +4,7 @@ import psutil
 import pytest
 
 from cliplit.engine.workers import workers
-from cliplit.scoring.measuring import START
+from cliplit.scoring.files import START
 
 
 def children() -> list[int]:

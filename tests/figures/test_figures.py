@@ -1,6 +1,7 @@
 """Figures, tables and checks of the notebooks, and the notebooks' sources."""
 
 import ast
+import base64
 import json
 from pathlib import Path
 
@@ -62,10 +63,13 @@ def test_a_figure_is_saved_small_and_the_same_every_time(trained, name):
         assert not {"Software", "Creation Time", "date:create"} & set(image.info)
 
 
-def test_a_picture_shows_its_own_file(trained):
-    chart, photos = runs.enhancer_curves(trained), runs.test_grid(trained)
-    assert chart._repr_png_()[0] == chart.path.read_bytes() and chart._repr_jpeg_() is None
-    assert photos._repr_jpeg_()[0] == photos.path.read_bytes() and photos._repr_png_() is None
+@pytest.mark.parametrize(("draw", "kind"), [(runs.enhancer_curves, "image/png"), (runs.test_grid, "image/jpeg")])
+def test_a_picture_shows_its_own_file_at_three_quarters_of_its_pixels(trained, draw, kind):
+    picture = draw(trained)
+    shown, sizes = picture._repr_mimebundle_()
+    assert base64.b64decode(shown[kind]) == picture.path.read_bytes()
+    with Image.open(picture.path) as image:
+        assert sizes[kind] == {"width": image.width * 3 // 4, "height": image.height * 3 // 4}
 
 
 def test_figures_leave_no_global_state(trained):

@@ -11,12 +11,18 @@ import pytest
 from standins import Fault, serving
 
 from cliplit.errors import CliplitError
+from cliplit.files import web
 from cliplit.files.web import fetch, fetch_drive
 
 CONTENT = os.urandom(300_000)
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
-HASTY = {"waits": (0.01, 0.02), "silence": 0.5}
 PAGE = b"<!DOCTYPE html><html><title>Google Drive - Quota exceeded</title></html>"
+
+
+@pytest.fixture(autouse=True)
+def hasty(monkeypatch):
+    monkeypatch.setattr(web, "WAITS", (0.01, 0.02))
+    monkeypatch.setattr(web, "SILENCE", 0.5)
 
 
 @pytest.fixture
@@ -28,10 +34,10 @@ def server():
 
 @pytest.fixture
 def get(server, tmp_path):
-    """Fetch a file of the server, patiently enough for tests."""
+    """Fetch a file of the server."""
 
     def call(path="/a.zip", **options):
-        return fetch(server.url + path, tmp_path / "a.zip", **HASTY | options)
+        return fetch(server.url + path, tmp_path / "a.zip", **options)
 
     return call
 
@@ -96,6 +102,7 @@ def test_a_part_of_another_file_is_thrown_away(server, get, tmp_path):
     refusal(get, tmp_path)
     partial = tmp_path / "a.zip.partial"
     partial.write_bytes(b"x" * partial.stat().st_size)
+    assert "SHA-256 is" in refusal(get, tmp_path, digest=DIGEST) and left(tmp_path) == []
     assert get(digest=DIGEST).read_bytes() == CONTENT
 
 
@@ -148,12 +155,12 @@ def test_a_web_page_in_place_of_the_file(server, get, tmp_path, said):
 
 def test_silence(server, get, tmp_path):
     server.faults["/a.zip"] = [Fault(drip=3.0)] * 9
-    assert "timed out" in refusal(get, tmp_path, waits=(0.01,), silence=0.2)
+    assert "timed out" in refusal(get, tmp_path)
 
 
 def test_no_server(tmp_path):
-    with pytest.raises(CliplitError, match=r"given up after 2 attempts .*refused"):
-        fetch("http://127.0.0.1:9/a.zip", tmp_path / "a.zip", waits=(0.01,))
+    with pytest.raises(CliplitError, match=r"given up after 3 attempts .*refused"):
+        fetch("http://127.0.0.1:9/a.zip", tmp_path / "a.zip")
 
 
 # Google Drive: a stand-in of gdown, with its names and arguments.

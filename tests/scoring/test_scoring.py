@@ -13,7 +13,7 @@ from PIL import Image
 import cliplit
 from cliplit.errors import CliplitError
 from cliplit.files.tensors import read_image
-from cliplit.scoring import files, measuring, metrics, weights
+from cliplit.scoring import files, metrics, weights
 from cliplit.scoring.files import Scoring
 from cliplit.scoring.metrics import PRESETS, Conventions
 
@@ -89,7 +89,7 @@ def test_values_are_those_of_pyiqa_for_every_kind_of_file(mixed, tmp_path, cli, 
 
 def test_a_file_named_on_disk_scores_as_pyiqa_scores_its_path(mixed):
     folder, _ = mixed
-    table = cliplit.score(folder / "05.bmp", "entropy", cache=None, progress=False)
+    table = cliplit.score(folder / "05.bmp", "entropy", cache=None)
     assert table["entropy"][0] == pytest.approx(
         pyiqa.create_metric("entropy", device="cpu")(str(folder / "05.bmp")).item(), abs=EXACT
     )
@@ -117,7 +117,7 @@ def pairs(tmp_path):
 
 
 def test_copies_belong_to_their_original_and_count_once(pairs):
-    scores = files.score_files(pairs[0], "psnr", pairs[1], how=Scoring(cache=None, progress=False))
+    scores = files.score_files(pairs[0], "psnr", pairs[1], how=Scoring(cache=None))
     assert list(scores.table["image"]) == ["0152.png", "0153(1).png", "view(3).png"]
     assert scores.duplicates == ["0152(2).png"] and not scores.problems
 
@@ -142,19 +142,19 @@ def test_stems_match_whole_never_in_part(tmp_path):
         (tmp_path / folder).mkdir()
         for name in names:
             Image.fromarray(picture((24, 24), int(name))).save(tmp_path / folder / f"{name}.png")
-    table = cliplit.score(tmp_path / "a", "psnr", tmp_path / "b", cache=None, progress=False)
+    table = cliplit.score(tmp_path / "a", "psnr", tmp_path / "b", cache=None)
     assert (table["psnr"] > 70).all()  # each is its own reference
 
 
 def test_references_with_one_stem_are_ambiguous(pairs):
     (pairs[1] / "0152.png").write_bytes((pairs[0] / "0152.png").read_bytes())
     with pytest.raises(CliplitError, match="0152: several references"):
-        cliplit.score(pairs[0], "psnr", pairs[1], cache=None, progress=False)
+        cliplit.score(pairs[0], "psnr", pairs[1], cache=None)
 
 
 def test_conventions_change_what_they_say(pairs):
     def measure(conventions, metric):
-        return cliplit.score(pairs[0], metric, pairs[1], conventions, cache=None, progress=False)[metric].to_numpy()
+        return cliplit.score(pairs[0], metric, pairs[1], conventions, cache=None)[metric].to_numpy()
 
     by_hand = pyiqa.create_metric("psnr", device="cpu", test_y_channel=True, color_space="yiq")
     image = read_image(pairs[0] / "0152.png")[None]
@@ -177,38 +177,16 @@ def test_lpips_is_resized_as_the_preset_says():
         assert meter.measure(name, images, images) == [True]
 
 
-def test_batches_and_single_images_agree(mixed):
+def test_processes_give_the_same_scores_as_one(mixed):
     folder, _ = mixed
-    items = [measuring.Item(path.name, path, None) for path in sorted(folder.glob("*.bmp"))]
+    items = [files.Item(path.name, path, None) for path in sorted(folder.glob("*.??[gfp]"))]
     for item in items:
-        measuring.look_at(item)
-        item.pending = {"piqe": item.name}
-    batches = measuring.batches(items)
-    assert len(batches) == len({item.size for item in items}) and sum(map(len, batches)) == len(items)
-    meter = metrics.Meter(["piqe"])
-    for batch in batches:
-        images = torch.stack([read_image(item.path) for item in batch])
-        together = meter.measure("piqe", images)
-        assert together == pytest.approx([meter.measure("piqe", image[None])[0] for image in images], abs=EXACT)
-
-
-def test_batches_of_an_accelerator_and_processes_give_the_same_scores(mixed):
-    folder, _ = mixed
-    items = [measuring.Item(path.name, path, None) for path in sorted(folder.glob("*.??[gfp]"))]
-    for item in items:
-        measuring.look_at(item)
+        files.look_at(item)
         item.pending = {"entropy": item.name}
     meter = metrics.Meter(["entropy"])
-    ways = (
-        measuring.by_batches(meter, measuring.batches(items), "cpu"),
-        measuring.by_processes(meter, items, 2),
-        measuring.by_batches(meter, measuring.batches(items, 1), "cpu"),
-    )
-    first, *others = ({item.name: outcome for item, outcome in way} for way in ways)
-    assert len(first) == len(items) and isinstance(first["broken.jpg"], str)
-    for other in others:
-        for name, outcome in other.items():
-            assert outcome == (first[name] if name == "broken.jpg" else pytest.approx(first[name], abs=EXACT))
+    together = {item.name: outcome for item, outcome in files.by_processes(meter, items, 2)}
+    assert len(together) == len(items) and isinstance(together["broken.jpg"], str)
+    assert together == {item.name: outcome for item, outcome in files.in_turn(meter, items, torch.device("cpu"))}
 
 
 def test_an_interrupted_run_keeps_its_scores(mixed, tmp_path, monkeypatch):
@@ -224,16 +202,14 @@ def test_an_interrupted_run_keeps_its_scores(mixed, tmp_path, monkeypatch):
 
     monkeypatch.setattr(metrics.Meter, "measure", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        cliplit.score(folder, "entropy", cache=tmp_path / "cache", progress=False, jobs=1)
+        cliplit.score(folder, "entropy", cache=tmp_path / "cache", jobs=1)
     monkeypatch.setattr(metrics.Meter, "measure", measure)
-    assert (
-        files.score_files(folder, "entropy", how=Scoring(cache=tmp_path / "cache", progress=False)).computed == 48 - 5
-    )
+    assert files.score_files(folder, "entropy", how=Scoring(cache=tmp_path / "cache")).computed == 48 - 5
 
 
 def test_the_cache_goes_by_content_and_conventions(pairs, tmp_path):
     def computed(conventions="cliplit"):
-        how = Scoring(cache=tmp_path / "cache", progress=False)
+        how = Scoring(cache=tmp_path / "cache")
         return files.score_files(pairs[0], "psnr,entropy", pairs[1], conventions, how).computed
 
     assert computed() == 6

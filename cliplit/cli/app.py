@@ -1,6 +1,5 @@
 """The command line. Everything heavy is imported by the command that needs it, so that help and refusals are quick."""
 
-import io
 import os
 import sys
 import warnings
@@ -12,7 +11,7 @@ import typer
 import cliplit
 from cliplit.cli import data, runs, score
 from cliplit.cli.doctor import doctor
-from cliplit.cli.shared import flag, print_columns, shown
+from cliplit.cli.shared import print_columns, shown
 from cliplit.engine.interrupts import interrupts
 from cliplit.errors import CliplitError, printable
 from cliplit.profiles import overrides
@@ -42,7 +41,7 @@ def main() -> None:
 
     What the encoding of stdout lacks is substituted, and it ends quietly if whoever read has enough (`| head`).
     """
-    if isinstance(sys.stdout, io.TextIOWrapper):  # not so in a notebook
+    if hasattr(sys.stdout, "reconfigure"):  # not so in a notebook
         sys.stdout.reconfigure(errors="replace")
     warnings.filterwarnings("ignore", module=r"PIL\.")  # about odd files, of which we say what matters
     try:
@@ -72,21 +71,20 @@ def main() -> None:
 def export(
     checkpoint: Checkpoint,
     output: Annotated[Path, typer.Argument(metavar="OUT", help="The file to write: .pth, .onnx or .pt2.")],
-    prefix: Annotated[bool, flag("--prefix/--no-prefix", "`module.` before every name, as released.")] = True,
 ) -> None:
     """Write a checkpoint in the released format, or an enhancer as a program.
 
     OUT.pth is for the authors' code, OUT.onnx and OUT.pt2 run without ours (docs/export.md).
     """
-    from cliplit.method.checkpoints import RELEASED_PREFIX, export_released
+    from cliplit.method.checkpoints import export_released
     from cliplit_photos.programs import export_program
 
-    if output.suffix not in (".pth", ".onnx", ".pt2"):
-        raise CliplitError(f"{output}: the ending says what is written: .pth, .onnx or .pt2")
     if output.suffix == ".pth":
-        export_released(checkpoint, output, RELEASED_PREFIX if prefix else "")
-    else:
+        export_released(checkpoint, output)
+    elif output.suffix in (".onnx", ".pt2"):
         export_program(checkpoint, output)
+    else:
+        raise CliplitError(f"{output}: the ending says what is written: .pth, .onnx or .pt2")
     print(output)
 
 

@@ -9,13 +9,12 @@ from typing import IO, Annotated, Any
 import typer
 
 from cliplit.cli.shared import FOLDERS, Root, counted, flag, of_settings, takes
-from cliplit.errors import CliplitError
 
 app = typer.Typer(no_args_is_help=True)
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Folder of the new data set in --root.")]
 Names = Annotated[list[str], typer.Argument(metavar="NAME...", help="Data sets (`cliplit data list`), in --root.")]
-Given = Annotated[list[Path], typer.Option("--from", metavar="PATH", help="Fetched by hand, for one NAME; repeatable.")]
+Given = Annotated[list[Path], typer.Option("--from", metavar="PATH", help="Fetched by hand; repeatable.")]
 Force = Annotated[bool, flag("--force", "Make it again if it is there.")]
 SkipBad = Annotated[bool, flag("--skip-bad", "Leave out images that cannot be used.")]
 
@@ -27,8 +26,7 @@ def list_data_sets(root: Root = Path("data")) -> None:
 
     for name, known in CATALOG.items():
         print(f"{name}: {known.title}{f'; in {root}' if has_manifest(root / name) else ''}")
-        print(f"  images:  {', '.join(f'{part.count} {part.role}' for part in known.subsets)}")
-        print(f"  sources: {', '.join(known.sources)}")
+        print(f"  {', '.join(f'{part.count} {part.role}' for part in known.subsets)}; from {', '.join(known.sources)}")
         print(f"  licence: {known.licence}")
     for path in sorted(root.glob("*")):
         if path.name not in CATALOG and has_manifest(path):
@@ -51,8 +49,6 @@ def get(
     """
     from cliplit.data.get import get_data_set
 
-    if given and len(names) > 1:
-        raise CliplitError("--from belongs to one data set: give one NAME")
     for name in names:
         print(get_data_set(name, root, given, source, skip_bad, force))
 

@@ -4,8 +4,7 @@ The training is unpaired, as in the paper: backlit and well-lit crops come from 
 pairs from photos that are never trained on.
 """
 
-from importlib.util import find_spec
-from pathlib import Path
+from importlib.metadata import distribution
 
 import torch
 import torch.nn.functional as F
@@ -17,33 +16,23 @@ from cliplit.errors import CliplitError, did_you_mean
 from cliplit.files.tensors import read_image
 from cliplit.settings import Settings
 
-SKIMAGE = "skimage/data"
-MATPLOTLIB = "matplotlib/mpl-data/sample_data"
-PHOTOS = {  # name -> folder of an installed package, file, whose it is
-    "astronaut": (SKIMAGE, "astronaut.png", "NASA, public domain"),
-    "chelsea": (SKIMAGE, "chelsea.png", "Stefan van der Walt, CC0"),
-    "coffee": (SKIMAGE, "coffee.png", "Rachel Michetti, public domain"),
-    "grace_hopper": (MATPLOTLIB, "grace_hopper.jpg", "US Navy, public domain"),
-    "motorcycle": (SKIMAGE, "motorcycle_left.png", "Middlebury stereo data set, CC0"),
+PHOTOS = {  # name -> installed distribution, file in it, whose it is
+    "astronaut": ("scikit-image", "skimage/data/astronaut.png", "NASA, public domain"),
+    "chelsea": ("scikit-image", "skimage/data/chelsea.png", "Stefan van der Walt, CC0"),
+    "coffee": ("scikit-image", "skimage/data/coffee.png", "Rachel Michetti, public domain"),
+    "grace_hopper": ("matplotlib", "matplotlib/mpl-data/sample_data/grace_hopper.jpg", "US Navy, public domain"),
+    "motorcycle": ("scikit-image", "skimage/data/motorcycle_left.png", "Middlebury stereo data set, CC0"),
 }
 BACKLIT = ("motorcycle", "coffee")
 TEST = ("chelsea", "astronaut")
 
 
 def photo(name: str) -> Tensor:
-    """An embedded photo (3, H, W) in [0, 1].
-
-    Raises:
-        CliplitError: no such photo, or the package that carries it is not installed.
-    """
+    """An embedded photo (3, H, W) in [0, 1]. Raises CliplitError if there is none of this name."""
     if name not in PHOTOS:
         raise CliplitError(f"no embedded photo '{name}'; there are {', '.join(PHOTOS)}{did_you_mean(name, PHOTOS)}")
-    folder, file, _ = PHOTOS[name]
-    package, _, inside = folder.partition("/")
-    spec = find_spec(package)  # without importing it
-    if spec is None or not spec.submodule_search_locations:
-        raise CliplitError(f"photos of the demo come with {package}, which is not installed")
-    return read_image(Path(spec.submodule_search_locations[0]) / inside / file)
+    package, file, _ = PHOTOS[name]
+    return read_image(str(distribution(package).locate_file(file)))
 
 
 def crops(names: tuple[str, ...], count: int, size: int, smallest: float, *keys: object) -> Tensor:

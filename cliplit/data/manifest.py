@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -57,7 +57,7 @@ class Subset:
 
     role: str
     count: int
-    published: tuple[str, ...]
+    published: Sequence[str]
     first_of: str = ""
 
 
@@ -76,14 +76,11 @@ class DataSet:
     numbered_copies: bool = False
 
 
-def _data_set(name: str, known: dict[str, Any]) -> DataSet:
-    sources = {source: tuple(Location(**place) for place in places) for source, places in known["sources"].items()}
-    subsets = tuple(Subset(**subset | {"published": tuple(subset["published"])}) for subset in known["subsets"])
-    return DataSet(name, **known | {"sources": sources, "subsets": subsets})
-
-
-_SETS = json.loads(Path(__file__).with_name("catalog.json").read_text(encoding="utf-8"))["sets"]
-CATALOG = {name: _data_set(name, known) for name, known in _SETS.items()}
+CATALOG: dict[str, DataSet] = {}
+for _name, _known in json.loads(Path(__file__).with_name("catalog.json").read_text(encoding="utf-8"))["sets"].items():
+    _sources = {source: tuple(Location(**place) for place in places) for source, places in _known["sources"].items()}
+    _subsets = tuple(Subset(**subset) for subset in _known["subsets"])
+    CATALOG[_name] = DataSet(_name, **_known | {"sources": _sources, "subsets": _subsets})
 
 
 @dataclass(frozen=True)
@@ -203,11 +200,11 @@ def digest_of_folder(folder: Path) -> str | None:
     """
     if not folder.is_dir():
         return None
-    paths = list(folder.iterdir())
-    if has_manifest(folder):
-        listed = [folder / FILE, *(folder / image.path for image in read_manifest(folder).images)]
-        paths = [path for path in listed if path.is_file()]
-    files = sorted((str(path.relative_to(folder)), path.stat().st_size, path.stat().st_mtime_ns) for path in paths)
+    listed = (
+        [FILE, *(image.path for image in read_manifest(folder).images)] if has_manifest(folder) else os.listdir(folder)
+    )
+    there = [(name, (folder / name).stat()) for name in sorted(listed) if (folder / name).exists()]
+    files = [(name, found.st_size, found.st_mtime_ns) for name, found in there]
     return hashlib.sha256(repr(files).encode()).hexdigest()
 
 

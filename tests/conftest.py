@@ -23,7 +23,7 @@ from cliplit.method.enhancer import Enhancer
 from cliplit.method.run import Run, start_run
 from cliplit.profiles import SMOKE
 
-SHARED = ("reproduced", "trained", "watched", "studied")  # fixtures that train: tests of one of them share a process
+SHARED = ("reproduced", "trained", "watched", "studied", "whole", "exported")  # slow: their tests share a process
 
 PARAMETERS = 'profile = "demo"\nrun = ""\nseed = 0\noverrides = {}'
 

@@ -14,6 +14,7 @@ SMALL = {
     "prompts.iterations": 3,
     "prompts.batch_size": 4,
     "prompts.size": 32,
+    "prompts.views_per_image": 1,
     "enhancement.width": 8,
     "enhancement.batch_size": 2,
     "enhancement.warmup_iterations": 3,

@@ -176,6 +176,7 @@ def test_the_command_line_downloads_what_the_profile_paper_asks_for(files, tmp_p
     """In a process of its own: HF_ENDPOINT and HF_HOME as a user sets them."""
     short = {"prompts.iterations": 1, "prompts.batch_size": 1, "prompts.size": 32, "data.train_size": 32}
     short |= {"data.embedded_images": 1, "data.embedded_pairs": 1, "evaluation.control": False}
+    short |= {"prompts.views_per_image": 1}
     short |= {"enhancement.warmup_iterations": 1, "enhancement.iterations": 1, "enhancement.batch_size": 1}
     short |= {"enhancement.extend_above": "inf", "refinement.rounds": 0, "evaluation.metrics": "entropy"}
     changes = [part for name, value in short.items() for part in ("--set", f"{name}={value}")]

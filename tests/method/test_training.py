@@ -258,6 +258,7 @@ def test_paper_architectures_with_random_weights(tmp_path, monkeypatch):
         "data.embedded_pairs": 1,
         "prompts.iterations": 2,
         "prompts.batch_size": 2,
+        "prompts.views_per_image": 1,
         "enhancement.batch_size": 1,
         "enhancement.warmup_iterations": 1,
         "enhancement.iterations": 1,

@@ -63,12 +63,11 @@ def fetch(url: str, target: Path, size: int | None = None, digest: str | None = 
     part = target.with_name(f"{target.name}.partial")
     version = target.with_name(f"{part.name}.version")
     failures = 0
-    done = False
-    while not done:
+    while True:
         before = _length(part)
         try:
             _fetch_rest(url, part, version)
-            done = True
+            break
         except _Again as error:
             reason, wait = error.args
             failures = 1 if _length(part) - before >= BLOCK else failures + 1

@@ -266,9 +266,10 @@ def measured(meter: Meter, names: Iterable[str], arrays: "list[ndarray] | str", 
     if isinstance(arrays, str):
         return arrays
     outcome: dict[str, float | str] = {}
+    sides: list[torch.Tensor] = []
     for name in (name for name in names if name not in meter.failed):
         try:
-            sides = [to_tensor(array).contiguous()[None].to(place) for array in arrays]
+            sides = sides or [to_tensor(array).contiguous()[None].to(place) for array in arrays]
             outcome[name] = sensible(name, meter.measure(name, *sides)[0])
         except Exception as error:  # a refusal, no memory, or pixels that are not as the header says
             outcome[name] = str(error) if isinstance(error, CliplitError) else f"cannot be measured ({one_line(error)})"

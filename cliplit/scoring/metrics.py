@@ -4,14 +4,13 @@ Only `Meter` imports pyiqa: what is to be known of a metric is read from its tab
 """
 
 import contextlib
-import importlib.util
 import math
 import runpy
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
+from importlib.metadata import distribution
 from typing import TYPE_CHECKING, Any
 
 from cliplit.errors import CliplitError, did_you_mean, one_line
@@ -82,18 +81,11 @@ COLOURS: dict[str, dict[str, Any]] = {
 
 @cache
 def catalogue() -> dict[str, Metric]:
-    """All metrics of pyiqa that score single images, by name.
-
-    Raises:
-        CliplitError: pyiqa is not installed.
-    """
-    pyiqa = importlib.util.find_spec("pyiqa")
-    if pyiqa is None or pyiqa.origin is None:
-        raise CliplitError("the Python package pyiqa is not installed")
-    table = runpy.run_path(str(Path(pyiqa.origin).with_name("default_model_configs.py")))  # pyiqa itself takes seconds
+    """All metrics of pyiqa that score single images, by name."""
+    table = distribution("pyiqa").locate_file("pyiqa/default_model_configs.py")  # to import pyiqa takes seconds
     return {
         name: Metric(name, entry["metric_mode"] == "FR", bool(entry.get("lower_better")), entry["score_range"])
-        for name, entry in table["DEFAULT_CONFIGS"].items()
+        for name, entry in runpy.run_path(str(table))["DEFAULT_CONFIGS"].items()
         if name not in OF_SETS
     }
 

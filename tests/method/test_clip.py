@@ -8,6 +8,7 @@ from golden_models import TEXT, golden_numbers, vit_backbone
 from huggingface_hub import constants
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from test_clip_weights import VIT
 
 from cliplit.data import demo_images
 from cliplit.data.relight import expose
@@ -145,9 +146,10 @@ def test_a_damaged_file_of_a_clip_is_named(tmp_path, change):
     assert str(error.value).startswith(f"{path}: ") and "\n" not in str(error.value)
 
 
-def test_weights_of_an_open_clip_model_from_a_file(tmp_path):
+def test_weights_of_an_open_clip_model_from_a_file(tmp_path, monkeypatch):
     import open_clip
 
+    monkeypatch.setitem(open_clip.factory._MODEL_CONFIGS, "ViT-B-32-quickgelu", VIT)  # a small one
     state = open_clip.create_model("ViT-B-32-quickgelu").state_dict()
     save_file(state, tmp_path / "weights.safetensors")
     loaded = load_backbone(f"ViT-B-32-quickgelu/{tmp_path}/weights.safetensors")

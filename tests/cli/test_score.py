@@ -23,12 +23,17 @@ def run(tmp_path):
     return call
 
 
-@pytest.mark.parametrize("encoding", ["cp1252", "ascii:strict"])
-def test_what_the_encoding_lacks_is_substituted(run, encoding):
-    for arguments in (("metrics", "psnr"), ("score", "a.png", "--metrics", "entropy", "--no-cache")):
-        program = run(*arguments, PYTHONIOENCODING=encoding)
-        out, err = program.communicate()
-        assert program.returncode == 0 and " ? (" in out and "Traceback" not in err
+@pytest.mark.parametrize(
+    ("encoding", "arguments"),
+    [
+        ("cp1252", ("metrics", "psnr")),
+        ("ascii:strict", ("score", "a.png", "--metrics", "entropy", "--no-cache")),
+    ],
+)
+def test_what_the_encoding_lacks_is_substituted(run, encoding, arguments):
+    program = run(*arguments, PYTHONIOENCODING=encoding)
+    out, err = program.communicate()
+    assert program.returncode == 0 and " ? (" in out and "Traceback" not in err
 
 
 @pytest.mark.parametrize("names", ["psnr", ""])

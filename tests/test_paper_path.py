@@ -4,6 +4,7 @@ import csv
 import shutil
 
 import nbformat
+import pytest
 from layouts import make_catalog_small, write_test_sets, write_training_sets
 
 from cliplit.files.atomic import read_json
@@ -30,6 +31,7 @@ SMALL = {
 }
 
 
+@pytest.mark.slow
 def test_get_the_data_then_run(cli, tmp_path, monkeypatch):
     make_catalog_small(monkeypatch)
     write_training_sets(tmp_path / "fetched" / "train"), write_test_sets(tmp_path / "fetched" / "test")

@@ -115,6 +115,7 @@ def test_five_kills_at_random_moments_change_no_byte(whole, tmp_path):
     assert {"enhancer2/enhancer.safetensors", "warmup/log.csv", "tables/stages.csv"} <= content(whole).keys()
 
 
+@pytest.mark.slow
 def test_two_processes_equal_one(tmp_path):
     one = start("train", "--run", tmp_path / "one", *SHARED)
     launch = [

@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from cliplit.errors import CliplitError, did_you_mean
+from cliplit.ranges import check_values
 from cliplit.settings import INFINITE, Settings, flatten, override, plain
 
 PAPER = Settings()
@@ -127,7 +128,7 @@ def profile(name: str, overrides: Mapping[str, Any] | None = None) -> Settings:
     """
     if name not in PROFILES:
         raise CliplitError(f"unknown profile '{name}'; valid: {', '.join(PROFILES)}{did_you_mean(name, PROFILES)}")
-    return override(PROFILES[name], overrides or {})
+    return check_values(override(PROFILES[name], overrides or {}))
 
 
 def overrides(settings: Settings) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from cliplit.settings import count, setting
+from cliplit.settings import amount, count, setting
 
 
 @dataclass(frozen=True)
@@ -32,5 +32,5 @@ class BatchOptions:
     save_illumination: bool = setting(False, "cliplit", about="also NAME.illumination.png: 16 bits, 32768 is 1")
     compare: bool = setting(False, "cliplit", about="also NAME.compare.jpg: before and after, side by side")
     jobs: int = count(1, "cliplit", about="photos computed at a time on a CPU, for many small ones")
-    max_pixels: int = count(0, "cliplit", "pixels", "refuse photos of more; 0: 268 million", least=0)
+    max_pixels: int = amount(0, "cliplit", "pixels", "refuse photos of more; 0: 268 million")
     progress: bool = True

@@ -49,7 +49,7 @@ def write_notebook(path: Path, *cells: str, parameters: str = PARAMETERS) -> Pat
 
 def builds(run: Run) -> dict[str, str]:
     """Build id of every finished stage."""
-    return {stage: read_json(run.path / stage / "stage.json")["build"] for stage in run.current()}
+    return {stage: read_json(run.path / stage / "stage.json")["build"] for stage in run.finished()}
 
 
 @pytest.fixture

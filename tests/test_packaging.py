@@ -78,7 +78,7 @@ def test_notebooks_have_one_cell_of_literal_parameters(path):
     tagged = ["".join(cell["source"]) for cell in cells if "parameters" in cell["metadata"].get("tags", [])]
     assert len(tagged) == 1
     values = {node.targets[0].id: ast.literal_eval(node.value) for node in ast.parse(tagged[0]).body}
-    assert values == {"profile": "demo", "run": "", "seed": 0, "overrides": {}}
+    assert values == {"profile": "", "run": "", "seed": None, "overrides": {}}
 
 
 def tracked() -> list[Path]:

@@ -46,7 +46,7 @@ def test_get_the_data_then_run(cli, tmp_path, monkeypatch):
     code, out, err = cli("reproduce", "--profile", "paper", "--run", tmp_path / "run", *given, *changes)
     assert code == 0, err
     run = Run.open(tmp_path / "run")
-    assert run.current() == list(run.plan) and run.settings.profile == "paper"
+    assert run.finished() == list(run.plan) and run.settings.profile == "paper"
     copies = sorted((run.path / "notebooks").glob("*.ipynb"))
     assert [path.stem[:2] for path in copies] == ["00", "01", "02", "03", "04"]
     shown = str(nbformat.read(copies[0], as_version=4).cells)

@@ -88,10 +88,54 @@ def test_wrong_types_are_refused(key, value):
         profile("demo", {key: value})
 
 
-@pytest.mark.parametrize("key", ["enhancement.iterations", "prompts.batch_size", "data.train_size"])
-def test_nothing_or_less_is_refused(key):
-    with pytest.raises(CliplitError, match=f"setting '{key}' is at least 1"):
-        profile("demo", {key: 0})
+@pytest.mark.parametrize(
+    "change, allowed",
+    [
+        ("enhancement.iterations=0", "must be in [1, inf)"),
+        ("data.train_size=8", "must be in [16, inf)"),
+        ("seed=-1", "must be in [0, 4294967295]"),
+        ("seed=18446744073709551616", "must be in [0, 4294967295]"),
+        ("studies.seeds=0,-1", "must be in [0, 4294967295]"),
+        ("evaluation.gammas=", "is empty"),
+        ("evaluation.gammas=0.5,0", "must be in (0, inf)"),
+        ("refinement.rounds=-1", "must be in [0, inf)"),
+        ("enhancement.learning_rate=-1", "must be in [0, inf)"),
+        ("enhancement.identity_stages=1,1", "is of type tuple[float, float, float, float, float]"),
+        ("data.well_lit_images=-6", "must be in [0, inf)"),
+        ("data.embedded_crop=2", "must be in (0, 1]"),
+        ("enhancement.max_illumination=0", "must be in (0, inf]"),
+        ("enhancement.averaging=1", "must be in [0, 1)"),
+        ("enhancement.zoom=2,1", "must not be larger"),
+        ("backlight.stops_min=5", "must not be larger"),
+        ("evaluation.confidence=1", "must be in (0, 1)"),
+        ("engine.precision=fp16", "must be in auto | fp32 | bf16"),
+        ("prompts.length=100", "must be in [1, 75]"),
+    ],
+)
+def test_values_that_make_no_sense_are_refused_with_what_is_allowed(change, allowed):
+    with pytest.raises(CliplitError) as error:
+        profile("demo", parse_overrides([change]))
+    assert change.split("=")[0].split(".")[-1] in str(error.value) and allowed in str(error.value)
+
+
+def test_every_number_says_what_it_may_be():
+    kinds = {row["name"]: row for row in describe(profile("demo"))}
+    numbers = [
+        name
+        for name, row in kinds.items()
+        if any(isinstance(one, (int, float)) and not isinstance(one, bool) for one in _items(row["paper"]))
+    ]
+    assert len(numbers) > 80 and all(kinds[name]["within"] for name in numbers)
+
+
+def _items(value):
+    return value if isinstance(value, tuple) else (value,)
+
+
+def test_commas_separate_items_and_quotes_keep_one():
+    assert profile("demo", {"prompts.initial": ","}).prompts.initial == ("", "")
+    quoted = parse_overrides(['prompts.initial="dark, dull","bright, clear"'])
+    assert profile("demo", quoted).prompts.initial == ("dark, dull", "bright, clear")
 
 
 def test_unknown_names_are_refused_with_the_valid_ones():

@@ -24,4 +24,4 @@ def test_the_method_runs_without_imagecodecs_pillow_heif_and_rawpy(tmp_path):
     call = subprocess.run([sys.executable, "-c", BLOCKED, *command], capture_output=True, text=True, env=environment)
     assert call.returncode == 0, call.stderr
     run = Run.open(tmp_path / "run")
-    assert run.current() == list(run.plan) and "round1" in call.stdout
+    assert run.finished() == list(run.plan) and "round1" in call.stdout

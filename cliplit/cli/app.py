@@ -95,7 +95,7 @@ def inspect(checkpoint: Checkpoint) -> None:
 
     notes = read_metadata(checkpoint)
     if "model_cfg" not in notes and "settings" in notes:  # the former: a CLIP of data_scripts/train_tiny_clip.py
-        stored = from_json(notes.pop("settings"))
+        stored = from_json(notes.pop("settings"), strict=False)
         notes |= {"profile": stored.profile, "seed": stored.seed} | overrides(stored)
     elif "model_cfg" not in notes:
         try:

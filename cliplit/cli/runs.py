@@ -13,15 +13,16 @@ from cliplit.cli.shared import FOLDERS, flag, folder, joined, of_settings, shown
 from cliplit.engine import processes
 from cliplit.errors import CliplitError, did_you_mean, printable
 from cliplit.files.atomic import read_json
-from cliplit.method.run import Run, stored_settings
+from cliplit.method.run import Run, choose_run
 from cliplit.profiles import PROFILES
 from cliplit.profiles import profile as get_profile
-from cliplit.settings import describe, flatten, parse_overrides
+from cliplit.settings import describe, parse_overrides
 
 COLUMNS = 100  # of a terminal, for `cliplit settings`
 named = partial(typer.Option, metavar="NAME")
 
-ProfileName = Annotated[str, typer.Option(help=f"Settings to start from: {', '.join(PROFILES)}.")]
+ProfileName = Annotated[str, typer.Option(help=f"Settings of a new run: {', '.join(PROFILES)}; by default demo.")]
+Rebuild = Annotated[bool, flag("--rebuild", "Replace the stages that other settings would make differently.")]
 Changes = Annotated[
     list[str],
     typer.Option("--set", metavar="NAME=VALUE", help="Change a setting (`cliplit settings` lists them); repeatable."),
@@ -42,7 +43,7 @@ GIVEN = {  # option: setting
 @takes(given=of_settings(GIVEN))
 def open_run(
     *,
-    profile: ProfileName = "demo",
+    profile: ProfileName = "",
     run: Annotated[
         str, folder(help="Directory of the run; by default runs/PROFILE in the checkout, or in the working directory.")
     ] = "",
@@ -62,24 +63,7 @@ def open_run(
     file, colon, name = given.get("guidance.kind", "").rpartition(":")
     if colon:  # a guidance of one's own
         given["guidance.kind"] = f"{os.path.abspath(file)}:{name}"
-    chosen = Run(run, get_profile(profile, given))
-    made = stored_settings(chosen.path)
-    if made is None:
-        return chosen
-    if made.profile != profile:
-        raise CliplitError(
-            f"{chosen.path}: this run is of profile {made.profile}; add --profile {made.profile}, or choose another --run"
-        )
-    before = flatten(made)
-    different = [
-        f"{name} {shown(before[name])} -> {shown(value)}"
-        for name, value in flatten(chosen.settings).items()
-        if before[name] != value and not name.startswith("watch.")
-    ]
-    if different and processes.is_main():
-        more = f" and {len(different) - 3} more" if len(different) > 3 else ""
-        print(f"{chosen.path}: to be made anew where it depends on {', '.join(different[:3])}{more}", file=sys.stderr)
-    return chosen
+    return choose_run(profile, run, given)
 
 
 @takes(chosen=open_run)
@@ -90,13 +74,13 @@ def plan(chosen: Run) -> None:
     """
     from cliplit.experiments.planning import look_over, network_iterations, seconds_each
 
-    obstacles, notes = look_over(chosen)
+    obstacles, notes = look_over(chosen, read=True)
     for line in obstacles:
         print(printable(f"cliplit: error: {line}"), file=sys.stderr)
     if obstacles:
         raise typer.Exit(2)
     print(*map(printable, notes), sep="\n")
-    if made := chosen.current():
+    if made := chosen.finished():
         print(f"{chosen.path}: {', '.join(made)} made already; the time is that of all")
     each, count = seconds_each(chosen.settings), network_iterations(chosen.settings)
     seconds = each * count
@@ -110,57 +94,55 @@ def plan(chosen: Run) -> None:
 @takes(chosen=open_run)
 def reproduce(
     chosen: Run,
-    force: Annotated[bool, flag("--force", "Build everything anew.")] = False,
+    rebuild: Rebuild = False,
     every: Annotated[bool, flag("--all", "Also the studies, notebooks 05 and 06.")] = False,
 ) -> None:
-    """Execute the notebooks that are not up to date.
+    """Execute the notebooks of a run that are not up to date.
 
     Ends with the table of the run and where to look.
     """
     from cliplit.experiments.notebooks import reproduce as execute
 
-    done = execute(chosen, force=force, studies=every)
-    if not done:
-        print(f"nothing to do: all notebooks of {chosen.path} are up to date (--force builds everything anew)")
+    if not execute(chosen, rebuild=rebuild, studies=every):
+        print(f"nothing to do: all notebooks of {chosen.path} are up to date")
     _report(chosen)
 
 
 @takes(chosen=open_run)
-def train(chosen: Run) -> None:
+def train(chosen: Run, rebuild: Rebuild = False) -> None:
     """Train and evaluate a run without notebooks; also by several processes.
 
     `accelerate launch --multi_gpu --num_processes N -m cliplit train ...` shares every batch among them.
     """
-    from cliplit.experiments.planning import check_inputs
+    from cliplit.experiments.planning import at_work
 
-    check_inputs(chosen)  # before the imports, which take a while
-    from cliplit.experiments.evaluation import evaluate, train_control
-    from cliplit.experiments.tables import run_tables, write_tables
-    from cliplit.method.training import train as train_all
+    with at_work(chosen, rebuild):  # before the imports, which take a while
+        from cliplit.experiments.evaluation import evaluate, train_control
+        from cliplit.experiments.tables import run_tables, write_tables
+        from cliplit.method.training import train as train_all
 
-    Run.start(chosen.path, chosen.settings)
-    train_all(chosen)
-    if chosen.settings.evaluation.control:
-        train_control(chosen)
-    evaluate(chosen)
-    if not processes.is_main():
-        return
-    write_tables(run_tables([chosen]), chosen.path / "tables")
-    _report(chosen)
+        train_all(chosen)
+        if chosen.settings.evaluation.control:
+            train_control(chosen)
+        evaluate(chosen)
+        if processes.is_main():
+            write_tables(run_tables([chosen]), chosen.path / "tables")
+    if processes.is_main():
+        _report(chosen)
 
 
 @takes(chosen=open_run)
 def study(
     chosen: Run,
     names: Annotated[list[str], typer.Argument(metavar="[NAME]...", help="Studies; by default all.")] = (),
-    jobs: Annotated[int, typer.Option(help="Runs trained at a time; 0: one per core, or one on a GPU.")] = 0,
+    jobs: Annotated[int, typer.Option(help="Runs trained at a time; 0: one per core, or one on a GPU.", min=0)] = 0,
+    rebuild: Rebuild = False,
 ) -> None:
     """Train the variants of ablations and guidances that are missing.
 
     Ends with their tables, and what they say; finished runs are kept.
     """
     from cliplit.experiments import studies
-    from cliplit.experiments.planning import check_inputs
     from cliplit.files.atomic import write_text
     from cliplit.scoring.summary import markdown
 
@@ -168,10 +150,8 @@ def study(
     unknown = [name for name in names if name not in known]
     if unknown:
         raise CliplitError(f"unknown study '{unknown[0]}'; valid: {', '.join(known)}{did_you_mean(unknown[0], known)}")
-    check_inputs(chosen)
-    Run.start(chosen.path, chosen.settings)
     picked = [known[name] for name in names or known]
-    outcomes = studies.run_studies(chosen, picked, jobs)
+    outcomes = studies.run_studies(chosen, picked, jobs, rebuild)
     said = ""
     for each in picked:
         table, found = studies.write_study(chosen, outcomes[each.name]), studies.findings(outcomes[each.name])
@@ -190,8 +170,9 @@ def tables(
     """
     from cliplit.experiments.tables import run_tables, write_tables
 
-    written = write_tables(run_tables([Run.open(path) for path in runs]), output or runs[0] / "tables")
-    print("\n".join(map(str, written)))
+    opened = [Run.open(path) for path in runs]
+    written = write_tables(run_tables(opened), output or runs[0] / "tables")
+    print(*(run.summary().splitlines()[0] for run in opened), *written, sep="\n")
 
 
 def publish(
@@ -208,18 +189,19 @@ def publish(
     print(f"{len(copies)} files, {sum(path.stat().st_size for path in copies) / 1e6:.1f} MB in {output}")
 
 
-def settings(profile: ProfileName = "demo", changes: Changes = ()) -> None:
+def settings(profile: ProfileName = "", changes: Changes = ()) -> None:
     """List the settings of a profile.
 
     Each with its value, the paper's where that differs, unit, meaning and, in brackets, source.
     """
-    rows = describe(get_profile(profile, parse_overrides(changes)))
+    rows = describe(get_profile(profile or "demo", parse_overrides(changes)))
     margin = max(len(row["name"]) for row in rows) + 2
     for row in rows:
         paper = "" if row["value"] == row["paper"] else f"(paper: {shown(row['paper'])})"
         first = " ".join(filter(None, (shown(row["value"]), row.get("unit"), paper)))
         source = f" [{row['source']}]" if row.get("source") else ""
-        line = f"{row['name']:{margin}}{joined(first, row.get('about'))}{source}"
+        allowed = row.get("within") and f"allowed: {row['within']}"
+        line = f"{row['name']:{margin}}{joined(first, row.get('about'), allowed)}{source}"
         print(textwrap.fill(line, COLUMNS, subsequent_indent=" " * margin, break_on_hyphens=False))
 
 

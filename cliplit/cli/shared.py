@@ -15,6 +15,7 @@ from typing import Annotated, Any
 
 import typer
 
+from cliplit.ranges import check_values
 from cliplit.settings import Settings, describe
 
 FOLDERS = {  # option: setting
@@ -34,9 +35,8 @@ def flag(name: str, about: str) -> Any:
 
 def fields_of(kind: type) -> Callable[..., Any]:
     """A builder of a dataclass, with an option for every field that says in its metadata what it is `about`."""
-    return _builder(
-        kind, {item.name: (item.default, item.metadata) for item in fields(kind) if "about" in item.metadata}
-    )
+    options = {item.name: (item.default, item.metadata) for item in fields(kind) if "about" in item.metadata}
+    return _builder(lambda **given: check_values(kind(**given)), options)
 
 
 def of_settings(names: Mapping[str, str]) -> Callable[..., dict[str, Any]]:
@@ -44,28 +44,34 @@ def of_settings(names: Mapping[str, str]) -> Callable[..., dict[str, Any]]:
     rows = {row["name"]: row for row in describe(Settings())}
 
     def changes(**given: Any) -> dict[str, Any]:
-        changed = {names[name]: value for name, value in given.items() if value != rows[names[name]]["value"]}
+        changed = {names[name]: value for name, value in given.items() if value not in (None, (), False)}
         return {name: _absolute(value, rows[name]["unit"]) for name, value in changed.items()}
 
-    return _builder(changes, {name: (rows[setting]["value"], rows[setting]) for name, setting in names.items()})
+    return _builder(changes, {name: (rows[setting]["value"], rows[setting]) for name, setting in names.items()}, True)
 
 
-def _builder(build: Callable[..., Any], options: Mapping[str, tuple[Any, Mapping[str, Any]]]) -> Callable[..., Any]:
+def _builder(
+    build: Callable[..., Any], options: Mapping[str, tuple[Any, Mapping[str, Any]]], optional: bool = False
+) -> Callable[..., Any]:
     """A function that takes options by name: their defaults, and notes on each.
 
     A bool is a flag, a tuple of texts is repeatable. The notes are `about`, the help; perhaps `unit`, which is shown for
-    the value, and `least`, the smallest value.
+    the value.
+
+    Args:
+        optional: an option that is not given is None, and not its default.
     """
     parameters = []
     for name, (default, notes) in options.items():
         kind, about, unit = type(default), notes["about"], notes.get("unit", "").upper()
         if kind is tuple:
             kind, about, unit = list[str], f"{about}; repeatable", unit.removesuffix("S")
+        elif optional and kind is not bool:
+            kind, default = kind | None, None  # type: ignore[assignment]
         info = typer.Option(
             f"--{name.replace('_', '-')}",
             metavar=unit if unit and kind is not bool else None,
             help=about[:1].upper() + about[1:] + ("" if about.endswith(".") else "."),
-            min=notes.get("least"),
         )
         parameters.append(Parameter(name, Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, info]))
     builder: Any = partial(build)

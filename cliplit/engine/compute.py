@@ -18,7 +18,6 @@ from cliplit.engine.interrupts import Interrupts, interrupts
 from cliplit.errors import CliplitError, one_line
 from cliplit.settings import Settings
 
-PRECISIONS = ("auto", "fp32", "bf16")
 BF16_OF_CPUS = ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16")  # as torch.cpu.get_capabilities names them: x86, ARM
 ALLOCATOR = "can't allocate memory"  # in PyTorch's error on a CPU
 APPLE = "MPS"  # in all of PyTorch's errors on Apple's device
@@ -57,10 +56,10 @@ def engine(settings: Settings) -> Iterator[Machine]:
     """The engine of a run. PyTorch's generator and switches, and signals, are set for the block and put back after it.
 
     Raises:
-        CliplitError: no such device, or an unknown precision.
+        CliplitError: no such device.
     """
     options = settings.engine
-    device = check_engine(settings)
+    device = find_device(settings.device)
     if device.type == "cpu":
         keep_freed_memory(1 << 30)
     wanted = options.precision if options.precision != "auto" else "bf16" if device.type == "cuda" else "fp32"
@@ -82,17 +81,6 @@ def engine(settings: Settings) -> Iterator[Machine]:
             torch.backends.cudnn.benchmark = benchmark
             for module in machine.placed:
                 module.bf16 = False
-
-
-def check_engine(settings: Settings) -> torch.device:
-    """The device of a run, after a look at what else training needs here.
-
-    Raises:
-        CliplitError: no such device, or an unknown precision.
-    """
-    if settings.engine.precision not in PRECISIONS:
-        raise CliplitError(f"engine.precision '{settings.engine.precision}'; valid: {', '.join(PRECISIONS)}")
-    return find_device(settings.device)
 
 
 @contextlib.contextmanager

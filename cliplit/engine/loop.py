@@ -55,7 +55,7 @@ class Loop:
         self.averaged: dict[str, Tensor] | None = None
         self.best: dict[str, Tensor] | None = None
         self.best_loss = float("inf")
-        self._recorder = recorder or Recorder(folder, Watch())
+        self._recorder = recorder or Recorder(folder / "watch", Watch())
         self._resume()
 
     def __iter__(self) -> Iterator[int]:

@@ -28,11 +28,12 @@ class Recorder:
     """Records one stage, in the main process only.
 
     Args:
+        folder: for what it records.
         panel: gives rows of images (N, 3 or 1, H, W) in [0, 1] by name, to be drawn now and then.
     """
 
-    def __init__(self, stage: Path, watch: Watch, panel: Callable[[], Mapping[str, Tensor]] | None = None):
-        self.folder = stage.parent / "watch" / stage.name
+    def __init__(self, folder: Path, watch: Watch, panel: Callable[[], Mapping[str, Tensor]] | None = None):
+        self.folder = folder
         self.watch = watch
         self._panel = panel
         self._events: Any = None

@@ -1,16 +1,17 @@
-"""A directory with one folder per stage, built as `make` builds files: what is current stays, anything else is built again.
+"""A directory with one folder per stage. What is finished stays, what is missing is built.
 
-A stage is current while its inputs and the builds of the stages it needs are those it was made from. A half-built
-stage keeps its progress and resumes. One process works in a directory at a time, or several that were started together.
+A stage is current while its inputs and the stages it needs are those it was made from. One that is not current is replaced
+only on demand, and the old one stays until the new one is complete. A half-built stage keeps its progress and resumes.
+One command writes to a directory at a time. Reading needs no lock, and takes finished stages, current or not.
 """
 
+import hashlib
 import os
 import platform
 import shutil
 import time
-import uuid
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,11 +19,14 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from cliplit.engine import processes
-from cliplit.errors import CliplitError
+from cliplit.errors import CliplitError, shortened
 from cliplit.files.atomic import LARGE, digest_of, read_json, sha256, write_json
 
 OWNER = ".owner.json"
+HOLDER = "CLIPLIT_HOLDER"  # environment: the process that holds the directory for this one
+NEW = ".new"  # folder of the stages that will replace finished ones
 NOT_CHECKED = {"watch", "images"}  # folders within a stage whose files may change or go without harm
+NO_MATTER = ("version", "device", "files")  # inputs in the records of earlier versions that change no result
 
 
 @dataclass(frozen=True)
@@ -39,12 +43,16 @@ class Stages:
     """The folders of the stages of a plan, in which each comes after what it needs.
 
     A subclass says what the stages depend on (`inputs_of`), and what is written about them (`write_manifest`).
+
+    Attributes:
+        rebuilding: stages that are out of date may be replaced.
     """
 
     def __init__(self, path: str | Path, plan: Mapping[str, Stage]):
         self.path = Path(path)
         self.plan = plan
-        self._current: list[str] | None = None
+        self.rebuilding = False
+        self._outdated: dict[str, list[str]] | None = None
 
     def inputs_of(self, stage: str) -> dict[str, Any]:
         """All that the stage is made from, beside the stages it needs, as plain values."""
@@ -58,44 +66,24 @@ class Stages:
         """Folder of a finished stage.
 
         Raises:
-            CliplitError: the stage has not been built, or is out of date.
+            CliplitError: the stage has not been built.
         """
-        if not self.is_current(stage):
-            maker = self.plan[stage].made_by
-            raise CliplitError(f"{self.path}: stage '{stage}' is missing or out of date; run {maker} first")
-        return self.path / stage
+        # A process that was killed while it replaced a stage left the new one, which is complete, where it was built.
+        for folder in (self.path / stage, self.path / NEW / stage):
+            if _record(folder):
+                return folder
+        raise self._missing(stage)
 
-    def is_current(self, stage: str) -> bool:
-        """Whether the stage's outputs are there, and made from these inputs and these builds of what it needs."""
-        return stage in self.current()
+    def _missing(self, stage: str) -> CliplitError:
+        return CliplitError(f"{self.path}: stage '{stage}' is missing; run {self.plan[stage].made_by} first")
 
-    def current(self) -> list[str]:
-        """Names of the stages that are current, in the order of the plan. Files are looked at once; then `build` keeps count."""
-        if self._current is None:
-            found: list[str] = []
-            for stage in self.plan.values():
-                if all(need in found for need in stage.needs) and self.fits(stage.name, self.path / stage.name):
-                    found.append(stage.name)
-            self._current = found
-        return list(self._current)
-
-    def look_again(self) -> None:
-        """Forget which stages are current: other processes may have built or removed some."""
-        self._current = None
-
-    def fits(self, stage: str, folder: Path) -> bool:
-        """Whether a folder has the stage's outputs, made from these inputs and these builds of what it needs."""
-        record = _record(folder)
-        return bool(
-            record
-            and record["settings"] == self.inputs_of(stage)
-            and record["needs"] == self._builds_needed(stage)
-            and not _changed(folder, record)
-        )
+    def finished(self) -> list[str]:
+        """Names of the stages that are finished, in the order of the plan."""
+        return [stage for stage in self.plan if self.record(stage)]
 
     def record(self, stage: str) -> dict[str, Any] | None:
-        """What is known of a finished stage: its build, seconds, processes, sizes and digests of its outputs; else None."""
-        return _record(self.path / stage)
+        """What is known of a finished stage: its build, seconds, version, processes, outputs; else None."""
+        return _record(self.path / stage) or _record(self.path / NEW / stage)
 
     def notes(self, stage: str, name: str) -> dict[str, Any]:
         """The object in a JSON file that a finished stage left.
@@ -106,103 +94,172 @@ class Stages:
         path = self.folder(stage) / name
         content = read_json(path)
         if content is None:
-            raise CliplitError(f"{path}: damaged; remove {path.parent}, and the same command makes it again")
+            raise CliplitError(f"{path}: damaged; restore it, or use --rebuild to make stage '{stage}' again")
         return content
 
-    def build(self, stage: str, make: Callable[[Path], None], together: bool = False) -> Path:
+    def is_current(self, stage: str) -> bool:
+        """Whether the stage is finished, and nothing it was made from has changed."""
+        needed = all(self.is_current(need) for need in self.plan[stage].needs)
+        return needed and self.record(stage) is not None and stage not in self.outdated()
+
+    def outdated(self) -> dict[str, list[str]]:
+        """Stages, finished or begun, that these inputs would not make as they are: each with what differs."""
+        if self._outdated is None:
+            self._outdated = {}
+            for name, stage in self.plan.items():
+                needs = [f"stage '{need}'" for need in stage.needs if need in self._outdated and self.record(name)]
+                if reasons := self.differences(name, self.path / name) or needs:
+                    self._outdated[name] = reasons
+        return self._outdated
+
+    def look_again(self) -> None:
+        """Forget which stages are out of date: another process may have built some."""
+        self._outdated = None
+
+    def fits(self, stage: str, folder: Path) -> bool:
+        """Whether a folder has the finished stage that these inputs would make."""
+        return _record(folder) is not None and not self.differences(stage, folder)
+
+    def differences(self, stage: str, folder: Path) -> list[str]:
+        """In what a finished or begun stage in a folder differs from the one that these inputs would make.
+
+        Settings that the version that made it did not have, or that this one does not have, do not count.
+        """
+        record = _record(folder)
+        made = record or read_json(folder / "building.json", settings=dict, needs=dict)
+        if made is None:
+            return [f"{folder / 'stage.json'} is damaged"] if (folder / "stage.json").exists() else []
+        before, now = _flat(made["settings"]), _flat(self.inputs_of(stage))
+        found = [
+            f"{name} {before[name]} -> {now[name]}"
+            for name in now.keys() & before.keys()
+            if name.partition(".")[0] not in NO_MATTER and before[name] != now[name]
+        ]
+        needed = {need: self.record(need) for need in self.plan[stage].needs}
+        found += [f"stage '{n}'" for n, there in needed.items() if there and made["needs"].get(n) != there["build"]]
+        return sorted(found) + [f"{path} is damaged or was changed" for path in _changed(folder, record or {})]
+
+    def refuse_outdated(self) -> None:
+        """Raise CliplitError if a stage is out of date, unless it may be replaced."""
+        if not self.rebuilding and (found := self.outdated()):
+            stage, reasons = next(iter(found.items()))
+            raise CliplitError(
+                f"{self.path}: stage '{stage}' was made from something else ({shortened(reasons, 3)}); "
+                f"choose another --run, or replace the stages that depend on it with --rebuild"
+            )
+
+    def build(self, stage: str, make: Callable[[Path], None], together: bool = False, again: bool = False) -> Path:
         """Folder of a stage, made by `make(folder)` unless it is current.
 
         `make` may find the progress of an interrupted attempt with the same inputs in the folder.
 
         Args:
             together: all processes of `accelerate launch` call `make`, not only the main one.
+            again: replace the stage even if it is current.
         Raises:
-            CliplitError: a stage that it needs is not current, or another process is at work here.
+            CliplitError: a stage that it needs is missing, it is out of date and must not be replaced, or another
+                process is at work here.
         """
-        folder = self.path / stage
         if not self.is_current(stage):
             self.look_again()  # a finished stage of another process must not be built again
-        if self.is_current(stage):
-            return folder
+        if self.is_current(stage) and not again:
+            return self.folder(stage)
         for need in self.plan[stage].needs:
-            self.folder(need)
+            if not self.is_current(need):
+                self.refuse_outdated()
+                raise self._missing(need)
         processes.wait()  # until all have looked
         with held(self.path) if processes.is_main() else nullcontext():
             if processes.is_main():
-                self._begin(stage)
+                self._begin(stage, again)
             processes.wait()
+            folder = self._workplace(stage)
             began = time.monotonic()
             if together or processes.is_main():
                 make(folder)
             processes.wait()
             if processes.is_main():
-                self._end(stage, time.monotonic() - began)
-            self.note_built(stage)
+                self._end(stage, folder, time.monotonic() - began)
+            processes.wait()
+            self.look_again()
             if processes.is_main():
                 self.write_manifest()
         processes.wait()
-        return folder
+        return self.path / stage
 
-    def note_built(self, stage: str) -> None:
-        """The stage is current, those made from its former build are no longer."""
-        before = self.current()
-        self._current = []
-        for name, planned in self.plan.items():
-            stays = name in before and stage not in planned.needs
-            if (stays or name == stage) and all(need in self._current for need in planned.needs):
-                self._current.append(name)
-
-    def _begin(self, stage: str) -> None:
-        """An empty folder, unless a former attempt had the same inputs."""
+    def _workplace(self, stage: str) -> Path:
+        """Where a stage is built: its folder, or another one while that holds a finished stage."""
         folder = self.path / stage
-        inputs = {"settings": self.inputs_of(stage), "needs": self._builds_needed(stage)}
-        if read_json(folder / "building.json") != inputs:
-            record = _record(folder)
-            damaged = _changed(folder, record) if record else []
-            begun = read_json(folder / "building.json", settings=dict, needs=dict)
-            for name, readable in (("stage.json", record), ("building.json", record or begun)):
-                if not readable and (folder / name).exists():
-                    damaged.append(folder / name)
-            for path in damaged:
-                processes.say(f"{path}: damaged or changed; stage '{stage}' is made anew")
+        return self.path / NEW / stage if (folder / "stage.json").exists() else folder
+
+    def _begin(self, stage: str, again: bool) -> None:
+        """Make an empty folder, unless there is the progress of an attempt with the same inputs."""
+        if _record(self.path / NEW / stage):  # it was complete, and its process was killed
+            self._put_in_place(stage)
+        if stage in self.outdated() and not again:
+            self.refuse_outdated()
+        folder = self._workplace(stage)
+        begun = read_json(folder / "building.json", settings=dict, needs=dict)
+        if begun is None or self.differences(stage, folder):
+            if begun is None and (folder / "building.json").exists():
+                processes.say(f"{folder / 'building.json'}: damaged; stage '{stage}' starts anew")
             for left in (folder, self.path / "watch" / stage):
                 shutil.rmtree(left, ignore_errors=True)
             folder.mkdir(parents=True)
-            write_json(inputs, folder / "building.json")
+            needs = {need: (self.record(need) or {}).get("build") for need in self.plan[stage].needs}
+            write_json({"settings": self.inputs_of(stage), "needs": needs}, folder / "building.json")
 
-    def _end(self, stage: str, seconds: float) -> None:
-        """The record of a finished stage."""
-        folder = self.path / stage
-        inputs = read_json(folder / "building.json") or {}
-        (folder / "building.json").unlink()
+    def _end(self, stage: str, folder: Path, seconds: float) -> None:
+        """Write the record of a finished stage, and put the stage in place of the one that it replaces."""
         outputs = {
             str(path.relative_to(folder)): (path.stat().st_size, sha256(path))
             for path in sorted(folder.rglob("*"))
             if path.is_file()
+            and path != folder / "building.json"
             and not any(part in NOT_CHECKED or part.startswith(".") for part in path.relative_to(folder).parts)
         }
-        record = {"build": uuid.uuid4().hex, "seconds": round(seconds, 1), "processes": processes.count()}
+        build = hashlib.sha256(repr(outputs).encode()).hexdigest()[:32]  # the same outputs are the same build
+        record = {"build": build, "seconds": round(seconds, 1), "processes": processes.count()}
+        inputs = read_json(folder / "building.json") or {}
         write_json(record | inputs | {"outputs": outputs}, folder / "stage.json")
+        (folder / "building.json").unlink()
+        if folder != self.path / stage:
+            self._put_in_place(stage)
 
-    def _builds_needed(self, stage: str) -> dict[str, str | None]:
-        return {need: (self.record(need) or {}).get("build") for need in self.plan[stage].needs}
+    def _put_in_place(self, stage: str) -> None:
+        """Replace a finished stage by the new one. Killed at any moment, one of them is there and complete."""
+        folder, old = self.path / stage, self.path / NEW / f"{stage}.old"
+        shutil.rmtree(old, ignore_errors=True)
+        if folder.exists():
+            os.rename(folder, old)
+        os.rename(self.path / NEW / stage, folder)
+        shutil.rmtree(old, ignore_errors=True)
+        with suppress(OSError):  # others are built there
+            (self.path / NEW).rmdir()
+        self.look_again()
 
 
 @contextmanager
 def held(folder: Path) -> Iterator[None]:
-    """Hold a directory for this process alone.
+    """Hold a directory for this process, and for those that it starts, until the outermost block ends.
 
     The operating system takes the lock back when the process ends, however it ends, so a dead process holds nothing.
 
     Raises:
-        CliplitError: another process holds it; names the process.
+        CliplitError: another process holds it, which is named; or it cannot be written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / ".lock")
+    other = owner(folder)
+    lock = FileLock(folder / ".lock", is_singleton=True)
+    if lock.is_locked or (other and str(other["pid"]) == os.environ.get(HOLDER)):
+        yield
+        return
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         lock.acquire(blocking=False)
-    except Timeout:
-        other = owner(folder) or {"pid": "unknown", "host": "?", "since": "?"}
+    except OSError as error:
+        if not isinstance(error, Timeout):
+            raise CliplitError(f"{folder}: cannot write a run there ({error.strerror or error})") from None
+        other = other or {"pid": "unknown", "host": "?", "since": "?"}
         raise CliplitError(
             f"{folder}: process {other['pid']} on {other['host']} is at work here since {other['since']}; "
             f"wait until it ends, or choose another directory with --run"
@@ -217,28 +274,30 @@ def held(folder: Path) -> Iterator[None]:
 
 
 def owner(folder: Path) -> dict[str, Any] | None:
-    """The process that holds a directory: pid, host, since; None if none does, as far as can be told from here."""
-    import psutil
-
-    found = read_json(folder / OWNER, pid=int, host=str, since=str)
-    try:
-        gone = found and found["host"] == platform.node() and not psutil.pid_exists(found["pid"])
-    except OverflowError:  # no pid
-        gone = True
-    return None if gone else found
+    """What the process that holds a directory, or held it until it was killed, wrote: pid, host, since; else None."""
+    return read_json(folder / OWNER, pid=int, host=str, since=str)
 
 
 def _record(folder: Path) -> dict[str, Any] | None:
     """The record of a finished stage; None if there is none that can be read."""
-    return read_json(folder / "stage.json", build=str, seconds=float, settings=dict, needs=dict, outputs=dict)
+    record = read_json(folder / "stage.json", build=str, seconds=float, settings=dict, needs=dict, outputs=dict)
+    readable = record and all(isinstance(left, list) and len(left) == 2 for left in record["outputs"].values())
+    return record if readable else None
 
 
 def _changed(folder: Path, record: Mapping[str, Any]) -> list[Path]:
     """Outputs of a stage that have not the size or, unless they are large, not the content that it recorded."""
     changed = []
-    for name, left in record["outputs"].items():
+    for name, (size, digest) in record.get("outputs", {}).items():
         path = folder / name
-        size = path.stat().st_size if path.is_file() else -1
-        if not isinstance(left, list) or left[:1] != [size] or not (size > LARGE or left[1:] == [digest_of(path)]):
+        if not path.is_file() or path.stat().st_size != size or (size <= LARGE and digest_of(path) != digest):
             changed.append(path)
     return changed
+
+
+def _flat(inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested values by dotted names."""
+    flat = {}
+    for name, value in inputs.items():
+        flat |= {f"{name}.{key}": one for key, one in value.items()} if isinstance(value, dict) else {name: value}
+    return flat

@@ -149,16 +149,23 @@ def require(claim: str, holds: bool | Tensor) -> None:
     print(f"ok       {claim}")
 
 
-def require_effect(run: Run, claim: str, holds: bool | Tensor) -> None:
-    """A check of what training is for; skipped where nothing can be learned.
+def expect(claim: str, holds: bool | Tensor) -> None:
+    """A check of the images that are given, or of what was learned from them: a warning where it does not hold."""
+    print(f"{'ok      ' if bool(holds) else 'WARNING  it does not hold that'} {claim}")
 
-    That is the profile smoke, fewer iterations than the profile's, and random CLIP weights.
+
+def require_effect(run: Run, claim: str, holds: bool | Tensor) -> None:
+    """A check of what training is for; with other images than the embedded ones, a warning where it does not hold.
+
+    It is skipped where nothing can be learned: profile smoke, fewer iterations than the profile's, random CLIP weights.
     """
     usual = flatten(PROFILES[run.settings.profile])
     chosen = flatten(run.settings)
     shortened = any(chosen[name] < usual[name] for name in usual if name.endswith(("iterations", "rounds")))
     if run.settings.profile == "smoke" or run.settings.clip.random or shortened:
         print(f"skipped  {claim} (too little training or random CLIP weights)")
+    elif run.notes("data", "data.json")["roles"]:
+        expect(claim, holds)
     else:
         require(claim, holds)
 

@@ -24,7 +24,7 @@ from cliplit.method.run_images import TestImage, test_images
 from cliplit.method.training import network_of, train
 from cliplit.scoring.metrics import Meter, catalogue, choose
 from cliplit.scoring.weights import why_unavailable
-from cliplit.settings import Evaluation, named_paths, override
+from cliplit.settings import Evaluation, override
 
 Method = Callable[[TestImage], Tensor]  # from a test image to its result (3, H, W), rounded to 8 bits as in a file
 Change = Callable[[Tensor], Tensor]  # (3, H, W) to (3, H, W), both in [0, 1]
@@ -35,7 +35,7 @@ def train_control(run: Run) -> None:
 
     def make(folder: Path) -> None:
         settings = override(run.settings, {"clip.random": True, "evaluation.control": False})
-        control = Run.start(folder / "run", settings)
+        control = Run.start(folder / "run", settings, rebuild=True)
         train(control)
         last = control.folder(f"enhancer{settings.refinement.rounds}")
         if processes.is_main():
@@ -74,7 +74,26 @@ def evaluate(run: Run) -> pd.DataFrame:
         write_text(text, folder / "scores.csv")
         write_json({"missing": missing, "gamma": gamma, "images": len(tests)}, folder / "evaluation.json")
 
-    return pd.read_csv(run.build("evaluation", make) / "scores.csv")
+    run.build("evaluation", make, again=bool(_addable(run)))
+    return read_scores(run)
+
+
+def read_scores(run: Run) -> pd.DataFrame:
+    """What `evaluate` returns, as it was stored.
+
+    Raises:
+        CliplitError: the run has not been evaluated.
+    """
+    file = run.folder("evaluation") / "scores.csv"
+    return pd.read_csv(file, dtype={"stage": str, "image": str}, keep_default_na=False, na_values=[""])
+
+
+def _addable(run: Run) -> list[str]:
+    """Metrics that an evaluation had to leave out, and that can be computed by now."""
+    if not run.record("evaluation"):
+        return []
+    missing = run.notes("evaluation", "evaluation.json")["missing"]
+    return list(missing.keys() - why_unavailable(missing)) if missing else []
 
 
 def methods(run: Run, tests: Sequence[TestImage], gamma: float | None) -> dict[str, Method]:
@@ -111,7 +130,7 @@ def results(run: Run, stage: str, tests: Sequence[TestImage]) -> list[Tensor]:
         CliplitError: the stage has not been built.
     """
     folder = run.path / "evaluation"
-    if run.is_current("evaluation") and all(_result_file(folder, stage, test).is_file() for test in tests):
+    if run.record("evaluation") and all(_result_file(folder, stage, test).is_file() for test in tests):
         return [read_image(_result_file(folder, stage, test)) for test in tests]
     networks = network_stages(run)
     if stage in networks:
@@ -200,3 +219,17 @@ BASELINES: dict[str, Change] = {
     "histeq": partial(_on_value, exposure.equalize_hist),
     "clahe": partial(_on_value, exposure.equalize_adapthist),
 }
+
+
+def named_paths(pairs: tuple[str, ...]) -> dict[str, Path]:
+    """``("a=x", "b=y")`` as paths by name.
+
+    Raises:
+        CliplitError: one that is not NAME=PATH, or a name that is there twice.
+    """
+    found: dict[str, Path] = {}
+    for name, equals, path in (pair.partition("=") for pair in pairs):
+        if not name or not path or name in found:
+            raise CliplitError(f"'{name}{equals}{path}' is not of the form NAME=PATH with a name of its own")
+        found[name] = Path(path)
+    return found

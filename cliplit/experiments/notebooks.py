@@ -16,8 +16,9 @@ from tqdm import tqdm
 
 import cliplit
 from cliplit.engine import processes
+from cliplit.engine.stages import HOLDER
 from cliplit.errors import CliplitError, one_line
-from cliplit.experiments.planning import check_inputs
+from cliplit.experiments.planning import at_work
 from cliplit.files.atomic import read_json, sha256, write_json
 from cliplit.method.run import Run
 from cliplit.profiles import overrides
@@ -29,15 +30,15 @@ FORGET_NAMES = "get_ipython().run_line_magic('reset_selective', '-f .')\nget_ipy
 STUDIES = 5  # notebooks from this number on are studies: many trainings, only on demand
 
 
-def reproduce(run: Run, notebooks: Path | None = None, force: bool = False, studies: bool = False) -> list[Path]:
+def reproduce(run: Run, notebooks: Path | None = None, rebuild: bool = False, studies: bool = False) -> list[Path]:
     """Execute the notebooks of a run in numeric order, from the first one that is out of date, in one kernel.
 
-    A notebook is up to date while its source, its parameters, the version of cliplit, its stages and its results
-    are those of its last execution. Executed copies lie in <run>/notebooks, also after a failure.
+    A notebook is up to date while its source, its parameters, its stages and its results are those of its last execution.
+    Executed copies lie in <run>/notebooks, also after a failure.
 
     Args:
         notebooks: their folder; by default that of the checkout or of the installed package.
-        force: build all stages anew and execute everything.
+        rebuild: as for `Run.start`.
         studies: also the studies, notebooks from 05 on.
     Returns:
         The executed copies; none if everything is up to date.
@@ -50,16 +51,12 @@ def reproduce(run: Run, notebooks: Path | None = None, force: bool = False, stud
     sources = [source for source in every if studies or _number(source) < STUDIES]
     if (run.path / "notebooks").resolve() == every[0].parent.resolve():
         raise CliplitError(f"{run.path}: executed copies would replace the notebooks; choose another one with --run")
-    pending = sources if force else list(dropwhile(lambda source: _up_to_date(source, run), sources))
+    run.check(rebuild)
+    pending = list(dropwhile(lambda source: _up_to_date(source, run), sources))
     if pending:
-        check_inputs(run)
         _check_parameters(pending, run)
-        Run.start(run.path, run.settings)
-        if force:
-            for stage in run.plan:
-                shutil.rmtree(run.path / stage, ignore_errors=True)
-            run.look_again()
-        _execute_all(pending, run)
+        with at_work(run, rebuild):
+            _execute_all(pending, run)
     return [_executed(source, run) for source in pending]
 
 
@@ -71,9 +68,8 @@ def publish(run: Run, target: Path) -> list[Path]:
     """
     from cliplit.experiments.studies import every_study
 
-    stale = [stage for stage in run.plan if not run.is_current(stage)]
-    if stale:
-        raise CliplitError(f"{run.path}: stage '{stale[0]}' is missing or out of date; run `cliplit reproduce` first")
+    for stage in run.plan:
+        run.folder(stage)
     if (target / "notebooks").resolve() == notebooks_folder().resolve():
         raise CliplitError(f"{target}: executed copies would replace the notebooks; choose another folder")
     files = [run.path / "manifest.json", *run.path.glob("figures/[!.]*"), *run.path.glob("notebooks/*.ipynb")]
@@ -131,8 +127,9 @@ def _up_to_date(source: Path, run: Run) -> bool:
 def _inputs(source: Path, run: Run) -> dict[str, Any]:
     given = parameters(run)
     del given["run"]  # a run that was moved is still the same
-    given["overrides"] = {name: value for name, value in given["overrides"].items() if not name.startswith("watch.")}
-    return {"cliplit": cliplit.__version__, "notebook": sha256(source), "parameters": given}
+    matter = (name for name in given["overrides"] if name != "device" and not name.startswith("watch."))
+    given["overrides"] = {name: given["overrides"][name] for name in matter}
+    return {"notebook": sha256(source), "parameters": given}
 
 
 def _executed(source: Path, run: Run) -> Path:
@@ -144,11 +141,16 @@ def _record(source: Path, run: Run) -> Path:
 
 
 def _check_parameters(sources: list[Path], run: Run) -> None:
-    import papermill
+    from papermill.iorw import load_notebook_node
+    from papermill.translators import PythonTranslator
+    from papermill.utils import find_first_tagged_cell_index
 
     for source in sources:
         try:
-            valid = papermill.inspect_notebook(_literal(source))
+            notebook = load_notebook_node(os.path.abspath(source))
+            tagged = find_first_tagged_cell_index(notebook, "parameters")
+            cells = notebook.cells[tagged : tagged + 1] if tagged >= 0 else []
+            valid = [known.name for cell in cells for known in PythonTranslator.inspect(cell)]
         except (ValueError, AttributeError, KeyError, TypeError) as error:
             raise CliplitError(f"{source}: not a notebook that papermill can read ({one_line(error)})") from None
         unknown = [name for name in parameters(run) if name not in valid]
@@ -231,7 +233,7 @@ def _kernel() -> Iterator[Any]:
         shutdown_wait_time = 2 * INTERRUPTED_WAIT
         kernel_spec = KernelSpec(
             argv=[sys.executable, "-m", "ipykernel_launcher", "--log-level=CRITICAL", "-f", "{connection_file}"],
-            env={"TQDM_DISABLE": "1", "PYTHONWARNINGS": "ignore:IProgress not found"},
+            env={"TQDM_DISABLE": "1", "PYTHONWARNINGS": "ignore:IProgress not found", HOLDER: str(os.getpid())},
             display_name="Python 3",
             language="python",
         )

@@ -6,93 +6,183 @@
 import shutil
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-from cliplit.data.manifest import images_by_role
-from cliplit.errors import CliplitError
-from cliplit.files.images import decode
+from cliplit.data.manifest import ROLES, Images
+from cliplit.engine import processes
+from cliplit.engine.stages import held
+from cliplit.errors import CliplitError, printable, shortened
+from cliplit.files.images import decode, errors_named, size_in
 from cliplit.method.run import Run
+from cliplit.ranges import check_values
+from cliplit.scoring.metrics import Meter, choose
 from cliplit.settings import INFINITE, Data, Settings, Watch
 
 IMAGES = 16  # of each side, for the timing
 TIMED = 5  # iterations
 CPU_PIXELS = 1 << 18  # of a batch that is timed on a CPU; a larger one takes as many times longer
+SIDES = ("train_backlit", "train_well_lit")
+SMALL = 256  # pixels; images whose sides are as long are not tried with every metric
 SPARE = 1.2  # times the space that is needed
 PNG_BYTES = 2  # of a pixel of a photo, about
 
 
-def check_inputs(run: Run) -> None:
-    """Look at device, folders, names and CLIP weights of a run; raises CliplitError for the first that is not there."""
-    for look in looks(run):
-        look()
+@contextmanager
+def at_work(run: Run, rebuild: bool = False) -> Iterator[None]:
+    """One command on a run: everything is looked at, then no other command writes to the run until the block ends.
+
+    Args:
+        rebuild: as for `Run.start`.
+    Raises:
+        CliplitError: an obstacle of `look_over`, another command at work, or as `Run.start`.
+    """
+    run.check(rebuild)
+    obstacles, notes = look_over(run)
+    if obstacles:
+        more = f" (and {len(obstacles) - 1} more; `cliplit plan` lists all)" if len(obstacles) > 1 else ""
+        raise CliplitError(obstacles[0] + more)
+    with held(run.path) if processes.is_main() else nullcontext():
+        run.begin(rebuild)
+        for line in notes:
+            processes.say(printable(line))
+        yield
 
 
-def looks(run: Run) -> list[Callable[[], object]]:
-    from cliplit.engine.compute import check_engine
-    from cliplit.experiments.evaluation import check_others
-    from cliplit.method.clip_weights import find_weights, model_config
-    from cliplit.method.run_images import check_folders
-
-    settings = run.settings
-    clips = dict.fromkeys((settings.clip.similarity, settings.clip.identity))
-    return [
-        partial(check_engine, settings),
-        partial(check_folders, settings.data),
-        partial(check_others, settings.evaluation),
-        *(partial(model_config if settings.clip.random else find_weights, name) for name in clips),
-    ]
-
-
-def look_over(run: Run) -> tuple[list[str], list[str]]:
+def look_over(run: Run, read: bool = False) -> tuple[list[str], list[str]]:
     """All that keeps a run from being started, and what else is worth knowing, in one line each.
 
-    Every image is read. Nothing is written but CLIP weights, which are downloaded if need be.
+    Nothing is written but CLIP weights, which are downloaded if need be. Of a run whose data are prepared, the folders
+    are not needed.
+
+    Args:
+        read: also read every image, which the stage `data` does anyway.
     """
+    from cliplit.engine.compute import find_device
+    from cliplit.experiments.evaluation import check_others
+    from cliplit.method.run_images import changed_sources, check_folders
+    from cliplit.scoring.weights import left_out, why_unavailable
+
     settings = run.settings
-    obstacles = []
-    for look in looks(run):
+    obstacles: list[str] = []
+    notes: list[str] = []
+    prepared = run.record("data") is not None
+    if prepared and (changed := changed_sources(run)):
+        listed = f"{len(changed)} images were changed, added or removed since ({shortened(changed)})"
+        notes.append(f"{run.path}: uses its own copies of the images; {listed}")
+    if all(map(run.is_current, run.plan)):
+        return obstacles, notes
+
+    def look(*arguments: Any) -> Any:
         try:
-            look()
+            return arguments[0](*arguments[1:])
         except (CliplitError, OSError) as error:
             obstacles.append(str(error))
-    try:
-        chosen = images_by_role(settings.data)
-    except CliplitError:
-        return obstacles, []  # one of the looks has told it
-    counts = {role: len(images.files) for role, images in chosen.items()}
-    listed = ", ".join(f"{count} {role.replace('_', ' ')}" for role, count in counts.items())
-    embedded = f"{settings.data.embedded_images} embedded crops a side, for no data set is given (--data)"
-    notes = [f"images: {listed or embedded}"]
-    notes += [f"left out: {line}" for images in chosen.values() for line in images.unread]
-    pixels = 0  # of the test images
-    for role, images in chosen.items():
-        unreadable = []
-        for file in images.files:
-            try:
-                height, width, _ = decode(file).shape
-                pixels += height * width * (role == "test_backlit")
-            except (CliplitError, OSError) as error:
-                unreadable.append(str(error))
-        if role.startswith("train") and not settings.data.skip_bad:
-            obstacles += unreadable
-        else:
-            notes += [f"left out: {problem}" for problem in unreadable]
-    training = sum(counts.get(role, settings.data.embedded_images) for role in ("train_backlit", "train_well_lit"))
-    # Bytes of training images and of the results that the evaluation saves; all else is small beside them.
-    results = PNG_BYTES * pixels * (4 + settings.refinement.rounds + len(settings.evaluation.baselines))
-    needed = SPARE * (training * 3 * settings.data.train_size**2 + results)
-    there = next(folder for folder in (run.path, *run.path.absolute().parents) if folder.exists())
-    if (free := shutil.disk_usage(there).free) < needed:
-        obstacles.append(f"{run.path}: needs {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free; choose another --run")
-    if not obstacles:
-        from cliplit.scoring.weights import left_out, why_unavailable
 
-        notes += [f"metrics: {line}" for line in left_out(why_unavailable(settings.evaluation.metrics))]
+    for check in (check_values, check_models):
+        look(check, settings)
+    look(find_device, settings.device)
+    look(check_others, settings.evaluation)
+    chosen = None if prepared else look(check_folders, settings.data)
+    sizes: dict[str, tuple[int, int]] = {}
+    if chosen is not None:
+        problems, lines, sizes = look_at_images(settings.data, chosen, read)
+        obstacles += problems
+        notes += lines
+        # Bytes of training images, of copies of the test images, and of the results that the evaluation saves.
+        training = sum(len(chosen[role].files) if role in chosen else settings.data.embedded_images for role in SIDES)
+        results = PNG_BYTES * (6 + settings.refinement.rounds + len(settings.evaluation.baselines))
+        pixels = sum(width * height for width, height in sizes.values())
+        space = SPARE * (3 * training * settings.data.train_size**2 + results * pixels)
+        free = shutil.disk_usage(next(each for each in (run.path, *run.path.absolute().parents) if each.exists())).free
+        if free < space:
+            obstacles.append(
+                f"{run.path}: needs {space / 1e9:.1f} GB, {free / 1e9:.1f} GB are free; choose another --run"
+            )
+    if not obstacles:
+        missing = why_unavailable(settings.evaluation.metrics)
+        notes += [f"metrics: {line}" for line in left_out(missing)]
+        notes += unscored(tuple(name for name in choose(settings.evaluation.metrics) if name not in missing), sizes)
     return obstacles, notes
+
+
+def look_at_images(
+    data: Data, chosen: Mapping[str, Images], read: bool
+) -> tuple[list[str], list[str], dict[str, tuple[int, int]]]:
+    """Training images that cannot be read, what is in the folders and what is left out, and the test images' sizes.
+
+    Args:
+        chosen: of `check_folders`; empty for the embedded images.
+        read: read every image, and not only the headers of the test images.
+    Returns:
+        Obstacles; notes, a line each; and (width, height) in pixels of every backlit test image by its name.
+    """
+    obstacles: list[str] = []
+    notes = (
+        [] if chosen else [f"images: {data.embedded_images} embedded crops a side, for no data set is given (--data)"]
+    )
+    sides = {"embedded": (data.test_size or data.train_size,) * 2} if "test_backlit" not in chosen else {}
+    for role, images in chosen.items():
+        others = f"; {images.others} other files ignored" if images.others else ""
+        notes.append(f"images: {len(images.files)} {ROLES[role]} in {images.folder}{others}")
+        notes += [f"left out: {line}" for line in images.unread]
+        for file in images.files if read or role == "test_backlit" else ():
+            try:
+                if read:
+                    decode(file)
+                with errors_named(file), open(file, "rb") as opened:
+                    size = size_in(opened)
+                if role == "test_backlit":
+                    sides[file.name] = size
+            except (CliplitError, OSError) as error:
+                strict = role.startswith("train") and not data.skip_bad
+                (obstacles if strict else notes).append(str(error) if strict else f"left out: {error}")
+    return obstacles, notes, sides
+
+
+def unscored(metrics: Sequence[str], sizes: Mapping[str, tuple[int, int]]) -> list[str]:
+    """A line for each metric that refuses some of the images, most of them because they are small.
+
+    Args:
+        sizes: (width, height) in pixels by name.
+    """
+    import torch
+
+    small = sorted({size for size in sizes.values() if min(size) < SMALL}, key=min)
+    refused: dict[str, dict[tuple[int, int], str]] = {}
+    meter = Meter(metrics) if small else None
+    for name in metrics if meter else ():
+        for width, height in small:
+            images = torch.rand(1, 3, height, width)
+            try:
+                meter.measure(name, images, images)
+                break  # larger ones are no trouble
+            except CliplitError as error:
+                refused.setdefault(name, {})[width, height] = str(error)
+    lines = []
+    for name, reasons in refused.items():
+        names = [image for image, size in sizes.items() if size in reasons]
+        lines.append(
+            f"metrics: {len(names)} of {len(sizes)} test images get no {name} ({shortened(names)}): {next(iter(reasons.values()))}"
+        )
+    return lines
+
+
+def check_models(settings: Settings) -> None:
+    """Raise CliplitError if a CLIP is not there or has no ResNet for the identity loss, or the guidance cannot be made."""
+    from cliplit.method.clip import load_clip
+    from cliplit.method.clip_weights import find_weights, has_resnet, model_config
+    from cliplit.method.guidance.registry import new_guidance
+
+    if not has_resnet(settings.clip.identity):
+        raise CliplitError(
+            f"CLIP '{settings.clip.identity}' has no ResNet tower, which the identity loss needs; use e.g. RN101"
+        )
+    (model_config if settings.clip.random else find_weights)(settings.clip.identity)
+    new_guidance(settings, load_clip(settings.clip.similarity, replace(settings, device="cpu")))
 
 
 def network_iterations(settings: Settings) -> int:
@@ -110,11 +200,11 @@ def seconds_each(settings: Settings) -> float:
     Raises:
         CliplitError: as training, e.g. out of memory.
     """
-    from cliplit.engine.compute import check_engine
+    from cliplit.engine.compute import find_device
     from cliplit.method import training
 
     size, batch = settings.data.train_size, settings.enhancement.batch_size
-    if check_engine(settings).type == "cpu":
+    if find_device(settings.device).type == "cpu":
         batch = max(1, min(batch, CPU_PIXELS // size**2))
     quick: dict[str, Any] = {"batch_size": batch, "warmup_iterations": 1, "guard_psnr": 0.0, "extend_above": INFINITE}
     probe = replace(
@@ -127,7 +217,7 @@ def seconds_each(settings: Settings) -> float:
     with tempfile.TemporaryDirectory() as folder:
         for iterations in (1, 1 + TIMED):  # the difference is without what a stage does once
             changed = replace(settings.enhancement, iterations=iterations, **quick)
-            trial = Run.start(Path(folder) / "run", replace(probe, enhancement=changed))
+            trial = Run.start(Path(folder) / f"{iterations}", replace(probe, enhancement=changed))
             training.prepare_data(trial)
             training.initialize_prompts(trial)
             training.warm_up(trial)

@@ -19,6 +19,7 @@ from typing import Any
 
 import pandas as pd
 
+from cliplit.engine.stages import held
 from cliplit.engine.workers import workers
 from cliplit.errors import CliplitError, one_line
 from cliplit.method.run import Run
@@ -184,26 +185,29 @@ class Outcome:
         return pd.Series(means, name="seconds")
 
 
-def run_studies(run: Run, studies: Iterable[Study], jobs: int = 0) -> dict[str, Outcome]:
+def run_studies(run: Run, studies: Iterable[Study], jobs: int = 0, rebuild: bool = False) -> dict[str, Outcome]:
     """Train and evaluate what is missing of some studies; returns their outcomes by name.
 
     Args:
         jobs: runs trained at a time; 0: one per core on a CPU, one on a GPU.
+        rebuild: as for `Run.start`.
     Raises:
         CliplitError: runs that failed (the others are done).
     """
     from tqdm import tqdm  # workers import it when it is switched off
 
     from cliplit.engine.compute import find_device
+    from cliplit.experiments.planning import at_work
 
     studies = list(studies)
     cells = [cell for study in studies for label in study.variants for cell in study_runs(run, study, label)]
-    missing = [cell for cell in {cell.path: cell for cell in cells}.values() if not cell.is_current("evaluation")]
+    missing = [cell for cell in {cell.path: cell for cell in cells}.values() if not cell.record("evaluation")]
     failures = []
     if missing:
         usual = (os.cpu_count() or 1) if find_device(run.settings.device).type == "cpu" else 1
         count = min(jobs or usual, len(missing))
-        with workers(count, "spawn", _prepare_worker) as pool:  # after Ctrl-C, a run ends after its iteration
+        # After Ctrl-C, a run ends after its iteration.
+        with at_work(run, rebuild), workers(count, "spawn", _prepare_worker) as pool:
             futures = [pool.submit(_train, str(cell.path), to_json(cell.settings)) for cell in missing]
             for future in tqdm(as_completed(futures), "studies", len(futures), unit="run", leave=False):
                 if error := future.exception():
@@ -218,7 +222,7 @@ def outcome_of(run: Run, study: Study) -> Outcome:
     from cliplit.experiments.tables import stages_table
 
     every = {label: study_runs(run, study, label) for label in study.variants}
-    cells = {label: [cell for cell in runs if cell.is_current("evaluation")] for label, runs in every.items()}
+    cells = {label: [cell for cell in runs if cell.record("evaluation")] for label, runs in every.items()}
     stages = {label: stages_table(done).set_index("stage") for label, done in cells.items() if done}
     return Outcome(study, run.settings.studies.metrics[0], cells, stages)
 
@@ -251,8 +255,8 @@ def study_runs(run: Run, study: Study, label: str) -> list[Run]:
     cells = []
     for seed in run.settings.studies.seeds:
         settings = replace(base, seed=seed)
-        stored = to_json(settings)
-        del stored["watch"]  # changes no result
+        stored = to_json(replace(settings, device="auto"))
+        del stored["watch"]  # like the device, it does not matter
         digest = hashlib.sha256(json.dumps(stored).encode()).hexdigest()[:12]
         cells.append(Run(run.path / "studies" / digest, settings))
     return cells
@@ -320,16 +324,17 @@ def _adopt(cell: Run, siblings: Iterable[Path]) -> None:
             shutil.copy2(source, target)
 
     others = [path for path in siblings if path != cell.path and (path / "manifest.json").is_file()]
-    for stage in cell.plan:
-        if cell.is_current(stage):
-            continue
-        source = next((path / stage for path in others if cell.fits(stage, path / stage)), None)
-        if source is None:
-            return
-        partial = cell.path / f".{stage}.partial"
-        shutil.rmtree(partial, ignore_errors=True)
-        shutil.copytree(source, partial, copy_function=link)
-        shutil.rmtree(cell.path / stage, ignore_errors=True)
-        os.replace(partial, cell.path / stage)
-        cell.note_built(stage)
-    cell.write_manifest()
+    with held(cell.path):
+        for stage in cell.plan:
+            if cell.record(stage):
+                continue
+            source = next((path / stage for path in others if cell.fits(stage, path / stage)), None)
+            if source is None:
+                break
+            partial = cell.path / f".{stage}.partial"
+            shutil.rmtree(partial, ignore_errors=True)
+            shutil.copytree(source, partial, copy_function=link)
+            shutil.rmtree(cell.path / stage, ignore_errors=True)  # progress at most
+            os.replace(partial, cell.path / stage)
+            cell.look_again()
+        cell.write_manifest()

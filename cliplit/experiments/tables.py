@@ -1,16 +1,17 @@
 """Tables of one or several runs: CSV, Markdown and LaTeX, from the per-image scores."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 
 import cliplit
-from cliplit.errors import CliplitError
-from cliplit.experiments.evaluation import evaluate
+from cliplit.errors import CliplitError, shortened
+from cliplit.experiments.evaluation import read_scores
 from cliplit.method.clip_weights import EMBEDDED
 from cliplit.method.run import Run
 from cliplit.scoring.summary import differences, score_columns, summary, with_intervals, with_spread, write_table
-from cliplit.settings import flatten
+from cliplit.settings import differing
 
 PAPER_DATA = {  # name: (test images, with references, metrics of the paper's table)
     "BAID": (368, True, ("psnr", "ssim", "lpips", "musiq")),
@@ -27,16 +28,14 @@ def stages_table(runs: list[Run]) -> pd.DataFrame:
     Raises:
         CliplitError: several runs that are not seeds of one experiment.
     """
-    first, *others = (flatten(run.settings) for run in runs)
-    for run, settings in zip(runs[1:], others, strict=True):
-        differing = [name for name in first if name != "seed" and settings[name] != first[name]]
-        if differing:
-            same = f"not a seed of the same experiment as {runs[0].path}"
-            raise CliplitError(f"{run.path}: {same}: {differing[0]} differs")
+    first = runs[0].settings
+    for run in runs[1:]:
+        if changes := differing(first, replace(run.settings, seed=first.seed)):
+            raise CliplitError(f"{run.path}: not a seed of the same experiment as {runs[0].path}: {shortened(changes)}")
     if len({run.settings.seed for run in runs}) < len(runs):
         listed = ", ".join(str(run.settings.seed) for run in runs)
         raise CliplitError(f"runs with the same seed ({listed}) cannot be averaged as seeds")
-    seeds = [summary(evaluate(run), "stage").set_index("stage") for run in runs]
+    seeds = [summary(read_scores(run), "stage").set_index("stage") for run in runs]
     table = sum(seeds[1:], seeds[0]) / len(seeds)
     for metric in score_columns(table):
         if len(runs) > 1:
@@ -53,7 +52,7 @@ def differences_table(runs: list[Run], against: str = "input") -> pd.DataFrame:
     An image's scores are averaged over the runs (seeds) first.
     """
     options = runs[0].settings.evaluation
-    scores = pd.concat([evaluate(run).assign(run=n) for n, run in enumerate(runs)])
+    scores = pd.concat([read_scores(run).assign(run=n) for n, run in enumerate(runs)])
     return differences(scores, "stage", against, options.resamples, options.confidence, runs[0].settings.seed)
 
 

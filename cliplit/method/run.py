@@ -9,16 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import cliplit
-from cliplit.data.manifest import digest_of_folder
 from cliplit.engine import processes
-from cliplit.engine.stages import Stage, Stages
-from cliplit.errors import CliplitError
+from cliplit.engine.stages import Stage, Stages, held
+from cliplit.errors import CliplitError, shortened
 from cliplit.files.atomic import digest_of, read_json, write_json
 from cliplit.method.clip_weights import digest_of_weights
 from cliplit.method.guidance.registry import BUILT_IN, is_refined
 from cliplit.method.schedule import alternation
 from cliplit.profiles import profile as get_profile
-from cliplit.settings import Settings, from_json, named_paths, parse_overrides, to_json
+from cliplit.ranges import check_values
+from cliplit.settings import Settings, differing, from_json, override, parse_overrides, to_json
 
 MANIFEST = "manifest.json"
 CHECKOUT = Path(cliplit.__file__).parent.parent  # if cliplit runs from one
@@ -61,30 +61,60 @@ class Run(Stages):
         self.settings = settings
 
     @classmethod
-    def start(cls, path: str | Path, settings: Settings) -> "Run":
-        """Open a run directory, which is made if needed, and write settings and versions into its manifest.
-
-        Raises CliplitError if it cannot be written, or holds other files than a run's (stages replace whole folders).
-        """
+    def start(cls, path: str | Path, settings: Settings, rebuild: bool = False) -> "Run":
+        """A run to work in, whose directory is made if needed. Arguments and errors as of `check` and `begin`."""
         run = cls(path, settings)
-        try:
-            filled = run.path.is_dir() and any(run.path.iterdir())
-            stages = {file.name for file in run.path.glob("*/*.json")} & {"stage.json", "building.json"}
-            if filled and stored_settings(run.path) is None and not stages:  # a damaged manifest is written anew
-                raise CliplitError(
-                    f"{run.path}: this folder is neither empty nor a run (no {MANIFEST} of one); choose another one with --run"
-                )
-            processes.wait()  # until all have looked
-            run.path.mkdir(parents=True, exist_ok=True)
-            run.write_manifest()
-        except OSError as error:
-            raise CliplitError(f"{run.path}: cannot write a run there ({error.strerror or error})") from None
+        run.begin(rebuild)
         return run
+
+    def check(self, rebuild: bool = False) -> None:
+        """Look whether work in the directory would leave what is finished as it is.
+
+        Args:
+            rebuild: stages that the settings would make differently may be replaced, each when the new one is complete.
+        Raises:
+            CliplitError: the directory has other settings, stages made from something else, or is no run's.
+        """
+        stored = stored_settings(self.path)
+        stages = {file.name for file in self.path.glob("*/*.json")} & {"stage.json", "building.json"}
+        empty = "stage.json" not in stages  # nothing is finished, so nothing is lost
+        filled = self.path.is_dir() and any(not file.name.startswith(".") for file in self.path.iterdir())
+        if filled and stored is None and not stages:  # a damaged manifest is written anew
+            raise CliplitError(
+                f"{self.path}: this folder is neither empty nor a run (no {MANIFEST} of one); choose another one with --run"
+            )
+        if stored and not (rebuild or empty) and (changes := differing(stored, self.settings)):
+            raise CliplitError(
+                f"{self.path}: this run has other settings ({shortened(changes)}); choose another --run, or add --rebuild "
+                f"to replace the stages that depend on them"
+            )
+        self.look_again()
+        self.rebuilding = rebuild or empty or self._manifest().get("rebuilding") is True
+        self.refuse_outdated()
+
+    def begin(self, rebuild: bool = False) -> None:
+        """Check the directory, and write settings and versions into its manifest.
+
+        Raises:
+            CliplitError: as `check` and `held`.
+        """
+        self.check(rebuild)
+        if rebuild and (found := self.outdated()):
+            listed = "; ".join(f"{stage} ({shortened(reasons)})" for stage, reasons in found.items())
+            processes.say(f"{self.path}: to be made again, and kept until then: {listed}")
+        processes.wait()  # until all have looked
+        if processes.is_main() and (rebuild or stored_settings(self.path) != self.settings):
+            with held(self.path):
+                self.write_manifest()
 
     @classmethod
     def open(cls, path: str | Path) -> "Run":
-        """Open an existing run with the settings in its manifest. Raises CliplitError if there is no readable one."""
-        settings = stored_settings(path)
+        """Open a run to read what is finished, with the settings in its manifest, whichever version of cliplit made it.
+
+        Raises:
+            CliplitError: there is no readable manifest.
+        """
+        settings = stored_settings(path, strict=False)
         if settings is None:
             raise CliplitError(f"{path}: no run here (no readable {MANIFEST}); make one with `cliplit reproduce`")
         return cls(path, settings)
@@ -92,27 +122,28 @@ class Run(Stages):
     def summary(self) -> str:
         """Path, profile, seed and versions in a few lines."""
         versions = ", ".join(f"{name} {found}" for name, found in _versions().items())
+        maker = self._manifest().get("cliplit", cliplit.__version__)
         return (
-            f"run {self.path}, profile {self.settings.profile}, seed {self.settings.seed}\n"
+            f"run {self.path}, profile {self.settings.profile}, seed {self.settings.seed}, made by cliplit {maker}\n"
             f"cliplit {cliplit.__version__}, Python {platform.python_version()}, {versions}"
         )
 
     def write_manifest(self) -> None:
         """Write manifest.json: settings, seed, versions, and seconds and SHA-256 of every finished stage."""
-        if not processes.is_main():
-            return
         stages = {}
-        for name in self.current():
+        for name in self.finished():
             record = self.record(name) or {}
             hashes = {file: digest for file, (_, digest) in record["outputs"].items()}
             stages[name] = {"seconds": record["seconds"], "sha256": hashes}
+        self.rebuilding = self.rebuilding and bool(self.outdated())
         command = ["git", f"--git-dir={CHECKOUT / '.git'}", "rev-parse", "--verify", "--quiet", "HEAD"]
         revision = None  # cliplit does not run from a checkout, or git is not installed
         with suppress(OSError):
             revision = subprocess.run(command, capture_output=True, text=True).stdout.strip() or None
         manifest = {
-            "cliplit": cliplit.__version__,
+            "cliplit": self._manifest().get("cliplit", cliplit.__version__),  # the version that began it
             "git": revision,
+            "rebuilding": self.rebuilding,
             "profile": self.settings.profile,
             "seed": self.settings.seed,
             "settings": to_json(self.settings),
@@ -123,56 +154,75 @@ class Run(Stages):
         }
         write_json(manifest, self.path / MANIFEST)
 
+    def _manifest(self) -> dict[str, Any]:
+        return read_json(self.path / MANIFEST) or {}
+
     def inputs_of(self, stage: str) -> dict[str, Any]:
-        """Version, seed, device, settings, and digests of the files that the stage reads."""
+        """Seed, settings, and digests of the files that decide what is learned."""
         every = to_json(self.settings)
         groups = {group: every[group] for group in self.plan[stage].settings}
-        data, evaluation, clip = self.settings.data, self.settings.evaluation, self.settings.clip
-        if stage == "data":
-            folders = (data.backlit, data.well_lit, data.test_backlit, data.test_reference, *data.sets)
-            groups["files"] = {folder: digest_of_folder(Path(folder)) for folder in folders if folder}
-        if stage == "evaluation":
-            others = named_paths(evaluation.checkpoints + evaluation.results)
-            groups["files"] = {
-                name: digest_of_folder(path) if path.is_dir() else digest_of(path) for name, path in others.items()
-            }
         if "guidance" in groups and (kind := self.settings.guidance.kind) not in BUILT_IN:
             groups["guidance file"] = digest_of(Path(kind.rpartition(":")[0]))
         if "clip" in groups:
-            groups["weights"] = {name: digest_of_weights(name) for name in (clip.similarity, clip.identity)}
-        return {"version": cliplit.__version__, "seed": every["seed"], "device": every["device"]} | groups
+            names = (self.settings.clip.similarity, self.settings.clip.identity)
+            groups["weights"] = {name: digest_of_weights(name) for name in names}
+        return {"seed": every["seed"]} | groups
 
 
-def stored_settings(path: str | Path) -> Settings | None:
+def stored_settings(path: str | Path, strict: bool = True) -> Settings | None:
     """The settings in the manifest of a run; None if there is no manifest, or none that can be read.
 
-    Raises CliplitError for settings that this version does not know.
+    Raises CliplitError for settings that this version does not know, if it is `strict`.
     """
     file = Path(path) / MANIFEST
     manifest = read_json(file, settings=dict)
     if manifest is None:
         return None
     try:
-        return from_json(manifest["settings"])
+        return from_json(manifest["settings"], strict)
     except CliplitError as error:
-        raise CliplitError(f"{file}: {error}; if another version made it, choose another run with --run") from None
+        raise CliplitError(
+            f"{file}: {error}; if another version made it, continue with that one, or choose another --run"
+        ) from None
+
+
+def choose_run(profile: str, path: str | Path, changes: Mapping[str, Any]) -> Run:
+    """The run of a command or notebook, with the settings that its directory has; those that are given go before them.
+
+    Args:
+        profile: empty for the directory's, or else for demo.
+        path: the directory; empty as for `Run`.
+        changes: settings by dotted name.
+    Raises:
+        CliplitError: unknown profile or setting, or a value that is not allowed.
+    """
+    run = Run(path, get_profile(profile or "demo", changes))
+    stored = stored_settings(run.path)
+    if stored and profile in ("", stored.profile):
+        return Run(run.path, check_values(override(stored, changes)))
+    return run
 
 
 def start_run(
-    profile: Any = "demo", run: Any = "", seed: int = 0, overrides: Mapping[str, Any] | str | float | None = None
+    profile: Any = "", run: Any = "", seed: int | None = None, overrides: Mapping[str, Any] | str | float | None = None
 ) -> Run:
-    """The run of a notebook or command: a profile with overrides, in a run directory.
+    """The run of a notebook: that of a directory, continued with its settings, or a new one.
 
     Args:
-        profile, run: texts; a number, as papermill takes "2024" for one, means its text.
-        run: the directory; empty as for `Run`.
+        profile, run: texts; a number, as papermill takes "2024" for one, means its text. As for `choose_run`.
+        seed: None for the directory's, or else for 0.
         overrides: by dotted name, as a dictionary or as "name=value name=value".
     Raises:
-        CliplitError: unknown profile or setting, or a value of the wrong type.
+        CliplitError: as `choose_run` and `Run.start`.
     """
     changes = dict(overrides) if isinstance(overrides, Mapping) else parse_overrides(str(overrides or ""))
-    settings = get_profile("" if profile is None else str(profile), {"seed": seed} | changes)
-    return Run.start("" if run is None else str(run), settings)
+    if seed is not None:
+        changes["seed"] = seed
+    path = Path("" if run is None else str(run))
+    if run and not (path / MANIFEST).exists() and any(Path.cwd().glob("00_*.ipynb")):  # by hand, in notebooks/
+        path = Path.cwd().parent / path
+    chosen = choose_run(str(profile or ""), path if run else "", changes)
+    return Run.start(chosen.path, chosen.settings)
 
 
 def _versions() -> dict[str, str | None]:

@@ -1,6 +1,6 @@
 """The data of a run: training images at training size, test images, and a record of where they come from."""
 
-import os
+import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,14 +49,16 @@ class TrainingImages:
 
 
 def prepare_data(run: Run) -> dict[str, Any]:
-    """Stage `data`: resize the training images, check the test images, and record names, hashes and sources.
+    """Stage `data`: resize the training images, copy the test images, and record names, hashes and sources.
+
+    From then on the run uses its own copies, so the folders may change or move.
 
     Raises CliplitError as `check_folders` does, and for an image that cannot be read.
     """
     settings = run.settings
-    chosen = check_folders(settings.data)
 
     def make(folder: Path) -> None:
+        chosen = check_folders(settings.data)
         own = "train_backlit" in chosen
         skipped = [line for images in chosen.values() for line in images.unread]
         training = {}
@@ -65,7 +67,7 @@ def prepare_data(run: Run) -> dict[str, Any]:
                 np.save(file, to_uint8(images))
             training[side] = records
         photos = () if own else (*demo_images.BACKLIT, *settings.data.embedded_well_lit, *demo_images.TEST)
-        tests = _own_tests(chosen, skipped) if "test_backlit" in chosen else _embedded_tests(settings, folder)
+        tests = _own_tests(chosen, skipped, folder) if "test_backlit" in chosen else _embedded_tests(settings, folder)
         record = {
             "source": "folders" if own else "embedded",
             "training": training,
@@ -74,6 +76,7 @@ def prepare_data(run: Run) -> dict[str, Any]:
             "test": tests,
             "roles": {
                 role: {key: getattr(images, key) for key in ("folder", "name", "source", "licence")}
+                | {"sizes": {str(path): path.stat().st_size for path in images.files}}
                 for role, images in chosen.items()
             },
         }
@@ -92,6 +95,18 @@ def check_folders(data: Data) -> dict[str, Images]:
     if "test_backlit" in chosen:
         _pairs(chosen, [])
     return chosen
+
+
+def changed_sources(run: Run) -> list[str]:
+    """Images that were added, removed or changed in the folders since the run copied them."""
+    try:
+        chosen = images_by_role(run.settings.data)
+        there = {str(file): file.stat().st_size for images in chosen.values() for file in images.files}
+    except (CliplitError, OSError):
+        there = {}  # moved away
+    roles = run.notes("data", "data.json")["roles"].values()  # earlier versions of cliplit noted no sizes
+    copied = {file: size for role in roles for file, size in role.get("sizes", there).items()}
+    return sorted({file for file, _ in copied.items() ^ there.items()})
 
 
 def training_images(run: Run) -> tuple[TrainingImages, TrainingImages]:
@@ -139,8 +154,8 @@ def _embedded_tests(settings: Settings, folder: Path) -> list[dict[str, Any]]:
     return records
 
 
-def _own_tests(chosen: dict[str, Images], skipped: list[str]) -> list[dict[str, Any]]:
-    """Test images by absolute path. Those that cannot be read are named in `skipped` and left out."""
+def _own_tests(chosen: dict[str, Images], skipped: list[str], folder: Path) -> list[dict[str, Any]]:
+    """Copies of the test images. Those that cannot be read are named in `skipped` and left out."""
     records = []
     for stem, (path, reference) in _pairs(chosen, skipped).items():
         try:
@@ -153,13 +168,17 @@ def _own_tests(chosen: dict[str, Images], skipped: list[str]) -> list[dict[str, 
             raise CliplitError(
                 f"{path} and {reference}: sizes differ ({sizes}); a reference must have its image's size"
             )
-        if reference:
-            _checked(reference, chosen["test_reference"])
-        files = {"backlit": os.path.abspath(path), "reference": reference and os.path.abspath(reference)}
-        records.append({"name": stem} | files | {"sha256": _checked(path, chosen["test_backlit"])})
+        record = {"name": stem, "reference": None, "sha256": _checked(path, chosen["test_backlit"])}
+        for side, file in (("backlit", path), ("reference", reference)):
+            if file:
+                _checked(file, chosen[f"test_{side}"])
+                record[side] = f"test/{side}/{file.name}"
+                (folder / record[side]).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(file, folder / record[side])
+        records.append(record)
     if not records:
-        folder = chosen["test_backlit"].folder
-        raise CliplitError(f"{folder}: none of the test images can be read; the first: {skipped[-1]}")
+        source = chosen["test_backlit"].folder
+        raise CliplitError(f"{source}: none of the test images can be read; the first: {skipped[-1]}")
     return records
 
 

@@ -82,7 +82,7 @@ def initialize_prompts(run: Run) -> None:
         labels = torch.tensor([0] * len(backlit) + [1] * len(well_lit))
         features = ViewFeatures(clip, [np.concatenate([backlit, well_lit])], settings, part.name)
         optimizer = Adam(guidance.parameters(), guidance.learning_rate, weight_decay=options.weight_decay)
-        loop = Loop(folder, part, guidance, optimizer, Recorder(folder, settings.watch))
+        loop = Loop(folder, part, guidance, optimizer, Recorder(run.path / "watch" / part.name, settings.watch))
         for iteration in loop.until(using.interrupts):
             batch = batch_indices(len(labels), options.batch_size, iteration, settings.seed, part.name)
             truth = labels[batch[processes.share(len(batch))]].to(using.device)
@@ -108,7 +108,7 @@ def warm_up(run: Run) -> None:
         architecture = {item.name: getattr(options, item.name) for item in fields(Architecture)}
         enhancer = using.place(Enhancer(**architecture).initialize(settings.seed, options.init_std))
         adam = partial(Adam, lr=options.learning_rate, weight_decay=options.weight_decay)
-        loop = Loop(folder, part, enhancer, adam(enhancer.parameters()), _panels(run, backlit, enhancer, folder))
+        loop = Loop(folder, part, enhancer, adam(enhancer.parameters()), _panels(run, part.name, backlit, enhancer))
         for iteration in loop.until(using.interrupts):
             images = augmented_batch(backlit, settings, part.name, iteration, using.device)
             results = enhancer.enhance(images, padding="zeros")
@@ -155,7 +155,7 @@ def train_enhancer(run: Run, k: int) -> None:
         if k:
             _with_state(optimizer, run.folder(before))
         learned = nn.ModuleDict({"enhancer": enhancer, "guidance": guidance})
-        loop = Loop(folder, part, learned, optimizer, _panels(run, backlit, enhancer, folder))
+        loop = Loop(folder, part, learned, optimizer, _panels(run, part.name, backlit, enhancer))
         for iteration in loop.until(using.interrupts):
             images = augmented_batch(backlit, settings, part.name, iteration, using.device)
             illumination = enhancer(images, padding="zeros")
@@ -210,7 +210,7 @@ def refine_prompts(run: Run, k: int) -> None:
         inputs = [at_prompt_size(backlit, size, using.device, network) for network in (None, *networks)]
         partners = at_prompt_size(well_lit, size, using.device)
         features = ViewFeatures(clip, inputs, settings, part.name, partners=partners)
-        loop = Loop(folder, part, guidance, optimizer, Recorder(folder, settings.watch))
+        loop = Loop(folder, part, guidance, optimizer, Recorder(run.path / "watch" / part.name, settings.watch))
         for iteration in loop.until(using.interrupts):
             batch = batch_indices(len(backlit), options.batch_size, iteration, settings.seed, part.name, "backlit")
             groups = features(batch, iteration)
@@ -258,7 +258,7 @@ def _build(run: Run, stage: str, make: Callable[[Path, Machine], None]) -> None:
     run.build(stage, train_together, together=True)
 
 
-def _panels(run: Run, backlit: TrainingImages, enhancer: Enhancer, folder: Path) -> Recorder:
+def _panels(run: Run, stage: str, backlit: TrainingImages, enhancer: Enhancer) -> Recorder:
     """A recorder that shows the results for the first training images."""
     images = backlit.batch(range(min(PANEL_IMAGES, len(backlit))), next(enhancer.parameters()).device)
 
@@ -267,7 +267,7 @@ def _panels(run: Run, backlit: TrainingImages, enhancer: Enhancer, folder: Path)
         illumination = enhancer(images, padding="zeros")
         return {"input": images, "illumination": illumination, "result": enhancer.divide(images, illumination)}
 
-    return Recorder(folder, run.settings.watch, panel)
+    return Recorder(run.path / "watch" / stage, run.settings.watch, panel)
 
 
 def _identity_loss(clip: ClipBackbone, predicted: list[Tensor], images: Tensor, stages: tuple[float, ...]) -> Tensor:

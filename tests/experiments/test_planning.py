@@ -51,21 +51,23 @@ def test_several_obstacles_are_told_at_once(cli, images):
     assert code == 2 and len(err) == 3 and "cuda:7" in err[0] and "dark/1.png" in err[1] and "light/1.png" in err[2]
     settings = override(SMOKE, {"data.backlit": str(images / "dark"), "data.well_lit": str(images / "light")})
     skipping = Run(images / "run", override(settings, {"data.skip_bad": True}))
-    obstacles, notes = planning.look_over(skipping)
-    assert obstacles == [] and notes[0] == "images: 3 train backlit, 3 train well lit"
-    assert [line.partition(":")[0] for line in notes[1:3]] == ["left out", "left out"] and "dark/1.png" in notes[1]
+    obstacles, notes = planning.look_over(skipping, read=True)
+    assert obstacles == [] and notes[0] == f"images: 3 backlit training images in {images / 'dark'}"
+    assert [line.partition(":")[0] for line in notes[1:3]] == ["left out", "images"] and "dark/1.png" in notes[1]
 
 
 def test_the_time_and_what_is_there_already_and_what_is_not_given_are_said(cli, tmp_path):
     run = Run.start(tmp_path / "run", SMOKE)
     prepare_data(run)
-    code, out, _ = cli("plan", "--profile", "smoke", "--run", run.path)
-    assert code == 0 and out[0].endswith("for no data set is given (--data)")
+    obstacles, notes = planning.look_over(Run(tmp_path / "other", SMOKE))
+    assert not obstacles and notes[0].endswith("for no data set is given (--data)")
+    code, out, _ = cli("plan", "--run", run.path)
+    assert code == 0
     assert f"{run.path}: data made already; the time is that of all" in out
     network, rounds = SMOKE.enhancement, SMOKE.refinement
     count = 2 * (network.warmup_iterations + network.iterations + rounds.rounds * rounds.tuning_iterations)
     assert out[-1].startswith("the networks train about 0") and f"({count} iterations of " in out[-1]
-    assert run.current() == ["data"]
+    assert run.finished() == ["data"]
 
 
 def test_too_little_disk_is_told(tmp_path, monkeypatch):

@@ -62,10 +62,10 @@ def test_stages_that_are_the_same_are_adopted_by_other_variants(studied, tmp_pat
     other = Run.start(source.path.parent / "other", cell(studied, "none").settings)
     studies._adopt(other, [source.path])
     record = read_json(other.path / "data" / "stage.json")
-    assert other.current() == ["data"] and record == read_json(source.path / "data" / "stage.json")
+    assert other.finished() == ["data"] and record == read_json(source.path / "data" / "stage.json")
     same = Run.start(source.path.parent / "same", source.settings)
     studies._adopt(same, [source.path])
-    assert same.current() == source.current()
+    assert same.finished() == source.finished()
 
 
 def test_results_do_not_depend_on_how_many_are_trained_at_a_time(studied, tmp_path):

@@ -20,7 +20,7 @@ from cliplit.method.run import Run, plan, start_run
 from cliplit.settings import flatten
 
 NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
-PARAMETERS = {"profile": "demo", "run": "", "seed": 0, "overrides": {}}
+PARAMETERS = {"profile": "", "run": "", "seed": None, "overrides": {}}
 DRAW = {
     "00_training_images.jpg": runs.training_grid,
     "00_test_pairs.jpg": runs.test_grid,

@@ -1,5 +1,7 @@
 """Images and data sets: opened defensively, one line for whatever is wrong."""
 
+import os
+
 import numpy as np
 import pytest
 import torch
@@ -109,13 +111,22 @@ def test_own_folders(folders, tmp_path):
     assert record["training"]["backlit"][0]["sha256"] and record["skipped"] == []
 
 
-def test_changed_folders_are_prepared_again(folders, tmp_path):
+def test_a_run_keeps_its_copies_when_folders_change_or_go(folders, tmp_path):
     run = start_run("smoke", tmp_path / "run", overrides=options(folders))
     prepare_data(run)
+    before = [test.backlit for test in run_images.test_images(run)]
+    (folders / "well" / ".DS_Store").touch()
+    os.utime(next((folders / "test").iterdir()))
+    assert run_images.changed_sources(Run.open(run.path)) == []
     save(noise(20, 30, 3, seed=9), folders / "well" / "new.png")
-    run = Run.open(run.path)
+    assert run_images.changed_sources(Run.open(run.path)) == [str(folders / "well" / "new.png")]
+    for kind in ("backlit", "well", "test", "reference"):
+        (folders / kind).rename(tmp_path / f"{kind} moved")
+    run = start_run(run=run.path)
     prepare_data(run)
-    assert len(training_images(run)[1]) == 4
+    assert len(training_images(run)[1]) == 3 and len(run_images.changed_sources(run)) > 10
+    after = [test.backlit for test in run_images.test_images(run)]
+    assert all(torch.equal(*pair) for pair in zip(before, after, strict=True))
 
 
 def test_truncated_training_image(folders, tmp_path):
@@ -205,7 +216,7 @@ def test_images_of_kinds_that_are_not_read_are_named(folders, tmp_path):
 
 def test_a_stage_that_another_process_finished_meanwhile_is_kept(tmp_path):
     early = start_run("smoke", tmp_path / "run")
-    assert early.current() == []  # as a notebook that was opened before
+    assert early.finished() == []  # as a notebook that was opened before
     prepare_data(Run.open(early.path))
     before = (early.path / "data" / "stage.json").read_bytes()
     prepare_data(early)

@@ -15,8 +15,9 @@ from cliplit.files.atomic import read_json
 from cliplit.method import clip, training
 from cliplit.method.clip import load_backbone
 from cliplit.method.enhancer import Enhancer
-from cliplit.method.run import start_run
+from cliplit.method.run import Run, start_run
 from cliplit.method.run_images import prepare_data
+from cliplit.profiles import profile
 from cliplit.settings import Watch
 
 LEARNED = ("prompts.safetensors", "enhancer.safetensors")
@@ -79,7 +80,9 @@ def test_a_killed_run_goes_on_to_the_same_bytes(trained, tmp_path, monkeypatch, 
         killing.setattr(loops.Loop, "step", step)
         with pytest.raises(Killed):
             training.train(start_run("smoke", tmp_path, overrides={"watch.save_seconds": 0}))
-    run = start_run("smoke", tmp_path)  # how often progress is saved changes nothing
+    run = start_run(
+        "smoke", tmp_path, overrides={"watch.save_seconds": 5.0}
+    )  # how often progress is saved changes nothing
     training.train(run)
     ours, expected = weights(run), weights(trained)
     assert ours.keys() == expected.keys() and all(torch.equal(ours[key], expected[key]) for key in expected)
@@ -222,16 +225,18 @@ def test_saving_takes_two_percent_of_the_time_at_most(tmp_path, monkeypatch):
     assert len(saves) > 3 and 3.0 * len(saves[1:-1]) <= 0.02 * now[0]
 
 
-def test_other_settings_rebuild_only_what_depends_on_them(trained):
-    changed = start_run("smoke", trained.path, overrides={"refinement.weight": 150.0})
-    current = {stage: changed.is_current(stage) for stage in changed.plan}
-    assert current["enhancer0"] and not current["prompts1"] and not current["enhancer2"]
-    start_run("smoke", trained.path)
+def test_other_settings_are_refused_and_concern_only_what_depends_on_them(trained):
+    with pytest.raises(CliplitError, match="refinement.weight 200.0 -> 150.0"):
+        start_run("smoke", trained.path, overrides={"refinement.weight": 150.0})
+    changed = Run(trained.path, profile("smoke", {"refinement.weight": 150.0}))
+    assert changed.outdated()["prompts1"] == ["refinement.weight 200.0 -> 150.0"]
+    assert changed.is_current("enhancer0") and not changed.is_current("enhancer2")
+    start_run(run=trained.path)
 
 
-def test_what_serves_watching_makes_nothing_anew(trained):
-    changes = {"watch.panel_every": 7, "watch.save_seconds": 1, "watch.tensorboard": True}
-    assert start_run("smoke", trained.path, overrides=changes).current()[-1] == "enhancer2"
+def test_what_serves_watching_and_the_device_matter_to_no_stage(trained):
+    changes = {"watch.panel_every": 7, "watch.save_seconds": 1, "watch.tensorboard": True, "device": "cpu"}
+    assert start_run("smoke", trained.path, overrides=changes).is_current("enhancer2")
     start_run("smoke", trained.path)
 
 
@@ -244,7 +249,7 @@ def test_stages_record_inputs_and_outputs(trained):
 
 def test_a_missing_stage_names_the_notebook_to_run(tmp_path):
     run = start_run("smoke", tmp_path)
-    with pytest.raises(CliplitError, match="stage 'data' is missing or out of date; run 00_setup_and_data first"):
+    with pytest.raises(CliplitError, match="stage 'data' is missing; run 00_setup_and_data first"):
         training.initialize_prompts(run)
 
 

@@ -1,0 +1,46 @@
+"""Whether settings have values that their fields allow."""
+
+from typing import Any
+
+from cliplit.errors import CliplitError
+from cliplit.settings import Settings, leaves, shown
+
+
+def check_values(settings: Any) -> Any:
+    """The same settings, or other options whose fields say which values they may have.
+
+    Raises:
+        CliplitError: the first value that is not allowed; says what is.
+    """
+    for name, item, value in leaves(settings):
+        within = item.metadata.get("within", "")
+        items = value if isinstance(value, tuple) else (value,)
+        if not items and item.metadata.get("some"):
+            raise CliplitError(f"setting '{name}' is empty; give at least one")
+        for one in items:
+            if within and not _is_within(one, within):
+                raise CliplitError(f"setting '{name}' must be in {within}, got {shown(value)}")
+    if not isinstance(settings, Settings):
+        return settings
+    light, network = settings.backlight, settings.enhancement
+    ordered = {
+        "backlight.stops_min and stops_max": (light.stops_min, light.stops_max),
+        "backlight.coverage_min and coverage_max": (light.coverage_min, light.coverage_max),
+        "enhancement.min_illumination and max_illumination": (network.min_illumination, network.max_illumination),
+        "enhancement.zoom": network.zoom,
+        "prompts.zoom": settings.prompts.zoom,
+    }
+    for name, (low, high) in ordered.items():
+        if low > high:
+            raise CliplitError(f"settings {name}: the first, {low:g}, must not be larger than the second, {high:g}")
+    return settings
+
+
+def _is_within(value: Any, within: str) -> bool:
+    """Whether a value is in an interval such as "(0, 1]", or one of values such as "a | b"."""
+    if within[0] not in "([":
+        return value in within.split(" | ")
+    low, high = map(float, within[1:-1].split(","))
+    return (low < value or (low == value and within[0] == "[")) and (
+        value < high or (value == high and within[-1] == "]")
+    )

@@ -5,7 +5,6 @@ parts       how long a part of a training goes on, and which weights are kept
 loop        iterations that log, keep the best weights, and go on where they were interrupted
 record      what a run in progress leaves for those who watch it
 interrupts  Ctrl-C: the iteration at work is finished and saved first
-saved       tensors in files, whole, and read without running code
 compute     device, precision, memory
 processes   one process or several: whose turn, whose share
 randomness  draws that follow from seed, purpose and iteration alone

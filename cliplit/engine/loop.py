@@ -14,9 +14,9 @@ from cliplit.engine import processes
 from cliplit.engine.interrupts import Interrupts
 from cliplit.engine.parts import Part, Position, mean
 from cliplit.engine.record import Recorder
-from cliplit.engine.saved import load_tensors, save_tensors
 from cliplit.errors import CliplitError, one_line
 from cliplit.files.atomic import write_text
+from cliplit.files.tensors import load_tensors, save_tensors
 from cliplit.settings import Watch
 
 SAVING_SHARE = 0.02  # of the time at most goes into saving the progress
@@ -75,8 +75,8 @@ class Loop:
         with interrupts.postponed(), bar, closing(self._recorder):
             while self.at.done < self.at.planned:
                 yield self.at.done
-                if self.part.best and self.part.best.looks(self.at, self.rows):
-                    loss = mean(self.rows, "loss", self.part.best.average)
+                if self.part.looks(self.at, self.rows):
+                    loss = mean(self.rows, "loss", self.part.average)
                     if loss < self.best_loss:
                         self.best_loss = loss
                         self.best = {key: value.detach().clone() for key, value in self._weights().items()}

@@ -1,8 +1,6 @@
 """How long a part of a training goes on, and which of its weights are kept. Nothing here computes or writes.
 
-A part takes its iterations, and more of them while its loss is too high (`Extension`). It starts anew with other
-weights while one of its terms is too low (`Guard`). `Part.after` is the one place that decides what comes after an iteration,
-from where the part stands and from its log.
+`Part.after` is the one place that decides what comes after an iteration, from where the part stands and from its log.
 """
 
 from collections.abc import Mapping, Sequence
@@ -30,46 +28,19 @@ class Position:
 
 
 @dataclass(frozen=True)
-class Extension:
-    """A part goes on while its last loss is above a threshold, a bounded number of times."""
-
-    above: float = INFINITE
-    by: int = 0
-    most: int = 0
-
-
-@dataclass(frozen=True)
-class Guard:
-    """A part starts anew with another seed if the mean of a term over the last iterations is low after a while."""
-
-    term: str  # a column of the log
-    least: float
-    average: int  # iterations
-    after: int  # iterations since the start; a new start adds as many
-    most: int  # new starts
-
-
-@dataclass(frozen=True)
-class Best:
-    """The best weights of a part have the lowest mean loss of the last iterations, looked at now and then."""
-
-    average: int
-    every: int
-
-    def looks(self, at: Position, log: Log) -> bool:
-        enough = len(log) >= min(self.average, at.planned)
-        return enough and ((at.done + 1) % self.every == 0 or at.last)
-
-
-@dataclass(frozen=True)
 class Part:
-    """A part of the alternation: what its stage is called and how long it goes on."""
+    """A part of the alternation: what its stage is called, how long it goes on, and which weights it keeps."""
 
     name: str
     iterations: int
-    extension: Extension = Extension()
-    guard: Guard | None = None
-    best: Best | None = None  # None: the last weights are kept
+    extend_above: float = INFINITE  # it goes on while its last loss is above,
+    extend_by: int = 0  # so many iterations longer,
+    max_extensions: int = 0  # so many times at most
+    average: int = 1  # iterations over which the guard and the search for the best weights take means
+    guard_psnr: float = -INFINITE  # it starts anew with another seed if the mean of its column `psnr` is below
+    guard_after: int = 0  # so many iterations after the start; a new start adds as many
+    guard_attempts: int = 0  # new starts
+    look_every: int = 0  # iterations between looks for the best weights, of the lowest mean loss; 0: the last are kept
     max_gradient_norm: float = INFINITE  # longer gradients are scaled down to it
     averaging: float = 0.0  # decay of an exponential average of the weights, which is kept in their place; 0: none
     trained: int = 0  # iterations of the parts before, from which the average of the weights goes on
@@ -81,16 +52,21 @@ class Part:
             CliplitError: the guard gives up.
         """
         then = replace(at, done=at.done + 1)
-        guard = self.guard
-        if guard and at.done - at.started > guard.after and mean(log, guard.term, guard.average) < guard.least:
-            if at.starts == guard.most:
-                low = f"a mean {guard.term} below {guard.least:g}"
+        guarded = self.guard_psnr > -INFINITE and at.done - at.started > self.guard_after
+        if guarded and mean(log, "psnr", self.average) < self.guard_psnr:
+            if at.starts == self.guard_attempts:
+                low = f"a mean psnr below {self.guard_psnr:g}"
                 raise CliplitError(f"{self.name}: {at.starts + 1} seeds in a row ended with {low}; try another seed")
-            return replace(then, planned=at.planned + guard.after, started=then.done, starts=at.starts + 1)
-        more = self.extension
-        if at.last and log[-1]["loss"] > more.above and at.planned < self.iterations + more.by * more.most:
-            return replace(then, planned=at.planned + more.by)
+            return replace(then, planned=at.planned + self.guard_after, started=then.done, starts=at.starts + 1)
+        most = self.iterations + self.extend_by * self.max_extensions
+        if at.last and log[-1]["loss"] > self.extend_above and at.planned < most:
+            return replace(then, planned=at.planned + self.extend_by)
         return then
+
+    def looks(self, at: Position, log: Log) -> bool:
+        """Whether the weights after this iteration may be the best ones."""
+        enough = len(log) >= min(self.average, at.planned)
+        return self.look_every > 0 and enough and ((at.done + 1) % self.look_every == 0 or at.last)
 
 
 def mean(log: Log, term: str, count: int) -> float:

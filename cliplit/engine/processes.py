@@ -8,10 +8,15 @@ every batch; the first one writes. A single process imports nothing of Accelerat
 
 from __future__ import annotations
 
+import contextlib
+import multiprocessing
 import os
 import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from datetime import timedelta
 from functools import cache
+from multiprocessing import resource_tracker
 from typing import TYPE_CHECKING, Any
 
 from cliplit.errors import CliplitError
@@ -109,3 +114,22 @@ def _state() -> Any:
             f"{count()} processes were started, but Accelerate sees {state.num_processes}; start them by it"
         )
     return state
+
+
+@contextlib.contextmanager
+def workers(count: int, start: str, begin: Callable[..., None], *given: Any) -> Iterator[ProcessPoolExecutor]:
+    """Worker processes for a block; what is not begun when it ends, by an error perhaps, is not done.
+
+    Args:
+        start: fork or spawn.
+        begin: called in each of them first, with what is given.
+    """
+    tracker: Any = resource_tracker._resource_tracker  # type: ignore[attr-defined]  # there is no public way to end it
+    mine = tracker._fd is None
+    pool = ProcessPoolExecutor(count, multiprocessing.get_context(start), begin, given)
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+        if mine:  # `spawn` leaves it behind; it ignores signals, and a Jupyter kernel that ends waits for half a minute
+            tracker._stop()

@@ -1,7 +1,9 @@
-"""Images from and to files: opened defensively, as RGB in [0, 1]."""
+"""Images and tensors from and to files: opened defensively, images as RGB in [0, 1], nothing by running code."""
 
+import io
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -9,8 +11,8 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from cliplit.errors import CliplitError
-from cliplit.files.atomic import writing
+from cliplit.errors import CliplitError, one_line
+from cliplit.files.atomic import write_bytes, writing
 from cliplit.files.images import decode, squared
 
 
@@ -56,6 +58,33 @@ def write_image(image: Tensor, path: str | Path) -> None:
     kind = Image.registered_extensions().get(path.suffix.lower())
     with writing(path) as temporary:
         Image.fromarray(array.squeeze(-1) if array.shape[-1] == 1 else array).save(temporary, kind)
+
+
+def save_tensors(content: Any, path: str | Path) -> None:
+    """Write what `load_tensors` reads, atomically.
+
+    Raises:
+        OSError: it cannot be written; names the file (`torch.save` into a file does not).
+    """
+    whole = io.BytesIO()
+    torch.save(content, whole)
+    write_bytes(whole.getvalue(), path)
+
+
+def load_tensors(path: str | Path) -> Any:
+    """Tensors and plain values, on the CPU.
+
+    Raises:
+        CliplitError: it cannot be read, is damaged, or would run code.
+    """
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged file raises nearly everything: of pickle, zip, struct and the system
+        name = type(error).__name__
+        reason = name if len(one_line(error)) > 80 else f"{name}: {one_line(error)}"
+        raise CliplitError(
+            f"{path}: not a file of tensors that can be loaded without running code ({reason})"
+        ) from None
 
 
 def to_uint8(image: Tensor) -> np.ndarray:

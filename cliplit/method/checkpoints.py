@@ -11,9 +11,9 @@ from safetensors.torch import save
 from torch import Tensor
 
 import cliplit
-from cliplit.engine.saved import load_tensors, save_tensors
 from cliplit.errors import CliplitError, one_line, shortened
 from cliplit.files.atomic import write_bytes
+from cliplit.files.tensors import load_tensors, save_tensors
 from cliplit.method.clip import ClipBackbone
 from cliplit.method.enhancer import Enhancer
 from cliplit.method.guidance.base import Guidance

@@ -7,7 +7,7 @@
 
 from dataclasses import dataclass
 
-from cliplit.engine.parts import Best, Extension, Guard, Part
+from cliplit.engine.parts import Part
 from cliplit.settings import Settings
 
 
@@ -52,8 +52,15 @@ def initial_prompts(settings: Settings) -> Part:
 def warm_up(settings: Settings) -> Part:
     """Warm-up towards the identity, guarded."""
     options = settings.enhancement
-    guard = Guard("psnr", options.guard_psnr, options.average, options.guard_after, options.guard_attempts)
-    return Part("warmup", options.warmup_iterations, guard=guard, max_gradient_norm=options.max_gradient_norm)
+    return Part(
+        "warmup",
+        options.warmup_iterations,
+        average=options.average,
+        guard_psnr=options.guard_psnr,
+        guard_after=options.guard_after,
+        guard_attempts=options.guard_attempts,
+        max_gradient_norm=options.max_gradient_norm,
+    )
 
 
 def network(settings: Settings, k: int) -> Part:
@@ -63,8 +70,11 @@ def network(settings: Settings, k: int) -> Part:
     return Part(
         f"enhancer{k}",
         rounds.tuning_iterations if k else options.iterations,
-        Extension(options.extend_above, options.extend_by, rounds.max_extensions),
-        best=Best(options.average, options.look_every),
+        extend_above=options.extend_above,
+        extend_by=options.extend_by,
+        max_extensions=rounds.max_extensions,
+        average=options.average,
+        look_every=options.look_every,
         max_gradient_norm=options.max_gradient_norm,
         averaging=options.averaging,
         trained=options.iterations + (k - 1) * rounds.tuning_iterations if k else 0,
@@ -74,8 +84,8 @@ def network(settings: Settings, k: int) -> Part:
 def refined_prompts(settings: Settings, k: int) -> Part:
     """Prompt refinement of round k."""
     options = settings.refinement
-    more = Extension(options.extend_above, options.extend_by, options.max_extensions)
-    return Part(f"prompts{k}", options.iterations, more)
+    more = (options.extend_above, options.extend_by, options.max_extensions)
+    return Part(f"prompts{k}", options.iterations, *more)
 
 
 def ranked_rounds(k: int) -> list[int]:

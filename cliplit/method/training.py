@@ -25,9 +25,8 @@ from cliplit.engine.compute import Machine, engine, find_device, limits_told
 from cliplit.engine.loop import Loop
 from cliplit.engine.randomness import batch_indices, generator
 from cliplit.engine.record import Recorder
-from cliplit.engine.saved import load_tensors, save_tensors
 from cliplit.errors import CliplitError, one_line
-from cliplit.files.tensors import psnr, to_tensor, to_uint8
+from cliplit.files.tensors import load_tensors, psnr, save_tensors, to_tensor, to_uint8
 from cliplit.method import losses, schedule
 from cliplit.method.augmentation import ViewFeatures, augmented_batch, random_view
 from cliplit.method.checkpoints import load_enhancer, load_guidance, save_enhancer, save_guidance

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from cliplit.engine.workers import workers
+from cliplit.engine.processes import workers
 from cliplit.errors import CliplitError, one_line, printable
 from cliplit.files.atomic import user_cache
 from cliplit.files.folders import Found, Pairs, find_images, pair

@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from cliplit.engine.loop import Loop
-from cliplit.engine.saved import save_tensors
-from cliplit.engine.stages import held, owner
+from cliplit.engine.stages import OWNER, held
 from cliplit.errors import CliplitError
 from cliplit.files.atomic import finite, read_json, write_json, write_text
+from cliplit.files.tensors import save_tensors
 from cliplit.method import training
 from cliplit.method.run import Run, start_run
 from cliplit.method.run_images import prepare_data
@@ -214,7 +214,7 @@ def test_a_manifest_with_settings_of_another_version_can_be_read_but_not_continu
 def test_a_damaged_note_on_the_owner_holds_nothing(tmp_path, content):
     (tmp_path / ".owner.json").write_text(content.replace("%s", os.uname().nodename))
     with held(tmp_path):
-        assert owner(tmp_path)["pid"] == os.getpid()
+        assert read_json(tmp_path / OWNER)["pid"] == os.getpid()
 
 
 def test_a_full_disk_is_named_and_the_earlier_progress_kept(run):

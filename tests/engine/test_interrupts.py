@@ -12,7 +12,7 @@ import torch
 from cliplit.engine.interrupts import Interrupts, interrupts
 from cliplit.engine.loop import Loop
 from cliplit.engine.parts import Part
-from cliplit.engine.saved import load_tensors
+from cliplit.files.tensors import load_tensors
 
 ITERATIONS = 5
 NONE: Mapping[int, Sequence[int]] = {}

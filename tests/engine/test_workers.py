@@ -3,7 +3,7 @@
 import psutil
 import pytest
 
-from cliplit.engine.workers import workers
+from cliplit.engine.processes import workers
 from cliplit.scoring.files import START
 
 

@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import pytest
 
-from cliplit.engine.parts import Best, Extension, Guard, Part, Position
+from cliplit.engine.parts import Part, Position
 from cliplit.errors import CliplitError
 from cliplit.method.run import plan
 from cliplit.method.schedule import (
@@ -74,7 +74,7 @@ def test_a_high_last_loss_adds_iterations_until_it_falls():
 
 
 def test_extensions_end():
-    part = Part("enhancer0", 10, Extension(above=0.0, by=3, most=4))
+    part = Part("enhancer0", 10, extend_above=0.0, extend_by=3, max_extensions=4)
     assert walk(part, lambda at: {"loss": 1.0})[-1].done == 10 + 3 * 4
 
 
@@ -88,17 +88,17 @@ def test_the_guard_looks_after_a_hundred_iterations_and_adds_as_many_at_a_new_st
 
 
 def test_the_guard_gives_up():
-    part = Part("warmup", 50, guard=Guard("psnr", least=8.0, average=2, after=3, most=2))
+    part = Part("warmup", 50, average=2, guard_psnr=8.0, guard_after=3, guard_attempts=2)
     with pytest.raises(CliplitError, match="warmup: 3 seeds in a row ended with a mean psnr below 8"):
         walk(part, lambda at: {"loss": 1.0, "psnr": 1.0})
 
 
 def test_the_best_is_looked_for_every_twenty_iterations_and_at_the_end():
-    best = Best(average=30, every=20)
+    part = network(PAPER, 0)
     at = lambda done: Position(done, planned=95)
-    looked = [done for done in range(95) if best.looks(at(done), [{}] * (done + 1))]
+    looked = [done for done in range(95) if part.looks(at(done), [{}] * (done + 1))]
     assert looked == [39, 59, 79, 94]
-    assert Best(average=30, every=20).looks(Position(3, planned=4), [{}] * 4)  # shorter than the mean
+    assert part.looks(Position(3, planned=4), [{}] * 4)  # shorter than the mean
 
 
 def test_two_slots_of_results_and_margins_by_round():

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 from cliplit.engine import loop as loops
-from cliplit.engine.parts import Best, Part
+from cliplit.engine.parts import Part
 from cliplit.engine.record import Recorder
 from cliplit.errors import CliplitError
 from cliplit.files.atomic import read_json
@@ -131,7 +131,7 @@ def test_a_round_is_extended_while_its_loss_is_high(tmp_path):
 def test_best_network_is_a_copy_of_the_iteration_with_the_lowest_mean_loss(tmp_path):
     module = torch.nn.Linear(1, 1, bias=False)
     torch.nn.init.constant_(module.weight, 3.0)
-    part = Part("enhancer0", 6, best=Best(average=2, every=2))
+    part = Part("enhancer0", 6, average=2, look_every=2)
     loop = loops.Loop(tmp_path, part, module, torch.optim.SGD(module.parameters(), lr=0.0))
     seen = []
     for iteration, loss in zip(loop, [9.0, 8.0, 1.0, 2.0, 7.0, 9.0], strict=False):

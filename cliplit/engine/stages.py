@@ -11,7 +11,7 @@ import platform
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,9 +24,10 @@ from cliplit.files.atomic import LARGE, digest_of, read_json, sha256, write_json
 
 OWNER = ".owner.json"
 HOLDER = "CLIPLIT_HOLDER"  # environment: the process that holds the directory for this one
-NEW = ".new"  # folder of the stages that will replace finished ones
+NEW = ".new"  # folder of a stage that will replace a finished one
+OLD = ".old"  # the stage that is being replaced
 NOT_CHECKED = {"watch", "images"}  # folders within a stage whose files may change or go without harm
-NO_MATTER = ("version", "device", "files")  # inputs in the records of earlier versions that change no result
+NO_MATTER = ("version", "device", "files", "weights")  # in the records of earlier versions
 
 
 @dataclass(frozen=True)
@@ -63,44 +64,34 @@ class Stages:
         raise NotImplementedError
 
     def folder(self, stage: str) -> Path:
-        """Folder of a finished stage.
-
-        Raises:
-            CliplitError: the stage has not been built.
-        """
-        # A process that was killed while it replaced a stage left the new one, which is complete, where it was built.
-        for folder in (self.path / stage, self.path / NEW / stage):
+        """Folder of a finished stage; raises CliplitError if the stage has not been built."""
+        for folder in (
+            self.path / stage,
+            self.path / NEW / stage,
+        ):  # there if its process was killed as it replaced one
             if _record(folder):
                 return folder
-        raise self._missing(stage)
+        raise CliplitError(f"{self.path}: stage '{stage}' is missing; run {self.plan[stage].made_by} first")
 
-    def _missing(self, stage: str) -> CliplitError:
-        return CliplitError(f"{self.path}: stage '{stage}' is missing; run {self.plan[stage].made_by} first")
+    def record(self, stage: str) -> dict[str, Any] | None:
+        """What is known of a finished stage: its build, seconds, processes, inputs and outputs; else None."""
+        return _record(self.path / stage) or _record(self.path / NEW / stage)
 
     def finished(self) -> list[str]:
         """Names of the stages that are finished, in the order of the plan."""
         return [stage for stage in self.plan if self.record(stage)]
 
-    def record(self, stage: str) -> dict[str, Any] | None:
-        """What is known of a finished stage: its build, seconds, version, processes, outputs; else None."""
-        return _record(self.path / stage) or _record(self.path / NEW / stage)
+    def is_current(self, stage: str) -> bool:
+        """Whether the stage is finished, and nothing it was made from has changed."""
+        return self.record(stage) is not None and stage not in self.outdated()
 
     def notes(self, stage: str, name: str) -> dict[str, Any]:
-        """The object in a JSON file that a finished stage left.
-
-        Raises:
-            CliplitError: as `folder`; or it is damaged.
-        """
+        """The object in a JSON file that a finished stage left; raises CliplitError as `folder`, or if it is damaged."""
         path = self.folder(stage) / name
         content = read_json(path)
         if content is None:
             raise CliplitError(f"{path}: damaged; restore it, or use --rebuild to make stage '{stage}' again")
         return content
-
-    def is_current(self, stage: str) -> bool:
-        """Whether the stage is finished, and nothing it was made from has changed."""
-        needed = all(self.is_current(need) for need in self.plan[stage].needs)
-        return needed and self.record(stage) is not None and stage not in self.outdated()
 
     def outdated(self) -> dict[str, list[str]]:
         """Stages, finished or begun, that these inputs would not make as they are: each with what differs."""
@@ -116,6 +107,14 @@ class Stages:
         """Forget which stages are out of date: another process may have built some."""
         self._outdated = None
 
+    def refuse_outdated(self) -> None:
+        """Raise CliplitError if a stage is out of date, unless it may be replaced."""
+        for stage, reasons in {} if self.rebuilding else self.outdated().items():
+            raise CliplitError(
+                f"{self.path}: stage '{stage}' was made from something else ({shortened(reasons)}); "
+                f"choose another --run, or replace the stages that depend on it with --rebuild"
+            )
+
     def fits(self, stage: str, folder: Path) -> bool:
         """Whether a folder has the finished stage that these inputs would make."""
         return _record(folder) is not None and not self.differences(stage, folder)
@@ -130,23 +129,11 @@ class Stages:
         if made is None:
             return [f"{folder / 'stage.json'} is damaged"] if (folder / "stage.json").exists() else []
         before, now = _flat(made["settings"]), _flat(self.inputs_of(stage))
-        found = [
-            f"{name} {before[name]} -> {now[name]}"
-            for name in now.keys() & before.keys()
-            if name.partition(".")[0] not in NO_MATTER and before[name] != now[name]
-        ]
+        names = [name for name in now.keys() & before.keys() if name.partition(".")[0] not in NO_MATTER]
+        found = [f"{name} {before[name]} -> {now[name]}" for name in sorted(names) if before[name] != now[name]]
         needed = {need: self.record(need) for need in self.plan[stage].needs}
         found += [f"stage '{n}'" for n, there in needed.items() if there and made["needs"].get(n) != there["build"]]
-        return sorted(found) + [f"{path} is damaged or was changed" for path in _changed(folder, record or {})]
-
-    def refuse_outdated(self) -> None:
-        """Raise CliplitError if a stage is out of date, unless it may be replaced."""
-        if not self.rebuilding and (found := self.outdated()):
-            stage, reasons = next(iter(found.items()))
-            raise CliplitError(
-                f"{self.path}: stage '{stage}' was made from something else ({shortened(reasons, 3)}); "
-                f"choose another --run, or replace the stages that depend on it with --rebuild"
-            )
+        return found + [f"{path} is damaged or was changed" for path in _changed(folder, record or {})]
 
     def build(self, stage: str, make: Callable[[Path], None], together: bool = False, again: bool = False) -> Path:
         """Folder of a stage, made by `make(folder)` unless it is current.
@@ -157,52 +144,36 @@ class Stages:
             together: all processes of `accelerate launch` call `make`, not only the main one.
             again: replace the stage even if it is current.
         Raises:
-            CliplitError: a stage that it needs is missing, it is out of date and must not be replaced, or another
-                process is at work here.
+            CliplitError: a stage that it needs is missing, a stage must not be replaced, or another process is at work.
         """
-        if not self.is_current(stage):
-            self.look_again()  # a finished stage of another process must not be built again
+        self.look_again()  # another process may have finished it
         if self.is_current(stage) and not again:
             return self.folder(stage)
         for need in self.plan[stage].needs:
-            if not self.is_current(need):
-                self.refuse_outdated()
-                raise self._missing(need)
+            self.folder(need)
+        if not again:
+            self.refuse_outdated()
         processes.wait()  # until all have looked
-        with held(self.path) if processes.is_main() else nullcontext():
-            if processes.is_main():
-                self._begin(stage, again)
+        with held(self.path):
+            folder = self.path / (NEW if (self.path / stage / "stage.json").exists() else "") / stage
             processes.wait()
-            folder = self._workplace(stage)
+            if processes.is_main():
+                self._begin(stage, folder)
+            processes.wait()
             began = time.monotonic()
             if together or processes.is_main():
                 make(folder)
             processes.wait()
             if processes.is_main():
                 self._end(stage, folder, time.monotonic() - began)
-            processes.wait()
-            self.look_again()
-            if processes.is_main():
                 self.write_manifest()
         processes.wait()
         return self.path / stage
 
-    def _workplace(self, stage: str) -> Path:
-        """Where a stage is built: its folder, or another one while that holds a finished stage."""
-        folder = self.path / stage
-        return self.path / NEW / stage if (folder / "stage.json").exists() else folder
-
-    def _begin(self, stage: str, again: bool) -> None:
+    def _begin(self, stage: str, folder: Path) -> None:
         """Make an empty folder, unless there is the progress of an attempt with the same inputs."""
-        if _record(self.path / NEW / stage):  # it was complete, and its process was killed
-            self._put_in_place(stage)
-        if stage in self.outdated() and not again:
-            self.refuse_outdated()
-        folder = self._workplace(stage)
         begun = read_json(folder / "building.json", settings=dict, needs=dict)
         if begun is None or self.differences(stage, folder):
-            if begun is None and (folder / "building.json").exists():
-                processes.say(f"{folder / 'building.json'}: damaged; stage '{stage}' starts anew")
             for left in (folder, self.path / "watch" / stage):
                 shutil.rmtree(left, ignore_errors=True)
             folder.mkdir(parents=True)
@@ -210,60 +181,57 @@ class Stages:
             write_json({"settings": self.inputs_of(stage), "needs": needs}, folder / "building.json")
 
     def _end(self, stage: str, folder: Path, seconds: float) -> None:
-        """Write the record of a finished stage, and put the stage in place of the one that it replaces."""
+        """Write the record of a finished stage, and put it in place."""
+        inputs = read_json(folder / "building.json") or {}
         outputs = {
             str(path.relative_to(folder)): (path.stat().st_size, sha256(path))
             for path in sorted(folder.rglob("*"))
             if path.is_file()
-            and path != folder / "building.json"
+            and path.name != "building.json"
             and not any(part in NOT_CHECKED or part.startswith(".") for part in path.relative_to(folder).parts)
         }
         build = hashlib.sha256(repr(outputs).encode()).hexdigest()[:32]  # the same outputs are the same build
         record = {"build": build, "seconds": round(seconds, 1), "processes": processes.count()}
-        inputs = read_json(folder / "building.json") or {}
         write_json(record | inputs | {"outputs": outputs}, folder / "stage.json")
         (folder / "building.json").unlink()
         if folder != self.path / stage:
-            self._put_in_place(stage)
-
-    def _put_in_place(self, stage: str) -> None:
-        """Replace a finished stage by the new one. Killed at any moment, one of them is there and complete."""
-        folder, old = self.path / stage, self.path / NEW / f"{stage}.old"
-        shutil.rmtree(old, ignore_errors=True)
-        if folder.exists():
-            os.rename(folder, old)
-        os.rename(self.path / NEW / stage, folder)
-        shutil.rmtree(old, ignore_errors=True)
-        with suppress(OSError):  # others are built there
-            (self.path / NEW).rmdir()
+            self.put_in_place(stage)
         self.look_again()
+
+    def put_in_place(self, stage: str) -> None:
+        """Replace a finished stage by a new one. Killed at any moment, one of them is there and complete."""
+        shutil.rmtree(self.path / OLD, ignore_errors=True)
+        if (self.path / stage).exists():
+            os.rename(self.path / stage, self.path / OLD)
+        os.rename(self.path / NEW / stage, self.path / stage)
+        for left in (OLD, NEW):
+            shutil.rmtree(self.path / left, ignore_errors=True)
 
 
 @contextmanager
 def held(folder: Path) -> Iterator[None]:
-    """Hold a directory for this process, and for those that it starts, until the outermost block ends.
+    """Hold a directory for this process, and for those that work for it, until the outermost block ends.
 
     The operating system takes the lock back when the process ends, however it ends, so a dead process holds nothing.
 
     Raises:
         CliplitError: another process holds it, which is named; or it cannot be written.
     """
-    other = owner(folder)
+    other = read_json(folder / OWNER, pid=int, host=str, since=str) or {"pid": "unknown", "host": "?", "since": "?"}
     lock = FileLock(folder / ".lock", is_singleton=True)
-    if lock.is_locked or (other and str(other["pid"]) == os.environ.get(HOLDER)):
+    if lock.is_locked or str(other["pid"]) == os.environ.get(HOLDER) or not processes.is_main():
         yield
         return
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock.acquire(blocking=False)
-    except OSError as error:
-        if not isinstance(error, Timeout):
-            raise CliplitError(f"{folder}: cannot write a run there ({error.strerror or error})") from None
-        other = other or {"pid": "unknown", "host": "?", "since": "?"}
+    except Timeout:
         raise CliplitError(
             f"{folder}: process {other['pid']} on {other['host']} is at work here since {other['since']}; "
             f"wait until it ends, or choose another directory with --run"
         ) from None
+    except OSError as error:
+        raise CliplitError(f"{folder}: cannot write a run there ({error.strerror or error})") from None
     try:
         since = time.strftime("%Y-%m-%d %H:%M:%S")
         write_json({"pid": os.getpid(), "host": platform.node(), "since": since}, folder / OWNER)
@@ -271,11 +239,6 @@ def held(folder: Path) -> Iterator[None]:
     finally:
         (folder / OWNER).unlink(missing_ok=True)
         lock.release()
-
-
-def owner(folder: Path) -> dict[str, Any] | None:
-    """What the process that holds a directory, or held it until it was killed, wrote: pid, host, since; else None."""
-    return read_json(folder / OWNER, pid=int, host=str, since=str)
 
 
 def _record(folder: Path) -> dict[str, Any] | None:
@@ -297,7 +260,7 @@ def _changed(folder: Path, record: Mapping[str, Any]) -> list[Path]:
 
 def _flat(inputs: Mapping[str, Any]) -> dict[str, Any]:
     """Nested values by dotted names."""
-    flat = {}
+    flat: dict[str, Any] = {}
     for name, value in inputs.items():
         flat |= {f"{name}.{key}": one for key, one in value.items()} if isinstance(value, dict) else {name: value}
     return flat

@@ -7,7 +7,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -45,7 +45,7 @@ def at_work(run: Run, rebuild: bool = False) -> Iterator[None]:
     if obstacles:
         more = f" (and {len(obstacles) - 1} more; `cliplit plan` lists all)" if len(obstacles) > 1 else ""
         raise CliplitError(obstacles[0] + more)
-    with held(run.path) if processes.is_main() else nullcontext():
+    with held(run.path):
         run.begin(rebuild)
         for line in notes:
             processes.say(printable(line))
@@ -152,22 +152,20 @@ def unscored(metrics: Sequence[str], sizes: Mapping[str, tuple[int, int]]) -> li
     import torch
 
     small = sorted({size for size in sizes.values() if min(size) < SMALL}, key=min)
-    refused: dict[str, dict[tuple[int, int], str]] = {}
-    meter = Meter(metrics) if small else None
-    for name in metrics if meter else ():
+    meter = Meter(metrics if small else ())
+    lines = []
+    for name in metrics:
+        reasons: dict[tuple[int, int], str] = {}
         for width, height in small:
             images = torch.rand(1, 3, height, width)
             try:
                 meter.measure(name, images, images)
                 break  # larger ones are no trouble
             except CliplitError as error:
-                refused.setdefault(name, {})[width, height] = str(error)
-    lines = []
-    for name, reasons in refused.items():
-        names = [image for image, size in sizes.items() if size in reasons]
-        lines.append(
-            f"metrics: {len(names)} of {len(sizes)} test images get no {name} ({shortened(names)}): {next(iter(reasons.values()))}"
-        )
+                reasons[width, height] = str(error)
+        if names := [image for image, size in sizes.items() if size in reasons]:
+            listed = f"{len(names)} of {len(sizes)} test images get no {name} ({shortened(names)})"
+            lines.append(f"metrics: {listed}: {next(iter(reasons.values()))}")
     return lines
 
 

@@ -4,13 +4,13 @@ import platform
 import subprocess
 from collections.abc import Mapping
 from contextlib import suppress
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import cliplit
 from cliplit.engine import processes
-from cliplit.engine.stages import Stage, Stages, held
+from cliplit.engine.stages import NEW, Stage, Stages, held
 from cliplit.errors import CliplitError, shortened
 from cliplit.files.atomic import digest_of, read_json, write_json
 from cliplit.method.clip_weights import digest_of_weights
@@ -24,6 +24,7 @@ MANIFEST = "manifest.json"
 CHECKOUT = Path(cliplit.__file__).parent.parent  # if cliplit runs from one
 GUIDED = ("clip", "guidance", "engine")  # groups of settings that concern everything guided
 PACKAGES = ("torch", "torchvision", "open_clip_torch", "pyiqa", "papermill", "numpy", "pillow", "scikit-image")
+VERSIONS = {package: version(package) for package in PACKAGES}
 
 # By what a step learns, in round 0 and later: groups of settings that change the result, and the notebook that shows it.
 STEPS: dict[tuple[str, int], tuple[tuple[str, ...], str]] = {
@@ -62,24 +63,26 @@ class Run(Stages):
 
     @classmethod
     def start(cls, path: str | Path, settings: Settings, rebuild: bool = False) -> "Run":
-        """A run to work in, whose directory is made if needed. Arguments and errors as of `check` and `begin`."""
+        """A run to work in, whose directory is made if needed. Arguments and errors as of `begin`."""
         run = cls(path, settings)
         run.begin(rebuild)
         return run
 
-    def check(self, rebuild: bool = False) -> None:
-        """Look whether work in the directory would leave what is finished as it is.
+    @classmethod
+    def open(cls, path: str | Path) -> "Run":
+        """A run to read what is finished, whichever version made it. Raises CliplitError without a readable manifest."""
+        settings = stored_settings(path, strict=False)
+        if settings is None:
+            raise CliplitError(f"{path}: no run here (no readable {MANIFEST}); make one with `cliplit reproduce`")
+        return cls(path, settings)
 
-        Args:
-            rebuild: stages that the settings would make differently may be replaced, each when the new one is complete.
-        Raises:
-            CliplitError: the directory has other settings, stages made from something else, or is no run's.
-        """
+    def check(self, rebuild: bool = False) -> None:
+        """Raise CliplitError if work in the directory would change what is finished, or if it is no run's."""
         stored = stored_settings(self.path)
-        stages = {file.name for file in self.path.glob("*/*.json")} & {"stage.json", "building.json"}
-        empty = "stage.json" not in stages  # nothing is finished, so nothing is lost
+        records = {file.name for file in self.path.glob("*/*.json")} & {"stage.json", "building.json"}
+        empty = "stage.json" not in records  # nothing is finished, so nothing is lost
         filled = self.path.is_dir() and any(not file.name.startswith(".") for file in self.path.iterdir())
-        if filled and stored is None and not stages:  # a damaged manifest is written anew
+        if filled and stored is None and not records:  # a damaged manifest is written anew
             raise CliplitError(
                 f"{self.path}: this folder is neither empty nor a run (no {MANIFEST} of one); choose another one with --run"
             )
@@ -95,33 +98,27 @@ class Run(Stages):
     def begin(self, rebuild: bool = False) -> None:
         """Check the directory, and write settings and versions into its manifest.
 
+        Args:
+            rebuild: stages that the settings would make differently may be replaced, each when the new one is complete.
         Raises:
-            CliplitError: as `check` and `held`.
+            CliplitError: the directory has other settings, stages made from something else, or is no run's; another
+                process is at work there; or it cannot be written.
         """
         self.check(rebuild)
         if rebuild and (found := self.outdated()):
             listed = "; ".join(f"{stage} ({shortened(reasons)})" for stage, reasons in found.items())
             processes.say(f"{self.path}: to be made again, and kept until then: {listed}")
+        complete = [file.parent.name for file in self.path.glob(f"{NEW}/*/stage.json")]  # and not yet in place
         processes.wait()  # until all have looked
-        if processes.is_main() and (rebuild or stored_settings(self.path) != self.settings):
+        if processes.is_main() and (rebuild or complete or stored_settings(self.path) != self.settings):
             with held(self.path):
+                for stage in complete:
+                    self.put_in_place(stage)
                 self.write_manifest()
-
-    @classmethod
-    def open(cls, path: str | Path) -> "Run":
-        """Open a run to read what is finished, with the settings in its manifest, whichever version of cliplit made it.
-
-        Raises:
-            CliplitError: there is no readable manifest.
-        """
-        settings = stored_settings(path, strict=False)
-        if settings is None:
-            raise CliplitError(f"{path}: no run here (no readable {MANIFEST}); make one with `cliplit reproduce`")
-        return cls(path, settings)
 
     def summary(self) -> str:
         """Path, profile, seed and versions in a few lines."""
-        versions = ", ".join(f"{name} {found}" for name, found in _versions().items())
+        versions = ", ".join(f"{name} {found}" for name, found in VERSIONS.items())
         maker = self._manifest().get("cliplit", cliplit.__version__)
         return (
             f"run {self.path}, profile {self.settings.profile}, seed {self.settings.seed}, made by cliplit {maker}\n"
@@ -149,7 +146,7 @@ class Run(Stages):
             "settings": to_json(self.settings),
             "python": platform.python_version(),
             "platform": platform.platform(),
-            "packages": _versions(),
+            "packages": VERSIONS,
             "stages": stages,
         }
         write_json(manifest, self.path / MANIFEST)
@@ -165,21 +162,16 @@ class Run(Stages):
             groups["guidance file"] = digest_of(Path(kind.rpartition(":")[0]))
         if "clip" in groups:
             names = (self.settings.clip.similarity, self.settings.clip.identity)
-            groups["weights"] = {name: digest_of_weights(name) for name in names}
+            groups["CLIP weights"] = {name: digest_of_weights(name) for name in names}
         return {"seed": every["seed"]} | groups
 
 
 def stored_settings(path: str | Path, strict: bool = True) -> Settings | None:
-    """The settings in the manifest of a run; None if there is no manifest, or none that can be read.
-
-    Raises CliplitError for settings that this version does not know, if it is `strict`.
-    """
+    """The settings in the manifest of a run; None without a readable one. Raises CliplitError as `from_json`."""
     file = Path(path) / MANIFEST
     manifest = read_json(file, settings=dict)
-    if manifest is None:
-        return None
     try:
-        return from_json(manifest["settings"], strict)
+        return from_json(manifest["settings"], strict) if manifest else None
     except CliplitError as error:
         raise CliplitError(
             f"{file}: {error}; if another version made it, continue with that one, or choose another --run"
@@ -187,10 +179,10 @@ def stored_settings(path: str | Path, strict: bool = True) -> Settings | None:
 
 
 def choose_run(profile: str, path: str | Path, changes: Mapping[str, Any]) -> Run:
-    """The run of a command or notebook, with the settings that its directory has; those that are given go before them.
+    """The run of a command or notebook: a new one or, where there is one, with its own settings but for `changes`.
 
     Args:
-        profile: empty for the directory's, or else for demo.
+        profile: empty for the one that is there, or else for demo.
         path: the directory; empty as for `Run`.
         changes: settings by dotted name.
     Raises:
@@ -199,36 +191,23 @@ def choose_run(profile: str, path: str | Path, changes: Mapping[str, Any]) -> Ru
     run = Run(path, get_profile(profile or "demo", changes))
     stored = stored_settings(run.path)
     if stored and profile in ("", stored.profile):
-        return Run(run.path, check_values(override(stored, changes)))
+        run = Run(run.path, check_values(override(stored, changes)))
     return run
 
 
 def start_run(
     profile: Any = "", run: Any = "", seed: int | None = None, overrides: Mapping[str, Any] | str | float | None = None
 ) -> Run:
-    """The run of a notebook: that of a directory, continued with its settings, or a new one.
+    """The run of a notebook, begun. Arguments and errors as of `choose_run` and `Run.begin`.
 
     Args:
-        profile, run: texts; a number, as papermill takes "2024" for one, means its text. As for `choose_run`.
-        seed: None for the directory's, or else for 0.
+        profile, run: texts; a number, as papermill takes "2024" for one, means its text.
         overrides: by dotted name, as a dictionary or as "name=value name=value".
-    Raises:
-        CliplitError: as `choose_run` and `Run.start`.
     """
-    changes = dict(overrides) if isinstance(overrides, Mapping) else parse_overrides(str(overrides or ""))
-    if seed is not None:
-        changes["seed"] = seed
+    changes: dict[str, Any] = {} if seed is None else {"seed": seed}
+    changes |= overrides if isinstance(overrides, Mapping) else parse_overrides(str(overrides or ""))
     path = Path("" if run is None else str(run))
     if run and not (path / MANIFEST).exists() and any(Path.cwd().glob("00_*.ipynb")):  # by hand, in notebooks/
         path = Path.cwd().parent / path
     chosen = choose_run(str(profile or ""), path if run else "", changes)
     return Run.start(chosen.path, chosen.settings)
-
-
-def _versions() -> dict[str, str | None]:
-    """Versions of the packages that results depend on; None for one that is not installed."""
-    found: dict[str, str | None] = dict.fromkeys(PACKAGES)
-    for package in PACKAGES:
-        with suppress(PackageNotFoundError):
-            found[package] = version(package)
-    return found

@@ -168,7 +168,7 @@ def _own_tests(chosen: dict[str, Images], skipped: list[str], folder: Path) -> l
             raise CliplitError(
                 f"{path} and {reference}: sizes differ ({sizes}); a reference must have its image's size"
             )
-        record = {"name": stem, "reference": None, "sha256": _checked(path, chosen["test_backlit"])}
+        record: dict[str, Any] = {"name": stem, "reference": None, "sha256": _checked(path, chosen["test_backlit"])}
         for side, file in (("backlit", path), ("reference", reference)):
             if file:
                 _checked(file, chosen[f"test_{side}"])

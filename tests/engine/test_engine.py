@@ -20,7 +20,7 @@ from processes import start
 from safetensors.torch import load_file
 
 from cliplit.engine.compute import engine, limits_told, usable_precision
-from cliplit.engine.stages import held, owner
+from cliplit.engine.stages import OWNER, held
 from cliplit.errors import CliplitError
 from cliplit.files.atomic import read_json
 from cliplit.files.tensors import to_tensor
@@ -73,7 +73,7 @@ def finished(run: Path) -> int:
 
 def wait_within(process: multiprocessing.Process, run: Path, stages: int, seconds: float) -> None:
     """Until so many stages are finished and another has been building for `seconds`: the same on any machine."""
-    while process.exitcode is None and (finished(run) < stages or owner(run) is None):
+    while process.exitcode is None and (finished(run) < stages or read_json(run / OWNER) is None):
         time.sleep(0.01)
     time.sleep(seconds)
 
@@ -166,7 +166,7 @@ def hold(folder: Path) -> None:
 def test_a_run_belongs_to_one_process_at_a_time_and_not_to_a_dead_one(tmp_path):
     process = multiprocessing.get_context("forkserver").Process(target=hold, args=[tmp_path])
     process.start()
-    while owner(tmp_path) is None:
+    while read_json(tmp_path / OWNER) is None:
         time.sleep(0.02)
     refusal = f"{tmp_path}: process {process.pid} on .* is at work here since"
     with pytest.raises(CliplitError, match=refusal) as error, held(tmp_path):
@@ -175,8 +175,8 @@ def test_a_run_belongs_to_one_process_at_a_time_and_not_to_a_dead_one(tmp_path):
     process.kill()
     process.join()
     with held(tmp_path):
-        assert owner(tmp_path)["pid"] == os.getpid()
-    assert owner(tmp_path) is None
+        assert read_json(tmp_path / OWNER)["pid"] == os.getpid()
+    assert read_json(tmp_path / OWNER) is None
 
 
 def test_pooling_is_pytorchs():

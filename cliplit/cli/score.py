@@ -85,7 +85,7 @@ def _print_tables(scores: Scores, every_image: bool) -> None:
     parts = {path: scores.table[scores.table["image"].isin(names)] for path, names in given.items()}
     rows = [["mean ± std", "images", *head]]
     groups = pd.concat([part.assign(path=path) for path, part in parts.items()])
-    for path, *cells in with_spread(summary(groups, "path"), missing="no scores").itertuples(index=False):
+    for path, *cells in with_spread(summary(groups, "path")).itertuples(index=False):
         rows.append([path, str(parts[path].iloc[:, 1:].notna().any(axis=1).sum()), *cells])
     print_columns(rows)
 

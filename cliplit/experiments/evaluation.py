@@ -13,7 +13,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from cliplit.engine import processes
-from cliplit.errors import CliplitError, did_you_mean
+from cliplit.errors import CliplitError, did_you_mean, printable
 from cliplit.files.atomic import write_json, write_text
 from cliplit.files.folders import Found, find_images, pair
 from cliplit.files.tensors import psnr, read_image, to_tensor, to_uint8, write_image
@@ -22,12 +22,14 @@ from cliplit.method.enhancer import Enhancer
 from cliplit.method.run import Run
 from cliplit.method.run_images import TestImage, test_images
 from cliplit.method.training import network_of, train
-from cliplit.scoring.metrics import Meter, catalogue, choose
-from cliplit.scoring.weights import why_unavailable
+from cliplit.scoring.metrics import Meter, catalogue, choose, sensible
+from cliplit.scoring.summary import read_table
+from cliplit.scoring.weights import left_out, why_unavailable
 from cliplit.settings import Evaluation, override
 
 Method = Callable[[TestImage], Tensor]  # from a test image to its result (3, H, W), rounded to 8 bits as in a file
 Change = Callable[[Tensor], Tensor]  # (3, H, W) to (3, H, W), both in [0, 1]
+LONGEST = 100  # bytes of a method's name
 
 
 def train_control(run: Run) -> None:
@@ -47,34 +49,42 @@ def train_control(run: Run) -> None:
 def evaluate(run: Run) -> pd.DataFrame:
     """Stage `evaluation`: scores of every test image in every stage: columns stage, image and one per metric.
 
-    The results themselves lie in evaluation/images/STAGE. Metrics that cannot be computed here are left out;
-    evaluation/evaluation.json says which and why.
+    The results themselves lie in evaluation/images/STAGE. Metrics that cannot be computed here are left out until they
+    can; an image that a metric refuses has no score (NaN). evaluation/evaluation.json says which and why.
     """
 
     def make(folder: Path) -> None:
         options = run.settings.evaluation
         tests = test_images(run)
         missing = why_unavailable(options.metrics)
+        meter = Meter(name for name in choose(options.metrics) if name not in missing)
+        missing |= meter.failed
         names = [name for name in choose(options.metrics) if name not in missing]
-        meter = Meter(names)
         gamma = best_gamma(tests, options.gammas)
         rows = []
+        unscored: dict[str, dict[str, str]] = {}  # by metric and image, why
         for stage, method in tqdm(methods(run, tests, gamma).items(), desc="evaluation", leave=False):
             for test in tests:
                 image = method(test)
                 if stage != "input":
                     write_image(image, _result_file(folder, stage, test))
                 row: dict[str, str | float] = {"stage": stage, "image": test.name}
-                for name in names:  # NaN where a reference is needed and missing
-                    reference = None if test.reference is None else test.reference[None]
-                    lacking = catalogue()[name].compares and reference is None
-                    row[name] = float("nan") if lacking else meter.measure(name, image[None], reference)[0]
+                for name in names:
+                    if catalogue()[name].compares and test.reference is None:
+                        continue
+                    score = _measured(meter, name, image, test.reference)
+                    if isinstance(score, str):
+                        unscored.setdefault(name, {})[test.name] = score
+                    else:
+                        row[name] = score
                 rows.append(row)
-        text = pd.DataFrame(rows).to_csv(index=False, float_format="%.6f", lineterminator="\n")
-        write_text(text, folder / "scores.csv")
-        write_json({"missing": missing, "gamma": gamma, "images": len(tests)}, folder / "evaluation.json")
+        scores = pd.DataFrame(rows, columns=["stage", "image", *names])
+        write_text(scores.to_csv(index=False, float_format="%.6f", lineterminator="\n"), folder / "scores.csv")
+        notes = {"missing": missing, "unscored": unscored, "gamma": gamma, "images": len(tests)}
+        write_json(notes, folder / "evaluation.json")
 
-    run.build("evaluation", make, again=bool(_addable(run)))
+    before = run.notes("evaluation", "evaluation.json")["missing"] if run.record("evaluation") else {}
+    run.build("evaluation", make, again=bool(before and before.keys() - why_unavailable(before)))
     return read_scores(run)
 
 
@@ -84,16 +94,15 @@ def read_scores(run: Run) -> pd.DataFrame:
     Raises:
         CliplitError: the run has not been evaluated.
     """
-    file = run.folder("evaluation") / "scores.csv"
-    return pd.read_csv(file, dtype={"stage": str, "image": str}, keep_default_na=False, na_values=[""])
+    return read_table(run.folder("evaluation") / "scores.csv", "stage", "image")
 
 
-def _addable(run: Run) -> list[str]:
-    """Metrics that an evaluation had to leave out, and that can be computed by now."""
-    if not run.record("evaluation"):
-        return []
-    missing = run.notes("evaluation", "evaluation.json")["missing"]
-    return list(missing.keys() - why_unavailable(missing)) if missing else []
+def _measured(meter: Meter, name: str, image: Tensor, reference: Tensor | None) -> float | str:
+    """A score of an image (3, H, W), or the reason why there is none."""
+    try:
+        return sensible(name, meter.measure(name, image[None], None if reference is None else reference[None])[0])
+    except CliplitError as error:
+        return str(error)
 
 
 def methods(run: Run, tests: Sequence[TestImage], gamma: float | None) -> dict[str, Method]:
@@ -157,18 +166,22 @@ def check_others(options: Evaluation) -> None:
     """Look at what is to be compared beside the run itself, before anything is started.
 
     Raises:
-        CliplitError: an unknown metric or baseline, a name that is taken, a checkpoint or folder that cannot be used.
+        CliplitError: an unknown metric or baseline, a name that is taken, a checkpoint or folder that cannot be used, or
+            no metric that can be computed here.
     """
-    choose(options.metrics)
+    missing = why_unavailable(options.metrics)
+    if len(missing) == len(choose(options.metrics)):
+        raise CliplitError(f"none of these metrics can be computed here ({'; '.join(left_out(missing))})")
     for name in options.baselines:
         if name not in BASELINES:
             near = did_you_mean(name, BASELINES)
             raise CliplitError(f"unknown baseline '{name}'; valid: {', '.join(BASELINES)}{near}")
     checkpoints = named_paths(options.checkpoints)
     results = named_paths(options.results)
-    taken = {"input", "gamma", "warmup", "initial", "random-clip", *BASELINES}
-    for name in (*checkpoints, *results):
-        if name in taken or name.startswith("round") or (name in checkpoints and name in results):
+    taken = {"input", "gamma", "warmup", "initial", "random-clip", "reference", *BASELINES}
+    names = [name.lower() for name in (*checkpoints, *results)]  # some file systems do not tell letters' cases apart
+    for name in names:
+        if name in taken or name.startswith("round") or names.count(name) > 1:
             raise CliplitError(f"the name '{name}' is taken; give the checkpoint or folder another one")
     for path in checkpoints.values():
         load_enhancer(path)
@@ -225,11 +238,16 @@ def named_paths(pairs: tuple[str, ...]) -> dict[str, Path]:
     """``("a=x", "b=y")`` as paths by name.
 
     Raises:
-        CliplitError: one that is not NAME=PATH, or a name that is there twice.
+        CliplitError: one that is not NAME=PATH, a name that is there twice, or one that no folder or legend could have.
     """
     found: dict[str, Path] = {}
-    for name, equals, path in (pair.partition("=") for pair in pairs):
+    for name, equals, path in (each.partition("=") for each in pairs):
         if not name or not path or name in found:
             raise CliplitError(f"'{name}{equals}{path}' is not of the form NAME=PATH with a name of its own")
+        if name != printable(name).strip() or name[0] in "._" or set(name) & set("/\\") or len(name.encode()) > LONGEST:
+            raise CliplitError(
+                f"the name '{name}' cannot be used: no slashes, spaces at the ends, dot or underscore in front, control "
+                f"characters, or more than {LONGEST} bytes"
+            )
         found[name] = Path(path)
     return found

@@ -19,11 +19,14 @@ from typing import Any
 
 import pandas as pd
 
+from cliplit.engine import processes
+from cliplit.engine.processes import workers
 from cliplit.engine.stages import held
-from cliplit.engine.workers import workers
 from cliplit.errors import CliplitError, one_line
 from cliplit.method.run import Run
-from cliplit.scoring.summary import with_spread, write_table
+from cliplit.scoring.metrics import catalogue, choose
+from cliplit.scoring.summary import score_columns, with_spread, write_table
+from cliplit.scoring.weights import left_out, why_unavailable
 from cliplit.settings import Settings, Studies, from_json, override, parse_overrides, to_json
 
 
@@ -127,7 +130,7 @@ class Outcome:
     """A study as far as its runs are finished.
 
     Attributes:
-        metric: the first of `studies.metrics`, which ranks.
+        metric: the first of `studies.metrics` that could be computed, which ranks.
         cells: the finished runs of every variant, one per seed.
         stages: their `tables.stages_table`, of the variants that have any.
     """
@@ -168,7 +171,7 @@ class Outcome:
             for stage, more in stages.items():
                 iterations += more
                 spread = table.loc[stage].get(f"{self.metric}_seed_std", 0.0)
-                values = {self.metric: table.loc[stage, self.metric], "std": spread}
+                values = {self.metric: table.loc[stage].get(self.metric, float("nan")), "std": spread}
                 rows.append({"variant": label, "stage": stage, "iterations": iterations} | values)
         return pd.DataFrame(rows)
 
@@ -197,13 +200,22 @@ def run_studies(run: Run, studies: Iterable[Study], jobs: int = 0, rebuild: bool
     from tqdm import tqdm  # workers import it when it is switched off
 
     from cliplit.engine.compute import find_device
+    from cliplit.experiments.evaluation import check_others
     from cliplit.experiments.planning import at_work
 
     studies = list(studies)
+    unavailable = why_unavailable(run.settings.studies.metrics)
     cells = [cell for study in studies for label in study.variants for cell in study_runs(run, study, label)]
-    missing = [cell for cell in {cell.path: cell for cell in cells}.values() if not cell.record("evaluation")]
+    missing = [
+        cell
+        for cell in {cell.path: cell for cell in cells}.values()
+        if not cell.record("evaluation") or cell.notes("evaluation", "evaluation.json")["missing"].keys() - unavailable
+    ]
     failures = []
     if missing:
+        check_others(missing[0].settings.evaluation)
+        for line in left_out(unavailable):
+            processes.say(f"metrics of studies: {line}")
         usual = (os.cpu_count() or 1) if find_device(run.settings.device).type == "cpu" else 1
         count = min(jobs or usual, len(missing))
         # After Ctrl-C, a run ends after its iteration.
@@ -224,7 +236,8 @@ def outcome_of(run: Run, study: Study) -> Outcome:
     every = {label: study_runs(run, study, label) for label in study.variants}
     cells = {label: [cell for cell in runs if cell.record("evaluation")] for label, runs in every.items()}
     stages = {label: stages_table(done).set_index("stage") for label, done in cells.items() if done}
-    return Outcome(study, run.settings.studies.metrics[0], cells, stages)
+    scored = [name for table in stages.values() for name in score_columns(table) if table[name].notna().any()]
+    return Outcome(study, [*scored, *choose(run.settings.studies.metrics)][0], cells, stages)
 
 
 def findings(outcome: Outcome) -> str:
@@ -232,21 +245,24 @@ def findings(outcome: Outcome) -> str:
 
     A difference counts if it is larger than both standard deviations over seeds together.
     """
-    metric = outcome.metric
+    metric = catalogue()[outcome.metric]
     table = outcome.table.query("variant != 'input'").set_index("variant")
-    spread = table.get(f"{metric}_seed_std", pd.Series(0.0, table.index)).fillna(0)
+    means = table.get(metric.name, pd.Series(float("nan"), table.index))
+    spread = table.get(f"{metric.name}_seed_std", pd.Series(0.0, table.index)).fillna(0)
     if len(table) and table["seeds"].min() < 2:
         return "One seed tells no difference from chance; see studies.seeds."
-    (first, best), *others = table[metric].items()
-    if not others or table[metric].isna().any():
+    if len(table) < 2 or means.isna().any():
         return "Nothing to compare."
+    (first, own), *others = means.items()
+    digits = 2 if means.abs().max() > 2 else 3
     groups: dict[str, list[str]] = {"better than": [], "worse than": [], "not told apart from": []}
     for label, value in others:
-        clear = abs(best - value) > spread[first] + spread[label]
-        kind = "not told apart from" if not clear else "better than" if best > value else "worse than"
-        groups[kind].append(f"{label} ({best - value:+.2f})")
+        clear = abs(own - value) > spread[first] + spread[label]
+        kind = "not told apart from" if not clear else "better than" if metric.gain(own, value) > 0 else "worse than"
+        groups[kind].append(f"{label} ({own - value:+.{digits}f})")
     parts = [f"{kind} {', '.join(labels)}" for kind, labels in groups.items() if labels]
-    return f"By mean {metric.upper()} over {table['seeds'].min()} seeds, **{first}** is {'; '.join(parts)}."
+    name = metric.name.upper() + (" (lower is better)" if metric.lower_better else "")
+    return f"By mean {name} over {table['seeds'].min()} seeds, **{first}** is {'; '.join(parts)}."
 
 
 def study_runs(run: Run, study: Study, label: str) -> list[Run]:
@@ -266,14 +282,16 @@ def write_study(run: Run, outcome: Outcome) -> pd.DataFrame:
     """Write a study's table to <run>/tables as CSV, Markdown and LaTeX; returns it as readers like it.
 
     The table of `guidance_variants` has a column `iterations`: how many of the network it took to score as all guided
-    variants do in the end. That is the lowest of the last scores above the input's; who never reaches it has no number.
+    variants do in the end. That is the worst of the last scores that are better than the input's; who never reaches it
+    has no number.
     """
     table, course, metric = outcome.table, outcome.course, outcome.metric
     shown = with_spread(table)
     if outcome.study.name == "guidance_variants":
-        last = course.groupby("variant", sort=False)[metric].last().drop("none", errors="ignore")
-        goal = last[last > table.set_index("variant").loc["input", metric]].min()
-        reached = course[(course[metric] >= goal) & (course["iterations"] > 0)].groupby("variant")["iterations"].min()
+        gain = catalogue()[metric].gain(course[metric], table.set_index("variant").loc["input", metric])
+        last = gain.groupby(course["variant"], sort=False).last().drop("none", errors="ignore")
+        enough = (gain >= last[last > 0].min()) & (course["iterations"] > 0)
+        reached = course[enough].groupby("variant")["iterations"].min()
         table["iterations"] = table["variant"].map(reached)
         shown["iterations"] = [f"{n:.0f}" if pd.notna(n) else "–" for n in table["iterations"]]
     write_table(table, shown, run.path / "tables", outcome.study.name)

@@ -10,7 +10,15 @@ from cliplit.errors import CliplitError, shortened
 from cliplit.experiments.evaluation import read_scores
 from cliplit.method.clip_weights import EMBEDDED
 from cliplit.method.run import Run
-from cliplit.scoring.summary import differences, score_columns, summary, with_intervals, with_spread, write_table
+from cliplit.scoring.summary import (
+    differences,
+    read_table,
+    score_columns,
+    summary,
+    with_intervals,
+    with_spread,
+    write_table,
+)
 from cliplit.settings import differing
 
 PAPER_DATA = {  # name: (test images, with references, metrics of the paper's table)
@@ -30,7 +38,7 @@ def stages_table(runs: list[Run]) -> pd.DataFrame:
     """
     first = runs[0].settings
     for run in runs[1:]:
-        if changes := differing(first, replace(run.settings, seed=first.seed)):
+        if changes := differing(first, replace(run.settings, seed=first.seed, studies=first.studies)):
             raise CliplitError(f"{run.path}: not a seed of the same experiment as {runs[0].path}: {shortened(changes)}")
     if len({run.settings.seed for run in runs}) < len(runs):
         listed = ", ".join(str(run.settings.seed) for run in runs)
@@ -83,7 +91,8 @@ def paper_table(runs: list[Run], stages: pd.DataFrame, data: str) -> pd.DataFram
     elif info["images"] != count or paired != ("test_reference" in roles):
         obstacle = f"this run's test set has {info['images']} images; {data} has {count}"
     last = stages[stages["stage"] != "random-clip"].iloc[-1]
-    reasons = {metric: obstacle or info["missing"].get(metric, "") for metric in metrics}
+    unmeasured = {metric: "not among this run's metrics" for metric in metrics if metric not in last} | info["missing"]
+    reasons = {metric: obstacle or unmeasured.get(metric, "") for metric in metrics}
     columns = {
         "method": "CLIP-LIT",
         "metric": metrics,
@@ -108,4 +117,4 @@ def reported_numbers() -> pd.DataFrame:
     """Published numbers with their source: data, method, metric, value, source."""
     package = Path(cliplit.__file__).parent
     candidates = (package.parent / "results" / "paper" / "reported.csv", package / "reported.csv")
-    return pd.read_csv(next(path for path in candidates if path.is_file()))
+    return read_table(next(path for path in candidates if path.is_file()), "data", "method", "metric", "source")

@@ -45,13 +45,15 @@ def quality(run: Run, scores: pd.DataFrame) -> Figure:
     for axes, metric in zip(panels, metrics, strict=False):
         _stage_points(axes, scores, metric)
     wide = scores.pivot(index="image", columns="stage", values=metrics[0])
-    gain = (wide[last] - wide["input"]).dropna().sort_values(ascending=False)
-    colours = [style.colour_of(last) if value > 0 else style.WRONG for value in gain]
+    lower = catalogue()[metrics[0]].lower_better
+    change = (wide[last] - wide["input"]).dropna().sort_values(ascending=lower)
+    better = change < 0 if lower else change > 0
+    colours = [style.colour_of(last) if good else style.WRONG for good in better]
     bars = panels[-1]
-    bars.bar(range(len(gain)), gain, width=0.85, color=colours)
+    bars.bar(range(len(change)), change, width=0.85, color=colours)
     bars.axhline(0, color=style.INK, linewidth=0.8)
     bars.set(title=f"{style.metric_name(metrics[0])}: {last} minus input", xticks=[])
-    bars.set_xlabel(f"test images, sorted: higher in {(gain > 0).sum()} of {len(gain)}")
+    bars.set_xlabel(f"test images, sorted: better in {better.sum()} of {len(change)}")
     bars.grid(False, axis="x")
     return figure
 
@@ -61,7 +63,7 @@ def _stage_points(axes: Axes, scores: pd.DataFrame, metric: str) -> None:
     rounds = [stage for stage in stages if stage.startswith("round")]
     shown = [stage for stage in stages if stage not in rounds or stage in style.evenly(rounds, style.MOST)]
     for place, stage in enumerate(shown):
-        values = scores.loc[scores["stage"] == stage, metric].dropna().to_numpy()
+        values = scores.loc[scores["stage"] == stage, metric].dropna()
         jitter = (np.arange(len(values)) * 0.618 % 1 - 0.5) * 0.55
         colour = style.colour_of(stage)
         axes.plot(place + jitter, values, "o", color=colour, markersize=2.6, markeredgewidth=0, alpha=0.45)
@@ -101,7 +103,7 @@ def differences(run: Run, table: pd.DataFrame) -> Figure:
 def metric_against_metric(run: Run, scores: pd.DataFrame) -> Figure:
     """Do metrics agree? Every test image in every stage but the control, by the first metric and up to three others.
 
-    Titles give the rank correlation of the two.
+    Titles give the rank correlation of the two, both from worse to better.
     """
     scores = scores.query("stage != 'random-clip'")
     x, *others = _measured(run, scores)[:4]
@@ -112,10 +114,9 @@ def metric_against_metric(run: Run, scores: pd.DataFrame) -> Figure:
             axes.plot(rows[x], rows[y], "o", color=colour, markersize=2.6, markeredgewidth=0, alpha=0.5)
             mark = {"color": colour, "markersize": 7, "markeredgecolor": "white", "markeredgewidth": 0.8}
             axes.plot(rows[x].mean(), rows[y].mean(), "o", label=stage, zorder=3, **mark)
-        agreement = scores[x].rank().corr(scores[y].rank())
-        better = {m: "←" if catalogue()[m].lower_better else "→" for m in (x, y)}
-        names = {m: f"{style.metric_name(m)} {better[m]} better" for m in (x, y)}
-        axes.set(xlabel=names[x], ylabel=names[y], title=f"rank correlation {agreement:.2f}")
+        ranks = [scores[metric].rank(ascending=not catalogue()[metric].lower_better) for metric in (x, y)]
+        agreement = ranks[0].corr(ranks[1])
+        axes.set(xlabel=style.metric_name(x), ylabel=style.metric_name(y), title=f"rank correlation {agreement:.2f}")
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 9), handletextpad=0.2)
     return figure

@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatter
 from torch import Tensor
 from torchvision.transforms.functional import center_crop
 
@@ -97,6 +98,8 @@ def enhancer_curves(run: Run) -> Figure:
     figure, (identity, near, terms) = style.panels(2.4, 3)
     style.curve(identity, warmup["iteration"], options.warmup_identity_weight * warmup["identity"], style.DARK)
     identity.set(title="Warm-up: identity loss", xlabel="iteration", yscale="log")
+    identity.yaxis.set_major_formatter(LogFormatter())  # by default a formula, which is no text
+    identity.yaxis.set_minor_formatter(LogFormatter(labelOnlyBase=False))
     style.curve(near, warmup["iteration"], warmup["psnr"], style.DARK)
     near.axhline(options.guard_psnr, color=style.WRONG, linewidth=1, linestyle=(0, (3, 2)))
     style.note(near, "guard", (1, options.guard_psnr), ("axes fraction", "data"), "right").set_color(style.WRONG)

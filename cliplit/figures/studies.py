@@ -15,6 +15,7 @@ from cliplit.figures.runs import beside_tests, strip
 from cliplit.figures.style import saved
 from cliplit.method.run import Run
 from cliplit.method.training import guidance_of
+from cliplit.scoring.summary import score_columns
 
 LINES = (style.GREEN, style.LIGHT, style.DARK, style.OTHERS[1], style.NEUTRAL, style.OTHERS[0], style.WRONG)
 
@@ -23,7 +24,7 @@ LINES = (style.GREEN, style.LIGHT, style.DARK, style.OTHERS[1], style.NEUTRAL, s
 def variants(run: Run, outcome: Outcome) -> Figure:
     """Mean of every variant (bar: standard deviation over seeds) and its seeds; dashed: the input."""
     table = outcome.table.set_index("variant")
-    metrics = run.settings.studies.metrics[:2]
+    metrics = score_columns(table)[:2]
     labels = list(outcome.stages)
     stages = {label: outcome.study.variants[label].stage_of for label in labels}
     seeds = {
@@ -37,7 +38,7 @@ def variants(run: Run, outcome: Outcome) -> Figure:
             mean = table.loc[label, metric]
             colour = style.GREEN if place == 0 else style.DARK
             axes.hlines(place, mean - spread[label], mean + spread[label], color=colour, linewidth=2, alpha=0.5)
-            means = [seed[metric] for seed in seeds[label]]
+            means = [seed.get(metric) for seed in seeds[label]]
             axes.plot(means, [place] * len(means), "|", color=colour, markersize=8, markeredgewidth=1.2)
             axes.plot(mean, place, "o", color=colour, markersize=5.5, zorder=3)
         axes.axvline(table.loc["input", metric], color=style.INK, linewidth=0.8, linestyle=(0, (3, 2)))

@@ -23,6 +23,7 @@ from cliplit.experiments.analysis import BACKLIT, WELL_LIT
 from cliplit.files.atomic import writing
 from cliplit.files.tensors import to_uint8
 from cliplit.method.run import Run
+from cliplit.scoring.metrics import catalogue
 
 Colour = str | tuple[float, ...]  # as matplotlib takes it
 
@@ -194,7 +195,8 @@ def darker(colour: Colour) -> tuple[float, ...]:
 
 
 def metric_name(name: str) -> str:
-    return {"psnr": "PSNR, dB", "ssim": "SSIM"}.get(name, name.upper())
+    """A metric with its unit, and an arrow to where it is better."""
+    return f"{'PSNR, dB' if name == 'psnr' else name.upper()} {'↓' if catalogue()[name].lower_better else '↑'}"
 
 
 def evenly(items: list, most: int) -> list:

@@ -14,7 +14,8 @@ from importlib.metadata import distribution
 from typing import TYPE_CHECKING, Any
 
 from cliplit.errors import CliplitError, did_you_mean, one_line
-from cliplit.settings import setting
+from cliplit.ranges import check_values
+from cliplit.settings import amount, setting
 
 if TYPE_CHECKING:
     import torch
@@ -43,6 +44,10 @@ class Metric:
         """Name, direction and range, e.g. ``psnr ↑ (~0 ... ~40)``."""
         return f"{self.name} {'↓' if self.lower_better else '↑'} ({' ... '.join(self.range.split(', '))})"
 
+    def gain(self, score: Any, other: Any) -> Any:
+        """By how much a score is better than another; negative if it is worse. Also of arrays."""
+        return other - score if self.lower_better else score - other
+
     @property
     def bounds(self) -> tuple[float, float]:
         """Where nonsense begins: the range, widened on both sides by `FAR` times its width; without two ends, nowhere."""
@@ -57,10 +62,12 @@ class Metric:
 class Conventions:
     """Conventions on which the literature differs and which change numbers; colours: rgb, luma (YIQ), ycbcr (16-235)."""
 
-    psnr_colour: str = setting("rgb", "pyiqa", "", "on all channels, or on the luma alone")
-    ssim_colour: str = setting("luma", "pyiqa", "", "on all channels (mean), or on the luma alone")
-    lpips_short_side: int = setting(0, "pyiqa", "pixels", "both images are resized to it before LPIPS; 0: not at all")
-    border: int = setting(0, "pyiqa", "pixels", "cut off on every side before metrics with a reference")
+    psnr_colour: str = setting("rgb", "pyiqa", "", "on all channels, or on the luma alone", "rgb | luma | ycbcr")
+    ssim_colour: str = setting(
+        "luma", "pyiqa", "", "on all channels (mean), or on the luma alone", "rgb | luma | ycbcr"
+    )
+    lpips_short_side: int = amount(0, "pyiqa", "pixels", "both images are resized to it before LPIPS; 0: not at all")
+    border: int = amount(0, "pyiqa", "pixels", "cut off on every side before metrics with a reference")
 
 
 PRESETS = {
@@ -192,9 +199,4 @@ def conventions_of(given: str | Conventions) -> Conventions:
         if given not in PRESETS:
             raise CliplitError(f"unknown preset '{given}'; valid: {', '.join(PRESETS)}{did_you_mean(given, PRESETS)}")
         return PRESETS[given]
-    for name, value in vars(given).items():
-        if isinstance(value, str) and value not in COLOURS:
-            raise CliplitError(f"{name} = '{value}' is none of {', '.join(COLOURS)}")
-        if not isinstance(value, str) and value < 0:
-            raise CliplitError(f"{name} = {value} must not be negative")
-    return given
+    return check_values(given)

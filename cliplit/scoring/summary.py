@@ -1,5 +1,6 @@
 """From per-image scores to tables in the paper's layout, as data and as text. Importing it does not import torch."""
 
+import re
 from collections import namedtuple
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,12 @@ import pandas as pd
 from cliplit.files.atomic import write_text
 
 Difference = namedtuple("Difference", "mean low high higher images")
+MARKDOWN = str.maketrans({mark: f"\\{mark}" for mark in r"\|*`<$"})  # they would end a cell, or be read as marks
+
+
+def read_table(path: Path, *texts: str) -> pd.DataFrame:
+    """A table from a CSV file, as it was written: in the columns `texts` every cell is text, even NA or 007."""
+    return pd.read_csv(path, dtype=dict.fromkeys(texts, str), keep_default_na=False, na_values=[""])
 
 
 def summary(scores: pd.DataFrame, by: str) -> pd.DataFrame:
@@ -33,13 +40,15 @@ def score_columns(table: pd.DataFrame) -> list[str]:
     return [name for name in table.columns if f"{name}_std" in table.columns]
 
 
-def with_spread(table: pd.DataFrame, missing: str = "no references") -> pd.DataFrame:
+def with_spread(table: pd.DataFrame) -> pd.DataFrame:
     """A summary for readers: "mean ± std" over images in one cell per metric, and ± over seeds if several."""
     shown = table.iloc[:, :1].copy()
     for metric in score_columns(table):
         digits = 2 if table[metric].abs().max() > 2 else 3
         shown[metric] = [
-            missing if pd.isna(mean) else " ± ".join(f"{part:.{digits}f}" for part in (mean, spread) if pd.notna(part))
+            "no scores"
+            if pd.isna(mean)
+            else " ± ".join(f"{part:.{digits}f}" for part in (mean, spread) if pd.notna(part))
             for mean, spread in zip(table[metric], table[f"{metric}_std"], strict=True)
         ]
         if f"{metric}_seed_std" in table.columns:
@@ -61,14 +70,16 @@ def with_intervals(table: pd.DataFrame) -> pd.DataFrame:
 
 def markdown(table: pd.DataFrame) -> str:
     """A table in Markdown."""
-    rows = [list(table.columns), ["---"] * len(table.columns), *table.astype(str).values.tolist()]
-    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+    head, *rows = ([cell.translate(MARKDOWN) for cell in row] for row in (table.columns, *table.astype(str).values))
+    return "".join(f"| {' | '.join(row)} |\n" for row in (head, ["---"] * len(head), *rows))
 
 
 def latex(table: pd.DataFrame) -> str:
     """A table in LaTeX, for the package booktabs."""
     columns = "l" * len(table.columns)
-    return table.astype(str).to_latex(index=False, escape=True, column_format=columns).replace("±", r"$\pm$")
+    text = table.astype(str).to_latex(index=False, escape=True, column_format=columns)
+    text = re.sub(r"^([\[*])", r"{\1}", text, flags=re.MULTILINE)  # else they belong to the end of the line before
+    return text.replace("±", r"$\pm$")
 
 
 def write_table(table: pd.DataFrame, shown: pd.DataFrame, folder: Path, name: str) -> list[Path]:

@@ -1,5 +1,6 @@
-"""Evaluation beside other methods: baselines, networks and results given by path, paired differences."""
+"""Evaluation beside other methods: baselines, networks and results given by path, odd names, paired differences."""
 
+import json
 import shutil
 
 import numpy as np
@@ -10,15 +11,20 @@ import torch
 from cliplit.errors import CliplitError
 from cliplit.experiments import evaluation, tables
 from cliplit.experiments.evaluation import check_others, evaluate, methods, results
+from cliplit.files.atomic import read_json, write_json
 from cliplit.files.tensors import write_image
 from cliplit.method.checkpoints import export_released, save_enhancer
 from cliplit.method.enhancer import Enhancer
 from cliplit.method.run import Run
 from cliplit.method.run_images import test_images as read_tests
 from cliplit.profiles import SMOKE, profile
+from cliplit.scoring import weights
 from cliplit.scoring.summary import differences, paired_difference, summary, with_intervals
 
 ROUNDING = 1e-4  # scores.csv has six digits
+NAMES = ["NA", "NB", "null", "007", "1e5"]  # of images: none of them is a number, or missing
+REFUSED = ("a/b", r"a\b", "..", ".a", "_a", "a ", "a\tb", "a\nb", "a\udce9", "ä" * 51)  # as names of methods
+ODD = r"a|b & $c_1$ 50%"  # a method's
 COVERAGE = 0.06  # allowed departure of the share of intervals that hold the truth from 0.95, of 200 draws
 
 
@@ -33,6 +39,84 @@ def with_others(run: Run, **others) -> Run:
     joined = Run(run.path, profile("smoke", {f"evaluation.{name}": value for name, value in others.items()}))
     joined.rebuilding = True
     return joined
+
+
+@pytest.fixture(scope="module")
+def odd(tmp_path_factory):
+    """What trains a run whose test images and rivals have odd names; one image is too small for MS-SSIM."""
+    folder = tmp_path_factory.mktemp("odd")
+    draws = torch.Generator().manual_seed(0)
+    for name in NAMES:
+        image = torch.rand(3, *((60, 60) if name == "007" else (176, 180)), generator=draws)
+        write_image(image / 4, folder / "dark" / f"{name}.png")
+        for side in ("light", "None", ODD):
+            write_image(image, folder / side / f"{name}.png")
+    settings = {
+        "evaluation.control": "false",
+        "refinement.rounds": 0,
+        "evaluation.baselines": "",
+        "evaluation.metrics": "psnr,ms_ssim",
+    }
+    changes = [part for name, value in settings.items() for part in ("--set", f"{name}={value}")]
+    sides = {"--backlit": "dark", "--well-lit": "light", "--test-backlit": "dark", "--test-reference": "light"}
+    given = [part for name, side in sides.items() for part in (name, folder / side)]
+    given += [part for name in ("None", ODD) for part in ("--results", f"{name}={folder / name}")]
+    return ("train", "--profile", "smoke", *given, *changes)
+
+
+def test_text_stays_text_and_a_refused_image_is_left_out_and_what_was_missing_is_added(odd, cli, tmp_path, monkeypatch):
+    path = tmp_path / "run"
+
+    def offline(names, look_online=True):
+        return {"ms_ssim": "weights (some file) are not here"} if "ms_ssim" in names else {}
+
+    with monkeypatch.context() as patched:
+        patched.setattr(weights, "why_unavailable", offline)
+        patched.setattr(evaluation, "why_unavailable", offline)
+        code, _, err = cli(*odd, "--run", path)
+        assert code == 0 and "metrics: ms_ssim left out: weights are not here" in err
+        before = evaluation.read_scores(Run.open(path))
+        assert list(before.columns) == ["stage", "image", "psnr"]
+        build = read_json(path / "evaluation" / "stage.json")["build"]
+        assert cli("train", "--run", path)[0] == 0
+        assert read_json(path / "evaluation" / "stage.json")["build"] == build
+
+    code, _, err = cli("train", "--run", path)  # now it can be computed
+    assert code == 0
+    run = Run.open(path)
+    scores = evaluation.read_scores(run)
+    assert scores.drop(columns="ms_ssim").equals(before)
+    assert list(scores["stage"].unique()) == ["input", "gamma", "warmup", "initial", "None", ODD]
+    assert all(list(group["image"]) == sorted(NAMES) for _, group in scores.groupby("stage"))
+    assert set(scores.loc[scores["ms_ssim"].isna(), "image"]) == {"007"}
+    notes = run.notes("evaluation", "evaluation.json")
+    assert list(notes["unscored"]) == ["ms_ssim"] and list(notes["unscored"]["ms_ssim"]) == ["007"]
+    assert "refuses images of 60x60 pixels" in notes["unscored"]["ms_ssim"]["007"] and notes["missing"] == {}
+
+    assert cli("tables", "--run", path)[0] == 0
+    table = tables.stages_table([run]).set_index("stage")
+    assert (table["images"] == 5).all() and table.loc["None", "ms_ssim"] == pytest.approx(1)
+    means = scores[scores["image"] != "007"].groupby("stage")["ms_ssim"].mean()
+    assert table["ms_ssim"].to_dict() == pytest.approx(means.to_dict())
+    lines = (path / "tables" / "stages.md").read_text().splitlines()
+    assert lines[-1].startswith(r"| a\|b & \$c_1\$ 50% | ") and lines[-2].startswith("| None | ")
+    assert r"a|b \& \$c\_1\$ 50\% & " in (path / "tables" / "stages.tex").read_text()
+
+
+def test_seeds_that_differ_in_what_changes_no_result_make_one_table(run, tmp_path, cli):
+    other = shutil.copytree(run.path, tmp_path / "other")
+    manifest = json.loads((other / "manifest.json").read_text())
+    manifest["settings"] |= {"seed": 1, "device": "cuda:7"}
+    manifest["settings"]["watch"]["panel_every"] += 5
+    manifest["settings"]["studies"]["rounds"] += 1
+    write_json(manifest, other / "manifest.json")
+    assert cli("tables", "--run", run.path, "--run", other, "--output", tmp_path / "tables")[0] == 0
+    table = pd.read_csv(tmp_path / "tables" / "stages.csv")
+    assert (table["seeds"] == 2).all() and (table["psnr_seed_std"] == 0).all()
+    manifest["settings"]["prompts"]["length"] += 1
+    write_json(manifest, other / "manifest.json")
+    code, _, err = cli("tables", "--run", run.path, "--run", other, "--output", tmp_path / "tables")
+    assert code == 2 and "not a seed of the same experiment" in err[0] and "prompts.length" in err[0]
 
 
 def test_networks_and_results_from_elsewhere_join_the_table(run, tmp_path):
@@ -83,6 +167,10 @@ def test_results_that_do_not_match_are_refused(run, tmp_path):
         (("--results", "theirs"), "not of the form NAME=PATH"),
         (("--results", "theirs=missing"), "no such file or folder"),
         (("--results", "gamma=."), "the name 'gamma' is taken"),
+        (("--results", "GAMMA=."), "the name 'gamma' is taken"),
+        (("--results", "reference=."), "the name 'reference' is taken"),
+        (("--results", "Ours=.", "--checkpoint", "ours=x"), "the name 'ours' is taken"),
+        *((("--results", f"{name}=."), "cannot be used: no slashes") for name in REFUSED),
         (("--checkpoint", "authors=missing.pth"), "no such checkpoint"),
         (("--set", "evaluation.baselines=histeq,magic"), "unknown baseline 'magic'"),
         (("--set", "evaluation.metrics=psnr,magic"), "'magic' is not one of pyiqa's"),

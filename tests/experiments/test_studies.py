@@ -4,16 +4,19 @@ import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
+import nbformat
 import pandas as pd
 import pytest
 import torch
 
 from cliplit.errors import CliplitError
-from cliplit.experiments import analysis, studies
+from cliplit.experiments import analysis, evaluation, studies
 from cliplit.experiments.evaluation import evaluate
 from cliplit.experiments.notebooks import STUDIES, list_notebooks, notebooks_folder, reproduce
 from cliplit.experiments.studies import Study, Variant
+from cliplit.figures import studies as figures
 from cliplit.files.atomic import read_json
 from cliplit.method import training
 from cliplit.method.clip import load_backbone
@@ -21,6 +24,7 @@ from cliplit.method.guidance.base import Guidance
 from cliplit.method.guidance.registry import new_guidance
 from cliplit.method.run import Run, start_run
 from cliplit.profiles import PAPER, SMOKE, profile
+from cliplit.scoring.metrics import catalogue
 from cliplit.settings import flatten, to_json
 
 ROOT = Path(__file__).parents[2]
@@ -93,6 +97,82 @@ def test_findings_count_a_difference_only_beyond_both_spreads(studied, monkeypat
         "By mean PSNR over 3 seeds, **ours** is better than far (+5.00); worse than above (-3.00); "
         "not told apart from close (+1.00)."
     )
+
+
+def test_lower_is_better_where_the_metric_says_so(studied, monkeypatch):
+    means = {"input": 0.3, "ours": 0.165, "worse": 0.172, "better": 0.1}
+    rows = [
+        {"variant": name, "gmsd": m, "gmsd_std": 1, "gmsd_seed_std": 0.001, "seeds": 3} for name, m in means.items()
+    ]
+    monkeypatch.setattr(studies.Outcome, "table", pd.DataFrame(rows))
+    outcome = replace(studies.outcome_of(studied, TWO), metric="gmsd")
+    assert studies.findings(outcome) == (
+        "By mean GMSD (lower is better) over 3 seeds, **ours** is better than worse (-0.007); worse than better (+0.065)."
+    )
+
+
+def test_iterations_are_those_to_the_worst_of_the_last_scores_that_are_better_than_the_input(
+    studied, tmp_path, monkeypatch
+):
+    course = {"CLIP-LIT": (0.3, 0.2, 0.1), "RAVE": (0.3, 0.15, 0.2), "worse": (0.3, 0.4, 0.5), "none": (0.3, 0.3, 0.05)}
+    rows = [
+        {"variant": label, "stage": "", "iterations": 10 * n, "gmsd": score, "std": 0}
+        for label, scores in course.items()
+        for n, score in enumerate(scores)
+    ]
+    table = pd.DataFrame({"variant": ["input", *course], "gmsd": [0.3, 0.1, 0.2, 0.5, 0.05], "gmsd_std": 1.0})
+    monkeypatch.setattr(studies.Outcome, "course", pd.DataFrame(rows))
+    monkeypatch.setattr(studies.Outcome, "table", table)
+    study = studies.guidance_variants(SMOKE)
+    shown = studies.write_study(Run(tmp_path, SMOKE), studies.Outcome(study, "gmsd", {}, {}))
+    assert list(shown["iterations"]) == ["–", "10", "10", "–", "20"]
+
+
+@pytest.mark.parametrize(
+    ("number", "study", "ours"), [("05", "ablation_guidance", "CLIP-Enhance"), ("06", "", "CLIP-LIT")]
+)
+@pytest.mark.parametrize(("metric", "holds"), [("psnr", False), ("gmsd", True)])
+def test_the_checks_of_the_notebooks_follow_the_direction_of_the_metric(number, study, ours, metric, holds):
+    (notebook,) = notebooks_folder().glob(f"{number}_*.ipynb")
+    source = next(cell.source for cell in nbformat.read(notebook, 4).cells if "require_effect" in cell.source)
+    table = pd.DataFrame({"variant": ["input", ours, "adversarial", "none"], metric: [0.3, 0.1, 0.2, 0.2], "seeds": 3})
+    told: list[bool] = []
+    stub = SimpleNamespace(
+        require=lambda *_: None, expect=lambda *_: None, require_effect=lambda *args: told.append(args[2])
+    )
+    outcome = SimpleNamespace(metric=metric, table=table)
+    names = {"outcome": outcome, "outcomes": {study: outcome}, "tables": {study: table}, "this": Run("nowhere", SMOKE)}
+    names |= {"analysis": stub, "catalogue": catalogue, "display": str, "Markdown": str}
+    exec(source, names | {"studies": SimpleNamespace(findings=lambda _: "")})
+    assert told and all(bool(one) == holds for one in told)
+
+
+def test_a_metric_that_is_missing_does_not_rank_and_is_added_later(tmp_path, monkeypatch):
+    one = Study("one", "?", {"pair": Variant()})
+    run = start_run("smoke", tmp_path / "run", overrides={"studies.metrics": "entropy,psnr", "studies.seeds": (0,)})
+    (cell,) = studies.study_runs(run, one, "pair")
+    with monkeypatch.context() as patched:
+        patched.setattr(evaluation, "why_unavailable", lambda names: {"entropy": "?"} if "entropy" in names else {})
+        studies._train(str(cell.path), to_json(cell.settings))
+    outcome = studies.outcome_of(run, one)
+    assert outcome.metric == "psnr" and "entropy" not in outcome.table
+    assert studies.findings(outcome).startswith("One seed") and not outcome.course["psnr"].isna().any()
+    figures.variants(run, outcome)
+    weights = (cell.path / "enhancer0" / "enhancer.safetensors").stat().st_mtime_ns
+    outcome = studies.run_studies(run, [one], jobs=1)["one"]
+    assert outcome.metric == "entropy" and outcome.table["entropy"].notna().all()
+    assert (cell.path / "enhancer0" / "enhancer.safetensors").stat().st_mtime_ns == weights
+
+
+@pytest.mark.parametrize(
+    ("metrics", "words"), [("magic", "'magic' is not one of pyiqa's"), ("lpips", "can be computed")]
+)
+def test_metrics_of_studies_are_looked_at_before_anything_is_trained(tmp_path, monkeypatch, metrics, words):
+    monkeypatch.setattr(evaluation, "why_unavailable", lambda names: {"lpips": "?"} if "lpips" in names else {})
+    run = start_run("smoke", tmp_path / "run", overrides={"studies.metrics": metrics})
+    with pytest.raises(CliplitError, match=words):
+        studies.run_studies(run, [TWO])
+    assert not (run.path / "studies").exists()
 
 
 @pytest.mark.parametrize("settings", [SMOKE, profile("demo"), PAPER], ids=lambda settings: settings.profile)

@@ -5,6 +5,9 @@ import base64
 import json
 from pathlib import Path
 
+import matplotlib as mpl
+import matplotlib.style
+import pandas as pd
 import pytest
 import torch
 from PIL import Image
@@ -21,6 +24,22 @@ from cliplit.settings import flatten
 
 NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
 PARAMETERS = {"profile": "", "run": "", "seed": None, "overrides": {}}
+RC = """text.usetex: True
+font.family: serif
+font.size: 20
+figure.dpi: 40
+figure.facecolor: black
+figure.constrained_layout.w_pad: 1
+savefig.dpi: 33
+savefig.transparent: True
+savefig.bbox: tight
+savefig.facecolor: black
+axes.unicode_minus: False
+axes.formatter.use_mathtext: True
+image.interpolation: bicubic
+lines.antialiased: False
+path.sketch: 10, 10, 1
+"""
 DRAW = {
     "00_training_images.jpg": runs.training_grid,
     "00_test_pairs.jpg": runs.test_grid,
@@ -73,11 +92,51 @@ def test_a_picture_shows_its_own_file_at_three_quarters_of_its_pixels(trained, d
 
 
 def test_figures_leave_no_global_state(trained):
-    import matplotlib as mpl
-
     before = dict(mpl.rcParams)
     scores.quality(trained, evaluation.evaluate(trained))
     assert dict(mpl.rcParams) == before
+
+
+@pytest.mark.parametrize(
+    "name", ["01_prompt_separation.png", "02_training_curves.png", "03_scores.png", "04_metrics.png", "hero.jpg"]
+)
+def test_figures_look_the_same_whatever_the_users_matplotlibrc_says(trained, tmp_path, name):
+    content = DRAW[name](trained).path.read_bytes()
+    (tmp_path / "matplotlibrc").write_text(RC)
+    with mpl.rc_context():
+        mpl.style.use("dark_background")
+        mpl.rc_file(tmp_path / "matplotlibrc")
+        picture = DRAW[name](trained)
+        assert (
+            picture.path.read_bytes() == content == base64.b64decode(picture._repr_mimebundle_()[0][picture._mimetype])
+        )
+
+
+def test_names_are_no_formulas(trained):
+    names = ["$x$", "$", "a_b", r"$\frac$"]
+    table = evaluation.evaluate(trained)
+    rows = [table[table["stage"] == "round1"].assign(stage=name) for name in names]
+    figure = scores.quality(trained, pd.concat([table, *rows])).figure
+    shown = [label for label in figure.axes[0].get_xticklabels() if label.get_text() in names]
+    assert len(shown) == 4 and not any(label.get_parse_math() for label in shown)
+    (curves, *_) = runs.enhancer_curves(trained).figure.axes
+    ticks = [label.get_text() for label in (*curves.get_yticklabels(), *curves.get_yticklabels(minor=True))]
+    assert any(ticks) and not any("$" in tick for tick in ticks)
+
+
+def test_lower_is_better_where_the_metric_says_so(trained):
+    table = evaluation.evaluate(trained).rename(columns={"psnr": "gmsd"})
+    wide = table.pivot(index="image", columns="stage", values="gmsd")
+    change = sorted(wide["round2"] - wide["input"])
+    bars = scores.quality(trained, table).figure.axes[-1]
+    better = sum(value < 0 for value in change)
+    assert bars.get_xlabel() == f"test images, sorted: better in {better} of 3" and "GMSD ↓" in bars.get_title("left")
+    assert [bar.get_height() for bar in bars.patches] == pytest.approx(change)
+    wrong = mpl.colors.to_rgba(style.WRONG)
+    assert [bar.get_facecolor() != wrong for bar in bars.patches] == [value < 0 for value in change]
+    titles = [axes.get_title("left") for axes in scores.metric_against_metric(trained, table).figure.axes]
+    agreement = -table.query("stage != 'random-clip'")[["gmsd", "ssim"]].corr("spearman").iloc[0, 1]
+    assert titles[0] == f"rank correlation {agreement:.2f}"
 
 
 def test_figures_name_the_notebook_that_is_missing(tmp_path):

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cliplit.scoring.summary import Difference, latex, paired_difference
+from cliplit.scoring.summary import Difference, latex, markdown, paired_difference, read_table
 
 
 def test_latex_holds_every_cell_and_compiles():
@@ -19,6 +19,20 @@ def test_latex_holds_every_cell_and_compiles():
         r"\bottomrule",
         r"\end{tabular}",
     ]
+
+
+def test_no_cell_ends_a_row_or_belongs_to_the_one_before():
+    table = pd.DataFrame({"stage": ["a|b", "[c]", "*d"], "psnr": ["1", "2", r"\|"]})
+    assert markdown(table).splitlines()[2:] == [r"| a\|b | 1 |", "| [c] | 2 |", r"| \*d | \\\| |"]
+    assert latex(table).splitlines()[4:7] == [r"a|b & 1 \\", r"{[}c] & 2 \\", r"{*}d & \textbackslash | \\"]
+
+
+def test_text_is_text_when_a_table_is_read_again(tmp_path):
+    names = ["NA", "nan", "null", "None", "007", "1e5", "True", "", 'a,"b"', "N/A"]
+    table = pd.DataFrame({"image": names, "psnr": [*range(9), np.nan]})
+    table.to_csv(tmp_path / "scores.csv", index=False, lineterminator="\n")
+    again = read_table(tmp_path / "scores.csv", "image")
+    assert list(again["image"].fillna("")) == names and again["psnr"].equals(table["psnr"])
 
 
 @pytest.mark.parametrize("count", [2, 3, 40])

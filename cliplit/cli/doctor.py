@@ -12,10 +12,10 @@ from packaging.requirements import Requirement
 
 from cliplit.cli.shared import flag, print_columns
 from cliplit.errors import CliplitError
-from cliplit.files.web import reachable
+from cliplit.files.web import hub_address, reachable
 from cliplit.method.clip_weights import EMBEDDED, find_weights
 from cliplit.scoring.metrics import GROUPS
-from cliplit.scoring.weights import fetch_weights, hub_address, missing_files, why_unavailable
+from cliplit.scoring.weights import fetch_weights, missing_files, why_unavailable
 
 CLIPS = ("ViT-B-32-quickgelu/openai", "RN101-quickgelu/openai")  # of the profile paper
 LOOKED_FOR = tuple(dict.fromkeys((*GROUPS["paper"], *GROUPS["nr"])))

@@ -25,6 +25,7 @@ import cliplit
 from cliplit.errors import CliplitError, one_line
 from cliplit.files.atomic import sha256
 
+HUB = "https://huggingface.co"
 REACH_TIMEOUT = 5.0  # seconds to find out whether an address answers
 BLOCK = 1 << 16  # bytes read at once
 BY_HAND = "fetch the file by hand and give it with --from"
@@ -177,6 +178,19 @@ def reachable(url: str) -> bool:
     probe.start()
     probe.join(REACH_TIMEOUT)
     return any(answers)
+
+
+def hub_address() -> str:
+    """Hugging Face's hub, or the mirror in $HF_ENDPOINT."""
+    return os.environ.get("HF_ENDPOINT", HUB)
+
+
+def hub_digest(url: str) -> str | None:
+    """SHA-256 of a file on the hub, which states it of large ones. Whatever its library raises is passed on."""
+    from huggingface_hub import get_hf_file_metadata
+
+    stated = get_hf_file_metadata(url).etag or ""
+    return stated if len(stated) == 64 else None
 
 
 class Refused(CliplitError):

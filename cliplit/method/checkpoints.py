@@ -78,15 +78,10 @@ def load_enhancer(path: str | Path) -> Enhancer:
         enhancer = Enhancer(**{key: INFINITE if value == "inf" else value for key, value in stored.items()})
     except (ValueError, TypeError, AttributeError, RuntimeError) as error:
         raise CliplitError(f"{path}: notes of an architecture that is not known ({one_line(error)})") from None
-    expected = enhancer.state_dict()
-    missing = [key for key in expected if key not in state]
-    unknown = [key for key in state if key not in expected]
-    differ = [key for key in expected if key in state and state[key].shape != expected[key].shape]
-    wrong = [f"{what} {shortened(keys)}" for what, keys in (("missing", missing), ("unknown", unknown)) if keys]
-    wrong += [f"{key} is {tuple(state[key].shape)}, not {tuple(expected[key].shape)}" for key in differ[:2]]
-    if wrong:
-        raise CliplitError(f"{path}: not an enhancer of CLIP-LIT: {'; '.join(wrong)}")
-    enhancer.load_state_dict(state)
+    try:
+        enhancer.load_state_dict(state)
+    except RuntimeError as error:
+        raise CliplitError(f"{path}: not an enhancer of CLIP-LIT ({one_line(error)})") from None
     return enhancer.eval()
 
 

@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ from safetensors import safe_open
 import cliplit
 from cliplit.errors import CliplitError, did_you_mean, one_line, shortened
 from cliplit.files.atomic import digest_of, sha256
-from cliplit.files.web import reachable
+from cliplit.files.web import hub_address, hub_digest, reachable
 
 QUICK = "-quickgelu"  # end of the names of open_clip's models with this activation
 WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")  # names on the hub; the first one found counts
@@ -105,7 +104,7 @@ def find_weights(name: str, download: bool = True) -> str | None:
             return cached
     if not download:
         return None
-    hub = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
+    hub = hub_address()
     if not reachable(hub):
         raise CliplitError(
             f"CLIP weights '{name}' are not on this machine (looked for {repository} in {constants.HF_HUB_CACHE}) and "
@@ -120,11 +119,11 @@ def find_weights(name: str, download: bool = True) -> str | None:
 
 def _download(name: str, repository: str, file: str, hub: str) -> str | None:
     """Local path of a file from the hub, compared with its SHA-256 there; None if the hub does not have the file."""
-    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
+    from huggingface_hub import hf_hub_download, hf_hub_url
     from huggingface_hub.errors import LocalEntryNotFoundError
 
     try:
-        promised = get_hf_file_metadata(hf_hub_url(repository, file)).etag
+        promised = hub_digest(hf_hub_url(repository, file))
         path = hf_hub_download(repository, file)
     except Exception as error:  # of the hub's library, of what it uses for HTTP, and of the system
         cause = error.__cause__ if isinstance(error, LocalEntryNotFoundError) and error.__cause__ else error
@@ -134,8 +133,7 @@ def _download(name: str, repository: str, file: str, hub: str) -> str | None:
             f"CLIP weights '{name}': {hub} can be reached, but the download failed ({one_line(cause)}); "
             f"run the same command again"
         ) from None
-    # Large files have their SHA-256 as ETag. The hub's library does not compare it.
-    if promised and re.fullmatch("[0-9a-f]{64}", promised) and sha256(Path(path)) != promised:
+    if promised and sha256(Path(path)) != promised:  # which the hub's library does not compare
         Path(path).resolve().unlink()
         Path(path).unlink(missing_ok=True)
         raise CliplitError(

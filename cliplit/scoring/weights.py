@@ -11,11 +11,10 @@ from urllib.parse import urlsplit
 
 import cliplit
 from cliplit.errors import CliplitError, one_line
-from cliplit.files.web import BY_HAND, fetch, reachable
+from cliplit.files.web import BY_HAND, HUB, fetch, hub_address, hub_digest, reachable
 from cliplit.scoring.metrics import choose
 
 WEIGHTS = Path(cliplit.__file__).parent / "models" / "metric_weights.json"  # by data_scripts/list_metric_weights.py
-HUB = "https://huggingface.co"
 
 
 def missing_files(name: str) -> list[str]:
@@ -80,11 +79,6 @@ def fetch_weights(name: str) -> list[Path]:
     return fetched
 
 
-def hub_address() -> str:
-    """Hugging Face's hub, or the mirror in $HF_ENDPOINT."""
-    return os.environ.get("HF_ENDPOINT", HUB)
-
-
 def hub_folder() -> Path:
     """Where torch.hub keeps downloads; pyiqa's are in its folder `pyiqa`."""
     home = os.environ.get("TORCH_HOME") or Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")) / "torch"
@@ -110,10 +104,7 @@ def _published_digest(address: str, url: str) -> str | None:
         return address.split("/")[-2]
     if not address.startswith(HUB):
         return None
-    from huggingface_hub import get_hf_file_metadata
-
     try:
-        stated = get_hf_file_metadata(url).etag or ""
+        return hub_digest(url)
     except Exception as error:  # of the hub's library, of what it uses for HTTP, and of the system
         raise CliplitError(f"{url}: cannot be had ({one_line(error)})") from None
-    return stated if len(stated) == 64 else None

@@ -252,9 +252,9 @@ def test_a_metric_that_refuses_an_image_says_which(tmp_path, cli):
         (("--metrics", "psnr"), "--reference"),
         (("--preset", "paper"), "valid: cliplit, clip-lit, rave"),
         (("--set", "psnr_color=y"), "no such convention"),
-        (("--set", "psnr_colour=y"), "none of rgb, luma, ycbcr"),
+        (("--set", "psnr_colour=y"), "must be in rgb | luma | ycbcr, got y"),
         (("--set", "border=two"), "of type int"),
-        (("--set", "border=-1"), "must not be negative"),
+        (("--set", "border=-1"), "must be in [0, inf), got -1"),
         (("--device", "quantum"), "cannot be used here"),
     ],
 )

@@ -161,22 +161,17 @@ def _check_parameters(sources: list[Path], run: Run) -> None:
 
 def _execute_all(sources: list[Path], run: Run) -> None:
     """Execute notebooks one after the other, in one kernel, so that libraries and CLIP are loaded once."""
-    total = len(sources)  # papermill adds a cell with the parameters to each
     for source in sources:
         _record(source, run).unlink(missing_ok=True)
-        cells = json.loads(source.read_text(encoding="utf-8"))["cells"]
-        total += sum(cell["cell_type"] == "code" and bool("".join(cell["source"]).strip()) for cell in cells)
-    with _kernel() as kernel, tqdm(total=total, unit="cell", dynamic_ncols=True) as bar:
-        for source in sources:
+    with _kernel() as kernel, tqdm(sources, unit="notebook", dynamic_ncols=True) as bar:
+        for source in bar:
             bar.set_description(source.stem)
-            try:
-                _execute(source, run, kernel, bar)
-            finally:
-                run.look_again()
+            _execute(source, run, kernel)
             kernel.run(FORGET_NAMES)
+    run.look_again()
 
 
-def _execute(source: Path, run: Run, kernel: Any, bar: tqdm) -> None:
+def _execute(source: Path, run: Run, kernel: Any) -> None:
     import papermill
     from nbclient.exceptions import DeadKernelError
 
@@ -194,7 +189,6 @@ def _execute(source: Path, run: Run, kernel: Any, bar: tqdm) -> None:
             progress_bar=False,
             km=kernel,
             shutdown_kernel="graceful",
-            on_cell_executed=lambda **_: bar.update(),
         )
     except papermill.PapermillExecutionError as error:
         where = f"executed copy: {target}"

@@ -55,8 +55,7 @@ class Machine:
 def engine(settings: Settings) -> Iterator[Machine]:
     """The engine of a run. PyTorch's generator and switches, and signals, are set for the block and put back after it.
 
-    Raises:
-        CliplitError: no such device.
+    Raises CliplitError as `find_device` does.
     """
     options = settings.engine
     device = find_device(settings.device)
@@ -85,12 +84,10 @@ def engine(settings: Settings) -> Iterator[Machine]:
 
 @contextlib.contextmanager
 def limits_told(hint: str) -> Iterator[None]:
-    """Turn what a device has not, memory or an operation of PyTorch, into one line.
+    """Turn what a device has not, memory or an operation of PyTorch, into a CliplitError that says what to change.
 
     Args:
         hint: what to change for want of memory.
-    Raises:
-        CliplitError: memory was out, or Apple's device cannot compute a step; says what to change.
     """
     try:
         yield
@@ -120,8 +117,7 @@ def keep_freed_memory(largest: int) -> None:
 def find_device(name: str = "auto") -> torch.device:
     """A device by name; for "auto" the first GPU, if there is one; among several processes, this one's.
 
-    Raises:
-        CliplitError: no such device here.
+    Raises CliplitError if there is no such device here.
     """
     if name == "auto" and processes.count() > 1:
         return processes.own_device()

@@ -23,11 +23,7 @@ class Interrupts:
 
     @contextmanager
     def postponed(self) -> Iterator[None]:
-        """Signals wait for the end of the block.
-
-        Raises:
-            KeyboardInterrupt: asked to end, within the block or before it.
-        """
+        """Signals wait for the end of the block. Raises KeyboardInterrupt if asked to end, in it or before."""
         self.look()
         self.postponing = True
         try:
@@ -54,8 +50,7 @@ class Interrupts:
 def interrupts() -> Iterator[Interrupts]:
     """Signals as above within the block, as in one around it; in another thread than the main one nothing changes.
 
-    Raises:
-        KeyboardInterrupt: asked to end, whatever error a library made of it.
+    Raises KeyboardInterrupt if asked to end, whatever error a library made of it.
     """
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     owners = [getattr(handler, "__self__", None) for handler in before.values()]

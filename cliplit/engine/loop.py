@@ -62,11 +62,7 @@ class Loop:
         return self.until(Interrupts())
 
     def until(self, interrupts: Interrupts) -> Iterator[int]:
-        """The iterations to come; fewer, if the user asks to end.
-
-        Raises:
-            KeyboardInterrupt: asked to end; everything up to here is saved.
-        """
+        """The iterations to come. Raises KeyboardInterrupt if the user asks to end; everything up to there is saved."""
         least = self._recorder.watch.save_seconds
         pause = least
         last = time.monotonic()

@@ -48,8 +48,7 @@ class Part:
     def after(self, at: Position, log: Log) -> Position:
         """Where the part stands after the iteration whose row is the last one of its log.
 
-        Raises:
-            CliplitError: the guard gives up.
+        Raises CliplitError if the guard gives up.
         """
         then = replace(at, done=at.done + 1)
         guarded = self.guard_psnr > -INFINITE and at.done - at.started > self.guard_after

@@ -49,11 +49,7 @@ def wait() -> None:
 
 
 def share(size: int) -> slice:
-    """This process's share of a batch.
-
-    Raises:
-        CliplitError: the batch cannot be shared evenly.
-    """
+    """This process's share of a batch. Raises CliplitError if it cannot be shared evenly."""
     if size % count():
         raise CliplitError(f"a batch of {size} cannot be shared evenly by {count()} processes; use another number")
     return slice(index(), None, count())

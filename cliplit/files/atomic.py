@@ -20,10 +20,7 @@ LONGEST_NAME = 255  # bytes, of a file on the usual systems
 def writing(path: str | Path) -> Iterator[Path]:
     """A hidden name beside the file, which takes its place at the end, and is removed if anything fails.
 
-    A symbolic link stays; the file that it points to is replaced.
-
-    Raises:
-        OSError: it cannot be written, e.g. since the disk is full; names the file.
+    A symbolic link stays; the file that it points to is replaced. An OSError, e.g. of a full disk, names the file.
     """
     path = Path(os.path.realpath(path) if os.path.islink(path) else path)
     if path.is_dir():
@@ -105,8 +102,7 @@ _sha256_then = cache(lambda path, size, changed: sha256(path))
 def user_cache() -> Path:
     """$CLIPLIT_CACHE, by default ~/.cache/cliplit (or below $XDG_CACHE_HOME).
 
-    Raises:
-        CliplitError: the user has no home folder.
+    Raises CliplitError if the user has no home folder.
     """
     base = os.environ.get("CLIPLIT_CACHE") or Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")) / "cliplit"
     try:

@@ -49,11 +49,7 @@ class Found:
 
 
 def list_images(folder: str | Path) -> list[Path]:
-    """Image files of a folder by extension, sorted by name.
-
-    Raises:
-        CliplitError: no such folder, one that cannot be opened, or no images in it.
-    """
+    """Image files of a folder by extension, sorted by name. Raises CliplitError as `find_images` does."""
     if not Path(folder).is_dir():
         raise CliplitError(f"{folder}: no such folder")
     return list(find_images([folder]).images.values())
@@ -70,8 +66,7 @@ def find_images(
     An image's name is its path below the folder that was given; if several paths were given, with that path before it;
     control characters and what is no Unicode are escaped. A file that is found twice is one image.
 
-    Raises:
-        CliplitError: a path that does not exist or cannot be opened, or no images at all.
+    Raises CliplitError for a path that does not exist or cannot be opened, and if there are no images at all.
     """
     given = list(dict.fromkeys(Path(path) for path in paths))
     found = Found({})
@@ -172,10 +167,7 @@ def pair(found: Found, reference: str | Path, recursive: bool = False) -> Pairs:
     Images of one folder that come to share a reference are scored once if they are the same, byte for byte. Different
     ones are all scored if they have its very stem; else it is a problem that names them, and those that have not get none.
 
-    Args:
-        recursive: also references in folders below.
-    Raises:
-        CliplitError: no such folder, or no images in it.
+    Raises CliplitError if there is no such folder, or no images in it or, if `recursive`, below.
     """
     images = found.images
     if Path(reference).is_file() and len(images) == 1:

@@ -47,8 +47,7 @@ _opening = threading.Lock()
 def decode(path: str | Path, max_pixels: int | None = None) -> np.ndarray:
     """An image file as RGB (H, W, 3), upright, of uint8, uint16 or float32 in [0, 1]; grey is repeated, alpha dropped.
 
-    Raises:
-        CliplitError: not an image, truncated, or of more than `max_pixels` (MAX_PIXELS if not given); names the file.
+    Raises CliplitError, which names the file, if it is no image, truncated, or of more than `max_pixels` (MAX_PIXELS).
     """
     path = Path(path)
     with errors_named(path), open(path, "rb") as file:
@@ -198,8 +197,7 @@ def tiff_page(file: BinaryIO, max_pixels: int | None, unread: Mapping[str, str] 
 def tiff_channels(page: Any) -> np.ndarray:
     """Pixels (H, W, C) of a page of grey or RGB, as they lie: uint8, uint16 up to 65535, or float32 that is finite.
 
-    Raises:
-        CliplitError: other depths and colours, or values that are not numbers.
+    Raises CliplitError for other depths and colours, and for values that are not numbers.
     """
     bits = int(np.max(page.bitspersample))
     if page.photometric not in GREY_OR_RGB or page.dtype not in ("u1", "u2", "f2", "f4", "f8"):

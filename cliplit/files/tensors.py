@@ -19,10 +19,7 @@ from cliplit.files.images import decode, squared
 def read_image(path: str | Path, size: int | None = None) -> Tensor:
     """Read an image as RGB (3, H, W) in [0, 1], upright; grey is repeated, transparency dropped, 16 bit scaled.
 
-    Args:
-        size: if given, resize to this square (Lanczos), as the released training does.
-    Raises:
-        CliplitError: not an image, truncated, or of too many pixels; names the file.
+    With a size it is resized to this square (Lanczos), as in the released training. Raises CliplitError as `decode` does.
     """
     array = squared(decode(path), size) if size else decode(path)
     return to_tensor(array).contiguous()  # metrics' sums depend on the layout, in the last digit
@@ -31,11 +28,7 @@ def read_image(path: str | Path, size: int | None = None) -> Tensor:
 def read_readable(
     paths: Iterable[Path], skip_bad: bool, size: int | None = None
 ) -> tuple[dict[Path, Tensor], list[str]]:
-    """Images by path, and one line for each that cannot be read.
-
-    Raises:
-        CliplitError: an image that cannot be read, unless `skip_bad`; or none that can.
-    """
+    """Images by path, and one line for each that cannot be read: a CliplitError unless `skip_bad`, or if none can."""
     images: dict[Path, Tensor] = {}
     problems: list[str] = []
     for path in paths:
@@ -61,22 +54,14 @@ def write_image(image: Tensor, path: str | Path) -> None:
 
 
 def save_tensors(content: Any, path: str | Path) -> None:
-    """Write what `load_tensors` reads, atomically.
-
-    Raises:
-        OSError: it cannot be written; names the file (`torch.save` into a file does not).
-    """
+    """Write what `load_tensors` reads, atomically. An OSError names the file; that of `torch.save` would not."""
     whole = io.BytesIO()
     torch.save(content, whole)
     write_bytes(whole.getvalue(), path)
 
 
 def load_tensors(path: str | Path) -> Any:
-    """Tensors and plain values, on the CPU.
-
-    Raises:
-        CliplitError: it cannot be read, is damaged, or would run code.
-    """
+    """Tensors and plain values, on the CPU. Raises CliplitError for a file that is damaged or would run code."""
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file raises nearly everything: of pickle, zip, struct and the system

@@ -141,8 +141,7 @@ def _fetch_rest(url: str, part: Path, version: Path) -> None:
 def fetch_drive(folder: str, target: Path) -> None:
     """Download a shared folder of Google Drive with all that is in it. Files that are there already are kept.
 
-    Raises:
-        CliplitError: gdown is not installed, or the folder cannot be downloaded.
+    Raises CliplitError if gdown is not installed, or the folder cannot be downloaded.
     """
     try:
         import gdown

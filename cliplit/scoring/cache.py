@@ -28,10 +28,8 @@ def key(digests: tuple[str, str | None], metric: str, conventions: Conventions, 
 class ScoreCache:
     """Scores by key, or the reason why there is none; what is `put` is on disk, so an interrupted run keeps it.
 
-    Args:
-        path: the file; None keeps nothing. Entries of other versions do no harm.
-    Raises:
-        CliplitError: the file is no such cache, or fails later on.
+    Without a path nothing is kept. Entries of other versions do no harm. A file that is no such cache, or fails later on,
+    is a CliplitError.
     """
 
     def __init__(self, path: str | Path | None):

@@ -100,8 +100,7 @@ def catalogue() -> dict[str, Metric]:
 def choose(names: str | Iterable[str]) -> tuple[str, ...]:
     """Metrics by name or group (`paper`, `fr`, `nr`), as a comma-separated text or one by one; each once.
 
-    Raises:
-        CliplitError: a name that pyiqa does not know, or a metric of whole folders.
+    Raises CliplitError for a name that pyiqa does not know, or a metric of whole folders.
     """
     words = [word.strip() for word in (names.split(",") if isinstance(names, str) else names)]
     chosen = [name for word in words if word for name in GROUPS.get(word, (word,))]
@@ -153,10 +152,8 @@ class Meter:
     def measure(self, name: str, images: "Tensor", references: "Tensor | None" = None) -> list[float]:
         """Scores of images (N, 3, H, W) in [0, 1] against references of the same shape, if the metric wants any.
 
-        Random draws inside a metric are the same at every call.
-
-        Raises:
-            CliplitError: the metric refuses such images (most have a smallest size), or wants references.
+        Random draws inside a metric are the same at every call. Raises CliplitError if the metric refuses such images
+        (most have a smallest size), or wants references.
         """
         import numpy as np
         import torch
@@ -190,11 +187,7 @@ class Meter:
 
 
 def conventions_of(given: str | Conventions) -> Conventions:
-    """Conventions by the name of their preset, or of one's own.
-
-    Raises:
-        CliplitError: no such preset, or a value that is not known.
-    """
+    """Conventions by the name of their preset, or of one's own. Raises CliplitError if they are not known."""
     if isinstance(given, str):
         if given not in PRESETS:
             raise CliplitError(f"unknown preset '{given}'; valid: {', '.join(PRESETS)}{did_you_mean(given, PRESETS)}")

@@ -26,12 +26,9 @@ def missing_files(name: str) -> list[str]:
 def why_unavailable(names: Iterable[str], look_online: bool = True) -> dict[str, str]:
     """Metrics that cannot be computed on this machine, with the reason.
 
-    pyiqa downloads weights at first use; whether it can is found out once and quickly.
+    pyiqa downloads weights at first use; whether it can is found out once and quickly, if `look_online`.
 
-    Args:
-        look_online: metrics whose weights can be downloaded count as available.
-    Raises:
-        CliplitError: a name that pyiqa does not know.
+    Raises CliplitError as `choose` does.
     """
     answers = cache(reachable)
     reasons: dict[str, str] = {}
@@ -62,8 +59,7 @@ def left_out(unavailable: Mapping[str, str]) -> list[str]:
 def fetch_weights(name: str) -> list[Path]:
     """Download the files that a metric lacks; those that only their library can fetch come at first use.
 
-    Raises:
-        CliplitError: they cannot be had, or are not what they should be.
+    Raises CliplitError if they cannot be had, or are not what they should be.
     """
     fetched = []
     for address in (file for file in missing_files(name) if "://" in file):

@@ -10,15 +10,7 @@ from cliplit.errors import CliplitError, shortened
 from cliplit.experiments.evaluation import read_scores
 from cliplit.method.clip_weights import EMBEDDED
 from cliplit.method.run import Run
-from cliplit.scoring.summary import (
-    differences,
-    read_table,
-    score_columns,
-    summary,
-    with_intervals,
-    with_spread,
-    write_table,
-)
+from cliplit.scoring import summary
 from cliplit.settings import differing
 
 PAPER_DATA = {  # name: (test images, with references, metrics of the paper's table)
@@ -43,9 +35,9 @@ def stages_table(runs: list[Run]) -> pd.DataFrame:
     if len({run.settings.seed for run in runs}) < len(runs):
         listed = ", ".join(str(run.settings.seed) for run in runs)
         raise CliplitError(f"runs with the same seed ({listed}) cannot be averaged as seeds")
-    seeds = [summary(read_scores(run), "stage").set_index("stage") for run in runs]
+    seeds = [summary.summary(read_scores(run), "stage").set_index("stage") for run in runs]
     table = sum(seeds[1:], seeds[0]) / len(seeds)
-    for metric in score_columns(table):
+    for metric in summary.score_columns(table):
         if len(runs) > 1:
             spread = pd.concat([seed[metric] for seed in seeds], axis=1).std(axis=1)
             table.insert(table.columns.get_loc(f"{metric}_std") + 1, f"{metric}_seed_std", spread)
@@ -61,7 +53,7 @@ def differences_table(runs: list[Run], against: str = "input") -> pd.DataFrame:
     """
     options = runs[0].settings.evaluation
     scores = pd.concat([read_scores(run).assign(run=n) for n, run in enumerate(runs)])
-    return differences(scores, "stage", against, options.resamples, options.confidence, runs[0].settings.seed)
+    return summary.differences(scores, "stage", against, options.resamples, options.confidence, runs[0].settings.seed)
 
 
 def run_tables(runs: list[Run]) -> dict[str, pd.DataFrame]:
@@ -106,10 +98,11 @@ def paper_table(runs: list[Run], stages: pd.DataFrame, data: str) -> pd.DataFram
 
 def write_tables(tables: dict[str, pd.DataFrame], folder: str | Path) -> list[Path]:
     """Write tables of `run_tables` as .csv, .md and .tex; returns the paths."""
+    layouts = {"stages": summary.with_spread, "differences": summary.with_intervals}
     written = []
     for name, table in tables.items():
-        shown = with_spread(table) if name == "stages" else with_intervals(table) if name == "differences" else table
-        written += write_table(table, shown, Path(folder), name)
+        shown = layouts[name](table) if name in layouts else table
+        written += summary.write_table(table, shown, Path(folder), name)
     return written
 
 
@@ -117,4 +110,4 @@ def reported_numbers() -> pd.DataFrame:
     """Published numbers with their source: data, method, metric, value, source."""
     package = Path(cliplit.__file__).parent
     candidates = (package.parent / "results" / "paper" / "reported.csv", package / "reported.csv")
-    return read_table(next(path for path in candidates if path.is_file()), "data", "method", "metric", "source")
+    return summary.read_table(next(path for path in candidates if path.is_file()), "data", "method", "metric", "source")

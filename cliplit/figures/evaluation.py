@@ -10,7 +10,6 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from cliplit.errors import CliplitError
 from cliplit.experiments.analysis import stage_name
 from cliplit.figures import style
 from cliplit.figures.runs import beside_tests, strip
@@ -28,18 +27,16 @@ def comparison_strip(run: Run, scores: pd.DataFrame, images: Sequence[int] = ran
     return strip(run, images, shown)
 
 
-def _measured(run: Run, scores: pd.DataFrame) -> list[str]:
-    """Metrics that gave a score to any image."""
-    metrics = [name for name in scores.columns if name not in ("stage", "image") and scores[name].notna().any()]
-    if not metrics:
-        raise CliplitError(f"{run.path}: no metric could be computed on the test images")
-    return metrics
+def _measured(scores: pd.DataFrame) -> list[str]:
+    """Metrics that gave a score to any image; if none did, all."""
+    metrics = scores.drop(columns=["stage", "image"])
+    return [name for name in metrics if metrics[name].notna().any()] or [*metrics]
 
 
 @saved("04_quality.png")
 def quality(run: Run, scores: pd.DataFrame) -> Figure:
     """Two scores of every test image in every stage, and what the last network changes for each image."""
-    metrics = _measured(run, scores)[:2]
+    metrics = _measured(scores)[:2]
     last = stage_name(run.settings.refinement.rounds)
     figure, panels = style.panels(2.9, len(metrics) + 1)
     for axes, metric in zip(panels, metrics, strict=False):
@@ -85,8 +82,8 @@ def differences(run: Run, table: pd.DataFrame) -> Figure:
     """
     table = table.query("stage != 'random-clip'")
     metrics = list(table["metric"].unique())[:3]
-    figure, panels = style.panels(0.75 + 0.24 * table["stage"].nunique(), len(metrics))
-    for n, (axes, metric) in enumerate(zip(panels, metrics, strict=True)):
+    figure, panels = style.panels(0.75 + 0.24 * table["stage"].nunique(), max(1, len(metrics)))
+    for n, (axes, metric) in enumerate(zip(panels, metrics, strict=False)):
         rows = table[table["metric"] == metric]
         for place, (_, row) in enumerate(rows.iterrows()):
             axes.hlines(place, row["low"], row["high"], color=style.darker(style.colour_of(row["stage"])), linewidth=2)
@@ -106,7 +103,7 @@ def metric_against_metric(run: Run, scores: pd.DataFrame) -> Figure:
     Titles give the rank correlation of the two, both from worse to better.
     """
     scores = scores.query("stage != 'random-clip'")
-    x, *others = _measured(run, scores)[:4]
+    x, *others = _measured(scores)[:4]
     figure, panels = style.panels(2.9, max(1, len(others)))
     for axes, y in zip(panels, others, strict=False):
         for stage, rows in scores.groupby("stage", sort=False):

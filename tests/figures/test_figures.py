@@ -7,6 +7,7 @@ from pathlib import Path
 
 import matplotlib as mpl
 import matplotlib.style
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -122,6 +123,17 @@ def test_names_are_no_formulas(trained):
     (curves, *_) = runs.enhancer_curves(trained).figure.axes
     ticks = [label.get_text() for label in (*curves.get_yticklabels(), *curves.get_yticklabels(minor=True))]
     assert any(ticks) and not any("$" in tick for tick in ticks)
+
+
+def test_scores_may_be_missing_of_an_image_of_a_stage_and_of_all(trained):
+    table = evaluation.evaluate(trained)
+    some = table.assign(psnr=table["psnr"].where(table["stage"] != "round1"))
+    some.loc[some["stage"] == "round2", "psnr"] = [np.nan, 1.0, 2.0]
+    assert scores.quality(trained, some).figure.axes[-1].get_xlabel().endswith(" of 2")
+    none = table[["stage", "image", "psnr"]].assign(psnr=np.nan)
+    assert len(scores.quality(trained, none).figure.axes) == 2
+    scores.metric_against_metric(trained, none)
+    scores.differences(trained, tables.differences_table([trained]).head(0))
 
 
 def test_lower_is_better_where_the_metric_says_so(trained):

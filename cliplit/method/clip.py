@@ -17,6 +17,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from safetensors import safe_open
@@ -163,8 +164,7 @@ def load_backbone(
         is_file = EMBEDDED.get(name, Path(name)).is_file()
         clip = (_load_file if is_file else _load_with_open_clip)(name, random, antialias)
     expected = (read_json(KNOWN) or {}).get(name) if known and not random else None
-    found = known_by(clip) if expected else []
-    if any(abs(ours - theirs) > KNOWN_TOLERANCE for ours, theirs in zip(found, expected or [], strict=True)):
+    if expected and not np.allclose(found := known_by(clip), expected, 0, KNOWN_TOLERANCE):
         raise CliplitError(
             f"CLIP '{name}': not the model of that name: cosines of two prompts and an image are {found}, not "
             f"{expected}; look at its weights and at the version of open_clip"

@@ -57,12 +57,9 @@ def model_config(name: str) -> dict[str, Any]:
         config["vision_cfg"].get("layers")
         return config
     except Exception as error:  # safetensors has no public error class for a bad header
-        if path.is_dir():
-            raise CliplitError(f"{path}: no readable open_clip_config.json ({one_line(error)})") from None
-        raise CliplitError(
-            f"{path}: not a CLIP of data_scripts/train_tiny_clip.py ({one_line(error)}); "
-            f"for weights of an open_clip model use MODEL/{path}"
-        ) from None
+        kind = "no readable open_clip_config.json" if path.is_dir() else "not a CLIP of data_scripts/train_tiny_clip.py"
+        hint = f"for weights of an open_clip model use MODEL/{path}"
+        raise CliplitError(f"{path}: {kind} ({one_line(error)}); {hint}") from None
 
 
 def find_weights(name: str, download: bool = True) -> str | None:

@@ -24,7 +24,7 @@ from cliplit.method.run_images import TestImage, test_images
 from cliplit.method.training import network_of, train
 from cliplit.scoring.metrics import Meter, catalogue, choose, sensible
 from cliplit.scoring.summary import read_table
-from cliplit.scoring.weights import left_out, why_unavailable
+from cliplit.scoring.weights import available_now, left_out, why_unavailable
 from cliplit.settings import Evaluation, override
 
 Method = Callable[[TestImage], Tensor]  # from a test image to its result (3, H, W), rounded to 8 bits as in a file
@@ -84,7 +84,7 @@ def evaluate(run: Run) -> pd.DataFrame:
         write_json(notes, folder / "evaluation.json")
 
     before = run.notes("evaluation", "evaluation.json")["missing"] if run.record("evaluation") else {}
-    run.build("evaluation", make, again=bool(before and before.keys() - why_unavailable(before)))
+    run.build("evaluation", make, again=bool(available_now(before)))
     return read_scores(run)
 
 

@@ -22,6 +22,7 @@ from cliplit.experiments.planning import at_work
 from cliplit.files.atomic import read_json, sha256, write_json
 from cliplit.method.run import Run
 from cliplit.profiles import overrides
+from cliplit.scoring.weights import available_now
 
 KERNEL_STARTS = 3  # of a notebook, at most
 INTERRUPTED_WAIT = 60.0  # seconds that a training has for the iteration at work
@@ -121,7 +122,9 @@ def _up_to_date(source: Path, run: Run) -> bool:
         return False
     left = [_executed(source, run), *(run.path / str(result) for result in record["results"])]
     stages = [stage.name for stage in run.plan.values() if stage.made_by == source.stem]
-    return all(file.is_file() for file in left) and all(map(run.is_current, stages))
+    if not all(file.is_file() for file in left) or not all(map(run.is_current, stages)):
+        return False
+    return "evaluation" not in stages or not available_now(run.notes("evaluation", "evaluation.json")["missing"])
 
 
 def _inputs(source: Path, run: Run) -> dict[str, Any]:

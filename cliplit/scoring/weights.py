@@ -48,6 +48,11 @@ def why_unavailable(names: Iterable[str], look_online: bool = True) -> dict[str,
     return reasons
 
 
+def available_now(missing: Mapping[str, str]) -> set[str]:
+    """Of metrics that an evaluation had to leave out, those that can be computed by now."""
+    return missing.keys() - why_unavailable(missing) if missing else set()
+
+
 def left_out(unavailable: Mapping[str, str]) -> list[str]:
     """Lines such as "musiq, niqe left out: weights are not here": one per reason, without the names of the files."""
     groups: dict[str, list[str]] = {}

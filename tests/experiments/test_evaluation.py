@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from cliplit.errors import CliplitError
-from cliplit.experiments import evaluation, tables
+from cliplit.experiments import evaluation, notebooks, tables
 from cliplit.experiments.evaluation import check_others, evaluate, methods, results
 from cliplit.experiments.planning import look_over
 from cliplit.files.atomic import read_json, write_json
@@ -72,6 +72,7 @@ def test_text_stays_text_and_a_refused_image_is_left_out_and_what_was_missing_is
         return {"ms_ssim": "weights (some file) are not here"} if "ms_ssim" in names else {}
 
     with monkeypatch.context() as patched:
+        patched.setattr(weights, "why_unavailable", offline)
         patched.setattr(weights, "why_unavailable", offline)
         patched.setattr(evaluation, "why_unavailable", offline)
         code, _, err = cli(*odd, "--run", path)
@@ -156,6 +157,15 @@ def test_results_are_saved_by_the_evaluation_and_made_again_where_they_are_not_t
     assert Run.open(run.path).is_current("evaluation")
     for stage in stages:
         assert all(torch.equal(*pair) for pair in zip(saved[stage], results(run, stage, tests), strict=True)), stage
+
+
+def test_the_notebook_of_the_evaluation_is_out_of_date_once_a_metric_can_be_added(run, monkeypatch):
+    notebook = notebooks.list_notebooks(notebooks.notebooks_folder())[4]
+    assert notebooks._up_to_date(notebook, run)
+    monkeypatch.setattr(run, "notes", lambda *_: {"missing": {"entropy": "weights are not here"}})
+    assert not notebooks._up_to_date(notebook, run)
+    monkeypatch.setattr(weights, "why_unavailable", lambda names: dict.fromkeys(names, "still not here"))
+    assert notebooks._up_to_date(notebook, run)
 
 
 def test_results_that_do_not_match_are_refused(run, tmp_path):

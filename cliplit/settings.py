@@ -6,7 +6,8 @@ The defaults are the published settings, so the profile `paper` is `Settings()`.
 
 import csv
 import math
-from collections.abc import Iterable, Iterator, Mapping
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import Field, dataclass, field, fields, is_dataclass, replace
 from functools import partial
 from typing import Any, get_args, get_origin
@@ -17,7 +18,9 @@ INFINITE = float("inf")
 COMPARED = ("ViT-B-32-quickgelu/openai", "ViT-B-16-quickgelu/openai", "RN50-quickgelu/openai")  # CLIPs
 
 
+PHOTOS = "astronaut | chelsea | coffee | grace_hopper | motorcycle"  # embedded ones
 SEEDS = "[0, 4294967295]"
+PLACES = ("folder", "folders", "NAME=FILE", "NAME=FOLDER")  # units of settings that are paths
 SIDES = "[16, inf)"  # of images, in pixels: the network pools three times
 
 
@@ -67,7 +70,7 @@ class Data:
     embedded_pairs: int = count(40, "cliplit", "pairs", "test crops drawn from the embedded photos held out")
     well_lit_images: int = amount(0, "cliplit", "images", "how many of the well-lit training images serve; 0: all")
     embedded_well_lit: tuple[str, ...] = setting(
-        ("grace_hopper",), "cliplit", "names", "embedded photos, well-lit", some=True
+        ("grace_hopper",), "cliplit", "names", "embedded photos, well-lit", PHOTOS, some=True
     )
     embedded_crop: float = setting(
         0.45, "cliplit", "of the shorter side", "smallest crop of an embedded photo", "(0, 1]"
@@ -361,6 +364,28 @@ def override(settings: Settings, changes: Mapping[str, Any]) -> Settings:
         change: dict[str, Any] = {leaf: parsed}
         settings = replace(settings, **({group: replace(getattr(settings, group), **change)} if group else change))
     return settings
+
+
+def placed(settings: Settings, stored: Settings | None) -> Settings:
+    """The settings with absolute paths, so that a run does not depend on where a command is started.
+
+    A path that leads where the stored one leads stays spelled as it is there.
+    """
+    known = flatten(stored or Settings())
+    changes = {}
+    for name, item, value in leaves(settings):
+        if (unit := item.metadata.get("unit")) in PLACES:
+            there, wanted = (_spelled(each, unit, os.path.realpath) for each in (known[name], value))
+            changes[name] = known[name] if there == wanted else _spelled(value, unit, os.path.abspath)
+    return override(settings, changes)
+
+
+def _spelled(place: Any, unit: str, how: Callable[[str], str]) -> Any:
+    """A path, NAME=PATH, or several of them, spelled in another way."""
+    if isinstance(place, tuple):
+        return tuple(_spelled(each, unit, how) for each in place)
+    name, equals, path = place.partition("=") if unit.startswith("NAME=") else ("", "", place)
+    return f"{name}{equals}{how(path)}" if path else place
 
 
 def differing(before: Settings, after: Settings) -> list[str]:

@@ -9,6 +9,8 @@ from typing import IO, Annotated, Any
 import typer
 
 from cliplit.cli.shared import FOLDERS, Root, counted, flag, of_settings, takes
+from cliplit.errors import CliplitError
+from cliplit.files.web import is_inside
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -75,7 +77,7 @@ def prepare(
     name: Name,
     root: Root = Path("data"),
     given: dict[str, Any],
-    size: Annotated[int, typer.Option(metavar="PIXELS", help="Side of training images; 0: as they are.")] = 512,
+    size: Annotated[int, typer.Option(min=0, metavar="PIXELS", help="Side of training images; 0: as they are.")] = 512,
     skip_bad: SkipBad = False,
     force: Force = False,
 ) -> None:
@@ -86,7 +88,7 @@ def prepare(
     from cliplit.data.prepare import prepare_data_set
     from cliplit.profiles import profile
 
-    made = prepare_data_set(root / name, profile("paper", given).data, size, skip_bad, force)
+    made = prepare_data_set(_inside(root, name), profile("paper", given).data, size, skip_bad, force)
     _show(made.images, made.problems, sys.stderr)
     print(root / name)
 
@@ -98,7 +100,7 @@ def synthesize(
     root: Root = Path("data"),
     level: Annotated[str, typer.Option(help="mild, medium, severe or mixed backlight.")] = "medium",
     test_share: Annotated[float, typer.Option(help="Share of the photos that become test pairs.")] = 0.2,
-    size: Annotated[int, typer.Option(metavar="PIXELS", help="Longest side; 0: as the photos are.")] = 1024,
+    size: Annotated[int, typer.Option(min=0, metavar="PIXELS", help="Longest side; 0: as the photos are.")] = 1024,
     seed: Annotated[int, typer.Option(help="Of the draw of scenes.")] = 0,
     skip_bad: SkipBad = False,
     force: Force = False,
@@ -110,9 +112,16 @@ def synthesize(
     """
     from cliplit.data.prepare import synthesize_data_set
 
-    made = synthesize_data_set(root / name, photos, level, test_share, seed, size, skip_bad, force)
+    made = synthesize_data_set(_inside(root, name), photos, level, test_share, seed, size, skip_bad, force)
     _show(made.images, made.problems, sys.stderr)
     print(root / name)
+
+
+def _inside(root: Path, name: str) -> Path:
+    """The folder of a new data set. Raises CliplitError for a name that would make it of the root, or of what is above."""
+    if not is_inside(name):
+        raise CliplitError(f"'{name}': no name for a folder in {root}; choose another one")
+    return root / name
 
 
 def _show(images: Iterable[Any], findings: Iterable[object], file: IO[str] | None = None) -> None:

@@ -74,6 +74,7 @@ def plan(chosen: Run) -> None:
     """
     from cliplit.experiments.planning import look_over, network_iterations, seconds_each
 
+    chosen.check()
     obstacles, notes = look_over(chosen, read=True)
     for line in obstacles:
         print(printable(f"cliplit: error: {line}"), file=sys.stderr)

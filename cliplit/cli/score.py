@@ -22,7 +22,7 @@ CONVENTIONS = ", ".join(vars(Conventions()))
 @takes(how=fields_of(Scoring))
 def score(
     *,
-    paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Image files and folders.")],
+    paths: Annotated[list[str], typer.Argument(metavar="PATH...", help="Image files and folders.")],
     reference: Annotated[str, folder(help="References: of the same stems and sizes.")] = "",
     metrics: Annotated[
         str, typer.Option(metavar="NAMES", help=f"Of pyiqa, or groups: {', '.join(GROUPS)}. Comma-separated.")
@@ -40,6 +40,8 @@ def score(
 
     Scores of every image and their mean ± standard deviation; several folders are compared, row by row.
     """
+    if not all(paths):  # which `Path` takes for this folder
+        raise CliplitError("'': no such file or folder; an argument is empty")
     conventions = conventions_of(preset)
     for name, value in parse_overrides(changes).items():
         if name not in vars(conventions):

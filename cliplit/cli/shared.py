@@ -5,7 +5,6 @@ builders into the signature of a command, and gives the command what they build.
 """
 
 import json
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from functools import partial, wraps
@@ -15,6 +14,7 @@ from typing import Annotated, Any
 
 import typer
 
+from cliplit.errors import CliplitError
 from cliplit.ranges import check_values
 from cliplit.settings import Settings, describe
 
@@ -40,12 +40,14 @@ def fields_of(kind: type) -> Callable[..., Any]:
 
 
 def of_settings(names: Mapping[str, str]) -> Callable[..., dict[str, Any]]:
-    """A builder of changed settings, whose names are given by option: the values that are given, with absolute paths."""
+    """A builder of changed settings, whose names are given by option: the values that are given."""
     rows = {row["name"]: row for row in describe(Settings())}
 
     def changes(**given: Any) -> dict[str, Any]:
-        changed = {names[name]: value for name, value in given.items() if value not in (None, (), False)}
-        return {name: _absolute(value, rows[name]["unit"]) for name, value in changed.items()}
+        for name, value in given.items():
+            if value == "" or (isinstance(value, tuple) and "" in value):
+                raise CliplitError(f"--{name.replace('_', '-')}: an argument is empty; leave it out, or give one")
+        return {names[name]: value for name, value in given.items() if value not in (None, (), False)}
 
     return _builder(changes, {name: (rows[setting]["value"], rows[setting]) for name, setting in names.items()}, True)
 
@@ -101,16 +103,6 @@ def takes(**builders: Callable[..., Any]) -> Callable[[Callable[..., Any]], Call
         return composed
 
     return decorate
-
-
-def _absolute(value: Any, unit: str) -> Any:
-    """A value with its paths made absolute, so that a run does not depend on where it is started."""
-    if isinstance(value, tuple):
-        return tuple(_absolute(each, unit) for each in value)
-    if unit.startswith("NAME="):
-        name, equals, path = value.partition("=")
-        return f"{name}{equals}{os.path.abspath(path)}" if path else value
-    return os.path.abspath(value) if unit in ("folder", "folders") else value
 
 
 def shown(value: Any) -> str:

@@ -242,7 +242,7 @@ def look_over(
     kept: list[Entry] = []
     first: dict[str, Entry] = {}  # by digest
     stems: dict[str, dict[str, Entry]] = {role: {} for role in ROLES}
-    for role, file in tqdm(every, desc=f"looking at {folder.name}", unit="image", leave=False):
+    for role, file in tqdm(every, desc=f"looking at {folder.name}", unit="image", leave=False, disable=None):
         try:
             entry = describe_image(file, folder, role, decode(file).shape[1::-1])
         except CliplitError as error:

@@ -52,7 +52,7 @@ def prepare_data_set(
     origins: dict[Path, Path] = {}
     every = [(role, path) for role, images in sources.items() for path in images.files]
     with new_data_set(target, force) as folder:
-        for role, path in tqdm(every, desc=f"preparing {target.name}", unit="image", leave=False):
+        for role, path in tqdm(every, desc=f"preparing {target.name}", unit="image", leave=False, disable=None):
             resize = size and role.startswith("train_")
             copy = folder / FOLDERS[role] / (f"{path.stem}.png" if resize else path.name)
             if copy.exists():  # asked of the disk, which may not tell upper from lower case
@@ -69,7 +69,7 @@ def prepare_data_set(
         images = tuple(
             replace(image, made={"from": origins[folder / image.path].name}) for image in report.good_images(skip_bad)
         )
-        source = "; ".join(dict.fromkeys(each.source or Path(each.folder).name for each in sources.values()))
+        source = "; ".join(dict.fromkeys(each.source or Path(each.folder).resolve().name for each in sources.values()))
         licence = "; ".join(dict.fromkeys(each.licence or "yours" for each in sources.values()))
         problems = tuple(map(str, [*report.findings, *findings]))
         manifest = Manifest(target.name, source, licence, images, {"size": size}, problems)
@@ -119,7 +119,9 @@ def synthesize_data_set(
     images = []
     problems: list[str] = []
     with new_data_set(target, force) as folder:
-        for stem, path in tqdm(paths.items(), desc=f"synthesizing {target.name}", unit="photo", leave=False):
+        for stem, path in tqdm(
+            paths.items(), desc=f"synthesizing {target.name}", unit="photo", leave=False, disable=None
+        ):
             try:
                 photo = read_image(path)
             except CliplitError as error:

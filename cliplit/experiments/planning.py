@@ -69,7 +69,7 @@ def look_over(run: Run, read: bool = False) -> tuple[list[str], list[str]]:
     settings = run.settings
     obstacles: list[str] = []
     notes: list[str] = []
-    prepared = run.record("data") is not None
+    prepared = run.is_current("data")
     if prepared and (changed := changed_sources(run)):
         listed = f"{len(changed)} images were changed, added or removed since ({shortened(changed)})"
         notes.append(f"{run.path}: uses its own copies of the images; {listed}")

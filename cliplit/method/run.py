@@ -18,7 +18,7 @@ from cliplit.method.guidance.registry import BUILT_IN, is_refined
 from cliplit.method.schedule import alternation
 from cliplit.profiles import profile as get_profile
 from cliplit.ranges import check_values
-from cliplit.settings import Settings, differing, from_json, override, parse_overrides, to_json
+from cliplit.settings import Settings, differing, from_json, override, parse_overrides, placed, to_json
 
 MANIFEST = "manifest.json"
 CHECKOUT = Path(cliplit.__file__).parent.parent  # if cliplit runs from one
@@ -192,7 +192,7 @@ def choose_run(profile: str, path: str | Path, changes: Mapping[str, Any]) -> Ru
     stored = stored_settings(run.path)
     if stored and profile in ("", stored.profile):
         run = Run(run.path, check_values(override(stored, changes)))
-    return run
+    return Run(run.path, placed(run.settings, stored))
 
 
 def start_run(

@@ -6,11 +6,13 @@ import time
 
 import pytest
 import torch
+from conftest import builds
 from huggingface_hub import constants
 from PIL import Image
 
 import cliplit
 from cliplit.cli.runs import open_run
+from cliplit.data import demo_images
 from cliplit.files import web
 from cliplit.files.atomic import read_json
 from cliplit.method import clip_weights
@@ -21,7 +23,7 @@ from cliplit.method.guidance.registry import new_guidance
 from cliplit.method.run import Run
 from cliplit.method.run_images import prepare_data
 from cliplit.profiles import PROFILES, SMOKE
-from cliplit.settings import describe
+from cliplit.settings import PHOTOS, describe
 
 
 def write_images(folder, count=4, size=70, names="{:02}.jpg"):
@@ -83,6 +85,50 @@ def test_options_become_settings(tmp_path, monkeypatch):
     )
     assert settings.data.backlit == str(tmp_path / "dark") and settings.data.skip_bad is False
     assert not (tmp_path / "here").exists()
+
+
+def test_a_folder_that_is_spelled_otherwise_is_the_same_and_another_one_is_not(cli, folders, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "link").symlink_to(tmp_path)
+    quick = ["--set", "evaluation.control=false", "--set", "refinement.rounds=0", "--set", "evaluation.metrics=psnr"]
+    sides = ["--set", "data.backlit=backlit", "--well-lit", "link/well-lit/"]
+    assert cli("train", "--profile", "smoke", "--run", "run", *sides, *quick)[0] == 0
+    stored = Run.open("run").settings.data
+    assert (stored.backlit, stored.well_lit) == (str(tmp_path / "backlit"), str(tmp_path / "link" / "well-lit"))
+    made = builds(Run.open("run"))
+    same = ("--backlit", "./link/backlit/", "--set", f"data.well_lit={tmp_path}/well-lit")
+    assert cli("train", "--run", "./run/", *same)[0] == 0
+    assert Run.open("run").settings.data == stored and builds(Run.open("run")) == made
+    code, _, err = cli("train", "--run", "run", "--backlit", "test-backlit")
+    assert code == 2 and f"data.backlit {tmp_path}/backlit -> {tmp_path}/test-backlit" in err[-1]
+    code, _, err = cli("plan", "--run", "run", "--seed", 1)
+    assert code == 2 and "this run has other settings (seed 0 -> 1)" in err[-1]
+
+
+@pytest.mark.parametrize("option", ["--backlit", "--data", "--checkpoint", "--device"])
+def test_an_empty_argument_is_refused(cli, tmp_path, option):
+    code, _, err = cli("train", "--profile", "smoke", "--run", tmp_path / "run", option, "")
+    assert code == 2 and err == [f"cliplit: error: {option}: an argument is empty; leave it out, or give one"]
+    code, _, err = cli("score", "", tmp_path)
+    assert code == 2 and err == ["cliplit: error: '': no such file or folder; an argument is empty"]
+
+
+def test_embedded_photos_are_checked_before_anything_is_written(refused, tmp_path):
+    assert PHOTOS.split(" | ") == sorted(demo_images.PHOTOS)
+    assert "must be in astronaut | chelsea" in refused("--set", "data.embedded_well_lit=foo")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_rebuild_without_the_images_that_it_needs_changes_nothing(cli, folders, tmp_path):
+    run = tmp_path / "run"
+    quick = ["--set", "evaluation.control=false", "--set", "refinement.rounds=0", "--set", "evaluation.metrics=psnr"]
+    assert cli("train", "--profile", "smoke", "--run", run, *options(folders), *quick)[0] == 0
+    before = (run / "manifest.json").read_bytes()
+    folders["backlit"].rename(tmp_path / "away")
+    code, _, err = cli("train", "--run", run, "--set", "data.train_size=32", "--rebuild")
+    assert code == 2 and err == [f"cliplit: error: {folders['backlit']}: no such folder"]
+    assert (run / "manifest.json").read_bytes() == before
+    assert cli("train", "--run", run, "--set", "enhancement.iterations=5", "--rebuild")[0] == 0
 
 
 def test_one_clip_serves_both_losses_if_it_has_a_resnet(tmp_path):

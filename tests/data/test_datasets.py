@@ -2,7 +2,9 @@
 
 import hashlib
 import json
+import os
 import shutil
+import subprocess
 import sys
 import types
 from dataclasses import replace
@@ -567,3 +569,32 @@ def test_a_dataset_json_that_cannot_be_trusted(sets, change, says):
     path.write_text(json.dumps(content))
     line = refusal(images_by_role, Data(sets=(sets["div2k"],)))
     assert str(path) in line and says in line
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "../sibling"])
+def test_a_name_that_is_no_folder_below_the_root_is_refused(cli, root, tmp_path, name):
+    write_photo(tmp_path / "dark" / "a.png", 1)
+    for command in (("prepare", name, "--backlit"), ("synthesize", name, "--from")):
+        code, _, err = cli("data", *command, tmp_path / "dark", "--root", root)
+        assert code == 2 and err == [f"cliplit: error: '{name}': no name for a folder in {root}; choose another one"]
+    assert not root.exists() and [path.name for path in tmp_path.iterdir()] == ["dark"]
+
+
+@pytest.mark.parametrize("command", [("prepare", "x", "--backlit"), ("synthesize", "x", "--from")])
+def test_a_size_below_nothing_is_refused(cli, root, tmp_path, command):
+    write_photo(tmp_path / "dark" / "a.png", 1)
+    code, _, err = cli("data", *command, tmp_path / "dark", "--root", root, "--size", -3)
+    assert code == 2 and "greater than or equal to 0" in " ".join(err) and not root.exists()
+
+
+def test_a_log_gets_a_few_lines_and_no_line_for_each_image(root, tmp_path):
+    for n in range(20):
+        write_photo(tmp_path / "dark" / f"{n}.png", n)
+    (tmp_path / "dark" / "drawing.svg").write_text("<svg/>")
+    (tmp_path / "dark" / "below").mkdir()
+    command = [sys.executable, "-m", "cliplit", "data", "prepare", "x", "--backlit", tmp_path / "dark", "--root", root]
+    environment = {name: value for name, value in os.environ.items() if name != "TQDM_DISABLE"}
+    done = subprocess.run(command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    first, *rest = done.stdout.splitlines()
+    assert done.returncode == 0 and first.split() == ["train_backlit", "20", "images"] and len(rest) == 3
+    assert "drawing.svg" in rest[0] and "below" in rest[1] and rest[2] == str(root / "x") and "\r" not in done.stdout

@@ -19,7 +19,7 @@ from cliplit.errors import CliplitError, printable, shortened
 from cliplit.files.images import decode, errors_named, size_in
 from cliplit.method.run import Run
 from cliplit.ranges import check_values
-from cliplit.scoring.metrics import Meter, choose
+from cliplit.scoring.metrics import Meter, catalogue, choose
 from cliplit.settings import INFINITE, Data, Settings, Watch
 
 IMAGES = 16  # of each side, for the timing
@@ -105,7 +105,11 @@ def look_over(run: Run, read: bool = False) -> tuple[list[str], list[str]]:
     if not obstacles:
         missing = why_unavailable(settings.evaluation.metrics)
         notes += [f"metrics: {line}" for line in left_out(missing)]
-        notes += unscored(tuple(name for name in choose(settings.evaluation.metrics) if name not in missing), sizes)
+        metrics = [name for name in choose(settings.evaluation.metrics) if name not in missing]
+        alone = chosen is not None and "test_backlit" in chosen and "test_reference" not in chosen
+        if lacking := [name for name in metrics if alone and catalogue()[name].compares]:
+            notes.append(f"metrics: no {', '.join(lacking)} without references of the test images (--test-reference)")
+        notes += unscored([name for name in metrics if name not in lacking], sizes)
     return obstacles, notes
 
 

@@ -70,6 +70,15 @@ def test_the_time_and_what_is_there_already_and_what_is_not_given_are_said(cli, 
     assert run.finished() == ["data"]
 
 
+def test_metrics_that_lack_references_are_named(images):
+    changes = {"data.backlit": images / "dark", "data.well_lit": images / "light", "data.test_backlit": images / "dark"}
+    settings = override(SMOKE, {name: str(path) for name, path in changes.items()})
+    _, notes = planning.look_over(Run(images / "run", settings))
+    assert "metrics: no psnr, ssim without references of the test images (--test-reference)" in notes
+    settings = override(settings, {"data.test_reference": str(images / "light")})
+    assert not any("references of" in line for line in planning.look_over(Run(images / "run", settings))[1])
+
+
 def test_too_little_disk_is_told(tmp_path, monkeypatch):
     monkeypatch.setattr(planning.shutil, "disk_usage", lambda path: Usage(1000))
     obstacles, _ = planning.look_over(Run(tmp_path / "run", SMOKE))

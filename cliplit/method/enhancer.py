@@ -1,6 +1,6 @@
 """The enhancement network of CLIP-LIT: image -> illumination map; result = image / illumination map."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -9,7 +9,10 @@ from torch import Tensor, nn
 
 from cliplit.errors import check_images
 from cliplit.files.tensors import guided_fit
+from cliplit.settings import Enhancement
 
+# The settings of the group `enhancement` that an enhancer is made of, kept in every checkpoint.
+ARCHITECTURE = ("width", "downscale", "max_illumination", "longer_side", "min_illumination", "keep_highlights")
 EDGE_RADIUS = 1  # pixels of the small image: windows of the guided filter
 EDGE_SMOOTHING = 1e-4  # variance of brightness, below which a window counts as flat
 START = 2.0  # of a map with two bounds, in units of the sigmoid's argument: it begins near the upper one
@@ -106,41 +109,18 @@ def _times(matrix: Tensor, x: Tensor) -> Tensor:
     return (matrix @ x.flatten(2)).unflatten(2, x.shape[2:])
 
 
-@dataclass(frozen=True)
-class Architecture:
-    """What an enhancer is made of and how its results are; kept in every checkpoint.
-
-    Attributes:
-        width: channels of the outer blocks; the inner blocks have twice as many. Released: 32.
-        downscale: the map is predicted at 1/downscale of the image's size, at least 2 x 2 pixels. Released: 1.
-        max_illumination: upper bound of the map. A sigmoid takes the place of the last ReLU, so every pixel has a
-            gradient. Released: infinity, the plain ReLU.
-        longer_side: a larger image's map is predicted at this size in pixels, then upsampled along the image's edges.
-            Released: 0, never.
-        min_illumination: lower bound of a map with an upper one. The sigmoid is then of the map's logarithm: a training
-            step changes small and large gains by as many stops, and the untrained network hardly lifts. Released: 0.
-        keep_highlights: whether the division spares highlights (`sparing_highlights`). Released: False.
-    """
-
-    width: int = 32
-    downscale: int = 1
-    max_illumination: float = float("inf")
-    longer_side: int = 0
-    min_illumination: float = 0.0
-    keep_highlights: bool = False
-
-
 class Enhancer(nn.Module):
     """The released U-Net (278,790 parameters at width 32); attribute names are the released state keys.
 
-    Its arguments are the fields of `Architecture`, in their order or by name; the defaults are the released network.
+    Its arguments are those of `ARCHITECTURE`, in their order or by name; the defaults are the released network.
     """
 
     bf16 = False  # compute in bfloat16 where that is safe, but for the last convolution
 
     def __init__(self, *architecture: Any, **named: Any):
         super().__init__()
-        self.architecture: dict[str, Any] = asdict(Architecture(*architecture, **named))
+        chosen = replace(Enhancement(), **dict(zip(ARCHITECTURE, architecture, strict=False)), **named)
+        self.architecture: dict[str, Any] = {name: getattr(chosen, name) for name in ARCHITECTURE}
         width = self.architecture["width"]
         self.cond1 = nn.Conv2d(3, width, 3)
         self.ResidualBlock1 = ResidualBlock(width)
@@ -201,7 +181,12 @@ class Enhancer(nn.Module):
         return [self]
 
     def positive(self, x: Tensor) -> Tensor:
-        """The illumination map from the output of the last convolution: see the bounds of `Architecture`."""
+        """The illumination map from the output of the last convolution.
+
+        With an upper bound a sigmoid takes the place of the last ReLU, so every pixel has a gradient. With a lower one,
+        too, it is of the map's logarithm: a training step changes small and large gains by as many stops, and the
+        untrained network hardly lifts.
+        """
         least, most = self.architecture["min_illumination"], self.architecture["max_illumination"]
         if most == float("inf"):
             return F.relu(x)

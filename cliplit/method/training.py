@@ -10,7 +10,6 @@ A guidance of another kind (cliplit/method/guidance/) takes the place of the pro
 """
 
 from collections.abc import Callable
-from dataclasses import fields
 from functools import partial
 from pathlib import Path
 
@@ -31,7 +30,7 @@ from cliplit.method import losses, schedule
 from cliplit.method.augmentation import ViewFeatures, augmented_batch, random_view
 from cliplit.method.checkpoints import load_enhancer, load_guidance, save_enhancer, save_guidance
 from cliplit.method.clip import ClipBackbone, load_clip
-from cliplit.method.enhancer import Architecture, Enhancer, divide
+from cliplit.method.enhancer import ARCHITECTURE, Enhancer, divide
 from cliplit.method.guidance.base import Guidance, Seen
 from cliplit.method.guidance.registry import is_refined, new_guidance
 from cliplit.method.run import Run
@@ -104,7 +103,7 @@ def warm_up(run: Run) -> None:
     def make(folder: Path, using: Machine) -> None:
         clip = using.place(load_clip(settings.clip.identity, settings))
         backlit, _ = training_images(run)
-        architecture = {item.name: getattr(options, item.name) for item in fields(Architecture)}
+        architecture = {name: getattr(options, name) for name in ARCHITECTURE}
         enhancer = using.place(Enhancer(**architecture).initialize(settings.seed, options.init_std))
         adam = partial(Adam, lr=options.learning_rate, weight_decay=options.weight_decay)
         loop = Loop(folder, part, enhancer, adam(enhancer.parameters()), _panels(run, part.name, backlit, enhancer))

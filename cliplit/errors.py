@@ -5,7 +5,8 @@ from __future__ import annotations
 import difflib
 import traceback
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,15 @@ class CliplitError(ValueError):
 def one_line(error: BaseException) -> str:
     """What an error of a library says, in one line of at most 200 characters."""
     return " ".join(str(error).split())[:200] or type(error).__name__
+
+
+@contextmanager
+def told(what: str, hint: str = "") -> Iterator[None]:
+    """Turn whatever a library raises into one line: what is wrong, its reason, and what to do."""
+    try:
+        yield
+    except Exception as error:
+        raise CliplitError(f"{what} ({one_line(error)}){hint and f'; {hint}'}") from None
 
 
 def reason_of(error: Exception) -> str:

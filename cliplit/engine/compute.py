@@ -63,20 +63,19 @@ def engine(settings: Settings) -> Iterator[Machine]:
         keep_freed_memory(1 << 30)
     wanted = options.precision if options.precision != "auto" else "bf16" if device.type == "cuda" else "fp32"
     bf16 = usable_precision(wanted, device) == "bf16"
-    before = torch.are_deterministic_algorithms_enabled()
-    warned_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    before = torch.get_deterministic_debug_mode()
     benchmark = torch.backends.cudnn.benchmark
     with interrupts() as asked, torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed(settings.seed)  # for a guidance of one's own that draws from PyTorch's generator
         if options.deterministic:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read by cuBLAS when it starts
-        torch.use_deterministic_algorithms(options.deterministic, warn_only=options.deterministic)
+        torch.set_deterministic_debug_mode("warn" if options.deterministic else "default")
         torch.backends.cudnn.benchmark = not options.deterministic
         machine = Machine(device, bf16, options.compile, asked)
         try:
             yield machine
         finally:
-            torch.use_deterministic_algorithms(before, warn_only=warned_only)
+            torch.set_deterministic_debug_mode(before)
             torch.backends.cudnn.benchmark = benchmark
             for module in machine.placed:
                 module.bf16 = False

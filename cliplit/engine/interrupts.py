@@ -17,9 +17,8 @@ class Interrupts:
     or Rust make other errors of it, of a damaged file say.
     """
 
-    def __init__(self) -> None:
-        self.postponing = False
-        self.pending = False
+    postponing = False
+    pending = False
 
     @contextmanager
     def postponed(self) -> Iterator[None]:

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from cliplit.engine import processes
 from cliplit.engine.interrupts import Interrupts
 from cliplit.engine.parts import Part, Position, mean
 from cliplit.engine.record import Recorder
-from cliplit.errors import CliplitError, one_line
+from cliplit.errors import CliplitError, told
 from cliplit.files.atomic import write_text
 from cliplit.files.tensors import load_tensors, save_tensors
 from cliplit.settings import Watch
@@ -22,6 +23,7 @@ from cliplit.settings import Watch
 SAVING_SHARE = 0.02  # of the time at most goes into saving the progress
 
 
+@dataclass(eq=False)
 class Loop:
     """Iterations of one part of the alternation.
 
@@ -37,25 +39,20 @@ class Loop:
         recorder: how often to save, and what is recorded for those who watch; by default as `Watch` has it.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        part: Part,
-        module: nn.Module,
-        optimizer: torch.optim.Optimizer,
-        recorder: Recorder | None = None,
-    ):
-        self.folder = folder
-        self.progress = folder / "progress.pt"
-        self.part = part
-        self.module = module
-        self.optimizer = optimizer
-        self.at = self.then = Position(planned=part.iterations)
+    folder: Path
+    part: Part
+    module: nn.Module
+    optimizer: torch.optim.Optimizer
+    recorder: Recorder | None = None
+
+    def __post_init__(self) -> None:
+        self.progress = self.folder / "progress.pt"
+        self.at = self.then = Position(planned=self.part.iterations)
         self.rows: list[dict[str, float]] = []
         self.averaged: dict[str, Tensor] | None = None
         self.best: dict[str, Tensor] | None = None
         self.best_loss = float("inf")
-        self._recorder = recorder or Recorder(folder / "watch", Watch())
+        self._recorder = self.recorder or Recorder(self.folder / "watch", Watch())
         self._resume()
 
     def __iter__(self) -> Iterator[int]:
@@ -165,7 +162,8 @@ class Loop:
         except CliplitError as error:
             processes.say(f"{error}; the stage starts anew")
             return
-        try:
+        what, hint = "the progress of something else than this stage", "remove the file, then the stage starts anew"
+        with told(f"{self.progress}: {what}", hint):
             self.module.load_state_dict(state.pop("module"))
             self.optimizer.load_state_dict(state.pop("optimizer"))
             self.at = self.then = Position(**state.pop("at"))
@@ -173,11 +171,6 @@ class Loop:
                 raise ValueError("its log is of another length")
             torch.set_rng_state(state.pop("random"))
             torch.cuda.set_rng_state_all(state.pop("random_cuda")[: torch.cuda.device_count()])
-        except Exception as error:  # PyTorch's are of many kinds
-            raise CliplitError(
-                f"{self.progress}: the progress of something else than this stage ({one_line(error)}); "
-                f"remove the file, then the stage starts anew"
-            ) from None
         vars(self).update(state)
 
     def _weights(self) -> dict[str, Tensor]:

@@ -5,6 +5,7 @@ events.*              for TensorBoard, if the settings ask for it
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ LABEL_HEIGHT = 16
 GAP = 4
 
 
+@dataclass
 class Recorder:
     """Records one stage, in the main process only.
 
@@ -32,11 +34,10 @@ class Recorder:
         panel: gives rows of images (N, 3 or 1, H, W) in [0, 1] by name, to be drawn now and then.
     """
 
-    def __init__(self, folder: Path, watch: Watch, panel: Callable[[], Mapping[str, Tensor]] | None = None):
-        self.folder = folder
-        self.watch = watch
-        self._panel = panel
-        self._events: Any = None
+    folder: Path
+    watch: Watch
+    panel: Callable[[], Mapping[str, Tensor]] | None = None
+    _events: Any = None
 
     def close(self) -> None:
         """Close the files."""
@@ -53,8 +54,8 @@ class Recorder:
             self._events = SummaryWriter(str(self.folder))
         for name, value in row.items() if self._events else ():
             self._events.add_scalar(name, value, at.done)
-        if self._panel and self.watch.panel_every and (at.done % self.watch.panel_every == 0 or at.done == at.planned):
-            panel = draw_panel(self._panel())
+        if self.panel and self.watch.panel_every and (at.done % self.watch.panel_every == 0 or at.done == at.planned):
+            panel = draw_panel(self.panel())
             with writing(self.folder / f"panel_{at.done:06}.jpg") as temporary:
                 panel.save(temporary, "JPEG", quality=90)
             if self._events:

@@ -22,7 +22,7 @@ from typing import Any
 from tqdm import tqdm
 
 import cliplit
-from cliplit.errors import CliplitError, one_line
+from cliplit.errors import CliplitError, one_line, told
 from cliplit.files.atomic import sha256
 
 HUB = "https://huggingface.co"
@@ -149,14 +149,12 @@ def fetch_drive(folder: str, target: Path) -> None:
         remedy = "pip install gdown; or fetch by hand and give it with --from"
         raise CliplitError(f"Google Drive needs gdown (the extra `drive`): {remedy}") from None
     get = partial(gdown.download_folder, id=folder, output=str(target), use_cookies=False, timeout=SILENCE)
-    try:
+    again = f"run the same command again to resume, or tomorrow if Google Drive refuses it, or {BY_HAND}"
+    with told(f"Google Drive folder {folder}: not downloaded", again):
         paths = [file.path.replace(os.sep, "/") for file in get(skip_download=True, quiet=True)]
         if len({*paths}) < len(paths) or not all(map(is_inside, paths)):
             raise ValueError("several files of the same name, or names that lead out of it")
         get(resume=True, retries=len(WAITS), quiet=False)
-    except Exception as error:  # requests, parsing and gdown's own
-        again = f"run the same command again to resume, or tomorrow if Google Drive refuses it, or {BY_HAND}"
-        raise CliplitError(f"Google Drive folder {folder}: {one_line(error)}; {again}") from None
 
 
 def _length(path: Path) -> int:

@@ -11,7 +11,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 import cliplit
-from cliplit.errors import CliplitError, one_line, shortened
+from cliplit.errors import CliplitError, shortened, told
 from cliplit.files.atomic import write_bytes
 from cliplit.files.tensors import load_tensors, save_tensors
 from cliplit.method.clip import ClipBackbone
@@ -57,13 +57,11 @@ def load_guidance(path: str | Path, settings: Settings, clip: ClipBackbone) -> G
     guidance = new_guidance(settings, clip)
     state, _ = _load(path)
     learned = dict(guidance.named_parameters())
-    try:
+    with told(f"{path}: not of the guidance '{settings.guidance.kind}'"):
         for name, value in state.items():
             if name not in learned:  # buffers come from `fit`, also their shapes
                 guidance.register_buffer(name, value)
         guidance.load_state_dict(state)
-    except (RuntimeError, KeyError) as error:
-        raise CliplitError(f"{path}: not of the guidance '{settings.guidance.kind}' ({one_line(error)})") from None
     return guidance.to(clip.mean.device)
 
 
@@ -73,15 +71,11 @@ def load_enhancer(path: str | Path) -> Enhancer:
     Raises CliplitError if there is no such file, it is no checkpoint, or it does not fit; names what differs.
     """
     state, metadata = _load(path)
-    try:
+    with told(f"{path}: notes of an architecture that is not known"):
         stored: dict[str, Any] = json.loads(metadata.get("architecture", "{}"))
         enhancer = Enhancer(**{key: INFINITE if value == "inf" else value for key, value in stored.items()})
-    except (ValueError, TypeError, AttributeError, RuntimeError) as error:
-        raise CliplitError(f"{path}: notes of an architecture that is not known ({one_line(error)})") from None
-    try:
+    with told(f"{path}: not an enhancer of CLIP-LIT"):
         enhancer.load_state_dict(state)
-    except RuntimeError as error:
-        raise CliplitError(f"{path}: not an enhancer of CLIP-LIT ({one_line(error)})") from None
     return enhancer.eval()
 
 
@@ -105,15 +99,13 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
     Raises CliplitError as `load_enhancer` does, and for settings of another version.
     """
     metadata = _load(path)[1]
-    try:
+    with told(f"{path}: notes that cannot be read"):
         notes: dict[str, Any] = {
             key: json.loads(value) if value.startswith(("{", "[")) else value for key, value in metadata.items()
         }
         if "model_cfg" not in notes:  # a CLIP's settings are of another kind
             from_json(notes.get("settings", {}))  # whether this version knows them
         return notes
-    except (ValueError, RecursionError, AttributeError) as error:
-        raise CliplitError(f"{path}: notes that cannot be read ({one_line(error)})") from None
 
 
 def export_released(source: str | Path, target: str | Path, prefix: str = RELEASED_PREFIX) -> None:
@@ -154,7 +146,7 @@ def _load(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     if path.suffix in PROGRAMS:
         raise CliplitError(f"{path}: a program for others, not a checkpoint; give the file that it was exported from")
     if path.suffix == ".safetensors":
-        try:
+        with told(f"{path}: not a safetensors file, or damaged"):
             with safe_open(path, "pt") as file:
                 state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (it is no dictionary)
                 metadata = file.metadata() or {}
@@ -162,8 +154,6 @@ def _load(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             if not all(isinstance(value, str) for value in notes.values()):
                 raise ValueError("its notes are not texts")
             return state, notes
-        except Exception as error:  # safetensors has no public error class for a bad header
-            raise CliplitError(f"{path}: not a safetensors file, or damaged ({one_line(error)})") from None
     state = load_tensors(path)
     if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
         state = state["state_dict"]

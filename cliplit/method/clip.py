@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 import cliplit
 from cliplit.engine.compute import find_device
-from cliplit.errors import CliplitError, check_images, one_line
+from cliplit.errors import CliplitError, check_images, one_line, told
 from cliplit.files.atomic import read_json
 from cliplit.method.clip_weights import EMBEDDED, digest_of_weights, find_weights, model_config
 from cliplit.settings import Settings
@@ -201,7 +201,7 @@ def _load_file(name: str, random: bool, antialias: bool) -> ClipBackbone:
 
     path = EMBEDDED.get(name, Path(name))
     config = model_config(name)
-    try:
+    with told(f"{path}: a CLIP that is damaged or of another version"):
         clip = CLIP(**config)
         with safe_open(path, "pt") as file:
             preprocess = json.loads(file.metadata()["preprocess"])
@@ -214,8 +214,6 @@ def _load_file(name: str, random: bool, antialias: bool) -> ClipBackbone:
             table[ids] = rows
             clip.load_state_dict(state | {"token_embedding.weight": table})
         size, mean, std = (preprocess[key] for key in ("image_size", "mean", "std"))
-    except Exception as error:  # open_clip and safetensors let every kind through
-        raise CliplitError(f"{path}: a CLIP that is damaged or of another version ({one_line(error)})") from None
     return ClipBackbone(clip, name, size, mean, std, antialias, ids)
 
 

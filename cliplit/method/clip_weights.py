@@ -8,7 +8,7 @@ from typing import Any
 from safetensors import safe_open
 
 import cliplit
-from cliplit.errors import CliplitError, did_you_mean, one_line, shortened
+from cliplit.errors import CliplitError, did_you_mean, one_line, shortened, told
 from cliplit.files.atomic import digest_of, sha256
 from cliplit.files.web import hub_address, hub_digest, reachable
 
@@ -48,7 +48,8 @@ def model_config(name: str) -> dict[str, Any]:
             f"CLIP '{name}' is unknown: not a file or folder, nor MODEL/TAG of open_clip "
             f"(e.g. ViT-B-32-quickgelu/openai), nor 'tiny' or 'tiny2'{did_you_mean(name, known)}"
         )
-    try:
+    kind = "no readable open_clip_config.json" if path.is_dir() else "not a CLIP of data_scripts/train_tiny_clip.py"
+    with told(f"{path}: {kind}", f"for weights of an open_clip model use MODEL/{path}"):
         if path.is_dir():
             config = json.loads((path / "open_clip_config.json").read_text(encoding="utf-8"))["model_cfg"]
         else:
@@ -56,10 +57,6 @@ def model_config(name: str) -> dict[str, Any]:
                 config = json.loads(file.metadata()["model_cfg"])
         config["vision_cfg"].get("layers")
         return config
-    except Exception as error:  # safetensors has no public error class for a bad header
-        kind = "no readable open_clip_config.json" if path.is_dir() else "not a CLIP of data_scripts/train_tiny_clip.py"
-        hint = f"for weights of an open_clip model use MODEL/{path}"
-        raise CliplitError(f"{path}: {kind} ({one_line(error)}); {hint}") from None
 
 
 def find_weights(name: str, download: bool = True) -> str | None:

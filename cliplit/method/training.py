@@ -24,7 +24,7 @@ from cliplit.engine.compute import Machine, engine, find_device, limits_told
 from cliplit.engine.loop import Loop
 from cliplit.engine.randomness import batch_indices, generator
 from cliplit.engine.record import Recorder
-from cliplit.errors import CliplitError, one_line
+from cliplit.errors import told
 from cliplit.files.tensors import load_tensors, psnr, save_tensors, to_tensor, to_uint8
 from cliplit.method import losses, schedule
 from cliplit.method.augmentation import ViewFeatures, augmented_batch, random_view
@@ -279,12 +279,8 @@ def _with_state(optimizer: Optimizer, folder: Path) -> None:
     """Set the optimiser to where the stage before left it: the released code has one for the whole training."""
     file = folder / "optimizer.pt"
     state = load_tensors(file)
-    try:
+    with told(f"{file}: not of this training", f"remove {folder} to make it again"):
         optimizer.load_state_dict(state)
-    except Exception as error:  # PyTorch's are of many kinds
-        raise CliplitError(
-            f"{file}: not of this training ({one_line(error)}); remove {folder} to make it again"
-        ) from None
 
 
 def _finish(loop: Loop, settings: Settings, enhancer: Enhancer | None = None, guidance: Guidance | None = None) -> None:

@@ -1,15 +1,15 @@
 """Scores from before, by all that they depend on: SQLite, so that several processes may share them."""
 
-import contextlib
 import hashlib
 import json
 import sqlite3
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from cliplit.errors import CliplitError
+from cliplit.errors import told
 from cliplit.scoring.metrics import Conventions, catalogue
 
 PATIENCE = 60  # seconds, with other processes that write
@@ -33,7 +33,8 @@ class ScoreCache:
     """
 
     def __init__(self, path: str | Path | None):
-        self._path = path
+        what, hint = f"{path}: cannot be used as cache of scores", "mend or remove it, or use --no-cache"
+        self._errors_named = partial(told, what, hint)
         with self._errors_named():
             if path:
                 Path(path).parent.mkdir(parents=True, exist_ok=True)
@@ -51,11 +52,3 @@ class ScoreCache:
         """Add scores or reasons."""
         with self._errors_named():
             self._database.executemany("INSERT OR REPLACE INTO scores VALUES (?, ?)", scores.items())
-
-    @contextlib.contextmanager
-    def _errors_named(self) -> Iterator[None]:
-        try:
-            yield
-        except (sqlite3.Error, OSError) as error:
-            remedy = "mend or remove it, or use --no-cache"
-            raise CliplitError(f"{self._path}: cannot be used as cache of scores ({error}); {remedy}") from None

@@ -10,7 +10,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import cliplit
-from cliplit.errors import CliplitError, one_line
+from cliplit.errors import CliplitError, told
 from cliplit.files.web import BY_HAND, HUB, fetch, hub_address, hub_digest, reachable
 from cliplit.scoring.metrics import choose
 
@@ -105,7 +105,5 @@ def _published_digest(address: str, url: str) -> str | None:
         return address.split("/")[-2]
     if not address.startswith(HUB):
         return None
-    try:
+    with told(f"{url}: cannot be had"):
         return hub_digest(url)
-    except Exception as error:  # of the hub's library, of what it uses for HTTP, and of the system
-        raise CliplitError(f"{url}: cannot be had ({one_line(error)})") from None

@@ -196,7 +196,7 @@ def test_drive_fetches_a_folder(gdown, tmp_path):
 
 def test_drive_quota_and_network_errors(gdown, tmp_path):
     gdown.error = RuntimeError("Cannot retrieve the public link\n of the file.")
-    with pytest.raises(CliplitError, match=r"public link of the file.; run the same .*, or fetch the file by hand"):
+    with pytest.raises(CliplitError, match=r"public link of the file.\); run the same .*, or fetch the file by hand"):
         fetch_drive("folder", tmp_path / "deep")
 
 

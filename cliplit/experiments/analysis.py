@@ -10,7 +10,7 @@ from torch import Tensor
 from cliplit.data.relight import expose
 from cliplit.errors import CliplitError
 from cliplit.files.tensors import psnr
-from cliplit.method.clip import ClipBackbone, load_clip, nearest_tokens
+from cliplit.method.clip import ClipBackbone, load_clip
 from cliplit.method.enhancer import Enhancer
 from cliplit.method.guidance.base import Guidance, Seen
 from cliplit.method.guidance.registry import new_guidance
@@ -101,33 +101,6 @@ def settings_table(run: Run, *groups: str) -> pd.DataFrame:
     return pd.DataFrame(rows).set_index("name")
 
 
-def data_table(run: Run) -> pd.DataFrame:
-    """How many images there are for each role, their size, and where they come from."""
-    record = run.notes("data", "data.json")
-    side = run.settings.data.train_size
-    backlit, well_lit = (len(record["training"][name]) for name in ("backlit", "well_lit"))
-    paired = sum(bool(test["reference"]) for test in record["test"])
-    given = {role: one["name"] or one["folder"] for role, one in record["roles"].items()}
-    untouched = "" if "test_backlit" in given else "same, untouched"
-    rows = {
-        "training, backlit": (backlit, f"{side} x {side}", given.get("train_backlit", "embedded photos, made backlit")),
-        "training, well-lit": (well_lit, f"{side} x {side}", given.get("train_well_lit", "another embedded photo")),
-        "test": (len(record["test"]), "own", given.get("test_backlit", "embedded photos held out, made backlit")),
-        "test, references": (paired, "own", given.get("test_reference", untouched)),
-        "skipped, unreadable": (len(record["skipped"]), "", ""),
-    }
-    return pd.DataFrame.from_dict(rows, orient="index", columns=["images", "pixels", "from"])
-
-
-def sources_table(run: Run) -> pd.DataFrame:
-    """Where the images come from and under which licence: embedded photos, data sets, folders of one's own."""
-    record = run.notes("data", "data.json")
-    rows = {photo: ("embedded photo", licence) for photo, licence in record["licences"].items()}
-    for role in record["roles"].values():
-        rows[role["name"] or role["folder"]] = (role["source"] or "folder of your own", role["licence"] or "yours")
-    return pd.DataFrame.from_dict(rows, orient="index", columns=["source", "licence"]).rename_axis("images")
-
-
 @torch.no_grad()
 def illumination_maps(run: Run, k: int = 0, images: Sequence[int] = range(6)) -> list[tuple[TestImage, Tensor]]:
     """Test images, by position, and the illumination maps (1, H, W) that the network of round k predicts for them."""
@@ -183,28 +156,23 @@ def score_map(guidance: Guidance, image: Tensor, window: float = 0.5, steps: int
     side = max(1, round(window * min(height, width)))
     tops, lefts = ([round(n * (length - side) / (steps - 1)) for n in range(steps)] for length in (height, width))
     crops = torch.stack([image[:, top : top + side, left : left + side] for top in tops for left in lefts])
-    scores = [_score(guidance, batch) for batch in crops.to(guidance.clip.mean.device).split(CROPS)]
-    return torch.cat(scores).view(steps, steps).cpu()
+    return torch.cat([_score(guidance, batch) for batch in crops.split(CROPS)]).view(steps, steps)
 
 
 @torch.no_grad()
 def exposure_scores(run: Run, rounds: list[int], count: int = 16) -> pd.DataFrame:
     """Mean score of well-lit test images whose exposure is changed in linear light, by the guidance of each round.
 
-    Args:
-        count: test images looked at; their references where they have any, else the images themselves.
     Returns:
-        One row per exposure (index, EV), one column per round; 0 is the initial guidance.
+        A row per exposure (index, EV), a column per round. Images without references are looked at themselves.
     """
-    tests = test_images(run)[:count]
-    photos = [test.backlit if test.reference is None else test.reference for test in tests]
-    guidances = {k: guidance_of(run, k) for k in rounds}
-    device = load_clip(run.settings.clip.similarity, run.settings).mean.device
-    rows = {}
-    for stops in STOPS:
-        moved = [expose(photo[None].to(device), stops) for photo in photos]
-        rows[stops] = {k: _mean_score(guidance, moved) for k, guidance in guidances.items()}
-    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("exposure, EV")
+    photos = [test.backlit if test.reference is None else test.reference for test in test_images(run)[:count]]
+    moved = {stops: [expose(photo[None], stops) for photo in photos] for stops in STOPS}
+    columns = {}
+    for k in rounds:
+        guidance = guidance_of(run, k)
+        columns[k] = {stops: _mean_score(guidance, images) for stops, images in moved.items()}
+    return pd.DataFrame(columns)
 
 
 @torch.no_grad()
@@ -212,40 +180,23 @@ def strength_scores(run: Run, k: int, count: int = 16) -> pd.DataFrame:
     """What happens as the enhancement of round k gets stronger: an exponent on the illumination map, 0 ... 1.5.
 
     Returns:
-        One row per strength (index): `score` by the guidance of the round, and `psnr` to the references where there
-        are any, means over test images.
+        A row per strength (index): means of `score` by the guidance of the round, and of `psnr` where there are references.
     """
     guidance = guidance_of(run, k)
-    tests = test_images(run)[:count]
-    network = network_of(run, f"enhancer{k}")
-    images = [test.backlit[None].to(guidance.clip.mean.device) for test in tests]
-    maps = [network(image) for image in images]
+    divide = network_of(run, f"enhancer{k}").divide
+    maps = illumination_maps(run, k, range(count))
     rows = {}
     for strength in STRENGTHS:
-        results = [network.divide(image, light**strength) for image, light in zip(images, maps, strict=True)]
-        pairs = zip(results, (test.reference for test in tests), strict=True)
-        likeness = [psnr(result.cpu(), truth[None]).item() for result, truth in pairs if truth is not None]
-        mean = sum(likeness) / len(likeness) if likeness else float("nan")
-        rows[strength] = {"score": _mean_score(guidance, results), "psnr": mean}
-    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("strength")
-
-
-def nearest_words(guidance: Guidance, count: int = 8) -> pd.DataFrame:
-    """The tokens nearest to where a guidance leads, and farthest from it, with their cosine similarity (RAVE).
-
-    Raises:
-        CliplitError: a guidance without a direction in CLIP's latent space.
-    """
-    direction = guidance.direction()
-    if direction is None:
-        raise CliplitError(f"guidance '{guidance.settings.guidance.kind}' has no direction in CLIP's latent space")
-    near, far = nearest_tokens(guidance.clip, direction.detach(), count)
-    table = {"towards": near.words, "similarity": near.similarity.tolist()}
-    return pd.DataFrame(table | {"away from": far.words, "": far.similarity.tolist()}).round(3)
+        results = [divide(test.backlit[None], light[None] ** strength) for test, light in maps]
+        pairs = zip(results, (test.reference for test, _ in maps), strict=True)
+        likeness = [psnr(result, truth[None]).item() for result, truth in pairs if truth is not None]
+        rows[strength] = {"score": _mean_score(guidance, results), "psnr": pd.Series(likeness, dtype=float).mean()}
+    return pd.DataFrame.from_dict(rows, orient="index")
 
 
 def _score(guidance: Guidance, images: Tensor) -> Tensor:
-    return guidance.score(Seen(images, lambda: guidance.clip.encode_image(images)))
+    images = images.to(guidance.clip.mean.device)
+    return guidance.score(Seen(images, lambda: guidance.clip.encode_image(images))).cpu()
 
 
 def _mean_score(guidance: Guidance, images: list[Tensor]) -> float:

@@ -356,6 +356,15 @@ def test_the_run_is_complete(reproduced):
     assert set(read_json(run.path / "manifest.json")["stages"]) == set(run.plan)
 
 
+def test_the_first_notebook_counts_the_images(reproduced):
+    copy = nbformat.read(reproduced.run.path / "notebooks" / "00_setup_and_data.ipynb", as_version=4)
+    outputs = [
+        output.data["text/plain"] for cell in copy.cells for output in cell.get("outputs", []) if "data" in output
+    ]
+    (counts,) = (text for text in outputs if "training, backlit" in text)
+    assert [line.split()[-1] for line in counts.splitlines()[1:]] == ["8", "8", "3", "3", "0"]
+
+
 def test_a_second_time_does_nothing_quickly(reproduced):
     command = [sys.executable, "-m", "cliplit", "reproduce", "--profile", "smoke", "--run", str(reproduced.run.path)]
     before, began = builds(reproduced.run), time.monotonic()

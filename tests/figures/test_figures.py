@@ -195,8 +195,6 @@ def test_separation():
 
 
 def test_tables_of_the_notebooks(trained):
-    data = analysis.data_table(trained)
-    assert data.loc["training, backlit", "images"] == 8 and data.loc["test, references", "images"] == 3
     settings = analysis.settings_table(trained, "prompts")
     assert list(settings.index) == [name for name in flatten(trained.settings) if name.startswith("prompts.")]
     maps = analysis.illumination_maps(trained)

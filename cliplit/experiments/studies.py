@@ -27,7 +27,7 @@ from cliplit.method.run import Run
 from cliplit.scoring.metrics import catalogue, choose
 from cliplit.scoring.summary import score_columns, with_spread, write_table
 from cliplit.scoring.weights import left_out, why_unavailable
-from cliplit.settings import Settings, Studies, from_json, override, parse_overrides, to_json
+from cliplit.settings import Settings, Studies, differing, from_json, override, parse_overrides, to_json
 
 
 @dataclass(frozen=True)
@@ -268,13 +268,13 @@ def findings(outcome: Outcome) -> str:
 def study_runs(run: Run, study: Study, label: str) -> list[Run]:
     """The runs of a variant, one for each seed; they need not be there yet."""
     base = override(_study_settings(run.settings), study.variants[label].changes)
+    there = [Run.open(manifest.parent) for manifest in sorted(run.path.glob("studies/*/manifest.json"))]
     cells = []
     for seed in run.settings.studies.seeds:
         settings = replace(base, seed=seed)
-        stored = to_json(replace(settings, device="auto"))
-        del stored["watch"]  # like the device, it does not matter
-        digest = hashlib.sha256(json.dumps(stored).encode()).hexdigest()[:12]
-        cells.append(Run(run.path / "studies" / digest, settings))
+        digest = hashlib.sha256(json.dumps(to_json(settings)).encode()).hexdigest()[:12]
+        found = [cell for cell in there if not differing(cell.settings, settings)]  # of an earlier version, too
+        cells.append(found[0] if found else Run(run.path / "studies" / digest, settings))
     return cells
 
 

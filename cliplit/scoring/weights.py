@@ -72,8 +72,12 @@ def fetch_weights(name: str) -> list[Path]:
         folder = "clip" if "/clip/" in address else "pyiqa" if address.startswith(HUB) else "checkpoints"
         place = hub_folder() / folder / address.split("/")[-1]
         url = address.replace(HUB, hub_address(), 1)
+        stated = address.split("/")[-2] if folder == "clip" else None  # SHA-256, by the publisher
         try:
-            fetched.append(fetch(url, place, digest=_published_digest(address, url)))
+            if folder == "pyiqa":
+                with told(f"{url}: cannot be had"):
+                    stated = hub_digest(url)
+            fetched.append(fetch(url, place, digest=stated))
         except CliplitError as error:
             by_hand = f"fetch the file by hand and put it into {place.parent}"
             raise CliplitError(f"metric '{name}': {str(error).replace(BY_HAND, by_hand)}") from None
@@ -97,13 +101,3 @@ def _is_here(wanted: str) -> bool:
         return any(Path(HF_HUB_CACHE).glob(pattern))
     folders = [hub_folder() / name for name in ("pyiqa", "checkpoints", "clip")] + [Path.home() / ".cache" / "clip"]
     return any((folder / wanted.split("/")[-1]).is_file() for folder in folders)
-
-
-def _published_digest(address: str, url: str) -> str | None:
-    """SHA-256 of a file where its publisher states it: OpenAI in the address, the hub in its answer."""
-    if "/clip/" in address:
-        return address.split("/")[-2]
-    if not address.startswith(HUB):
-        return None
-    with told(f"{url}: cannot be had"):
-        return hub_digest(url)

@@ -165,15 +165,22 @@ def tables(
     runs: Runs,
     output: Annotated[str, folder(help="By default tables/ of the first run.")] = "",
 ) -> None:
-    """Write tables of one or several runs.
+    """Show the table of one or several runs, and write all tables.
 
     As CSV, Markdown and LaTeX; several runs are seeds of one experiment.
     """
     from cliplit.experiments.tables import run_tables, write_tables
+    from cliplit.scoring.summary import markdown, with_spread
 
     opened = [Run.open(path) for path in runs]
-    written = write_tables(run_tables(opened), output or runs[0] / "tables")
-    print(*(run.summary().splitlines()[0] for run in opened), *written, sep="\n")
+    made = run_tables(opened)
+    print(*(run.summary().splitlines()[0] for run in opened), f"\n{markdown(with_spread(made['stages']))}", sep="\n")
+    try:
+        print(*write_tables(made, output or runs[0] / "tables"), sep="\n")
+    except OSError as error:
+        if output:
+            raise
+        print(f"{error.filename}: {error.strerror}; --output DIR writes the tables elsewhere", file=sys.stderr)
 
 
 def publish(

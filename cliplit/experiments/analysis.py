@@ -112,11 +112,7 @@ def illumination_maps(run: Run, k: int = 0, images: Sequence[int] = range(6)) ->
 
 
 def require(claim: str, holds: bool | Tensor) -> None:
-    """A check at the end of a notebook.
-
-    Raises:
-        CliplitError: it does not hold.
-    """
+    """A check at the end of a notebook; raises CliplitError if it does not hold."""
     if not bool(holds):
         raise CliplitError(f"check failed: {claim}")
     print(f"ok       {claim}")

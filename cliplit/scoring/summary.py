@@ -24,7 +24,6 @@ def summary(scores: pd.DataFrame, by: str) -> pd.DataFrame:
 
     Args:
         scores: columns `image`, `by`, and one per metric.
-        by: the column whose values are rows: method, stage, folder.
     Returns:
         Groups in order of appearance; `images` is their number of images.
     """
@@ -45,16 +44,11 @@ def with_spread(table: pd.DataFrame) -> pd.DataFrame:
     shown = table.iloc[:, :1].copy()
     for metric in score_columns(table):
         digits = 2 if table[metric].abs().max() > 2 else 3
-        shown[metric] = [
-            "no scores"
-            if pd.isna(mean)
-            else " ± ".join(f"{part:.{digits}f}" for part in (mean, spread) if pd.notna(part))
-            for mean, spread in zip(table[metric], table[f"{metric}_std"], strict=True)
-        ]
-        if f"{metric}_seed_std" in table.columns:
-            shown[metric] += [
-                "" if pd.isna(std) else f" (seeds ± {std:.{digits}f})" for std in table[f"{metric}_seed_std"]
-            ]
+        shown[metric] = ""
+        for column, part in {metric: "{}", f"{metric}_std": " ± {}", f"{metric}_seed_std": " (seeds ± {})"}.items():
+            values = table.get(column, [float("nan")] * len(table))
+            shown[metric] += ["" if pd.isna(value) else part.format(f"{value:.{digits}f}") for value in values]
+        shown.loc[table[metric].isna(), metric] = "no scores"
     return shown
 
 
@@ -97,16 +91,11 @@ def paired_difference(
     """Mean of ``scores - others`` with its interval over the images: percentiles of resampled means (Efron, 1979).
 
     Args:
-        scores: (N,) of one method; pairs with a NaN are left out.
-        others: (N,) of the other, of the same images in the same order.
-        samples: resamples of the images.
-        confidence: of the interval, e.g. 0.95.
-        seed: of the resampling.
+        scores, others: (N,) each, of the same images in the same order; pairs with a NaN are left out.
+        samples: how often the images are resampled.
     Returns:
         `mean`, its interval from `low` to `high`, and how many of the `images` are `higher` by the first method. All NaN
         without a pair; of a single pair, its difference is both ends of the interval.
-    Raises:
-        ValueError: not as many scores as others.
     """
     apart = np.asarray(scores, float) - np.asarray(others, float)
     apart = apart[~np.isnan(apart)]
@@ -125,8 +114,6 @@ def differences(scores: pd.DataFrame, by: str, against: str, *options: Any) -> p
 
     Args:
         scores: columns `image`, `by`, and one per metric; several scores of an image (seeds) are averaged first.
-        by: the column whose values are methods.
-        against: the method that the others are compared with.
         options: samples, confidence and seed, as `paired_difference` takes them.
     Returns:
         Columns `by`, `metric`, `difference`, `low`, `high`, `higher`, `images`; metrics without any pair are left out.

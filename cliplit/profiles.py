@@ -10,47 +10,65 @@ from cliplit.settings import INFINITE, Settings, flatten, override, plain
 
 PAPER = Settings()
 
-# A few minutes on 2 cores; every change from the paper is there because `tiny` is a small stand-in for CLIP
-# and the images are small crops (docs/deviations.md).
+# A few minutes on 2 cores. Every change from the paper is there because `tiny2` is a small stand-in for CLIP, the images
+# are crops of six scenes, and the training is two hundred times shorter (docs/deviations.md).
 DEMO = replace(
     PAPER,
     profile="demo",
     clip=replace(
-        PAPER.clip, similarity="tiny", identity="tiny", softmax_scale=11.0
-    ),  # tiny's own scale; 100 saturates it
-    data=replace(PAPER.data, train_size=128, embedded_images=192, embedded_pairs=40),
+        PAPER.clip,
+        similarity="tiny2",
+        identity="tiny2",
+        softmax_scale=5.0,  # 100 saturates it; with less the score is a slope that leads somewhere from everywhere
+    ),
+    data=replace(
+        PAPER.data,
+        train_size=128,
+        test_size=256,
+        embedded_images=96,
+        embedded_pairs=12,
+        embedded_backlit=("motorcycle", "coffee", "motorcycle_right", "coffee"),  # the motorcycle is one scene
+        embedded_well_lit=("grace_hopper", "rocket"),  # one by day, one at dusk: well-lit is not the same as bright
+    ),
+    backlight=replace(PAPER.backlight, photons=64000.0, read_noise=0.0004),  # the photos are reduced to a quarter
     prompts=replace(
         PAPER.prompts,
-        initial=("a backlit photo", "a well lit photo"),  # from "X X ... X" the pair extrapolates: brighter is better
-        iterations=20,
+        iterations=100,  # few, at a higher rate
         learning_rate=1e-3,
         weight_decay=0.0,
-        label_smoothing=0.1,
-        size=128,  # what CLIP sees when the network is trained
-        views_per_image=0,  # an image is drawn less than once
+        label_smoothing=0.1,  # on so few scenes it would else become sure of them, not of the light
+        size=96,  # that of `tiny2`
+        views_per_image=2,
         zoom=(0.7, 1.3),
     ),
     enhancement=replace(
         PAPER.enhancement,
         width=16,
-        init_std=0.06,  # with 0.02 the network is blind to its input at first; larger ones ripple
-        downscale=2,  # at full size the map of such small images ripples at borders
-        max_illumination=2.0,  # far above 1 it darkens highlights instead of lifting shadows
-        learning_rate=7e-4,
+        longer_side=48,  # the map is smooth: larger ones gain nothing
+        init_std=0.1,  # with 0.02 the network is blind to its input at first, and lifts everything alike
+        max_illumination=1.0,  # it only lifts: whites stay white
+        min_illumination=0.2,  # by 5 at most
+        keep_highlights=True,
+        learning_rate=2e-4,  # few iterations
         weight_decay=0.0,
-        identity_weight=12.0,
+        identity_weight=5.0,  # with 3 or less, lifting everything to the bound pays
+        smoothness_weight=400.0,  # without it the map is in patches, of little or much light: CLIP sees nothing wrong
+        max_gradient_norm=1e-3,  # all are longer: steps of one length, as steep as it may be
         view_scale=0.6,  # random views keep the results free of patterns that please one view only
         views=2,
-        warmup_iterations=15,
-        iterations=60,
+        warmup_iterations=1,  # it begins near the identity; more leave the sigmoid without gradient
+        warmup_identity_weight=0.1,
+        iterations=120,
         extend_above=INFINITE,
+        average=60,
+        averaging=0.99,  # the last iterations swing, their average does not
     ),
     refinement=replace(
         PAPER.refinement,
-        rounds=2,
-        iterations=4,  # more turns the pair from light to the scenes' other differences
-        tuning_iterations=10,
-        far_margin=0.5,  # with tiny's softmax scale probabilities are less extreme
+        rounds=2,  # a third one ranks good results only, which differ from the well-lit photos in all but light
+        iterations=60,
+        tuning_iterations=130,
+        far_margin=0.2,  # wider ones leave no room for results that score worse than well-lit photos
         extend_above=INFINITE,
     ),
     engine=replace(PAPER.engine, precision="fp32"),
@@ -58,11 +76,8 @@ DEMO = replace(
     evaluation=replace(PAPER.evaluation, metrics=("psnr", "ssim", "entropy", "piqe")),
     studies=replace(
         PAPER.studies,
-        changes=(  # a quarter of a minute on one core for each variant and seed
-            *("data.train_size=96", "data.embedded_images=96", "data.embedded_pairs=16", "prompts.size=64"),
-            *("enhancement.warmup_iterations=10", "enhancement.iterations=50", "refinement.tuning_iterations=10"),
-        ),
-        backbones=("tiny",),
+        changes=("data.embedded_images=48", "enhancement.iterations=80", "refinement.tuning_iterations=60"),
+        backbones=("tiny2", "tiny"),
     ),
 )
 
@@ -70,48 +85,68 @@ DEMO = replace(
 PHOTOS = replace(
     DEMO,
     profile="photos",
-    clip=replace(DEMO.clip, similarity="tiny2", identity="tiny2"),
-    data=replace(DEMO.data, train_size=256),
-    prompts=replace(DEMO.prompts, iterations=0, batch_size=32, size=96),  # `tiny2` was taught these words
+    clip=replace(DEMO.clip, softmax_scale=11.0),
+    data=replace(PAPER.data, train_size=256, embedded_images=192),
+    backlight=PAPER.backlight,
+    prompts=replace(  # `tiny2` was taught these words
+        DEMO.prompts,
+        initial=("a backlit photo", "a well lit photo"),
+        iterations=0,
+        batch_size=32,
+        views_per_image=0,
+    ),
     enhancement=replace(
         DEMO.enhancement,
-        downscale=1,
-        longer_side=128,  # the map is smooth: larger ones gain nothing
-        max_illumination=1.0,  # it only lifts: whites stay white
+        longer_side=128,
+        init_std=0.06,
         min_illumination=0.05,  # by 20 at most
-        keep_highlights=True,
         batch_size=12,
         crop=0.5,  # several scales
         sizes=(96, 128, 160),
         learning_rate=1e-3,
         identity_weight=0.8,
-        smoothness_weight=400.0,  # without it the map is in patches, of little or much light: CLIP sees nothing wrong
         max_gradient_norm=3.0,  # Adam remembers longer ones for hundreds of iterations
-        warmup_iterations=1,  # it begins near the identity; more leave the sigmoid without gradient
-        warmup_identity_weight=0.1,
         iterations=400,
-        averaging=0.99,  # the last iterations swing, their average does not
         average=100,
     ),
-    refinement=replace(DEMO.refinement, rounds=0),
+    refinement=replace(DEMO.refinement, rounds=0, iterations=4, tuning_iterations=10, far_margin=0.5),
 )
 
-# Seconds, for tests: too short to learn anything.
+# Seconds, for tests: too short to learn anything. `tiny` is the quickest CLIP.
 SMOKE = replace(
     DEMO,
     profile="smoke",
-    data=replace(DEMO.data, train_size=64, embedded_images=8, embedded_pairs=3),
-    prompts=replace(DEMO.prompts, iterations=4, batch_size=4, size=64),
-    enhancement=replace(DEMO.enhancement, width=8, batch_size=2, warmup_iterations=4, iterations=4, look_every=2),
-    refinement=replace(DEMO.refinement, iterations=3, tuning_iterations=3, batch_size=2),
+    clip=replace(DEMO.clip, similarity="tiny", identity="tiny", softmax_scale=11.0),
+    data=replace(PAPER.data, train_size=64, embedded_images=8, embedded_pairs=3),
+    backlight=PAPER.backlight,
+    prompts=replace(PHOTOS.prompts, iterations=4, batch_size=4, size=64),
+    enhancement=replace(
+        PAPER.enhancement,
+        width=8,
+        downscale=2,
+        init_std=0.06,
+        max_illumination=2.0,
+        batch_size=2,
+        learning_rate=7e-4,
+        weight_decay=0.0,
+        identity_weight=12.0,
+        view_scale=0.6,
+        views=2,
+        warmup_iterations=4,
+        iterations=4,
+        extend_above=INFINITE,
+        look_every=2,
+    ),
+    refinement=replace(DEMO.refinement, iterations=3, tuning_iterations=3, batch_size=2, far_margin=0.5),
     watch=replace(DEMO.watch, panel_every=2),
     evaluation=replace(DEMO.evaluation, metrics=("psnr", "ssim", "entropy"), gammas=(0.5, 1.0)),
     studies=replace(
-        DEMO.studies,
+        PAPER.studies,
         seeds=(0,),
         changes=("data.train_size=32", "data.embedded_images=4", "data.embedded_pairs=2"),
         rounds=1,
         progress_rounds=2,
+        backbones=("tiny",),
     ),
 )
 

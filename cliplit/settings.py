@@ -18,7 +18,7 @@ INFINITE = float("inf")
 COMPARED = ("ViT-B-32-quickgelu/openai", "ViT-B-16-quickgelu/openai", "RN50-quickgelu/openai")  # CLIPs
 
 
-PHOTOS = "astronaut | chelsea | coffee | grace_hopper | motorcycle"  # embedded ones
+PHOTOS = "astronaut | chelsea | coffee | grace_hopper | motorcycle | motorcycle_right | rocket"  # embedded ones
 SEEDS = "[0, 4294967295]"
 PLACES = ("folder", "folders", "NAME=FILE", "NAME=FOLDER")  # units of settings that are paths
 SIDES = "[16, inf)"  # of images, in pixels: the network pools three times
@@ -69,6 +69,9 @@ class Data:
     embedded_images: int = count(380, "paper 4", "images", "training crops per side drawn from the embedded photos")
     embedded_pairs: int = count(40, "cliplit", "pairs", "test crops drawn from the embedded photos held out")
     well_lit_images: int = amount(0, "cliplit", "images", "how many of the well-lit training images serve; 0: all")
+    embedded_backlit: tuple[str, ...] = setting(
+        ("motorcycle", "coffee"), "cliplit", "names", "embedded photos, made backlit", PHOTOS, some=True
+    )
     embedded_well_lit: tuple[str, ...] = setting(
         ("grace_hopper",), "cliplit", "names", "embedded photos, well-lit", PHOTOS, some=True
     )

@@ -22,8 +22,9 @@ PHOTOS = {  # name -> installed distribution, file in it, whose it is
     "coffee": ("scikit-image", "skimage/data/coffee.png", "Rachel Michetti, public domain"),
     "grace_hopper": ("matplotlib", "matplotlib/mpl-data/sample_data/grace_hopper.jpg", "US Navy, public domain"),
     "motorcycle": ("scikit-image", "skimage/data/motorcycle_left.png", "Middlebury stereo data set, CC0"),
+    "motorcycle_right": ("scikit-image", "skimage/data/motorcycle_right.png", "Middlebury stereo data set, CC0"),
+    "rocket": ("scikit-image", "skimage/data/rocket.jpg", "SpaceX, public domain"),
 }
-BACKLIT = ("motorcycle", "coffee")
 TEST = ("chelsea", "astronaut")
 
 
@@ -63,7 +64,7 @@ def embedded_training(settings: Settings) -> tuple[Tensor, Tensor]:
     data = settings.data
     seed = settings.seed
     options = (data.embedded_images, data.train_size, data.embedded_crop, seed)
-    dark, _ = backlit(crops(BACKLIT, *options, "backlit"), generator("backlit", seed), settings.backlight)
+    dark, _ = backlit(crops(data.embedded_backlit, *options, "backlit"), generator("backlit", seed), settings.backlight)
     return dark, crops(data.embedded_well_lit, *options, "well-lit")[: data.well_lit_images or None]
 
 

@@ -66,7 +66,7 @@ def prepare_data(run: Run) -> dict[str, Any]:
             with writing(folder / f"{side}.npy") as temporary, open(temporary, "wb") as file:
                 np.save(file, to_uint8(images))
             training[side] = records
-        photos = () if own else (*demo_images.BACKLIT, *settings.data.embedded_well_lit, *demo_images.TEST)
+        photos = () if own else (*settings.data.embedded_backlit, *settings.data.embedded_well_lit, *demo_images.TEST)
         tests = _own_tests(chosen, skipped, folder) if "test_backlit" in chosen else _embedded_tests(settings, folder)
         record = {
             "source": "folders" if own else "embedded",
@@ -138,7 +138,7 @@ def _own_training(data: Data, chosen: dict[str, Images], skipped: list[str]) -> 
 
 
 def _embedded(settings: Settings) -> Iterator[Training]:
-    photos = (demo_images.BACKLIT, settings.data.embedded_well_lit)
+    photos = (settings.data.embedded_backlit, settings.data.embedded_well_lit)
     for side, names, images in zip(SIDES, photos, demo_images.embedded_training(settings), strict=True):
         yield side, [{"name": f"crop {n} of {names[n % len(names)]}"} for n in range(len(images))], images
 

@@ -5,8 +5,8 @@ from dataclasses import replace
 from typing import Any
 
 from cliplit.errors import CliplitError, did_you_mean
-from cliplit.ranges import check_values
 from cliplit.settings import INFINITE, Settings, flatten, override, plain
+from cliplit.values import check_values
 
 PAPER = Settings()
 

@@ -6,8 +6,7 @@ The defaults are the published settings, so the profile `paper` is `Settings()`.
 
 import csv
 import math
-import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import Field, dataclass, field, fields, is_dataclass, replace
 from functools import partial
 from typing import Any, get_args, get_origin
@@ -367,35 +366,6 @@ def override(settings: Settings, changes: Mapping[str, Any]) -> Settings:
         change: dict[str, Any] = {leaf: parsed}
         settings = replace(settings, **({group: replace(getattr(settings, group), **change)} if group else change))
     return settings
-
-
-def placed(settings: Settings, stored: Settings | None) -> Settings:
-    """The settings with absolute paths, so that a run does not depend on where a command is started.
-
-    A path that leads where the stored one leads stays spelled as it is there.
-    """
-    known = flatten(stored or Settings())
-    changes = {}
-    for name, item, value in leaves(settings):
-        if (unit := item.metadata.get("unit")) in PLACES:
-            there, wanted = (_spelled(each, unit, os.path.realpath) for each in (known[name], value))
-            changes[name] = known[name] if there == wanted else _spelled(value, unit, os.path.abspath)
-    return override(settings, changes)
-
-
-def _spelled(place: Any, unit: str, how: Callable[[str], str]) -> Any:
-    """A path, NAME=PATH, or several of them, spelled in another way."""
-    if isinstance(place, tuple):
-        return tuple(_spelled(each, unit, how) for each in place)
-    name, equals, path = place.partition("=") if unit.startswith("NAME=") else ("", "", place)
-    return f"{name}{equals}{how(path)}" if path else place
-
-
-def differing(before: Settings, after: Settings) -> list[str]:
-    """Settings that differ and may change a result, as "name before -> after"; `watch` and `device` never do."""
-    then, now = flatten(before), flatten(after)
-    names = [name for name in now if name != "device" and not name.startswith("watch.")]
-    return [f"{name} {shown(then[name])} -> {shown(now[name])}" for name in names if then[name] != now[name]]
 
 
 def shown(value: Any) -> str:

@@ -15,8 +15,8 @@ from typing import Annotated, Any
 import typer
 
 from cliplit.errors import CliplitError
-from cliplit.ranges import check_values
 from cliplit.settings import Settings, describe
+from cliplit.values import check_values
 
 FOLDERS = {  # option: setting
     "data": "data.sets",

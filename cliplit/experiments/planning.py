@@ -18,9 +18,9 @@ from cliplit.engine.stages import held
 from cliplit.errors import CliplitError, printable, shortened
 from cliplit.files.images import decode, errors_named, size_in
 from cliplit.method.run import Run
-from cliplit.ranges import check_values
 from cliplit.scoring.metrics import Meter, catalogue, choose
 from cliplit.settings import INFINITE, Data, Settings, Watch
+from cliplit.values import check_values
 
 IMAGES = 16  # of each side, for the timing
 TIMED = 5  # iterations

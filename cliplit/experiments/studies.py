@@ -27,7 +27,8 @@ from cliplit.method.run import Run
 from cliplit.scoring.metrics import catalogue, choose
 from cliplit.scoring.summary import score_columns, with_spread, write_table
 from cliplit.scoring.weights import left_out, why_unavailable
-from cliplit.settings import Settings, Studies, differing, from_json, override, parse_overrides, to_json
+from cliplit.settings import Settings, Studies, from_json, override, parse_overrides, to_json
+from cliplit.values import differing
 
 
 @dataclass(frozen=True)

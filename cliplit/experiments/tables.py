@@ -11,7 +11,7 @@ from cliplit.experiments.evaluation import read_scores
 from cliplit.method.clip_weights import EMBEDDED
 from cliplit.method.run import Run
 from cliplit.scoring import summary
-from cliplit.settings import differing
+from cliplit.values import differing
 
 PAPER_DATA = {  # name: (test images, with references, metrics of the paper's table)
     "BAID": (368, True, ("psnr", "ssim", "lpips", "musiq")),

@@ -86,16 +86,13 @@ def sha256(path: Path) -> str:
 
 
 def digest_of(path: Path) -> str | None:
-    """A digest of a file, of its content if it is small; None if it is missing."""
+    """SHA-256 of a file; None if it is missing. It is computed once in a process, until the file changes."""
     if not path.is_file():
         return None
     status = path.stat()
-    if status.st_size > LARGE:
-        return f"{status.st_size} bytes of {status.st_mtime_ns}"
     return _sha256_then(path, status.st_size, status.st_mtime_ns)
 
 
-# Of a file as it was then: whether a stage is current is asked many times, always of the same few files.
 _sha256_then = cache(lambda path, size, changed: sha256(path))
 
 

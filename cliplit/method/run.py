@@ -17,8 +17,8 @@ from cliplit.method.clip_weights import digest_of_weights
 from cliplit.method.guidance.registry import BUILT_IN, is_refined
 from cliplit.method.schedule import alternation
 from cliplit.profiles import profile as get_profile
-from cliplit.ranges import check_values
-from cliplit.settings import Settings, differing, from_json, override, parse_overrides, placed, to_json
+from cliplit.settings import Settings, from_json, override, parse_overrides, to_json
+from cliplit.values import check_values, differing, placed
 
 MANIFEST = "manifest.json"
 CHECKOUT = Path(cliplit.__file__).parent.parent  # if cliplit runs from one

@@ -14,8 +14,8 @@ from importlib.metadata import distribution
 from typing import TYPE_CHECKING, Any
 
 from cliplit.errors import CliplitError, did_you_mean, one_line
-from cliplit.ranges import check_values
 from cliplit.settings import amount, setting
+from cliplit.values import check_values
 
 if TYPE_CHECKING:
     import torch

@@ -1,9 +1,11 @@
-"""Whether settings have values that their fields allow."""
+"""Values of settings: which are allowed, which differ, and how folders are spelled."""
 
+import os
+from collections.abc import Callable
 from typing import Any
 
 from cliplit.errors import CliplitError
-from cliplit.settings import Settings, leaves, shown
+from cliplit.settings import PLACES, Settings, flatten, leaves, override, shown
 
 
 def check_values(settings: Any) -> Any:
@@ -44,3 +46,32 @@ def _is_within(value: Any, within: str) -> bool:
     return (low < value or (low == value and within[0] == "[")) and (
         value < high or (value == high and within[-1] == "]")
     )
+
+
+def placed(settings: Settings, stored: Settings | None) -> Settings:
+    """The settings with absolute paths, so that a run does not depend on where a command is started.
+
+    A path that leads where the stored one leads stays spelled as it is there.
+    """
+    known = flatten(stored or Settings())
+    changes = {}
+    for name, item, value in leaves(settings):
+        if (unit := item.metadata.get("unit")) in PLACES:
+            there, wanted = (_spelled(each, unit, os.path.realpath) for each in (known[name], value))
+            changes[name] = known[name] if there == wanted else _spelled(value, unit, os.path.abspath)
+    return override(settings, changes)
+
+
+def _spelled(place: Any, unit: str, how: Callable[[str], str]) -> Any:
+    """A path, NAME=PATH, or several of them, spelled in another way."""
+    if isinstance(place, tuple):
+        return tuple(_spelled(each, unit, how) for each in place)
+    name, equals, path = place.partition("=") if unit.startswith("NAME=") else ("", "", place)
+    return f"{name}{equals}{how(path)}" if path else place
+
+
+def differing(before: Settings, after: Settings) -> list[str]:
+    """Settings that differ and may change a result, as "name before -> after"; `watch` and `device` never do."""
+    then, now = flatten(before), flatten(after)
+    names = [name for name in now if name != "device" and not name.startswith("watch.")]
+    return [f"{name} {shown(then[name])} -> {shown(now[name])}" for name in names if then[name] != now[name]]

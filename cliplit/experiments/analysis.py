@@ -9,6 +9,7 @@ from torch import Tensor
 
 from cliplit.data.relight import expose
 from cliplit.errors import CliplitError
+from cliplit.experiments.evaluation import stage_name
 from cliplit.files.tensors import psnr
 from cliplit.method.clip import ClipBackbone, load_clip
 from cliplit.method.enhancer import Enhancer
@@ -29,11 +30,6 @@ LOOKED_AT = 96  # training images per side, evenly spaced
 BACKLIT = "backlit"
 WELL_LIT = "well-lit"
 UNTRAINED = -1  # in place of a round: the guidance that learning starts from
-
-
-def stage_name(k: int) -> str:
-    """Name in tables and figures of the network of round k: `initial`, `round1`, ..."""
-    return f"round{k}" if k else "initial"
 
 
 def training_log(run: Run, stage: str) -> pd.DataFrame:

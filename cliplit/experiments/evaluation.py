@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +30,7 @@ from cliplit.settings import Evaluation, override
 Method = Callable[[TestImage], Tensor]  # from a test image to its result (3, H, W), rounded to 8 bits as in a file
 Change = Callable[[Tensor], Tensor]  # (3, H, W) to (3, H, W), both in [0, 1]
 LONGEST = 100  # bytes of a method's name
+OURS = ("input", "gamma", "warmup", "initial", "random-clip", "reference")  # names in tables and figures
 
 
 def train_control(run: Run) -> None:
@@ -114,19 +115,24 @@ def methods(run: Run, tests: Sequence[TestImage], gamma: float | None) -> dict[s
         CliplitError: a folder of results that lacks some of the images, or has them in another size.
     """
     options = run.settings.evaluation
+    networks = {name: partial(network_of, run, stage) for name, stage in network_stages(run).items()}
+    networks |= {name: partial(load_enhancer, path) for name, path in named_paths(options.checkpoints).items()}
     changes: dict[str, Change] = {} if gamma is None else {"gamma": lambda image: image**gamma}
     changes |= {name: BASELINES[name] for name in options.baselines}
-    changes |= {name: _enhanced_by(network_of(run, stage)) for name, stage in network_stages(run).items()}
-    changes |= {name: _enhanced_by(load_enhancer(path)) for name, path in named_paths(options.checkpoints).items()}
+    changes |= {name: _enhanced_by(load) for name, load in networks.items()}
     found: dict[str, Method] = {"input": lambda test: test.backlit}
     found |= {name: _changed_by(change) for name, change in changes.items()}
     return found | {name: _from_elsewhere(path, tests) for name, path in named_paths(options.results).items()}
 
 
+def stage_name(k: int) -> str:
+    """Name in tables and figures of the network of round k: `initial`, `round1`, ..."""
+    return f"round{k}" if k else "initial"
+
+
 def network_stages(run: Run) -> dict[str, str]:
     """The stages that leave a network, by the names that tables give them."""
-    stages = {"warmup": "warmup", "initial": "enhancer0"}
-    stages |= {f"round{k}": f"enhancer{k}" for k in range(1, run.settings.refinement.rounds + 1)}
+    stages = {"warmup": "warmup"} | {stage_name(k): f"enhancer{k}" for k in range(run.settings.refinement.rounds + 1)}
     return stages | ({"random-clip": "control"} if run.settings.evaluation.control else {})
 
 
@@ -138,15 +144,12 @@ def results(run: Run, stage: str, tests: Sequence[TestImage]) -> list[Tensor]:
     Raises:
         CliplitError: the stage has not been built.
     """
-    folder = run.path / "evaluation"
-    if run.record("evaluation") and all(_result_file(folder, stage, test).is_file() for test in tests):
-        return [read_image(_result_file(folder, stage, test)) for test in tests]
-    networks = network_stages(run)
-    if stage in networks:
-        method = _changed_by(_enhanced_by(network_of(run, networks[stage])))
-    else:
-        method = methods(run, tests, run.notes("evaluation", "evaluation.json")["gamma"])[stage]
-    return [method(test) for test in tests]
+    files = [_result_file(run.path / "evaluation", stage, test) for test in tests]
+    evaluated = run.record("evaluation") is not None
+    if evaluated and all(file.is_file() for file in files):
+        return [read_image(file) for file in files]
+    gamma = run.notes("evaluation", "evaluation.json")["gamma"] if evaluated else None
+    return [*map(methods(run, tests, gamma)[stage], tests)]
 
 
 def _result_file(folder: Path, stage: str, test: TestImage) -> Path:
@@ -157,9 +160,10 @@ def _changed_by(change: Change) -> Method:
     return torch.no_grad()(lambda test: _rounded(change(test.backlit)))
 
 
-def _enhanced_by(network: Enhancer) -> Change:
-    device = next(network.parameters()).device
-    return lambda image: network.enhance(image[None].to(device))[0].cpu()
+def _enhanced_by(load: Callable[[], Enhancer]) -> Change:
+    """What a network makes of an image. It is loaded for the first one."""
+    network = cache(load)
+    return lambda image: network().enhance(image[None].to(network().cond1.weight.device))[0].cpu()
 
 
 def check_others(options: Evaluation) -> None:
@@ -176,16 +180,10 @@ def check_others(options: Evaluation) -> None:
         if name not in BASELINES:
             near = did_you_mean(name, BASELINES)
             raise CliplitError(f"unknown baseline '{name}'; valid: {', '.join(BASELINES)}{near}")
-    checkpoints = named_paths(options.checkpoints)
-    results = named_paths(options.results)
-    taken = {"input", "gamma", "warmup", "initial", "random-clip", "reference", *BASELINES}
-    names = [name.lower() for name in (*checkpoints, *results)]  # some file systems do not tell letters' cases apart
-    for name in names:
-        if name in taken or name.startswith("round") or names.count(name) > 1:
-            raise CliplitError(f"the name '{name}' is taken; give the checkpoint or folder another one")
-    for path in checkpoints.values():
+    named_paths(options.checkpoints + options.results)
+    for path in named_paths(options.checkpoints).values():
         load_enhancer(path)
-    for path in results.values():
+    for path in named_paths(options.results).values():
         find_images([path])
 
 
@@ -207,13 +205,12 @@ def _from_elsewhere(folder: Path, tests: Sequence[TestImage]) -> Method:
 def best_gamma(tests: Sequence[TestImage], gammas: tuple[float, ...]) -> float | None:
     """The fixed exponent with the best mean PSNR on these very images, the best such a curve can do; None without references."""
     pairs = [(test.backlit, test.reference) for test in tests if test.reference is not None]
-    if not pairs:
-        return None
-    means = {}
-    for gamma in gammas:
+
+    def likeness(gamma: float) -> float:
         scores = [psnr(_rounded(image**gamma)[None], reference[None]) for image, reference in pairs]
-        means[gamma] = torch.cat(scores).mean().item()
-    return max(means, key=means.__getitem__)
+        return torch.cat(scores).mean().item()
+
+    return max(gammas, key=likeness) if pairs else None
 
 
 def _rounded(image: Tensor) -> Tensor:
@@ -238,16 +235,19 @@ def named_paths(pairs: tuple[str, ...]) -> dict[str, Path]:
     """``("a=x", "b=y")`` as paths by name.
 
     Raises:
-        CliplitError: one that is not NAME=PATH, a name that is there twice, or one that no folder or legend could have.
+        CliplitError: one that is not NAME=PATH, or a name that is taken or that no folder or legend could have.
     """
     found: dict[str, Path] = {}
     for name, equals, path in (each.partition("=") for each in pairs):
-        if not name or not path or name in found:
-            raise CliplitError(f"'{name}{equals}{path}' is not of the form NAME=PATH with a name of its own")
+        if not name or not path:
+            raise CliplitError(f"'{name}{equals}{path}' is not of the form NAME=PATH")
         if name != printable(name).strip() or name[0] in "._" or set(name) & set("/\\") or len(name.encode()) > LONGEST:
             raise CliplitError(
                 f"the name '{name}' cannot be used: no slashes, spaces at the ends, dot or underscore in front, control "
                 f"characters, or more than {LONGEST} bytes"
             )
+        same = name.lower()  # some file systems do not tell letters' cases apart
+        if same in (*OURS, *BASELINES, *map(str.lower, found)) or same.startswith("round"):
+            raise CliplitError(f"the name '{same}' is taken; give the checkpoint or folder another one")
         found[name] = Path(path)
     return found

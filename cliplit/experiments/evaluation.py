@@ -90,11 +90,7 @@ def evaluate(run: Run) -> pd.DataFrame:
 
 
 def read_scores(run: Run) -> pd.DataFrame:
-    """What `evaluate` returns, as it was stored.
-
-    Raises:
-        CliplitError: the run has not been evaluated.
-    """
+    """What `evaluate` returns, as it was stored; raises CliplitError if it was not."""
     return read_table(run.folder("evaluation") / "scores.csv", "stage", "image")
 
 
@@ -109,10 +105,8 @@ def _measured(meter: Meter, name: str, image: Tensor, reference: Tensor | None) 
 def methods(run: Run, tests: Sequence[TestImage], gamma: float | None) -> dict[str, Method]:
     """What is evaluated, by the names that tables use: the input, simple baselines, every network, other methods' results.
 
-    Args:
-        gamma: exponent of the row `gamma`; None for none.
-    Raises:
-        CliplitError: a folder of results that lacks some of the images, or has them in another size.
+    Without a gamma there is no row `gamma`. Raises CliplitError for a folder of results that lacks some of the images, or
+    has them in another size.
     """
     options = run.settings.evaluation
     networks = {name: partial(network_of, run, stage) for name, stage in network_stages(run).items()}
@@ -137,13 +131,7 @@ def network_stages(run: Run) -> dict[str, str]:
 
 
 def results(run: Run, stage: str, tests: Sequence[TestImage]) -> list[Tensor]:
-    """Results (3, H, W) of test images in one stage of the table, of 8 bits.
-
-    They are read as the evaluation saved them. Where it has not, they are made again.
-
-    Raises:
-        CliplitError: the stage has not been built.
-    """
+    """Results (3, H, W) of test images in one stage of the table, as the evaluation saved them, or else made again."""
     files = [_result_file(run.path / "evaluation", stage, test) for test in tests]
     evaluated = run.record("evaluation") is not None
     if evaluated and all(file.is_file() for file in files):
@@ -167,12 +155,7 @@ def _enhanced_by(load: Callable[[], Enhancer]) -> Change:
 
 
 def check_others(options: Evaluation) -> None:
-    """Look at what is to be compared beside the run itself, before anything is started.
-
-    Raises:
-        CliplitError: an unknown metric or baseline, a name that is taken, a checkpoint or folder that cannot be used, or
-            no metric that can be computed here.
-    """
+    """Look at metrics and at what is to be compared, before anything is started; raise CliplitError if it cannot be used."""
     missing = why_unavailable(options.metrics)
     if len(missing) == len(choose(options.metrics)):
         raise CliplitError(f"none of these metrics can be computed here ({'; '.join(left_out(missing))})")
@@ -203,7 +186,7 @@ def _from_elsewhere(folder: Path, tests: Sequence[TestImage]) -> Method:
 
 
 def best_gamma(tests: Sequence[TestImage], gammas: tuple[float, ...]) -> float | None:
-    """The fixed exponent with the best mean PSNR on these very images, the best such a curve can do; None without references."""
+    """The exponent with the best mean PSNR on these very images, the best such a curve can do; None without references."""
     pairs = [(test.backlit, test.reference) for test in tests if test.reference is not None]
 
     def likeness(gamma: float) -> float:
@@ -232,11 +215,7 @@ BASELINES: dict[str, Change] = {
 
 
 def named_paths(pairs: tuple[str, ...]) -> dict[str, Path]:
-    """``("a=x", "b=y")`` as paths by name.
-
-    Raises:
-        CliplitError: one that is not NAME=PATH, or a name that is taken or that no folder or legend could have.
-    """
+    """``("a=x", "b=y")`` as paths by name. Raises CliplitError for a name that is taken, or no folder or legend could have."""
     found: dict[str, Path] = {}
     for name, equals, path in (each.partition("=") for each in pairs):
         if not name or not path:

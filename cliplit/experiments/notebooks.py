@@ -42,9 +42,7 @@ def reproduce(run: Run, notebooks: Path | None = None, rebuild: bool = False, st
         rebuild: as for `Run.start`.
         studies: also the studies, notebooks from 05 on.
     Returns:
-        The executed copies; none if everything is up to date.
-    Raises:
-        CliplitError: no notebooks, parameters they do not have, inputs that are not there, or a cell that failed.
+        The executed copies; none if everything is up to date. A cell that failed is a CliplitError.
     """
     if processes.count() > 1:
         raise CliplitError("several processes train with `cliplit train`; `cliplit reproduce` then resumes there")
@@ -62,11 +60,7 @@ def reproduce(run: Run, notebooks: Path | None = None, rebuild: bool = False, st
 
 
 def publish(run: Run, target: Path) -> list[Path]:
-    """Copy what is worth keeping of a run: figures, tables of studies, executed notebooks, manifest; no absolute paths.
-
-    Raises:
-        CliplitError: the run is not finished.
-    """
+    """Copy what is worth keeping of a finished run: figures, tables of studies, notebooks, manifest; no absolute paths."""
     from cliplit.experiments.studies import every_study
 
     for stage in run.plan:
@@ -94,11 +88,7 @@ def notebooks_folder() -> Path:
 
 
 def list_notebooks(folder: Path) -> list[Path]:
-    """Numbered notebooks of a folder, in numeric order.
-
-    Raises:
-        CliplitError: there are none.
-    """
+    """Numbered notebooks of a folder, in numeric order; raises CliplitError if there are none."""
     found = [path for path in folder.glob("*.ipynb") if re.match(r"\d+_", path.name)]
     if not found:
         raise CliplitError(f"{folder}: no numbered notebooks here (00_name.ipynb ...)")

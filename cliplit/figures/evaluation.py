@@ -1,7 +1,4 @@
-"""Figures of notebook 04: how all stages and methods score on the test images.
-
-The argument `scores` is what `evaluation.evaluate` returned.
-"""
+"""Figures of notebook 04: how all stages and methods score on the test images; `scores` are those of `evaluate`."""
 
 from collections.abc import Sequence
 
@@ -75,11 +72,7 @@ def _stage_points(axes: Axes, scores: pd.DataFrame, metric: str) -> None:
 
 @saved("04_differences.png")
 def differences(run: Run, table: pd.DataFrame) -> Figure:
-    """Paired differences to the inputs with confidence intervals over the test images, one panel per metric.
-
-    The control is left out: its scores lie so far away that nothing else could be told apart. `table` is the
-    `tables.differences_table` of the run.
-    """
+    """The run's `tables.differences_table`: a panel per metric, without the control, whose scores lie far away."""
     table = table.query("stage != 'random-clip'")
     metrics = list(table["metric"].unique())[:3]
     figure, panels = style.panels(0.75 + 0.24 * table["stage"].nunique(), max(1, len(metrics)))
@@ -98,10 +91,7 @@ def differences(run: Run, table: pd.DataFrame) -> Figure:
 
 @saved("04_metrics.png")
 def metric_against_metric(run: Run, scores: pd.DataFrame) -> Figure:
-    """Do metrics agree? Every test image in every stage but the control, by the first metric and up to three others.
-
-    Titles give the rank correlation of the two, both from worse to better.
-    """
+    """Every image in every stage but the control, by the first metric and three others; do their ranks agree?"""
     scores = scores.query("stage != 'random-clip'")
     x, *others = _measured(scores)[:4]
     figure, panels = style.panels(2.9, max(1, len(others)))

@@ -53,11 +53,7 @@ def severity_levels(run: Run, count: int = 6) -> Figure:
 
 @saved("01_prompt_separation.png")
 def prompt_separation(run: Run, scores: dict[int, dict[str, Tensor]]) -> Figure:
-    """P(backlit) of training images with the pair before and after learning, and the training curves.
-
-    Args:
-        scores: `analysis.prompt_scores` for `analysis.UNTRAINED` and 0.
-    """
+    """P(backlit) of training images before and after learning, by `analysis.prompt_scores`, and the training curves."""
     figure, (untrained, learned, curves) = style.panels(2.5, 3)
     _score_histogram(untrained, scores[analysis.UNTRAINED], "Before: untrained prompts")
     _score_histogram(learned, scores[0], "After: learned prompts")
@@ -117,11 +113,7 @@ def enhancer_curves(run: Run) -> Figure:
 
 @saved(lambda k, maps: f"02_illumination_{stage_name(k)}.jpg")
 def illumination(run: Run, k: int, maps: list[tuple[TestImage, Tensor]]) -> Figure:
-    """Test images, the illumination maps that the network of round k divides them by, and the results.
-
-    Args:
-        maps: `analysis.illumination_maps` of this round.
-    """
+    """Test images, the `analysis.illumination_maps` that the network of round k divides them by, and the results."""
     divide = network_of(run, f"enhancer{k}").divide
     results = [divide(test.backlit, light) for test, light in maps]
     top = max(1.0, max(light.max().item() for _, light in maps))
@@ -133,11 +125,7 @@ def illumination(run: Run, k: int, maps: list[tuple[TestImage, Tensor]]) -> Figu
 
 @saved("03_scores.png")
 def score_rounds(run: Run, scores: dict[int, dict[str, Tensor]]) -> Figure:
-    """How P(backlit) of backlit images, results and well-lit images moves over the rounds.
-
-    Args:
-        scores: `analysis.prompt_scores` of all rounds.
-    """
+    """How P(backlit) of backlit images, results and well-lit images moves over the rounds: `analysis.prompt_scores` of all."""
     rounds = list(scores)
     shown = style.evenly(rounds, 4)
     every = [values for groups in scores.values() for values in groups.values()]

@@ -105,11 +105,7 @@ def mosaic(
     column_labels: Sequence[str] = (),
     scale: ScalarMappable | None = None,
 ) -> Figure:
-    """Images (3, H, W) in rows and columns, all in cells of the first one's shape.
-
-    Args:
-        scale: of the second row; its colour bar stands at the right.
-    """
+    """Images (3, H, W) in cells of the first one's shape; at the right the colour bar of the second row, if it has a scale."""
     gap = 8  # pixels, as all sizes here
     left = 30 if row_labels else 0
     head = 30 if column_labels else 0
@@ -158,12 +154,7 @@ def resized(image: Tensor, width: float, height: float) -> np.ndarray:
 
 
 def note(axes: Axes, text: str, at: tuple[float, float], coordinates: str | tuple[str, str], side: str) -> Annotation:
-    """A small text above a place, two points away.
-
-    Args:
-        coordinates: of the place, as `Axes.annotate` has them.
-        side: of the text that is at the place: left, center or right.
-    """
+    """A small text two points above a place, whose coordinates are those of `Axes.annotate`; its left or right side is there."""
     shift = ({"left": 2, "center": 0, "right": -2}[side], 2)
     return axes.annotate(text, at, shift, coordinates, "offset points", fontsize=7, color=QUIET, ha=side, va="bottom")
 

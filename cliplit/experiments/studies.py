@@ -165,28 +165,12 @@ class Outcome:
         rows = []
         for label, table in self.stages.items():
             options = self.cells[label][0].settings
-            iterations = 0
-            tuning = options.refinement.tuning_iterations
-            stages = {"warmup": 0, "initial": options.enhancement.iterations}
-            stages |= {f"round{k}": tuning for k in range(1, options.refinement.rounds + 1)}
-            for stage, more in stages.items():
-                iterations += more
-                spread = table.loc[stage].get(f"{self.metric}_seed_std", 0.0)
-                values = {self.metric: table.loc[stage].get(self.metric, float("nan")), "std": spread}
-                rows.append({"variant": label, "stage": stage, "iterations": iterations} | values)
-        return pd.DataFrame(rows)
-
-    @property
-    def seconds(self) -> pd.Series:
-        """Seconds of training of every variant, without data and evaluation, mean over the finished seeds.
-
-        They are in no table, because tables are the same on every run.
-        """
-        means = {}
-        for label, cells in self.cells.items():
-            taken = [{stage: (cell.record(stage) or {}).get("seconds") for stage in cell.plan} for cell in cells]
-            means[label] = pd.DataFrame(taken).drop(columns=["data", "evaluation"], errors="ignore").sum(axis=1).mean()
-        return pd.Series(means, name="seconds")
+            first, tuning = options.enhancement.iterations, options.refinement.tuning_iterations
+            iterations = {"warmup": 0, "initial": first}
+            iterations |= {f"round{k}": first + k * tuning for k in range(1, options.refinement.rounds + 1)}
+            scores = table.reindex(columns=[self.metric, f"{self.metric}_seed_std"])
+            rows += [(label, stage, count, *scores.loc[stage]) for stage, count in iterations.items()]
+        return pd.DataFrame(rows, columns=["variant", "stage", "iterations", self.metric, "std"])
 
 
 def run_studies(run: Run, studies: Iterable[Study], jobs: int = 0, rebuild: bool = False) -> dict[str, Outcome]:

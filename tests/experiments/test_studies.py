@@ -58,7 +58,7 @@ def test_a_second_call_trains_nothing_and_a_table_can_be_made_of_what_is_there(s
     assert list(table["variant"]) == ["input", "pair", "none"] and (table["seeds"] == 1).all()
     assert table["psnr"].notna().all() and table["ssim"].between(0, 1).all()
     assert studies.findings(outcome).startswith("One seed tells no difference")
-    assert (outcome.course["stage"].unique() == ["warmup", "initial"]).all() and outcome.seconds["pair"] > 0
+    assert (outcome.course["stage"].unique() == ["warmup", "initial"]).all()
 
 
 def test_stages_that_are_the_same_are_adopted_by_other_variants(studied, tmp_path):

@@ -131,7 +131,7 @@ def look_at_images(
     sides = {"embedded": (data.test_size or data.train_size,) * 2} if "test_backlit" not in chosen else {}
     for role, images in chosen.items():
         others = f"; {images.others} other files ignored" if images.others else ""
-        notes.append(f"images: {len(images.files)} {ROLES[role]} in {images.folder}{others}")
+        notes.append(f"{images.folder}: {len(images.files)} images, {ROLES[role]}{others}")
         notes += [f"left out: {line}" for line in images.unread]
         for file in images.files if read or role == "test_backlit" else ():
             try:

@@ -119,11 +119,16 @@ class ClipBackbone(nn.Module):
         return [visual.layer1, visual.layer2, visual.layer3, visual.layer4] if hasattr(visual, "attnpool") else [visual]
 
     def tokenize(self, text: str) -> tuple[Tensor, int]:
-        """Token ids (1, context length) of a text, and the position of its end token."""
+        """Token ids (1, context length) of a text, and the position of its end token. Raises CliplitError if it is too long."""
         import open_clip
 
-        ids = open_clip.tokenize([text], context_length=self.text.positional_embedding.shape[0])
-        return ids, int(ids.argmax())
+        length = self.text.positional_embedding.shape[0]
+        ids = open_clip.tokenize([text], context_length=length + 1)
+        if ids[0, length]:
+            raise CliplitError(
+                f"'{text[:40]} ...' is longer than the {length} tokens that CLIP '{self.name}' reads; shorten it"
+            )
+        return ids[:, :length], int(ids.argmax())
 
     def embed(self, text: str) -> tuple[Tensor, int]:
         """Token embeddings (1, context length, W) of a text and the position of its end token."""

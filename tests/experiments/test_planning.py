@@ -33,6 +33,8 @@ def images(tmp_path):
         ({"clip.similarity": "nonesuch.safetensors"}, "is unknown"),
         ({"device": "cuda:7"}, "cannot be used here"),
         ({"engine.precision": "fp8"}, "engine.precision"),
+        ({"prompts.initial": f"{'word ' * 80}dark,{'word ' * 80}light"}, "is longer than the 77 tokens"),
+        ({"prompts.initial": "dark,not so bright"}, "make them equal"),
         ({"evaluation.metrics": "psnr,nonesuch"}, "nonesuch"),
     ],
 )
@@ -52,8 +54,11 @@ def test_several_obstacles_are_told_at_once(cli, images):
     settings = override(SMOKE, {"data.backlit": str(images / "dark"), "data.well_lit": str(images / "light")})
     skipping = Run(images / "run", override(settings, {"data.skip_bad": True}))
     obstacles, notes = planning.look_over(skipping, read=True)
-    assert obstacles == [] and notes[0] == f"images: 3 backlit training images in {images / 'dark'}"
-    assert [line.partition(":")[0] for line in notes[1:3]] == ["left out", "images"] and "dark/1.png" in notes[1]
+    assert obstacles == [] and notes[0] == f"{images / 'dark'}: 3 images, backlit training images"
+    assert [line.partition(":")[0] for line in notes[1:3]] == [
+        "left out",
+        str(images / "light"),
+    ] and "dark/1.png" in notes[1]
 
 
 def test_the_time_and_what_is_there_already_and_what_is_not_given_are_said(cli, tmp_path):

@@ -102,8 +102,7 @@ def illumination_maps(run: Run, k: int = 0, images: Sequence[int] = range(6)) ->
     """Test images, by position, and the illumination maps (1, H, W) that the network of round k predicts for them."""
     network = network_of(run, f"enhancer{k}")
     device = next(network.parameters()).device
-    tests = test_images(run)
-    picked = [tests[n] for n in images if n < len(tests)]
+    picked = [test for n, test in enumerate(test_images(run)) if n in images]
     return [(test, network(test.backlit[None].to(device))[0].cpu()) for test in picked]
 
 

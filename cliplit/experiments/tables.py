@@ -25,8 +25,7 @@ def stages_table(runs: list[Run]) -> pd.DataFrame:
     For every metric m: `m`, the mean; `m_std`, the standard deviation over images (mean over seeds); and, for
     several runs, `m_seed_std`, that of the seeds' means.
 
-    Raises:
-        CliplitError: several runs that are not seeds of one experiment.
+    Raises CliplitError for several runs that are not seeds of one experiment.
     """
     first = runs[0].settings
     for run in runs[1:]:
@@ -37,10 +36,9 @@ def stages_table(runs: list[Run]) -> pd.DataFrame:
         raise CliplitError(f"runs with the same seed ({listed}) cannot be averaged as seeds")
     seeds = [summary.summary(read_scores(run), "stage").set_index("stage") for run in runs]
     table = sum(seeds[1:], seeds[0]) / len(seeds)
-    for metric in summary.score_columns(table):
-        if len(runs) > 1:
-            spread = pd.concat([seed[metric] for seed in seeds], axis=1).std(axis=1)
-            table.insert(table.columns.get_loc(f"{metric}_std") + 1, f"{metric}_seed_std", spread)
+    for metric in summary.score_columns(table) if len(runs) > 1 else ():
+        spread = pd.concat([seed[metric] for seed in seeds], axis=1).std(axis=1)
+        table.insert(table.columns.get_loc(f"{metric}_std") + 1, f"{metric}_seed_std", spread)
     table["images"] = table["images"].round().astype(int)
     table["seeds"] = len(runs)
     return table.reset_index()
@@ -64,12 +62,7 @@ def run_tables(runs: list[Run]) -> dict[str, pd.DataFrame]:
 
 
 def paper_table(runs: list[Run], stages: pd.DataFrame, data: str) -> pd.DataFrame:
-    """The paper's table for a data set: metric, reported, reproduced, and where from or why not.
-
-    Args:
-        stages: the `stages_table` of these runs.
-        data: a key of `PAPER_DATA`.
-    """
+    """The paper's table for a data set: metric, reported, reproduced (`stages_table` of these runs), and why not."""
     count, paired, metrics = PAPER_DATA[data]
     reported = reported_numbers().query("data == @data and method == 'CLIP-LIT'").set_index("metric").reindex(metrics)
     settings = runs[0].settings

@@ -39,9 +39,9 @@ def quality(run: Run, scores: pd.DataFrame) -> Figure:
     for axes, metric in zip(panels, metrics, strict=False):
         _stage_points(axes, scores, metric)
     wide = scores.pivot(index="image", columns="stage", values=metrics[0])
-    lower = catalogue()[metrics[0]].lower_better
-    change = (wide[last] - wide["input"]).dropna().sort_values(ascending=lower)
-    better = change < 0 if lower else change > 0
+    metric = catalogue()[metrics[0]]
+    change = (wide[last] - wide["input"]).dropna().sort_values(ascending=metric.lower_better)
+    better = metric.gain(change, 0) > 0
     colours = [style.colour_of(last) if good else style.WRONG for good in better]
     bars = panels[-1]
     bars.bar(range(len(change)), change, width=0.85, color=colours)

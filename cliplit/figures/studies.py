@@ -26,10 +26,9 @@ def variants(run: Run, outcome: Outcome) -> Figure:
     table = outcome.table.set_index("variant")
     metrics = score_columns(table)[:2]
     labels = list(outcome.stages)
-    stages = {label: outcome.study.variants[label].stage_of for label in labels}
     seeds = {
-        label: [stages_table([cell]).set_index("stage").loc[stages[label](cell)] for cell in outcome.cells[label]]
-        for label in labels
+        label: [stages_table([cell]).set_index("stage").loc[variant.stage_of(cell)] for cell in outcome.cells[label]]
+        for label, variant in outcome.study.variants.items()
     }
     figure, panels = style.panels(0.8 + 0.27 * len(labels), len(metrics))
     for n, (axes, metric) in enumerate(zip(panels, metrics, strict=True)):

@@ -32,7 +32,9 @@ STUDIES = 5  # notebooks from this number on are studies: many trainings, only o
 
 
 def reproduce(run: Run, notebooks: Path | None = None, rebuild: bool = False, studies: bool = False) -> list[Path]:
-    """Execute the notebooks of a run in numeric order, from the first one that is out of date, in one kernel.
+    """Execute the notebooks of a run in numeric order, from the first one that is out of date.
+
+    They share a kernel, so that libraries and CLIP are loaded once.
 
     A notebook is up to date while its source, its parameters, its stages and its results are those of its last execution.
     Executed copies lie in <run>/notebooks, also after a failure.
@@ -54,8 +56,14 @@ def reproduce(run: Run, notebooks: Path | None = None, rebuild: bool = False, st
     pending = list(dropwhile(lambda source: _up_to_date(source, run), sources))
     if pending:
         _check_parameters(pending, run)
-        with at_work(run, rebuild):
-            _execute_all(pending, run)
+        with at_work(run, rebuild), _kernel() as kernel, tqdm(pending, unit="notebook", dynamic_ncols=True) as bar:
+            for source in pending:
+                _executed(source, run).with_suffix(".json").unlink(missing_ok=True)
+            for source in bar:
+                bar.set_description(source.stem)
+                _execute(source, run, kernel)
+                kernel.run(FORGET_NAMES)
+        run.look_again()
     return [_executed(source, run) for source in pending]
 
 
@@ -65,12 +73,14 @@ def publish(run: Run, target: Path) -> list[Path]:
 
     for stage in run.plan:
         run.folder(stage)
+    if target.resolve() == run.path.resolve():
+        raise CliplitError(f"{target}: this is the run itself; choose another folder with --output")
     if (target / "notebooks").resolve() == notebooks_folder().resolve():
         raise CliplitError(f"{target}: executed copies would replace the notebooks; choose another folder")
     files = [run.path / "manifest.json", *run.path.glob("figures/[!.]*"), *run.path.glob("notebooks/*.ipynb")]
     files += [table for study in every_study(run.settings) for table in run.path.glob(f"tables/{study}.*")]
-    copies = [target / file.relative_to(run.path) for file in sorted(files)]
-    for file, copy in zip(sorted(files), copies, strict=True):
+    copies = {target / file.relative_to(run.path): file for file in sorted(files)}
+    for copy, file in copies.items():
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(file, copy)
         if copy.suffix == ".ipynb":
@@ -78,7 +88,7 @@ def publish(run: Run, target: Path) -> list[Path]:
             record = content["metadata"]["papermill"]
             record |= {key: Path(record[key]).name for key in ("input_path", "output_path")}
             write_json(content, copy)
-    return copies
+    return [*copies]
 
 
 def notebooks_folder() -> Path:
@@ -107,10 +117,11 @@ def parameters(run: Run) -> dict[str, Any]:
 
 
 def _up_to_date(source: Path, run: Run) -> bool:
-    record = read_json(_record(source, run), inputs=dict, results=list)
+    copy = _executed(source, run)
+    record = read_json(copy.with_suffix(".json"), inputs=dict, results=list)
     if record is None or record["inputs"] != _inputs(source, run):
         return False
-    left = [_executed(source, run), *(run.path / str(result) for result in record["results"])]
+    left = [copy, *(run.path / str(result) for result in record["results"])]
     stages = [stage.name for stage in run.plan.values() if stage.made_by == source.stem]
     if not all(file.is_file() for file in left) or not all(map(run.is_current, stages)):
         return False
@@ -118,31 +129,24 @@ def _up_to_date(source: Path, run: Run) -> bool:
 
 
 def _inputs(source: Path, run: Run) -> dict[str, Any]:
-    given = parameters(run)
-    del given["run"]  # a run that was moved is still the same
-    matter = (name for name in given["overrides"] if name != "device" and not name.startswith("watch."))
-    given["overrides"] = {name: given["overrides"][name] for name in matter}
-    return {"notebook": sha256(source), "parameters": given}
+    """What an executed copy depends on beside its stages; `watch` and `device` change no result, and a run may be moved."""
+    changes = overrides(run.settings).items()
+    matter = {name: value for name, value in changes if name != "device" and not name.startswith("watch.")}
+    return {"notebook": sha256(source), "profile": run.settings.profile, "changes": matter}
 
 
 def _executed(source: Path, run: Run) -> Path:
     return run.path / "notebooks" / source.name
 
 
-def _record(source: Path, run: Run) -> Path:
-    return _executed(source, run).with_suffix(".json")
-
-
 def _check_parameters(sources: list[Path], run: Run) -> None:
     from papermill.iorw import load_notebook_node
     from papermill.translators import PythonTranslator
-    from papermill.utils import find_first_tagged_cell_index
 
     for source in sources:
         try:
             notebook = load_notebook_node(os.path.abspath(source))
-            tagged = find_first_tagged_cell_index(notebook, "parameters")
-            cells = notebook.cells[tagged : tagged + 1] if tagged >= 0 else []
+            cells = [cell for cell in notebook.cells if "parameters" in cell.metadata.tags]
             valid = [known.name for cell in cells for known in PythonTranslator.inspect(cell)]
         except (ValueError, AttributeError, KeyError, TypeError) as error:
             raise CliplitError(f"{source}: not a notebook that papermill can read ({one_line(error)})") from None
@@ -150,18 +154,6 @@ def _check_parameters(sources: list[Path], run: Run) -> None:
         if unknown:
             known = ", ".join(valid) or "none; is a cell tagged `parameters`?"
             raise CliplitError(f"{source}: unknown parameter {', '.join(unknown)}; valid: {known}")
-
-
-def _execute_all(sources: list[Path], run: Run) -> None:
-    """Execute notebooks one after the other, in one kernel, so that libraries and CLIP are loaded once."""
-    for source in sources:
-        _record(source, run).unlink(missing_ok=True)
-    with _kernel() as kernel, tqdm(sources, unit="notebook", dynamic_ncols=True) as bar:
-        for source in bar:
-            bar.set_description(source.stem)
-            _execute(source, run, kernel)
-            kernel.run(FORGET_NAMES)
-    run.look_again()
 
 
 def _execute(source: Path, run: Run, kernel: Any) -> None:
@@ -184,17 +176,16 @@ def _execute(source: Path, run: Run, kernel: Any) -> None:
             shutdown_kernel="graceful",
         )
     except papermill.PapermillExecutionError as error:
-        where = f"executed copy: {target}"
         message = " ".join(error.evalue.split())
         message = message if error.ename == CliplitError.__name__ else f"{error.ename}: {message}"
-        raise CliplitError(f"{source.stem}, cell [{error.exec_count}]: {message} ({where})") from None
+        raise CliplitError(f"{source.stem}, cell [{error.exec_count}]: {message} (executed copy: {target})") from None
     except DeadKernelError:
         raise CliplitError(f"{source.stem}: the kernel died, maybe out of memory (executed copy: {target})") from None
     except KeyboardInterrupt:
         logging.getLogger("asyncio").addFilter(_is_no_dead_kernel)
         raise
     written = sorted(name for name, changed in _results(run).items() if before.get(name) != changed)
-    write_json({"inputs": inputs, "results": written}, _record(source, run))
+    write_json({"inputs": inputs, "results": written}, target.with_suffix(".json"))
 
 
 def _is_no_dead_kernel(record: logging.LogRecord) -> bool:

@@ -14,16 +14,24 @@ import threading
 from collections.abc import Iterable, Mapping
 from concurrent.futures import as_completed
 from dataclasses import dataclass, field, replace
+from functools import partialmethod
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import torch
+from tqdm import tqdm
 
 from cliplit.engine import processes
+from cliplit.engine.compute import find_device
 from cliplit.engine.processes import workers
 from cliplit.engine.stages import held
 from cliplit.errors import CliplitError, one_line
+from cliplit.experiments.evaluation import check_others, evaluate
+from cliplit.experiments.planning import at_work
+from cliplit.experiments.tables import stages_table
 from cliplit.method.run import Run
+from cliplit.method.training import train
 from cliplit.scoring.metrics import catalogue, choose
 from cliplit.scoring.summary import score_columns, with_spread, write_table
 from cliplit.scoring.weights import left_out, why_unavailable
@@ -177,17 +185,9 @@ def run_studies(run: Run, studies: Iterable[Study], jobs: int = 0, rebuild: bool
     """Train and evaluate what is missing of some studies; returns their outcomes by name.
 
     Args:
-        jobs: runs trained at a time; 0: one per core on a CPU, one on a GPU.
+        jobs: runs trained at a time; 0: one per core on a CPU, one on a GPU. If some fail, the others are done.
         rebuild: as for `Run.start`.
-    Raises:
-        CliplitError: runs that failed (the others are done).
     """
-    from tqdm import tqdm  # workers import it when it is switched off
-
-    from cliplit.engine.compute import find_device
-    from cliplit.experiments.evaluation import check_others
-    from cliplit.experiments.planning import at_work
-
     studies = list(studies)
     unavailable = why_unavailable(run.settings.studies.metrics)
     cells = [cell for study in studies for label in study.variants for cell in study_runs(run, study, label)]
@@ -196,7 +196,6 @@ def run_studies(run: Run, studies: Iterable[Study], jobs: int = 0, rebuild: bool
         for cell in {cell.path: cell for cell in cells}.values()
         if not cell.record("evaluation") or cell.notes("evaluation", "evaluation.json")["missing"].keys() - unavailable
     ]
-    failures = []
     if missing:
         check_others(missing[0].settings.evaluation)
         for line in left_out(unavailable):
@@ -206,18 +205,15 @@ def run_studies(run: Run, studies: Iterable[Study], jobs: int = 0, rebuild: bool
         # After Ctrl-C, a run ends after its iteration.
         with at_work(run, rebuild), workers(count, "spawn", _prepare_worker) as pool:
             futures = [pool.submit(_train, str(cell.path), to_json(cell.settings)) for cell in missing]
-            for future in tqdm(as_completed(futures), "studies", len(futures), unit="run", leave=False):
-                if error := future.exception():
-                    failures.append(one_line(error))
-    if failures:
-        raise CliplitError(f"{run.path}: {len(failures)} of {len(missing)} runs failed; the first: {failures[0]}")
+            done = tqdm(as_completed(futures), "studies", len(futures), unit="run", leave=False)
+            failures = [one_line(error) for future in done if (error := future.exception())]
+        if failures:
+            raise CliplitError(f"{run.path}: {len(failures)} of {len(missing)} runs failed; the first: {failures[0]}")
     return {study.name: outcome_of(run, study) for study in studies}
 
 
 def outcome_of(run: Run, study: Study) -> Outcome:
     """What is finished of a study."""
-    from cliplit.experiments.tables import stages_table
-
     every = {label: study_runs(run, study, label) for label in study.variants}
     cells = {label: [cell for cell in runs if cell.record("evaluation")] for label, runs in every.items()}
     stages = {label: stages_table(done).set_index("stage") for label, done in cells.items() if done}
@@ -293,9 +289,7 @@ def _study_settings(settings: Settings) -> Settings:
 
 
 def _prepare_worker() -> None:
-    os.environ["TQDM_DISABLE"] = "1"
-    import torch
-
+    tqdm.__init__ = partialmethod(tqdm.__init__, disable=True)  # it may have read the environment already
     torch.set_num_threads(1)
 
     def end_with_parent() -> None:  # else the workers of a killed parent would train on
@@ -308,9 +302,6 @@ def _prepare_worker() -> None:
 
 def _train(path: str, settings: Mapping[str, Any]) -> None:
     """Train and evaluate one run of a study, with the stages of its siblings where they are the same."""
-    from cliplit.experiments.evaluation import evaluate
-    from cliplit.method.training import train
-
     cell = Run.start(path, from_json(settings))
     _adopt(cell, cell.path.parent.iterdir())
     train(cell)

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 import torch
 
+from cliplit.engine.processes import workers
 from cliplit.errors import CliplitError
 from cliplit.experiments import analysis, evaluation, studies
 from cliplit.experiments.evaluation import evaluate
@@ -85,6 +86,12 @@ def test_a_failed_variant_is_named_and_the_others_are_done(tmp_path):
     with pytest.raises(CliplitError, match="1 of 2 runs failed; the first: no embedded photo 'no such photo'"):
         studies.run_studies(run, [Study("bad", "?", bad)], jobs=1)
     assert list(studies.outcome_of(run, Study("bad", "?", bad)).table["variant"]) == ["input", "good"]
+
+
+def test_workers_show_no_progress_bars_whenever_tqdm_was_imported(monkeypatch):
+    monkeypatch.delenv("TQDM_DISABLE", raising=False)
+    with workers(1, "spawn", studies._prepare_worker) as pool:
+        assert pool.submit(eval, "__import__('tqdm').tqdm([]).disable").result()
 
 
 def test_findings_count_a_difference_only_beyond_both_spreads(studied, monkeypatch):

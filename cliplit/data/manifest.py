@@ -6,7 +6,6 @@ folder of theirs is found by its exact name; nothing is guessed from a part of a
 In a data set, dataset.json says it, with paths relative to its folder; in a plain folder, all images serve for one.
 """
 
-import hashlib
 import json
 import os
 import shutil
@@ -191,21 +190,6 @@ def describe_image(
 ) -> Entry:
     """The entry of an image in a data set's folder; `size` is (width, height) in pixels."""
     return Entry(path.relative_to(folder).as_posix(), role, sha256(path), path.stat().st_size, size, made)
-
-
-def digest_of_folder(folder: Path) -> str | None:
-    """A digest of names, sizes and times of change of the files in a folder, or of those that a data set lists.
-
-    None if there is no such folder.
-    """
-    if not folder.is_dir():
-        return None
-    listed = (
-        [FILE, *(image.path for image in read_manifest(folder).images)] if has_manifest(folder) else os.listdir(folder)
-    )
-    there = [(name, (folder / name).stat()) for name in sorted(listed) if (folder / name).exists()]
-    files = [(name, found.st_size, found.st_mtime_ns) for name, found in there]
-    return hashlib.sha256(repr(files).encode()).hexdigest()
 
 
 @dataclass(frozen=True)

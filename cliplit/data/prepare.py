@@ -37,11 +37,9 @@ def prepare_data_set(
     Training images are resized to squares (Lanczos), as the authors trained; test images are copied as they are.
 
     Args:
-        target: folder of the new data set.
         data: the folders and data sets whose images are taken, as in the settings of a run.
         size: side of the training images in pixels; 0 leaves them as they are.
         skip_bad: leave out images that are unreadable, without partner or of another size than their partner.
-        force: make the data set again if it is there.
     Raises:
         CliplitError: roles that do not go together, images that cannot be used, or a target that is taken.
     """
@@ -94,14 +92,11 @@ def synthesize_data_set(
     photo has the same role, mask and noise at every level; only the stops differ. dataset.json stores what was drawn.
 
     Args:
-        target: folder of the new data set.
         photos: a folder of them, or files.
         level: degree of backlight, one of cliplit.data.relight.LEVELS.
         test_share: share of the photos, 0 to 1, that become test pairs; 1: all of them.
         seed: of the draw of scenes, masks and noise.
         size: longest side in pixels; larger photos are reduced, 0 leaves all as they are.
-        skip_bad: leave out photos that cannot be read.
-        force: make the data set again if it is there.
         draws: how often each photo serves, each time on a side and with a mask of its own; more than once to train only.
     Raises:
         CliplitError: unknown level, photos that cannot be read or are too few, or a target that is taken.

@@ -26,8 +26,7 @@ OWNER = ".owner.json"
 HOLDER = "CLIPLIT_HOLDER"  # environment: the process that holds the directory for this one
 NEW = ".new"  # folder of a stage that will replace a finished one
 OLD = ".old"  # the stage that is being replaced
-NOT_CHECKED = {"watch", "images"}  # folders within a stage whose files may change or go without harm
-NO_MATTER = ("version", "device", "files", "weights")  # in the records of earlier versions
+NOT_CHECKED = {"watch", "images", "building.json"}  # within a stage: files that may change or go without harm
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,7 @@ class Stage:
 class Stages:
     """The folders of the stages of a plan, in which each comes after what it needs.
 
-    A subclass says what the stages depend on (`inputs_of`), and what is written about them (`write_manifest`).
+    A subclass says what the stages depend on (`inputs_of`).
 
     Attributes:
         rebuilding: stages that are out of date may be replaced.
@@ -53,25 +52,17 @@ class Stages:
         self.path = Path(path)
         self.plan = plan
         self.rebuilding = False
-        self._outdated: dict[str, list[str]] | None = None
 
     def inputs_of(self, stage: str) -> dict[str, Any]:
         """All that the stage is made from, beside the stages it needs, as plain values."""
         raise NotImplementedError
 
-    def write_manifest(self) -> None:
-        """Write down which stages are finished; called after each."""
-        raise NotImplementedError
-
     def folder(self, stage: str) -> Path:
         """Folder of a finished stage; raises CliplitError if the stage has not been built."""
-        for folder in (
-            self.path / stage,
-            self.path / NEW / stage,
-        ):  # there if its process was killed as it replaced one
-            if _record(folder):
-                return folder
-        raise CliplitError(f"{self.path}: stage '{stage}' is missing; run {self.plan[stage].made_by} first")
+        if self.record(stage) is None:
+            raise CliplitError(f"{self.path}: stage '{stage}' is missing; run {self.plan[stage].made_by} first")
+        place = self.path / stage
+        return place if _record(place) else self.path / NEW / stage  # if its process was killed as it replaced one
 
     def record(self, stage: str) -> dict[str, Any] | None:
         """What is known of a finished stage: its build, seconds, processes, inputs and outputs; else None."""
@@ -81,9 +72,10 @@ class Stages:
         """Names of the stages that are finished, in the order of the plan."""
         return [stage for stage in self.plan if self.record(stage)]
 
-    def is_current(self, stage: str) -> bool:
-        """Whether the stage is finished, and nothing it was made from has changed."""
-        return self.record(stage) is not None and stage not in self.outdated()
+    def is_current(self, stage: str, folder: Path | None = None) -> bool:
+        """Whether the stage is finished, in its folder or another one, as these inputs would make it."""
+        place = folder or self.path / stage
+        return _record(place) is not None and not self.differences(stage, place)
 
     def notes(self, stage: str, name: str) -> dict[str, Any]:
         """The object in a JSON file that a finished stage left; raises CliplitError as `folder`, or if it is damaged."""
@@ -95,17 +87,12 @@ class Stages:
 
     def outdated(self) -> dict[str, list[str]]:
         """Stages, finished or begun, that these inputs would not make as they are: each with what differs."""
-        if self._outdated is None:
-            self._outdated = {}
-            for name, stage in self.plan.items():
-                needs = [f"stage '{need}'" for need in stage.needs if need in self._outdated and self.record(name)]
-                if reasons := self.differences(name, self.path / name) or needs:
-                    self._outdated[name] = reasons
-        return self._outdated
-
-    def look_again(self) -> None:
-        """Forget which stages are out of date: another process may have built some."""
-        self._outdated = None
+        found: dict[str, list[str]] = {}
+        for name, stage in self.plan.items():
+            needs = [f"stage '{need}'" for need in stage.needs if need in found and self.record(name)]
+            if reasons := self.differences(name, self.path / name) or needs:
+                found[name] = reasons
+        return found
 
     def refuse_outdated(self) -> None:
         """Raise CliplitError if a stage is out of date, unless it may be replaced."""
@@ -115,25 +102,19 @@ class Stages:
                 f"choose another --run, or replace the stages that depend on it with --rebuild"
             )
 
-    def fits(self, stage: str, folder: Path) -> bool:
-        """Whether a folder has the finished stage that these inputs would make."""
-        return _record(folder) is not None and not self.differences(stage, folder)
-
     def differences(self, stage: str, folder: Path) -> list[str]:
         """In what a finished or begun stage in a folder differs from the one that these inputs would make.
 
         Settings that the version that made it did not have, or that this one does not have, do not count.
         """
-        record = _record(folder)
-        made = record or read_json(folder / "building.json", settings=dict, needs=dict)
+        made = _record(folder) or read_json(folder / "building.json", settings=dict, needs=dict)
         if made is None:
             return [f"{folder / 'stage.json'} is damaged"] if (folder / "stage.json").exists() else []
         before, now = _flat(made["settings"]), _flat(self.inputs_of(stage))
-        names = [name for name in now.keys() & before.keys() if name.partition(".")[0] not in NO_MATTER]
-        found = [f"{name} {before[name]} -> {now[name]}" for name in sorted(names) if before[name] != now[name]]
+        found = [f"{n} {before[n]} -> {now[n]}" for n in sorted(before.keys() & now.keys()) if before[n] != now[n]]
         needed = {need: self.record(need) for need in self.plan[stage].needs}
         found += [f"stage '{n}'" for n, there in needed.items() if there and made["needs"].get(n) != there["build"]]
-        return found + [f"{path} is damaged or was changed" for path in _changed(folder, record or {})]
+        return found + [f"{path} is damaged or was changed" for path in _changed(folder, made.get("outputs", {}))]
 
     def build(self, stage: str, make: Callable[[Path], None], together: bool = False, again: bool = False) -> Path:
         """Folder of a stage, made by `make(folder)` unless it is current.
@@ -146,9 +127,8 @@ class Stages:
         Raises:
             CliplitError: a stage that it needs is missing, a stage must not be replaced, or another process is at work.
         """
-        self.look_again()  # another process may have finished it
         if self.is_current(stage) and not again:
-            return self.folder(stage)
+            return self.path / stage
         for need in self.plan[stage].needs:
             self.folder(need)
         if not again:
@@ -156,56 +136,50 @@ class Stages:
         processes.wait()  # until all have looked
         with held(self.path):
             folder = self.path / (NEW if (self.path / stage / "stage.json").exists() else "") / stage
-            processes.wait()
-            if processes.is_main():
-                self._begin(stage, folder)
-            processes.wait()
-            began = time.monotonic()
-            if together or processes.is_main():
-                make(folder)
-            processes.wait()
-            if processes.is_main():
-                self._end(stage, folder, time.monotonic() - began)
-                self.write_manifest()
-        processes.wait()
+            with self._recorded(stage, folder):
+                if together or processes.is_main():
+                    make(folder)
         return self.path / stage
 
-    def _begin(self, stage: str, folder: Path) -> None:
-        """Make an empty folder, unless there is the progress of an attempt with the same inputs."""
+    @contextmanager
+    def _recorded(self, stage: str, folder: Path) -> Iterator[None]:
+        """A stage is made in the block; the main process notes its inputs before, and then its outputs.
+
+        The folder is empty at first, unless there is the progress of an attempt with the same inputs.
+        """
         begun = read_json(folder / "building.json", settings=dict, needs=dict)
-        if begun is None or self.differences(stage, folder):
+        if processes.is_main() and (begun is None or self.differences(stage, folder)):
             for left in (folder, self.path / "watch" / stage):
                 shutil.rmtree(left, ignore_errors=True)
             folder.mkdir(parents=True)
             needs = {need: (self.record(need) or {}).get("build") for need in self.plan[stage].needs}
-            write_json({"settings": self.inputs_of(stage), "needs": needs}, folder / "building.json")
+            begun = {"settings": self.inputs_of(stage), "needs": needs}
+            write_json(begun, folder / "building.json")
+        processes.wait()
+        began = time.monotonic()
+        yield
+        processes.wait()
+        if begun and processes.is_main():
+            names = [path.relative_to(folder) for path in sorted(folder.rglob("*")) if path.is_file()]
+            checked = [name for name in names if not any(part in NOT_CHECKED or part[0] == "." for part in name.parts)]
+            outputs = {str(name): ((folder / name).stat().st_size, sha256(folder / name)) for name in checked}
+            build = hashlib.sha256(repr(outputs).encode()).hexdigest()[:32]  # the same outputs are the same build
+            record = {"build": build, "seconds": round(time.monotonic() - began, 1), "processes": processes.count()}
+            write_json(record | begun | {"outputs": outputs}, folder / "stage.json")
+            (folder / "building.json").unlink()
+            self.settle()
+        processes.wait()
 
-    def _end(self, stage: str, folder: Path, seconds: float) -> None:
-        """Write the record of a finished stage, and put it in place."""
-        inputs = read_json(folder / "building.json") or {}
-        outputs = {
-            str(path.relative_to(folder)): (path.stat().st_size, sha256(path))
-            for path in sorted(folder.rglob("*"))
-            if path.is_file()
-            and path.name != "building.json"
-            and not any(part in NOT_CHECKED or part.startswith(".") for part in path.relative_to(folder).parts)
-        }
-        build = hashlib.sha256(repr(outputs).encode()).hexdigest()[:32]  # the same outputs are the same build
-        record = {"build": build, "seconds": round(seconds, 1), "processes": processes.count()}
-        write_json(record | inputs | {"outputs": outputs}, folder / "stage.json")
-        (folder / "building.json").unlink()
-        if folder != self.path / stage:
-            self.put_in_place(stage)
-        self.look_again()
-
-    def put_in_place(self, stage: str) -> None:
-        """Replace a finished stage by a new one. Killed at any moment, one of them is there and complete."""
-        shutil.rmtree(self.path / OLD, ignore_errors=True)
-        if (self.path / stage).exists():
-            os.rename(self.path / stage, self.path / OLD)
-        os.rename(self.path / NEW / stage, self.path / stage)
-        for left in (OLD, NEW):
-            shutil.rmtree(self.path / left, ignore_errors=True)
+    def settle(self) -> None:
+        """Replace finished stages by new ones. Killed at any moment, the old one or the new one is there and complete."""
+        for new in [file.parent for file in self.path.glob(f"{NEW}/*/stage.json")]:
+            place, old = self.path / new.name, self.path / OLD
+            shutil.rmtree(old, ignore_errors=True)
+            if place.exists():
+                os.rename(place, old)
+            os.rename(new, place)
+            for left in (old, new.parent):
+                shutil.rmtree(left, ignore_errors=True)
 
 
 @contextmanager
@@ -233,8 +207,7 @@ def held(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise CliplitError(f"{folder}: cannot write a run there ({error.strerror or error})") from None
     try:
-        since = time.strftime("%Y-%m-%d %H:%M:%S")
-        write_json({"pid": os.getpid(), "host": platform.node(), "since": since}, folder / OWNER)
+        write_json({"pid": os.getpid(), "host": platform.node(), "since": time.ctime()}, folder / OWNER)
         yield
     finally:
         (folder / OWNER).unlink(missing_ok=True)
@@ -248,14 +221,12 @@ def _record(folder: Path) -> dict[str, Any] | None:
     return record if readable else None
 
 
-def _changed(folder: Path, record: Mapping[str, Any]) -> list[Path]:
+def _changed(folder: Path, outputs: Mapping[str, Any]) -> Iterator[Path]:
     """Outputs of a stage that have not the size or, unless they are large, not the content that it recorded."""
-    changed = []
-    for name, (size, digest) in record.get("outputs", {}).items():
+    for name, (size, digest) in outputs.items():
         path = folder / name
         if not path.is_file() or path.stat().st_size != size or (size <= LARGE and digest_of(path) != digest):
-            changed.append(path)
-    return changed
+            yield path
 
 
 def _flat(inputs: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,10 +3,11 @@
 `plan`, `train`, `reproduce` and `study` share these looks.
 """
 
+import math
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -26,19 +27,15 @@ IMAGES = 16  # of each side, for the timing
 TIMED = 5  # iterations
 CPU_PIXELS = 1 << 18  # of a batch that is timed on a CPU; a larger one takes as many times longer
 SIDES = ("train_backlit", "train_well_lit")
+BYTES = 3  # of a pixel, at most
 SMALL = 256  # pixels; images whose sides are as long are not tried with every metric
-SPARE = 1.2  # times the space that is needed
-PNG_BYTES = 2  # of a pixel of a photo, about
 
 
 @contextmanager
 def at_work(run: Run, rebuild: bool = False) -> Iterator[None]:
     """One command on a run: everything is looked at, then no other command writes to the run until the block ends.
 
-    Args:
-        rebuild: as for `Run.start`.
-    Raises:
-        CliplitError: an obstacle of `look_over`, another command at work, or as `Run.start`.
+    Arguments and errors as of `Run.begin`; an obstacle of `look_over` is an error, too.
     """
     run.check(rebuild)
     obstacles, notes = look_over(run)
@@ -55,8 +52,7 @@ def at_work(run: Run, rebuild: bool = False) -> Iterator[None]:
 def look_over(run: Run, read: bool = False) -> tuple[list[str], list[str]]:
     """All that keeps a run from being started, and what else is worth knowing, in one line each.
 
-    Nothing is written but CLIP weights, which are downloaded if need be. Of a run whose data are prepared, the folders
-    are not needed.
+    Nothing is written but CLIP weights, which are downloaded if need be.
 
     Args:
         read: also read every image, which the stage `data` does anyway.
@@ -71,88 +67,77 @@ def look_over(run: Run, read: bool = False) -> tuple[list[str], list[str]]:
     notes: list[str] = []
     prepared = run.is_current("data")
     if prepared and (changed := changed_sources(run)):
-        listed = f"{len(changed)} images were changed, added or removed since ({shortened(changed)})"
+        listed = f"{len(changed)} were changed, added or removed since ({shortened(changed)})"
         notes.append(f"{run.path}: uses its own copies of the images; {listed}")
     if all(map(run.is_current, run.plan)):
         return obstacles, notes
 
-    def look(*arguments: Any) -> Any:
+    def look(at: Callable[..., Any], *given: Any) -> Any:
         try:
-            return arguments[0](*arguments[1:])
+            return at(*given)
         except (CliplitError, OSError) as error:
             obstacles.append(str(error))
 
-    for check in (check_values, check_models):
-        look(check, settings)
+    look(check_values, settings)
+    look(check_models, settings)
     look(find_device, settings.device)
     look(check_others, settings.evaluation)
     chosen = None if prepared else look(check_folders, settings.data)
     sizes: dict[str, tuple[int, int]] = {}
     if chosen is not None:
-        problems, lines, sizes = look_at_images(settings.data, chosen, read)
-        obstacles += problems
-        notes += lines
-        # Bytes of training images, of copies of the test images, and of the results that the evaluation saves.
-        training = sum(len(chosen[role].files) if role in chosen else settings.data.embedded_images for role in SIDES)
-        results = PNG_BYTES * (6 + settings.refinement.rounds + len(settings.evaluation.baselines))
-        pixels = sum(width * height for width, height in sizes.values())
-        space = SPARE * (3 * training * settings.data.train_size**2 + results * pixels)
-        free = shutil.disk_usage(next(each for each in (run.path, *run.path.absolute().parents) if each.exists())).free
-        if free < space:
-            obstacles.append(
-                f"{run.path}: needs {space / 1e9:.1f} GB, {free / 1e9:.1f} GB are free; choose another --run"
-            )
+        sizes = look_at_images(settings.data, chosen, read, obstacles, notes)
+        look(check_space, run, chosen, sizes)
     if not obstacles:
         missing = why_unavailable(settings.evaluation.metrics)
-        notes += [f"metrics: {line}" for line in left_out(missing)]
+        alone = chosen and "test_backlit" in chosen and "test_reference" not in chosen
         metrics = [name for name in choose(settings.evaluation.metrics) if name not in missing]
-        alone = chosen is not None and "test_backlit" in chosen and "test_reference" not in chosen
-        if lacking := [name for name in metrics if alone and catalogue()[name].compares]:
-            notes.append(f"metrics: no {', '.join(lacking)} without references of the test images (--test-reference)")
-        notes += unscored([name for name in metrics if name not in lacking], sizes)
+        lacking = [name for name in metrics if alone and catalogue()[name].compares]
+        lines = left_out(missing)
+        if lacking:
+            lines.append(f"no {', '.join(lacking)} without references of the test images (--test-reference)")
+        lines += unscored([name for name in metrics if name not in lacking], sizes)
+        notes += [f"metrics: {line}" for line in lines]
     return obstacles, notes
 
 
 def look_at_images(
-    data: Data, chosen: Mapping[str, Images], read: bool
-) -> tuple[list[str], list[str], dict[str, tuple[int, int]]]:
-    """Training images that cannot be read, what is in the folders and what is left out, and the test images' sizes.
-
-    Args:
-        chosen: of `check_folders`; empty for the embedded images.
-        read: read every image, and not only the headers of the test images.
-    Returns:
-        Obstacles; notes, a line each; and (width, height) in pixels of every backlit test image by its name.
-    """
-    obstacles: list[str] = []
-    notes = (
-        [] if chosen else [f"images: {data.embedded_images} embedded crops a side, for no data set is given (--data)"]
-    )
-    sides = {"embedded": (data.test_size or data.train_size,) * 2} if "test_backlit" not in chosen else {}
+    data: Data, chosen: Mapping[str, Images], read: bool, obstacles: list[str], notes: list[str]
+) -> dict[str, tuple[int, int]]:
+    """Width and height in pixels of every backlit test image by its name; what is in the folders is added to the lines."""
+    sizes = {} if "test_backlit" in chosen else {"embedded": (data.test_size or data.train_size,) * 2}
+    if not chosen:
+        notes.append(f"images: {data.embedded_images} embedded crops a side, for no data set is given (--data)")
     for role, images in chosen.items():
         others = f"; {images.others} other files ignored" if images.others else ""
         notes.append(f"{images.folder}: {len(images.files)} images, {ROLES[role]}{others}")
         notes += [f"left out: {line}" for line in images.unread]
         for file in images.files if read or role == "test_backlit" else ():
             try:
-                if read:
-                    decode(file)
                 with errors_named(file), open(file, "rb") as opened:
-                    size = size_in(opened)
+                    size = decode(file).shape[1::-1] if read else size_in(opened)
                 if role == "test_backlit":
-                    sides[file.name] = size
+                    sizes[file.name] = size
             except (CliplitError, OSError) as error:
                 strict = role.startswith("train") and not data.skip_bad
                 (obstacles if strict else notes).append(str(error) if strict else f"left out: {error}")
-    return obstacles, notes, sides
+    return sizes
+
+
+def check_space(run: Run, chosen: Mapping[str, Images], sizes: Mapping[str, tuple[int, int]]) -> None:
+    """Raise CliplitError if there is no space for training images, copies of the test images and what is saved of results."""
+    data, evaluation = run.settings.data, run.settings.evaluation
+    training = sum(len(chosen[role].files) if role in chosen else data.embedded_images for role in SIDES)
+    saved = (6 + run.settings.refinement.rounds + len(evaluation.baselines)) * sum(map(math.prod, sizes.values()))
+    needed = BYTES * (training * data.train_size**2 + saved)
+    free = shutil.disk_usage(next(each for each in (run.path, *run.path.absolute().parents) if each.exists())).free
+    if free < needed:
+        raise CliplitError(
+            f"{run.path}: needs {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free; choose another --run"
+        )
 
 
 def unscored(metrics: Sequence[str], sizes: Mapping[str, tuple[int, int]]) -> list[str]:
-    """A line for each metric that refuses some of the images, most of them because they are small.
-
-    Args:
-        sizes: (width, height) in pixels by name.
-    """
+    """A line for each metric that refuses some of the images, whose width and height in pixels are given by name."""
     import torch
 
     small = sorted({size for size in sizes.values() if min(size) < SMALL}, key=min)
@@ -169,7 +154,7 @@ def unscored(metrics: Sequence[str], sizes: Mapping[str, tuple[int, int]]) -> li
                 reasons[width, height] = str(error)
         if names := [image for image, size in sizes.items() if size in reasons]:
             listed = f"{len(names)} of {len(sizes)} test images get no {name} ({shortened(names)})"
-            lines.append(f"metrics: {listed}: {next(iter(reasons.values()))}")
+            lines.append(f"{listed}: {next(iter(reasons.values()))}")
     return lines
 
 

@@ -322,7 +322,7 @@ def _adopt(cell: Run, siblings: Iterable[Path]) -> None:
         for stage in cell.plan:
             if cell.record(stage):
                 continue
-            source = next((path / stage for path in others if cell.fits(stage, path / stage)), None)
+            source = next((path / stage for path in others if cell.is_current(stage, path / stage)), None)
             if source is None:
                 break
             partial = cell.path / f".{stage}.partial"
@@ -330,5 +330,4 @@ def _adopt(cell: Run, siblings: Iterable[Path]) -> None:
             shutil.copytree(source, partial, copy_function=link)
             shutil.rmtree(cell.path / stage, ignore_errors=True)  # progress at most
             os.replace(partial, cell.path / stage)
-            cell.look_again()
-        cell.write_manifest()
+        cell.settle()

@@ -64,9 +64,7 @@ class Run(Stages):
     @classmethod
     def start(cls, path: str | Path, settings: Settings, rebuild: bool = False) -> "Run":
         """A run to work in, whose directory is made if needed. Arguments and errors as of `begin`."""
-        run = cls(path, settings)
-        run.begin(rebuild)
-        return run
+        return cls(path, settings).begin(rebuild)
 
     @classmethod
     def open(cls, path: str | Path) -> "Run":
@@ -79,24 +77,21 @@ class Run(Stages):
     def check(self, rebuild: bool = False) -> None:
         """Raise CliplitError if work in the directory would change what is finished, or if it is no run's."""
         stored = stored_settings(self.path)
-        records = {file.name for file in self.path.glob("*/*.json")} & {"stage.json", "building.json"}
-        empty = "stage.json" not in records  # nothing is finished, so nothing is lost
-        filled = self.path.is_dir() and any(not file.name.startswith(".") for file in self.path.iterdir())
-        if filled and stored is None and not records:  # a damaged manifest is written anew
+        finished, begun = (any(self.path.glob(f"*/{name}.json")) for name in ("stage", "building"))
+        if any(self.path.glob("[!.]*")) and not (stored or finished or begun):  # a damaged manifest is written anew
             raise CliplitError(
                 f"{self.path}: this folder is neither empty nor a run (no {MANIFEST} of one); choose another one with --run"
             )
-        if stored and not (rebuild or empty) and (changes := differing(stored, self.settings)):
+        if stored and finished and not rebuild and (changes := differing(stored, self.settings)):
             raise CliplitError(
                 f"{self.path}: this run has other settings ({shortened(changes)}); choose another --run, or add --rebuild "
                 f"to replace the stages that depend on them"
             )
-        self.look_again()
-        self.rebuilding = rebuild or empty or self._manifest().get("rebuilding") is True
+        self.rebuilding = rebuild or not finished or self._manifest().get("rebuilding") is True
         self.refuse_outdated()
 
-    def begin(self, rebuild: bool = False) -> None:
-        """Check the directory, and write settings and versions into its manifest.
+    def begin(self, rebuild: bool = False) -> "Run":
+        """Check the directory, write settings and versions into its manifest, and return the run.
 
         Args:
             rebuild: stages that the settings would make differently may be replaced, each when the new one is complete.
@@ -108,13 +103,12 @@ class Run(Stages):
         if rebuild and (found := self.outdated()):
             listed = "; ".join(f"{stage} ({shortened(reasons)})" for stage, reasons in found.items())
             processes.say(f"{self.path}: to be made again, and kept until then: {listed}")
-        complete = [file.parent.name for file in self.path.glob(f"{NEW}/*/stage.json")]  # and not yet in place
         processes.wait()  # until all have looked
-        if processes.is_main() and (rebuild or complete or stored_settings(self.path) != self.settings):
+        other = stored_settings(self.path) != self.settings
+        if processes.is_main() and (rebuild or other or (self.path / NEW).exists()):
             with held(self.path):
-                for stage in complete:
-                    self.put_in_place(stage)
-                self.write_manifest()
+                self.settle()
+        return self
 
     def summary(self) -> str:
         """Path, profile, seed and versions in a few lines."""
@@ -125,13 +119,10 @@ class Run(Stages):
             f"cliplit {cliplit.__version__}, Python {platform.python_version()}, {versions}"
         )
 
-    def write_manifest(self) -> None:
-        """Write manifest.json: settings, seed, versions, and seconds and SHA-256 of every finished stage."""
-        stages = {}
-        for name in self.finished():
-            record = self.record(name) or {}
-            hashes = {file: digest for file, (_, digest) in record["outputs"].items()}
-            stages[name] = {"seconds": record["seconds"], "sha256": hashes}
+    def settle(self) -> None:
+        """Also write manifest.json: settings, seed, versions, and how long each stage took and what it left."""
+        super().settle()
+        records = {name: self.record(name) or {} for name in self.finished()}
         self.rebuilding = self.rebuilding and bool(self.outdated())
         command = ["git", f"--git-dir={CHECKOUT / '.git'}", "rev-parse", "--verify", "--quiet", "HEAD"]
         revision = None  # cliplit does not run from a checkout, or git is not installed
@@ -147,7 +138,7 @@ class Run(Stages):
             "python": platform.python_version(),
             "platform": platform.platform(),
             "packages": VERSIONS,
-            "stages": stages,
+            "stages": {name: {key: made[key] for key in ("seconds", "outputs")} for name, made in records.items()},
         }
         write_json(manifest, self.path / MANIFEST)
 
@@ -206,8 +197,7 @@ def start_run(
     """
     changes: dict[str, Any] = {} if seed is None else {"seed": seed}
     changes |= overrides if isinstance(overrides, Mapping) else parse_overrides(str(overrides or ""))
-    path = Path("" if run is None else str(run))
-    if run and not (path / MANIFEST).exists() and any(Path.cwd().glob("00_*.ipynb")):  # by hand, in notebooks/
-        path = Path.cwd().parent / path
-    chosen = choose_run(str(profile or ""), path if run else "", changes)
-    return Run.start(chosen.path, chosen.settings)
+    path = str(run or "")
+    if path and not Path(path, MANIFEST).exists() and any(Path.cwd().glob("00_*.ipynb")):  # by hand, in notebooks/
+        path = str(Path.cwd().parent / path)
+    return choose_run(str(profile or ""), path, changes).begin()

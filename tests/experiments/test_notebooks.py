@@ -378,7 +378,6 @@ def test_a_deleted_stage_is_redone_to_the_same_bytes(reproduced, tmp_path):
     run = Run.open(tmp_path / "run")
     before = builds(run)
     shutil.rmtree(run.path / "enhancer1")
-    run.look_again()
     assert [path.stem[:2] for path in reproduce(run)] == ["03", "04"]
     assert builds(run) == before
     assert tables(run) == tables(reproduced.run)
@@ -413,6 +412,8 @@ def test_publish_refuses_unfinished_runs(tmp_path, reproduced):
         publish(Run.start(tmp_path / "run", SMOKE), tmp_path / "out")
     with pytest.raises(CliplitError, match="would replace the notebooks"):
         publish(reproduced.run, notebooks_folder().parent)
+    with pytest.raises(CliplitError, match="this is the run itself; choose another folder"):
+        publish(reproduced.run, reproduced.run.path)
 
 
 def test_parameters_of_a_default_run_change_nothing(tmp_path):

@@ -334,13 +334,18 @@ def from_json(stored: Mapping[str, Any], strict: bool = True) -> Settings:
     Raises:
         CliplitError: names that this version does not know.
     """
-    flat = {}
-    for group, values in stored.items():
-        for leaf, value in values.items() if isinstance(values, Mapping) else [("", values)]:
-            flat[f"{group}.{leaf}" if leaf else group] = value
+    flat = dotted(stored)
     settings = Settings(profile=str(flat.pop("profile", "paper")))
     known = flatten(settings)
     return override(settings, {name: value for name, value in flat.items() if strict or name in known})
+
+
+def dotted(nested: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested values by dotted names."""
+    flat: dict[str, Any] = {}
+    for group, value in nested.items():
+        flat |= {f"{group}.{name}": one for name, one in value.items()} if isinstance(value, dict) else {group: value}
+    return flat
 
 
 def plain(value: Any) -> Any:

@@ -83,8 +83,8 @@ def doctor(
     if as_json:
         print(json.dumps({"demo": able, "findings": [one._asdict() for one in checks]}, indent=1))
     else:
-        rows = [(*one[:2], "ok" if one.ready else "-", one.detail, one.fix and f"-> {one.fix}") for one in checks]
-        print_columns([*map(list, rows)])
+        rows = [[*one[:2], "ok" if one.ready else "-", one.detail, one.fix and f"-> {one.fix}"] for one in checks]
+        print_columns(rows)
         print(f"\nthe demo {'can run: make demo' if able else 'cannot run'}")
     if not able:
         raise typer.Exit(2)

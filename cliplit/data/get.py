@@ -44,7 +44,6 @@ def get_data_set(
         given: archives or folders that were fetched by hand, in place of a download.
         source: where to download from; by default the data set's first source.
         skip_bad: keep the good images although the data set is not what it should be; dataset.json says so.
-        force: make it again.
     Raises:
         CliplitError: unknown name or source, a download or archive that is refused, or images that are not the
             data set's. Nothing is left in root/name then.
@@ -205,10 +204,7 @@ class Report(NamedTuple):
 def verify_folder(folder: Path, name: str = "") -> Report:
     """Open every image of a data set: a known one in its publishers' layout, or one with a dataset.json.
 
-    Args:
-        name: of a known data set; by default that of the folder.
-    Raises:
-        CliplitError: neither a known data set nor a sound dataset.json.
+    Raises CliplitError for a folder that is neither. The name is that of a known one, by default the folder's.
     """
     name = name or folder.name
     if name in CATALOG and folder.is_dir() and not has_manifest(folder):

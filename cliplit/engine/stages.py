@@ -21,6 +21,7 @@ from filelock import FileLock, Timeout
 from cliplit.engine import processes
 from cliplit.errors import CliplitError, shortened
 from cliplit.files.atomic import LARGE, digest_of, read_json, sha256, write_json
+from cliplit.settings import dotted
 
 OWNER = ".owner.json"
 HOLDER = "CLIPLIT_HOLDER"  # environment: the process that holds the directory for this one
@@ -110,7 +111,7 @@ class Stages:
         made = _record(folder) or read_json(folder / "building.json", settings=dict, needs=dict)
         if made is None:
             return [f"{folder / 'stage.json'} is damaged"] if (folder / "stage.json").exists() else []
-        before, now = _flat(made["settings"]), _flat(self.inputs_of(stage))
+        before, now = dotted(made["settings"]), dotted(self.inputs_of(stage))
         found = [f"{n} {before[n]} -> {now[n]}" for n in sorted(before.keys() & now.keys()) if before[n] != now[n]]
         needed = {need: self.record(need) for need in self.plan[stage].needs}
         found += [f"stage '{n}'" for n, there in needed.items() if there and made["needs"].get(n) != there["build"]]
@@ -227,11 +228,3 @@ def _changed(folder: Path, outputs: Mapping[str, Any]) -> Iterator[Path]:
         path = folder / name
         if not path.is_file() or path.stat().st_size != size or (size <= LARGE and digest_of(path) != digest):
             yield path
-
-
-def _flat(inputs: Mapping[str, Any]) -> dict[str, Any]:
-    """Nested values by dotted names."""
-    flat: dict[str, Any] = {}
-    for name, value in inputs.items():
-        flat |= {f"{name}.{key}": one for key, one in value.items()} if isinstance(value, dict) else {name: value}
-    return flat

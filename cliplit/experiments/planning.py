@@ -182,10 +182,7 @@ def network_iterations(settings: Settings) -> int:
 def seconds_each(settings: Settings) -> float:
     """Seconds of an iteration of the network on its device: of a few with embedded images, in a folder that is removed.
 
-    On a CPU a part of a large batch is timed.
-
-    Raises:
-        CliplitError: as training, e.g. out of memory.
+    On a CPU a part of a large batch is timed. Errors as of training, e.g. out of memory.
     """
     from cliplit.engine.compute import find_device
     from cliplit.method import training

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from cliplit.data import demo_images
 from cliplit.data.manifest import Images, by_stem, images_by_role
-from cliplit.errors import CliplitError, one_line, shortened
+from cliplit.errors import CliplitError, shortened, told
 from cliplit.files.atomic import sha256, write_json, writing
 from cliplit.files.tensors import read_image, read_readable, to_tensor, to_uint8, write_image
 from cliplit.method.run import Run
@@ -35,10 +35,8 @@ class TrainingImages:
     """Training images of one side, kept on disk as 8 bits. Raises CliplitError if the file is damaged."""
 
     def __init__(self, path: Path):
-        try:
+        with told(f"{path}: damaged", f"remove {path.parent} to make it again"):
             self._array = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            raise CliplitError(f"{path}: damaged ({one_line(error)}); remove {path.parent} to make it again") from None
 
     def __len__(self) -> int:
         return len(self._array)

@@ -63,7 +63,7 @@ def reproduce(run: Run, notebooks: Path | None = None, rebuild: bool = False, st
                 bar.set_description(source.stem)
                 _execute(source, run, kernel)
                 kernel.run(FORGET_NAMES)
-        return [_executed(source, run) for source in pending]
+    return [_executed(source, run) for source in pending]
 
 
 def publish(run: Run, target: Path) -> list[Path]:
@@ -72,8 +72,6 @@ def publish(run: Run, target: Path) -> list[Path]:
 
     for stage in run.plan:
         run.folder(stage)
-    if target.resolve() == run.path.resolve():
-        raise CliplitError(f"{target}: this is the run itself; choose another folder with --output")
     if target.resolve() == run.path.resolve():
         raise CliplitError(f"{target}: this is the run itself; choose another folder with --output")
     if (target / "notebooks").resolve() == notebooks_folder().resolve():

@@ -191,8 +191,8 @@ def test_one_training_folder_alone(folders, tmp_path):
 
 
 def test_embedded_photos_for_training_and_test_differ():
-    assert not set(demo_images.TEST) & {*demo_images.BACKLIT, *Data().embedded_well_lit}
-    assert not set(demo_images.BACKLIT) & set(Data().embedded_well_lit)
+    assert not set(demo_images.TEST) & {*Data().embedded_backlit, *Data().embedded_well_lit}
+    assert not set(Data().embedded_backlit) & set(Data().embedded_well_lit)
 
 
 def test_embedded_images_are_darker_where_backlit_and_the_same_every_time():

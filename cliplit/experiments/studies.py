@@ -28,15 +28,15 @@ from cliplit.engine.processes import workers
 from cliplit.engine.stages import held
 from cliplit.errors import CliplitError, one_line
 from cliplit.experiments.evaluation import check_others, evaluate
-from cliplit.experiments.planning import at_work
+from cliplit.experiments.planning import at_work, check_models
 from cliplit.experiments.tables import stages_table
 from cliplit.method.run import Run
 from cliplit.method.training import train
 from cliplit.scoring.metrics import catalogue, choose
 from cliplit.scoring.summary import score_columns, with_spread, write_table
 from cliplit.scoring.weights import left_out, why_unavailable
-from cliplit.settings import Settings, Studies, from_json, override, parse_overrides, to_json
-from cliplit.values import differing
+from cliplit.settings import Settings, Studies, from_json, override, parse_overrides, shown, to_json
+from cliplit.values import check_values, differing
 
 
 @dataclass(frozen=True)
@@ -189,6 +189,9 @@ def run_studies(run: Run, studies: Iterable[Study], jobs: int = 0, rebuild: bool
         rebuild: as for `Run.start`.
     """
     studies = list(studies)
+    seeds = run.settings.studies.seeds
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise CliplitError(f"studies.seeds must be different numbers, at least one, got {shown(seeds) or 'none'}")
     unavailable = why_unavailable(run.settings.studies.metrics)
     cells = [cell for study in studies for label in study.variants for cell in study_runs(run, study, label)]
     missing = [
@@ -198,6 +201,12 @@ def run_studies(run: Run, studies: Iterable[Study], jobs: int = 0, rebuild: bool
     ]
     if missing:
         check_others(missing[0].settings.evaluation)
+        for cell in missing:
+            check_values(cell.settings)
+        for alike in {
+            (cell.settings.clip, cell.settings.guidance, cell.settings.prompts): cell for cell in missing
+        }.values():
+            check_models(alike.settings)
         for line in left_out(unavailable):
             processes.say(f"metrics of studies: {line}")
         usual = (os.cpu_count() or 1) if find_device(run.settings.device).type == "cpu" else 1

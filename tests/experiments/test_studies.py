@@ -267,3 +267,19 @@ def test_a_guidance_made_by_a_recipe_trains(page, tmp_path):
     assert new_guidance(run.settings, guidance.clip).settings.guidance.kind.endswith(kind)
     log = training.Path(run.folder("enhancer2") / "log.csv").read_text()
     assert "nan" not in log
+
+
+@pytest.mark.parametrize(
+    "changes, words",
+    [
+        ({"studies.seeds": ""}, "at least one, got none"),
+        ({"studies.seeds": "1,1"}, "different numbers"),
+        ({"studies.changes": "enhancement.iterations=-5"}, "must be in"),
+        ({"studies.backbones": "tiny,nonesuch"}, "'nonesuch' is unknown"),
+    ],
+)
+def test_studies_are_looked_over_before_a_first_run_is_trained(tmp_path, changes, words):
+    run = Run(tmp_path / "run", profile("smoke", changes))
+    with pytest.raises(CliplitError, match=words):
+        studies.run_studies(run, studies.ablations(run.settings).values())
+    assert not list(tmp_path.rglob("stage.json"))

@@ -292,3 +292,24 @@ def test_killed_at_any_moment_of_a_rebuild_every_stage_is_there(cli, record, sec
     code, out, _ = cli("tables", "--run", record)
     assert code == 0 and any(line.startswith(ROW) for line in out)
     assert cli("train", "--run", record)[0] == 0 and all(map(choose_run("", record, {}).is_current, run.plan))
+
+
+def test_a_rebuild_and_the_control_use_the_copies_of_images_that_are_gone(record, photos, cli, tmp_path):
+    for name in FOLDERS:
+        (photos / name).rename(tmp_path / name)
+    changes = ("--set", "evaluation.control=true", "--set", "enhancement.iterations=3")
+    code, out, err = cli("train", "--run", record, "--rebuild", *changes)
+    assert code == 0 and any(line.startswith("| random-clip |") for line in out)
+    assert any("its own copies of the images" in line for line in err)
+
+
+def test_results_that_do_not_fit_are_refused_before_the_training(photos, cli, tmp_path):
+    write_photo(tmp_path / "theirs" / "NA.png", 0)
+    run = tmp_path / "run"
+    code, _, err = cli("train", "--run", run, *QUICK, *options_of(photos), "--results", f"A={tmp_path / 'theirs'}")
+    assert code == 2 and "not results of these test images" in err[-1] and not run.exists()
+
+
+def test_a_new_run_says_so(cli, tmp_path):
+    _, _, err = cli("train", "--run", tmp_path / "run", *QUICK, "--set", "refinement.rounds=0")
+    assert err[0] == f"{tmp_path / 'run'}: a new run of profile smoke"

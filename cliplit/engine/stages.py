@@ -11,7 +11,7 @@ import platform
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,7 +61,8 @@ class Stages:
     def folder(self, stage: str) -> Path:
         """Folder of a finished stage; raises CliplitError if the stage has not been built."""
         if self.record(stage) is None:
-            raise CliplitError(f"{self.path}: stage '{stage}' is missing; run {self.plan[stage].made_by} first")
+            maker = f"`cliplit train --run {self.path}` makes it, or notebook {self.plan[stage].made_by}"
+            raise CliplitError(f"{self.path}: stage '{stage}' is missing; {maker}")
         place = self.path / stage
         return place if _record(place) else self.path / NEW / stage  # if its process was killed as it replaced one
 
@@ -179,8 +180,24 @@ class Stages:
             if place.exists():
                 os.rename(place, old)
             os.rename(new, place)
-            for left in (old, new.parent):
-                shutil.rmtree(left, ignore_errors=True)
+            shutil.rmtree(old, ignore_errors=True)
+            with suppress(OSError):  # another one is half built there
+                new.parent.rmdir()
+
+    def adopt(self, stage: str, source: Path) -> None:
+        """Take over a finished stage of another directory, by hard links where the disk has them."""
+
+        def link(file: str, target: str) -> None:
+            try:
+                os.link(file, target)
+            except OSError:
+                shutil.copy2(file, target)
+
+        partial = self.path / f".{stage}.partial"
+        shutil.rmtree(partial, ignore_errors=True)
+        shutil.copytree(source, partial, copy_function=link)
+        shutil.rmtree(self.path / stage, ignore_errors=True)  # progress at most
+        os.replace(partial, self.path / stage)
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """Evaluation of a run on its test images: every stage, simple baselines and the random-CLIP control."""
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache, partial
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from cliplit.engine import processes
 from cliplit.errors import CliplitError, did_you_mean, printable
 from cliplit.files.atomic import write_json, write_text
 from cliplit.files.folders import Found, find_images, pair
+from cliplit.files.images import size_of
 from cliplit.files.tensors import psnr, read_image, to_tensor, to_uint8, write_image
 from cliplit.method.checkpoints import load_enhancer
 from cliplit.method.enhancer import Enhancer
@@ -39,6 +40,9 @@ def train_control(run: Run) -> None:
     def make(folder: Path) -> None:
         settings = override(run.settings, {"clip.random": True, "evaluation.control": False})
         control = Run.start(folder / "run", settings, rebuild=True)
+        if processes.is_main() and not control.record("data"):
+            control.adopt("data", run.folder("data"))
+        processes.wait()
         train(control)
         last = control.folder(f"enhancer{settings.refinement.rounds}")
         if processes.is_main():
@@ -116,7 +120,9 @@ def methods(run: Run, tests: Sequence[TestImage], gamma: float | None) -> dict[s
     changes |= {name: _enhanced_by(load) for name, load in networks.items()}
     found: dict[str, Method] = {"input": lambda test: test.backlit}
     found |= {name: _changed_by(change) for name, change in changes.items()}
-    return found | {name: _from_elsewhere(path, tests) for name, path in named_paths(options.results).items()}
+    sizes = {test.name: tuple(test.backlit.shape[:0:-1]) for test in tests}
+    elsewhere = {name: find_results(path, sizes) for name, path in named_paths(options.results).items()}
+    return found | {name: lambda test, files=files: read_image(files[test.name]) for name, files in elsewhere.items()}
 
 
 def stage_name(k: int) -> str:
@@ -170,19 +176,23 @@ def check_others(options: Evaluation) -> None:
         find_images([path])
 
 
-def _from_elsewhere(folder: Path, tests: Sequence[TestImage]) -> Method:
-    """Results of the test images in a folder, by exact stem."""
-    found = pair(Found({test.name: Path(f"{test.name}.png") for test in tests}), folder)
+def find_results(folder: Path, sizes: Mapping[str, tuple[int, ...]]) -> dict[str, Path]:
+    """Results of test images in a folder, by exact stem.
+
+    Args:
+        sizes: width and height in pixels of the test images by name.
+    Raises:
+        CliplitError: one is missing, cannot be read, or has another size.
+    """
+    found = pair(Found({name: Path(f"{name}.png") for name in sizes}), folder)
     problems = list(found.problems)
-    for test in (test for test in tests if test.name in found.references):
-        file = found.references[test.name]
-        shapes = read_image(file).shape, test.backlit.shape
-        if shapes[0] != shapes[1]:
-            sizes = " and ".join(f"{width}x{height}" for _, height, width in shapes)
-            problems.append(f"{file.name} and its test image differ in size ({sizes})")
+    for name, file in found.references.items():
+        if (size := size_of(file)) != sizes[name]:
+            both = " and ".join(f"{width}x{height}" for width, height in (size, sizes[name]))
+            problems.append(f"{file.name} and its test image differ in size ({both})")
     if problems:
         raise CliplitError(f"{folder}: not results of these test images: {'; '.join(problems)}")
-    return lambda test: read_image(found.references[test.name])
+    return found.references
 
 
 def best_gamma(tests: Sequence[TestImage], gammas: tuple[float, ...]) -> float | None:

@@ -17,8 +17,8 @@ from cliplit.data.manifest import ROLES, Images
 from cliplit.engine import processes
 from cliplit.engine.stages import held
 from cliplit.errors import CliplitError, printable, shortened
-from cliplit.files.images import decode, errors_named, size_in
-from cliplit.method.run import Run
+from cliplit.files.images import decode, size_of
+from cliplit.method.run import MANIFEST, Run
 from cliplit.scoring.metrics import Meter, catalogue, choose
 from cliplit.settings import INFINITE, Data, Settings, Watch
 from cliplit.values import check_values
@@ -43,6 +43,8 @@ def at_work(run: Run, rebuild: bool = False) -> Iterator[None]:
         more = f" (and {len(obstacles) - 1} more; `cliplit plan` lists all)" if len(obstacles) > 1 else ""
         raise CliplitError(obstacles[0] + more)
     with held(run.path):
+        if not (run.path / MANIFEST).exists():
+            processes.say(printable(f"{run.path}: a new run of profile {run.settings.profile}"))
         run.begin(rebuild)
         for line in notes:
             processes.say(printable(line))
@@ -58,7 +60,7 @@ def look_over(run: Run, read: bool = False) -> tuple[list[str], list[str]]:
         read: also read every image, which the stage `data` does anyway.
     """
     from cliplit.engine.compute import find_device
-    from cliplit.experiments.evaluation import check_others
+    from cliplit.experiments.evaluation import check_others, find_results, named_paths
     from cliplit.method.run_images import changed_sources, check_folders
     from cliplit.scoring.weights import left_out, why_unavailable
 
@@ -84,9 +86,16 @@ def look_over(run: Run, read: bool = False) -> tuple[list[str], list[str]]:
     look(check_others, settings.evaluation)
     chosen = None if prepared else look(check_folders, settings.data)
     sizes: dict[str, tuple[int, int]] = {}
-    if chosen is not None:
+    if prepared:
+        copies = {test["name"]: run.folder("data") / test["backlit"] for test in run.notes("data", "data.json")["test"]}
+        sizes = {name: size_of(path) for name, path in copies.items()}
+    elif chosen is not None:
         sizes = look_at_images(settings.data, chosen, read, obstacles, notes)
         look(check_space, run, chosen, sizes)
+    for folder in (
+        named_paths(settings.evaluation.results).values() if not obstacles and "embedded" not in sizes else ()
+    ):
+        look(find_results, folder, sizes)
     if not obstacles:
         missing = why_unavailable(settings.evaluation.metrics)
         alone = chosen and "test_backlit" in chosen and "test_reference" not in chosen
@@ -113,10 +122,9 @@ def look_at_images(
         notes += [f"left out: {line}" for line in images.unread]
         for file in images.files if read or role == "test_backlit" else ():
             try:
-                with errors_named(file), open(file, "rb") as opened:
-                    size = decode(file).shape[1::-1] if read else size_in(opened)
+                size = decode(file).shape[1::-1] if read else size_of(file)
                 if role == "test_backlit":
-                    sizes[file.name] = size
+                    sizes[file.stem] = size
             except (CliplitError, OSError) as error:
                 strict = role.startswith("train") and not data.skip_bad
                 (obstacles if strict else notes).append(str(error) if strict else f"left out: {error}")
@@ -144,17 +152,18 @@ def unscored(metrics: Sequence[str], sizes: Mapping[str, tuple[int, int]]) -> li
     meter = Meter(metrics if small else ())
     lines = []
     for name in metrics:
-        reasons: dict[tuple[int, int], str] = {}
+        refused = []
         for width, height in small:
             images = torch.rand(1, 3, height, width)
             try:
                 meter.measure(name, images, images)
                 break  # larger ones are no trouble
-            except CliplitError as error:
-                reasons[width, height] = str(error)
-        if names := [image for image, size in sizes.items() if size in reasons]:
-            listed = f"{len(names)} of {len(sizes)} test images get no {name} ({shortened(names)})"
-            lines.append(f"{listed}: {next(iter(reasons.values()))}")
+            except CliplitError:
+                refused.append((width, height))
+        if names := [image for image, size in sizes.items() if size in refused]:
+            largest = "{}x{}".format(*refused[-1])
+            listed = f"{len(names)} of {len(sizes)} test images ({shortened(names)})"
+            lines.append(f"{name} refuses images of {largest} pixels and less, so {listed} get no score")
     return lines
 
 

@@ -9,7 +9,6 @@ import hashlib
 import json
 import multiprocessing
 import os
-import shutil
 import threading
 from collections.abc import Iterable, Mapping
 from concurrent.futures import as_completed
@@ -319,13 +318,6 @@ def _train(path: str, settings: Mapping[str, Any]) -> None:
 
 def _adopt(cell: Run, siblings: Iterable[Path]) -> None:
     """Copy finished stages of other runs of the studies, as long as they were made of the same things."""
-
-    def link(source: str, target: str) -> None:
-        try:
-            os.link(source, target)
-        except OSError:  # a disk without hard links
-            shutil.copy2(source, target)
-
     others = [path for path in siblings if path != cell.path and (path / "manifest.json").is_file()]
     with held(cell.path):
         for stage in cell.plan:
@@ -334,9 +326,5 @@ def _adopt(cell: Run, siblings: Iterable[Path]) -> None:
             source = next((path / stage for path in others if cell.is_current(stage, path / stage)), None)
             if source is None:
                 break
-            partial = cell.path / f".{stage}.partial"
-            shutil.rmtree(partial, ignore_errors=True)
-            shutil.copytree(source, partial, copy_function=link)
-            shutil.rmtree(cell.path / stage, ignore_errors=True)  # progress at most
-            os.replace(partial, cell.path / stage)
+            cell.adopt(stage, source)
         cell.settle()

@@ -80,6 +80,12 @@ def size_in(file: BinaryIO, max_pixels: int | None = None) -> tuple[int, int]:
     return (size[1], size[0]) if orientation in (5, 6, 7, 8) else size
 
 
+def size_of(path: Path) -> tuple[int, int]:
+    """Width and height of an upright image, from the header of its file; raises CliplitError if there is none."""
+    with errors_named(path), open(path, "rb") as file:
+        return size_in(file)
+
+
 def upright(lying: np.ndarray, orientation: int) -> np.ndarray:
     """A view of pixels (H, W, C) as they lie in a file of this EXIF orientation (1 to 8), turned upright."""
     down = -1 if orientation in (3, 4, 6, 7) else 1

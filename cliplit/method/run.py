@@ -84,8 +84,8 @@ class Run(Stages):
             )
         if stored and finished and not rebuild and (changes := differing(stored, self.settings)):
             raise CliplitError(
-                f"{self.path}: this run has other settings ({shortened(changes)}); choose another --run, or add --rebuild "
-                f"to replace the stages that depend on them"
+                f"{self.path}: this run has other settings ({shortened(changes)}); choose another --run, or add --rebuild, "
+                f"which replaces {shortened(self.outdated()) or 'no stage'}"
             )
         self.rebuilding = rebuild or not finished or self._manifest().get("rebuilding") is True
         self.refuse_outdated()

@@ -226,7 +226,7 @@ def test_a_run_of_another_profile_is_left_alone(refused, cli, tmp_path):
 def test_settings_shows_the_papers_values(cli):
     code, out, _ = cli("settings", "--profile", "demo", "--set", "prompts.iterations=8000")
     rows = {line.split()[0]: line.split(maxsplit=1)[1] for line in out if not line.startswith(" ")}
-    assert code == 0 and rows["clip.similarity"].startswith("tiny (paper: ViT-B-32-quickgelu/openai); CLIP of")
+    assert code == 0 and rows["clip.similarity"].startswith("tiny2 (paper: ViT-B-32-quickgelu/openai); CLIP of")
     assert rows["prompts.iterations"].startswith("8000 iterations; 0: the pair stays what it starts from; allowed:")
     assert any(line.strip() == "[0, inf) [code]" for line in out)
 

@@ -153,9 +153,9 @@ def test_lower_is_better_where_the_metric_says_so(trained):
 
 def test_figures_name_the_notebook_that_is_missing(tmp_path):
     run = start_run("smoke", tmp_path / "empty")
-    with pytest.raises(CliplitError, match="run 00_setup_and_data first"):
+    with pytest.raises(CliplitError, match="notebook 00_setup_and_data"):
         runs.training_grid(run)
-    with pytest.raises(CliplitError, match="run 02_enhancer_training first"):
+    with pytest.raises(CliplitError, match="notebook 02_enhancer_training"):
         runs.enhancer_curves(run)
 
 

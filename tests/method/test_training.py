@@ -249,7 +249,7 @@ def test_stages_record_inputs_and_outputs(trained):
 
 def test_a_missing_stage_names_the_notebook_to_run(tmp_path):
     run = start_run("smoke", tmp_path)
-    with pytest.raises(CliplitError, match="stage 'data' is missing; run 00_setup_and_data first"):
+    with pytest.raises(CliplitError, match="stage 'data' is missing; .*notebook 00_setup_and_data"):
         training.initialize_prompts(run)
 
 

@@ -15,8 +15,6 @@ from cliplit.errors import CliplitError, did_you_mean
 
 INFINITE = float("inf")
 COMPARED = ("ViT-B-32-quickgelu/openai", "ViT-B-16-quickgelu/openai", "RN50-quickgelu/openai")  # CLIPs
-
-
 PHOTOS = "astronaut | chelsea | coffee | grace_hopper | motorcycle | motorcycle_right | rocket"  # embedded ones
 SEEDS = "[0, 4294967295]"
 PLACES = ("folder", "folders", "NAME=FILE", "NAME=FOLDER")  # units of settings that are paths
@@ -36,6 +34,7 @@ def setting(default: Any, source: str, unit: str = "", about: str = "", within: 
 
 count = partial(setting, within="[1, inf)")  # a whole number
 amount = partial(setting, within="[0, inf)")
+positive = partial(setting, within="(0, inf)")
 share = partial(setting, within="[0, 1]")
 threshold = partial(setting, within="[-inf, inf]")
 
@@ -48,9 +47,7 @@ class Clip:
     identity: str = setting("RN101-quickgelu/openai", "paper 4", about="CLIP of the identity loss; needs a ResNet")
     random: bool = setting(False, "cliplit", about="random weights instead of the trained ones, as a control")
     antialias: bool = setting(False, "code", about="antialiased resizing to CLIP's input")
-    softmax_scale: float = setting(
-        100.0, "code", about="factor on the cosine similarity before the softmax", within="(0, inf)"
-    )
+    softmax_scale: float = positive(100.0, "code", about="factor on the cosine similarity before the softmax")
 
 
 @dataclass(frozen=True)
@@ -88,18 +85,14 @@ class Backlight:
     background_stops: float = amount(0.3, "cliplit", "EV", "given to the background, most; highlights may clip")
     coverage_min: float = share(0.35, "cliplit", "share", "of the picture in the foreground, least")
     coverage_max: float = share(0.75, "cliplit", "share", "of the picture in the foreground, most")
-    softness: float = setting(
-        0.25, "cliplit", "std of score", "width of the mask's edge before edge alignment", "(0, inf)"
-    )
+    softness: float = positive(0.25, "cliplit", "std of score", "width of the mask's edge before edge alignment")
     contrast: float = amount(2.0, "cliplit", "", "gain of the mask around 1/2 after edge alignment")
     wander: float = share(0.25, "cliplit", "", "weight of smooth randomness in the mask, against darkness with 1")
     down: float = amount(0.7, "cliplit", "", 'weight of "lower in the picture"')
     centre: float = amount(0.2, "cliplit", "", 'weight of "nearer the vertical middle line"')
     overall: bool = setting(False, "cliplit", "", "a random share of the stops is taken from the whole picture")
     untouched: float = share(0.0, "cliplit", "share", "of the pictures, whose light stays as it is")
-    photons: float = setting(
-        4000.0, "cliplit", "electrons", "at white: shot noise has the variance light / photons", "(0, inf)"
-    )
+    photons: float = positive(4000.0, "cliplit", "electrons", "at white: shot noise has the variance light / photons")
     read_noise: float = amount(0.0015, "cliplit", "of white", "standard deviation of noise in the dark")
 
 
@@ -128,9 +121,7 @@ class Prompts:
     weight_decay: float = amount(1e-3, "code", "Adam")
     label_smoothing: float = share(0.0, "code", "probability")
     size: int = setting(256, "code", "pixels", "images are resized to this square, here and in refinement", SIDES)
-    zoom: tuple[float, float] = setting(
-        (0.5, 1.5), "code", "factor", "range of random zoom, here and in refinement", "(0, inf)"
-    )
+    zoom: tuple[float, float] = positive((0.5, 1.5), "code", "factor", "range of random zoom, here and in refinement")
     views_per_image: int = amount(16, "cliplit", "views", "encoded once in every stage; 0: new ones every iteration")
 
 
@@ -150,7 +141,7 @@ class Enhancement:
     batch_size: int = count(8, "code", "images")
     learning_rate: float = amount(2e-5, "code", "Adam")
     weight_decay: float = amount(1e-3, "code", "Adam")
-    zoom: tuple[float, float] = setting((0.7, 1.3), "code", "factor", "range of random zoom", "(0, inf)")
+    zoom: tuple[float, float] = positive((0.7, 1.3), "code", "factor", "range of random zoom")
     crop: float = setting(
         1.0, "cliplit", "of the side", "smallest random square of a batch that is trained on; 1: all", "(0, 1]"
     )
@@ -226,13 +217,8 @@ class Evaluation:
     """What is measured on the test images."""
 
     metrics: tuple[str, ...] = setting(("psnr", "ssim", "lpips", "musiq"), "paper 4", "pyiqa names", some=True)
-    gammas: tuple[float, ...] = setting(
-        (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0),
-        "cliplit",
-        "exponent",
-        "best one, by PSNR, is the row `gamma`",
-        within="(0, inf)",
-        some=True,
+    gammas: tuple[float, ...] = positive(
+        (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0), "cliplit", "exponent", "best one, by PSNR, is the row `gamma`", some=True
     )
     baselines: tuple[str, ...] = setting(("histeq", "clahe"), "cliplit", "names", "simple rivals, from scikit-image")
     control: bool = setting(True, "cliplit", about="also train with random CLIP weights: the row `random-clip`")

@@ -218,7 +218,7 @@ class Evaluation:
 
     metrics: tuple[str, ...] = setting(("psnr", "ssim", "lpips", "musiq"), "paper 4", "pyiqa names", some=True)
     gammas: tuple[float, ...] = positive(
-        (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0), "cliplit", "exponent", "best one, by PSNR, is the row `gamma`", some=True
+        (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0), "cliplit", "exponent", "the best one, by PSNR, is `gamma`", some=True
     )
     baselines: tuple[str, ...] = setting(("histeq", "clahe"), "cliplit", "names", "simple rivals, from scikit-image")
     control: bool = setting(True, "cliplit", about="also train with random CLIP weights: the row `random-clip`")

@@ -1,6 +1,5 @@
 """`cliplit doctor`: what works on this machine, what does not, and the command that mends it."""
 
-import json
 import platform
 import sys
 from collections.abc import Sequence
@@ -67,7 +66,6 @@ def examine(clips: Sequence[str] = ()) -> list[Check]:
 def doctor(
     download: Annotated[bool, flag("--download", "First fetch missing weights of CLIPs and usual metrics.")] = False,
     clip: Annotated[list[str], typer.Option(metavar="MODEL/TAG", help="Also this CLIP of open_clip; repeatable.")] = (),
-    as_json: Annotated[bool, flag("--json", "Print JSON.")] = False,
 ) -> None:
     """Show what works on this machine.
 
@@ -80,11 +78,7 @@ def doctor(
             print(f"{name}: {rest + ' will be fetched at first use' if rest else 'ready'}", file=sys.stderr)
     checks = examine(clip)
     able = all(one.ready for one in checks if one.group == "package" or one.name in ("cpu", "tiny"))
-    if as_json:
-        print(json.dumps({"demo": able, "findings": [one._asdict() for one in checks]}, indent=1))
-    else:
-        rows = [[*one[:2], "ok" if one.ready else "-", one.detail, one.fix and f"-> {one.fix}"] for one in checks]
-        print_columns(rows)
-        print(f"\nthe demo {'can run: make demo' if able else 'cannot run'}")
+    print_columns([[*one[:2], "ok" if one.ready else "-", one.detail, one.fix and f"-> {one.fix}"] for one in checks])
+    print(f"\nthe demo {'can run: make demo' if able else 'cannot run'}")
     if not able:
         raise typer.Exit(2)

@@ -89,26 +89,6 @@ def differences(run: Run, table: pd.DataFrame) -> Figure:
     return figure
 
 
-@saved("04_metrics.png")
-def metric_against_metric(run: Run, scores: pd.DataFrame) -> Figure:
-    """Every image in every stage but the control, by the first metric and three others; do their ranks agree?"""
-    scores = scores.query("stage != 'random-clip'")
-    x, *others = _measured(scores)[:4]
-    figure, panels = style.panels(2.9, max(1, len(others)))
-    for axes, y in zip(panels, others, strict=False):
-        for stage, rows in scores.groupby("stage", sort=False):
-            colour = style.colour_of(stage)
-            axes.plot(rows[x], rows[y], "o", color=colour, markersize=2.6, markeredgewidth=0, alpha=0.5)
-            mark = {"color": colour, "markersize": 7, "markeredgecolor": "white", "markeredgewidth": 0.8}
-            axes.plot(rows[x].mean(), rows[y].mean(), "o", label=stage, zorder=3, **mark)
-        ranks = [scores[metric].rank(ascending=not catalogue()[metric].lower_better) for metric in (x, y)]
-        agreement = ranks[0].corr(ranks[1])
-        axes.set(xlabel=style.metric_name(x), ylabel=style.metric_name(y), title=f"rank correlation {agreement:.2f}")
-    handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 9), handletextpad=0.2)
-    return figure
-
-
 @saved("hero.jpg")
 def hero(run: Run, images: Sequence[int] = range(5)) -> Figure:
     """Before and after, for the README: test images, their results by the last network, and references."""

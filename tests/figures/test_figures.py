@@ -55,7 +55,6 @@ DRAW = {
     "04_quality.png": lambda run: scores.quality(run, evaluation.evaluate(run)),
     "04_comparison.jpg": lambda run: scores.comparison_strip(run, evaluation.evaluate(run)),
     "04_differences.png": lambda run: scores.differences(run, tables.differences_table([run])),
-    "04_metrics.png": lambda run: scores.metric_against_metric(run, evaluation.evaluate(run)),
     "hero.jpg": scores.hero,
 }
 
@@ -99,7 +98,7 @@ def test_figures_leave_no_global_state(trained):
 
 
 @pytest.mark.parametrize(
-    "name", ["01_prompt_separation.png", "02_training_curves.png", "03_scores.png", "04_metrics.png", "hero.jpg"]
+    "name", ["01_prompt_separation.png", "02_training_curves.png", "03_scores.png", "04_quality.png", "hero.jpg"]
 )
 def test_figures_look_the_same_whatever_the_users_matplotlibrc_says(trained, tmp_path, name):
     content = DRAW[name](trained).path.read_bytes()
@@ -132,7 +131,6 @@ def test_scores_may_be_missing_of_an_image_of_a_stage_and_of_all(trained):
     assert scores.quality(trained, some).figure.axes[-1].get_xlabel().endswith(" of 2")
     none = table[["stage", "image", "psnr"]].assign(psnr=np.nan)
     assert len(scores.quality(trained, none).figure.axes) == 2
-    scores.metric_against_metric(trained, none)
     scores.differences(trained, tables.differences_table([trained]).head(0))
 
 
@@ -146,9 +144,6 @@ def test_lower_is_better_where_the_metric_says_so(trained):
     assert [bar.get_height() for bar in bars.patches] == pytest.approx(change)
     wrong = mpl.colors.to_rgba(style.WRONG)
     assert [bar.get_facecolor() != wrong for bar in bars.patches] == [value < 0 for value in change]
-    titles = [axes.get_title("left") for axes in scores.metric_against_metric(trained, table).figure.axes]
-    agreement = -table.query("stage != 'random-clip'")[["gmsd", "ssim"]].corr("spearman").iloc[0, 1]
-    assert titles[0] == f"rank correlation {agreement:.2f}"
 
 
 def test_figures_name_the_notebook_that_is_missing(tmp_path):

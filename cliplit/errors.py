@@ -7,14 +7,11 @@ import traceback
 import unicodedata
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-BUGS = (AttributeError, NameError, TypeError, LookupError, AssertionError, NotImplementedError)
-PACKAGES = ("cliplit", "cliplit_photos")  # ours
 CONTROL = ("Cc", "Cs", "Zl", "Zp")  # Unicode's categories: control characters, halves of characters, ends of lines
 
 
@@ -45,22 +42,6 @@ def reason_of(error: Exception) -> str:
     if isinstance(error, (OSError, ValueError, RuntimeError)):
         return one_line(error)
     return " ".join(traceback.format_exception_only(error)[-1].split())[:200]
-
-
-def is_bug(error: BaseException) -> bool:
-    """Whether an error is a fault of cliplit rather than of what it was given.
-
-    It is if a line of cliplit itself raised it, and no input explains its type. Errors of libraries are the file's fault.
-    """
-    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
-    package = frames[-1].f_globals.get("__name__", "").partition(".")[0] if frames else ""
-    return package in PACKAGES and isinstance(error, BUGS)
-
-
-def place_of(error: BaseException) -> str:
-    """Where an error was raised, as "module.py:12"."""
-    last = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{Path(last.filename).name}:{last.lineno}"
 
 
 def printable(text: str) -> str:

@@ -269,8 +269,7 @@ def parse_overrides(text: str | Iterable[str]) -> dict[str, str]:
 
     A comma separates the items of a tuple; one within an item needs quotes: ``prompts.initial="dark, dull","bright"``.
 
-    Raises:
-        CliplitError: a part that is not NAME=VALUE.
+    Raises CliplitError for a part that is not NAME=VALUE.
     """
     pairs = [part.partition("=") for part in (text.split() if isinstance(text, str) else text)]
     bad = ["".join(pair) for pair in pairs if not pair[0] or not pair[1]]

@@ -11,8 +11,7 @@ from cliplit.settings import PLACES, Settings, flatten, leaves, override, shown
 def check_values(settings: Any) -> Any:
     """The same settings, or other options whose fields say which values they may have.
 
-    Raises:
-        CliplitError: the first value that is not allowed; says what is.
+    Raises CliplitError for the first value that is not allowed; it says what is.
     """
     for name, item, value in leaves(settings):
         within = item.metadata.get("within", "")

@@ -3,6 +3,7 @@
 import errno
 import threading
 import time
+import traceback
 from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
-from cliplit.errors import CliplitError, is_bug, one_line, place_of, reason_of
+from cliplit.errors import CliplitError, one_line, reason_of
 from cliplit.method.enhancer import Enhancer
 from cliplit_photos.formats import MAX_PIXELS, photo_size, read_photo, reduced, write_photo
 from cliplit_photos.inference import enhance_pixels
@@ -32,6 +33,8 @@ COMPARE = "compare.jpg"
 COMPARE_GAP = 8  # pixels, between its halves
 COMPARE_SIDE = 1600  # pixels, longer side of each half
 HOPELESS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)  # in writing: no other photo will fare better
+BUGS = (AttributeError, NameError, TypeError, LookupError, AssertionError, NotImplementedError)
+PACKAGES = ("cliplit", "cliplit_photos")  # ours
 
 
 class OutputLostError(Exception):
@@ -297,3 +300,19 @@ def _pixels(path: Path, max_pixels: int) -> int:
         return width * height
     except Exception:  # reading says more about it
         return 0
+
+
+def is_bug(error: BaseException) -> bool:
+    """Whether an error is a fault of cliplit rather than of what it was given.
+
+    It is if a line of cliplit itself raised it, and no input explains its type. Errors of libraries are the file's fault.
+    """
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    package = frames[-1].f_globals.get("__name__", "").partition(".")[0] if frames else ""
+    return package in PACKAGES and isinstance(error, BUGS)
+
+
+def place_of(error: BaseException) -> str:
+    """Where an error was raised, as "module.py:12"."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{Path(last.filename).name}:{last.lineno}"

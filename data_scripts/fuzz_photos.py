@@ -27,9 +27,10 @@ from fuzz_workers import FINE, REFUSED, RESULT, Fault, Trial, Worker
 from mutations import mutated
 from tqdm import tqdm
 
-from cliplit.errors import CliplitError, is_bug, place_of
+from cliplit.errors import CliplitError
 from cliplit.files.atomic import write_text, writing
 from cliplit.files.images import UNREAD, decode, errors_named, size_in
+from cliplit_photos.batch import is_bug, place_of
 from cliplit_photos.formats import FORMATS, photo_size, read_photo, write_photo
 
 SUPPORT = Path(__file__).parent.parent / "tests" / "support"  # where the photo files are

@@ -1,8 +1,4 @@
-"""What the commands share: options made from fields and settings, and how values and tables are printed.
-
-`fields_of` and `of_settings` give builders: functions whose signature is a list of options. `takes` puts the options of
-builders into the signature of a command, and gives the command what they build.
-"""
+"""What the commands share: options made from fields and settings, and how values and tables are printed."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -34,7 +30,7 @@ def flag(name: str, about: str) -> Any:
 
 
 def fields_of(kind: type) -> Callable[..., Any]:
-    """A builder of a dataclass, with an option for every field that says in its metadata what it is `about`."""
+    """A builder, whose signature is a list of options: of a dataclass, with one for each field that says what it is `about`."""
     options = {item.name: (item.default, item.metadata) for item in fields(kind) if "about" in item.metadata}
     return _builder(lambda **given: check_values(kind(**given)), options)
 

@@ -136,8 +136,7 @@ def _collect(known: DataSet, places: list[Path], downloaded: bool, folder: Path)
 def published_images(known: DataSet, roots: list[Path]) -> dict[str, list[Path]]:
     """The images of every role of a known data set: of each, the folder below `roots` of the first published name there is.
 
-    Raises:
-        CliplitError: two folders of that name, so that it is not clear which one is meant.
+    Raises CliplitError for two folders of that name, of which either could be meant.
     """
     folders: dict[Path, list[Path]] = {}
     for path in find_images(roots, recursive=True).images.values():
@@ -187,11 +186,7 @@ class Report(NamedTuple):
         return [finding for finding in self.findings if finding.kind not in ("duplicate", "shared", "unread")]
 
     def good_images(self, skip_bad: bool) -> list[Entry]:
-        """The images of a new data set.
-
-        Raises:
-            CliplitError: there are problems, unless they are to be skipped, or no good image.
-        """
+        """The images of a new data set. Raises CliplitError for problems, unless they are to be skipped, or no good image."""
         if self.problems and not (skip_bad and self.images):
             first = self.problems[0]
             hint = "--skip-bad keeps the good images" if self.images else "no image is good"

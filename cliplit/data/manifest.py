@@ -1,9 +1,6 @@
 """Which images serve for what: the roles, the known data sets, dataset.json, and the images that settings choose for each role.
 
-The known ones are those of the paper and its successors; catalog.json says where they are, what they hold, whose they are. A
-folder of theirs is found by its exact name; nothing is guessed from a part of a name.
-
-In a data set, dataset.json says it, with paths relative to its folder; in a plain folder, all images serve for one.
+The known ones (catalog.json) are those of the paper and its successors. In a plain folder, all images serve for one role.
 """
 
 import json
@@ -121,8 +118,7 @@ def has_manifest(folder: str | Path) -> bool:
 def read_manifest(folder: str | Path) -> Manifest:
     """The dataset.json of a folder.
 
-    Raises:
-        CliplitError: none there, broken, of an unknown format or role, or with a path that leads out of the folder.
+    Raises CliplitError if there is none, or it is broken, of an unknown format or role, or with a path out of the folder.
     """
     path = Path(folder) / FILE
     try:
@@ -165,8 +161,7 @@ def write_manifest(manifest: Manifest, folder: Path) -> None:
 def new_data_set(target: Path, force: bool) -> Iterator[Path]:
     """A folder to make a data set in. It becomes the target at the end, and is removed if anything fails.
 
-    Raises:
-        CliplitError: the target is there already, and is not to be replaced or is no data set.
+    Raises CliplitError if the target is there already, and is not to be replaced or is no data set.
     """
     if target.exists() and not (force and has_manifest(target)) and any(target.iterdir()):
         hint = "--force makes it again" if has_manifest(target) else "move it, or choose another name or --root"
@@ -270,11 +265,7 @@ def _from_set(folder: str) -> dict[str, Images]:
 
 
 def by_stem(paths: Iterable[Path]) -> dict[str, Path]:
-    """Images by stem, by which they are paired and split.
-
-    Raises:
-        CliplitError: two of the same stem; names both.
-    """
+    """Images by stem, by which they are paired and split. Raises CliplitError for two of the same stem, and names both."""
     files: dict[str, Path] = {}
     for path in paths:
         if (first := files.setdefault(path.stem, path)) != path:

@@ -150,11 +150,9 @@ def synthesize_data_set(
 def split_scenes(stems: Iterable[str], seed: int, test_share: float) -> dict[str, tuple[str, ...]]:
     """For every scene the roles that it serves for: a test pair, or one side of the training.
 
-    The order is that of the SHA-256 of seed and stem, so it is the same everywhere and changes little when a photo
-    is added.
+    The order, by the SHA-256 of seed and stem, is the same everywhere and changes little when a photo is added.
 
-    Raises:
-        CliplitError: too few scenes for one on each side.
+    Raises CliplitError if the scenes are too few for one on each side.
     """
     order = sorted(stems, key=lambda stem: hashlib.sha256(f"{seed}/{stem}".encode()).hexdigest())
     tests = round(test_share * len(order))

@@ -1,11 +1,6 @@
-"""Relighting of well-lit photos: the simulation of backlight.
+"""Relighting of well-lit photos: the simulation of backlight, in linear light, on batches ``(N, 3, H, W)`` in [0, 1].
 
-Everything works on linear light (sRGB decoded), on batches ``(N, 3, H, W)`` of sRGB values in
-[0, 1], and draws all randomness from the CPU generator it is given. Exposure is counted in stops (EV):
-one stop more is twice the light.
-
-Backlight is simulated with a soft mask that prefers the darker regions and follows their edges: a blob
-that ignores the picture looks like a stain, not like a shadow side.
+Exposure is counted in stops (EV): one stop more is twice the light. All randomness is drawn on the CPU.
 """
 
 from collections.abc import Sequence
@@ -81,12 +76,10 @@ def foreground_mask(images: Tensor, generator: Generator, settings: Backlight = 
 
     Dark, low and central places score highest, with some smooth randomness. The picture is split where the
     two sides' scores differ most (Otsu's criterion), so at an edge if it has one, with `coverage_min` …
-    `coverage_max` of the picture in the foreground. A guided filter with the luma as guide
-    (He et al., ECCV 2010; computed on a coarse grid as in arXiv 1505.00996) puts the mask's edges on the
-    picture's.
+    `coverage_max` of the picture in the foreground. A guided filter with the luma as guide (He et al., ECCV 2010;
+    computed on a coarse grid as in arXiv 1505.00996) puts the mask's edges on the picture's.
 
-    Raises:
-        ValueError: images of another shape than ``(N, 3, H, W)``.
+    Raises ValueError for images of another shape than ``(N, 3, H, W)``.
     """
     check_images(images)
     guide = luma(images)

@@ -55,9 +55,6 @@ class Loop:
         self._recorder = self.recorder or Recorder(self.folder / "watch", Watch())
         self._resume()
 
-    def __iter__(self) -> Iterator[int]:
-        return self.until(Interrupts())
-
     def until(self, interrupts: Interrupts) -> Iterator[int]:
         """The iterations to come. Raises KeyboardInterrupt if the user asks to end; everything up to there is saved."""
         least = self._recorder.watch.save_seconds
@@ -155,8 +152,6 @@ class Loop:
             return
         try:
             state = load_tensors(self.progress)
-            if isinstance(state, dict):
-                state.pop("best_iteration", None)  # which earlier builds saved, too
             if not isinstance(state, dict) or state.keys() != self._state().keys():
                 raise CliplitError(f"{self.progress}: not the progress of a stage")
         except CliplitError as error:

@@ -1,7 +1,6 @@
-"""What a loop leaves for those who watch it, in <run>/watch/<stage>: no result depends on it, and it may be removed.
+"""What a loop leaves for those who watch it, in <run>/watch/<stage>: panels of images, and events for TensorBoard if asked for.
 
-panel_000100.jpg      a fixed panel of images
-events.*              for TensorBoard, if the settings ask for it
+No result depends on it, and it may be removed.
 """
 
 from collections.abc import Callable, Mapping

@@ -80,7 +80,7 @@ def separation(scores: dict[str, Tensor]) -> dict[str, float]:
     """How well P(backlit) tells backlit from well-lit images: accuracy at 1/2, area under the ROC curve."""
     backlit = scores[BACKLIT]
     well_lit = scores[WELL_LIT]
-    accuracy = 0.5 + ((backlit - 0.5).sign().mean() - (well_lit - 0.5).sign().mean()) / 4  # a score of 1/2 is half right
+    accuracy = 0.5 + ((backlit - 0.5).sign().mean() - (well_lit - 0.5).sign().mean()) / 4  # 1/2 is half right
     above = (backlit[:, None] > well_lit).float() + 0.5 * (backlit[:, None] == well_lit).float()
     return {"accuracy": accuracy.item(), "auc": above.mean().item()}
 

@@ -24,16 +24,11 @@ def comparison_strip(run: Run, scores: pd.DataFrame, images: Sequence[int] = ran
     return strip(run, images, shown)
 
 
-def _measured(scores: pd.DataFrame) -> list[str]:
-    """Metrics that gave a score to any image; if none did, all."""
-    metrics = scores.drop(columns=["stage", "image"])
-    return [name for name in metrics if metrics[name].notna().any()] or [*metrics]
-
-
 @saved("04_quality.png")
 def quality(run: Run, scores: pd.DataFrame) -> Figure:
     """Two scores of every test image in every stage, and what the last network changes for each image."""
-    metrics = _measured(scores)[:2]
+    every = [name for name in scores if name not in ("stage", "image")]
+    metrics = ([name for name in every if scores[name].notna().any()] or every)[:2]
     last = stage_name(run.settings.refinement.rounds)
     figure, panels = style.panels(2.9, len(metrics) + 1)
     for axes, metric in zip(panels, metrics, strict=False):

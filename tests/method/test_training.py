@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 from cliplit.engine import loop as loops
+from cliplit.engine.interrupts import Interrupts
 from cliplit.engine.parts import Part
 from cliplit.engine.record import Recorder
 from cliplit.errors import CliplitError
@@ -134,7 +135,7 @@ def test_best_network_is_a_copy_of_the_iteration_with_the_lowest_mean_loss(tmp_p
     part = Part("enhancer0", 6, average=2, look_every=2)
     loop = loops.Loop(tmp_path, part, module, torch.optim.SGD(module.parameters(), lr=0.0))
     seen = []
-    for iteration, loss in zip(loop, [9.0, 8.0, 1.0, 2.0, 7.0, 9.0], strict=False):
+    for iteration, loss in zip(loop.until(Interrupts()), [9.0, 8.0, 1.0, 2.0, 7.0, 9.0], strict=False):
         with torch.no_grad():
             module.weight.fill_(float(iteration))
         loop.step(module.weight.sum() * 0 + loss)
@@ -147,7 +148,7 @@ def test_long_gradients_are_scaled_down_to_the_limit(tmp_path):
     start = module.weight.item()
     optimizer = torch.optim.SGD(module.parameters(), lr=1.0)
     loop = loops.Loop(tmp_path, Part("part", 2, max_gradient_norm=0.5), module, optimizer)
-    for iteration in loop:
+    for iteration in loop.until(Interrupts()):
         loop.step(module.weight.sum() * (100.0 if iteration == 0 else 0.25))
     assert abs(start - module.weight.item() - 0.75) < 1e-5  # half of the limit is left as it is
     assert [row["gradient_norm"] for row in loop.rows] == [100.0, 0.25]  # as it was
@@ -161,7 +162,7 @@ def test_averaged_weights_are_kept_also_after_an_interruption(tmp_path, trained)
             torch.nn.init.constant_(module.weight, 3.0)
             part = Part("enhancer0", 6, averaging=0.5, trained=trained)
             loop = loops.Loop(tmp_path / folder, part, module, torch.optim.SGD(module.parameters(), lr=1.0))
-            for iteration in loop:
+            for iteration in loop.until(Interrupts()):
                 loop.step(module.weight.sum())
                 if iteration + 1 == stop:
                     loop.at = loop.then
@@ -192,7 +193,7 @@ def test_divergence_names_iteration_and_term_and_keeps_good_weights(tmp_path):
         r"diverged at iteration 1: loss and identity .* not finite .*identity inf.*progress.pt \(after 1 iterations"
     )
     with pytest.raises(CliplitError, match=message):
-        for iteration in loop:
+        for iteration in loop.until(Interrupts()):
             factor = float("nan") if iteration == 1 else 1.0
             loop.step(module.weight.sum() * factor, identity=float("inf") if iteration else 0.0)
     again = loops.Loop(tmp_path, part, torch.nn.Linear(1, 1), optimizer)
@@ -203,7 +204,7 @@ def test_a_gradient_that_is_not_finite_stops_before_it_spoils_the_weights(tmp_pa
     module = torch.nn.Linear(1, 1)
     loop = loops.Loop(tmp_path, Part("warmup", 2), module, torch.optim.SGD(module.parameters(), lr=0.1))
     with pytest.raises(CliplitError, match="iteration 0: gradient_norm not finite"):
-        for _ in loop:
+        for _ in loop.until(Interrupts()):
             loop.step((module.weight * 0).sqrt().sum())
     assert module.weight.isfinite().all()
 
@@ -219,7 +220,7 @@ def test_saving_takes_two_percent_of_the_time_at_most(tmp_path, monkeypatch):
         Recorder(tmp_path, Watch(save_seconds=0.5)),
     )
     monkeypatch.setattr(loop, "save", lambda: (saves.append(loop.at.done), now.__setitem__(0, now[0] + 3.0)))
-    for _ in loop:
+    for _ in loop.until(Interrupts()):
         loop.step(module.weight.sum())
         now[0] += 1.0
     assert len(saves) > 3 and 3.0 * len(saves[1:-1]) <= 0.02 * now[0]

@@ -7,7 +7,7 @@ import struct
 import pytest
 from photo_files import contents, partial, picture
 
-from cliplit.errors import is_bug, reason_of
+from cliplit.errors import reason_of
 from cliplit.files.images import decode
 from cliplit.method.checkpoints import load_enhancer
 from cliplit.method.guidance.base import Guidance
@@ -104,11 +104,11 @@ def caught(function, *arguments) -> Exception:
 
 
 def test_what_counts_as_a_bug(tmp_path):
-    assert is_bug(caught(batch.Outcome().__iadd__, None))  # AttributeError
-    assert not is_bug(caught(decode, tmp_path / "none.png"))  # an error of ours
-    assert not is_bug(caught(decode, None))  # raised by a library
-    assert not is_bug(caught(len, 1))
-    assert is_bug(caught(Guidance.score, None, None))  # NotImplementedError
+    assert batch.is_bug(caught(batch.Outcome().__iadd__, None))  # AttributeError
+    assert not batch.is_bug(caught(decode, tmp_path / "none.png"))  # an error of ours
+    assert not batch.is_bug(caught(decode, None))  # raised by a library
+    assert not batch.is_bug(caught(len, 1))
+    assert batch.is_bug(caught(Guidance.score, None, None))  # NotImplementedError
 
 
 def test_a_folder_that_cannot_be_made_costs_no_other_one(enhance, photos, tmp_path):

@@ -33,6 +33,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from cliplit.data.relight import SEVERITIES, luma, relight_photo
+from cliplit.experiments.evaluation import named_paths
 from cliplit.figures.style import mosaic
 from cliplit.files.folders import list_images
 from cliplit.files.images import decode
@@ -41,7 +42,6 @@ from cliplit.method.checkpoints import load_enhancer
 from cliplit.method.enhancer import Enhancer
 from cliplit.scoring.metrics import Meter
 from cliplit.scoring.summary import paired_difference, write_table
-from cliplit.settings import named_paths
 from cliplit_photos.inference import SHIPPED_ENHANCER, Inference, enhance_pixels
 
 GAMMAS = (0.4, 0.7)  # of the table's rows; on the pairs and exposures, the best of TRIED is a row, too

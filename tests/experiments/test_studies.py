@@ -81,9 +81,9 @@ def test_results_do_not_depend_on_how_many_are_trained_at_a_time(studied, tmp_pa
 
 
 def test_a_failed_variant_is_named_and_the_others_are_done(tmp_path):
-    bad = {"bad": Variant({"data.embedded_well_lit": ("no such photo",)}), "good": Variant()}
+    bad = {"bad": Variant({"enhancement.learning_rate": 1e30}), "good": Variant()}
     run = start_run("smoke", tmp_path)
-    with pytest.raises(CliplitError, match="1 of 2 runs failed; the first: no embedded photo 'no such photo'"):
+    with pytest.raises(CliplitError, match="1 of 2 runs failed; the first: .* not finite"):
         studies.run_studies(run, [Study("bad", "?", bad)], jobs=1)
     assert list(studies.outcome_of(run, Study("bad", "?", bad)).table["variant"]) == ["input", "good"]
 

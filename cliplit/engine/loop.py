@@ -152,6 +152,8 @@ class Loop:
             return
         try:
             state = load_tensors(self.progress)
+            if isinstance(state, dict):
+                state.pop("best_iteration", None)  # which earlier versions saved, too
             if not isinstance(state, dict) or state.keys() != self._state().keys():
                 raise CliplitError(f"{self.progress}: not the progress of a stage")
         except CliplitError as error:

@@ -162,7 +162,7 @@ def note(axes: Axes, text: str, at: tuple[float, float], coordinates: str | tupl
 def curve(axes: Axes, x: pd.Series, y: pd.Series, colour: Colour, label: str | None = None) -> None:
     """A running mean, the raw values faint behind it."""
     axes.plot(x, y, color=colour, linewidth=0.6, alpha=0.3)
-    axes.plot(x, running_mean(y), color=colour, label=label)
+    axes.plot(x, running_mean(y), color=colour, label=label, marker="o" if len(x) == 1 else "")
 
 
 def running_mean(y: pd.Series) -> pd.Series:

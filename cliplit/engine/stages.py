@@ -84,7 +84,8 @@ class Stages:
         path = self.folder(stage) / name
         content = read_json(path)
         if content is None:
-            raise CliplitError(f"{path}: damaged; restore it, or use --rebuild to make stage '{stage}' again")
+            again = f"`cliplit train --run {self.path} --rebuild` makes it again"
+            raise CliplitError(f"{path}: damaged; restore it, or {again}")
         return content
 
     def outdated(self) -> dict[str, list[str]]:
@@ -101,7 +102,7 @@ class Stages:
         for stage, reasons in {} if self.rebuilding else self.outdated().items():
             raise CliplitError(
                 f"{self.path}: stage '{stage}' was made from something else ({shortened(reasons)}); "
-                f"choose another --run, or replace the stages that depend on it with --rebuild"
+                f"choose another --run, or replace it by `cliplit train --run {self.path} --rebuild`"
             )
 
     def differences(self, stage: str, folder: Path) -> list[str]:

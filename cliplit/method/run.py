@@ -84,8 +84,8 @@ class Run(Stages):
             )
         if stored and finished and not rebuild and (changes := differing(stored, self.settings)):
             raise CliplitError(
-                f"{self.path}: this run has other settings ({shortened(changes)}); choose another --run, or add --rebuild, "
-                f"which replaces {shortened(self.outdated()) or 'no stage'}"
+                f"{self.path}: this run has other settings ({shortened(changes)}); choose another --run, or give them to "
+                f"`cliplit train --run {self.path} --rebuild`, which replaces {shortened(self.outdated()) or 'no stage'}"
             )
         self.rebuilding = rebuild or not finished or self._manifest().get("rebuilding") is True
         self.refuse_outdated()
@@ -102,7 +102,7 @@ class Run(Stages):
         self.check(rebuild)
         if rebuild and (found := self.outdated()):
             listed = "; ".join(f"{stage} ({shortened(reasons)})" for stage, reasons in found.items())
-            processes.say(f"{self.path}: to be made again, and kept until then: {listed}")
+            processes.say(f"{self.path}: replaced, each stage when its new one is complete: {listed}")
         processes.wait()  # until all have looked
         other = stored_settings(self.path) != self.settings
         if processes.is_main() and (rebuild or other or (self.path / NEW).exists()):

@@ -52,7 +52,6 @@ def reproduce(run: Run, notebooks: Path | None = None, rebuild: bool = False, st
     sources = [source for source in every if studies or _number(source) < STUDIES]
     if (run.path / "notebooks").resolve() == every[0].parent.resolve():
         raise CliplitError(f"{run.path}: executed copies would replace the notebooks; choose another one with --run")
-    run.check(rebuild)
     pending = list(dropwhile(lambda source: _up_to_date(source, run), sources))
     if pending:
         _check_parameters(pending, run)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import Tensor
 
-CONTROL = ("Cc", "Cs", "Zl", "Zp")  # Unicode's categories: control characters, halves of characters, ends of lines
+CONTROL = ("Cc", "Cs", "Zl", "Zp")  # Unicode categories: control characters, surrogates, line and paragraph separators
 
 
 class CliplitError(ValueError):
@@ -20,13 +20,13 @@ class CliplitError(ValueError):
 
 
 def one_line(error: BaseException) -> str:
-    """What an error of a library says, in one line of at most 200 characters."""
+    """The text of a library's error, as one line of at most 200 characters."""
     return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 @contextmanager
 def told(what: str, hint: str = "") -> Iterator[None]:
-    """Turn whatever a library raises into one line: what is wrong, its reason, and what to do."""
+    """Turn any error of a library into one line: what is wrong, the reason, and what to do."""
     try:
         yield
     except Exception as error:
@@ -34,7 +34,7 @@ def told(what: str, hint: str = "") -> Iterator[None]:
 
 
 def reason_of(error: Exception) -> str:
-    """Why something failed, in one line, with the type of error where its text alone may say nothing."""
+    """Why something failed, in one line; with the type of the error if its text alone may be unclear."""
     if isinstance(error, MemoryError):
         return "not enough memory"
     if isinstance(error, OSError) and error.strerror:
@@ -45,8 +45,8 @@ def reason_of(error: Exception) -> str:
 
 
 def printable(text: str) -> str:
-    """A text with names of files in it, as one line that can be written anywhere: newlines, other control characters
-    and what is no Unicode are escaped."""
+    """A text with file names in it, as one line that can be printed anywhere: newlines, other control characters and
+    invalid Unicode are escaped."""
     return "".join(
         letter.encode("unicode_escape").decode() if unicodedata.category(letter) in CONTROL else letter
         for letter in text
@@ -54,14 +54,14 @@ def printable(text: str) -> str:
 
 
 def did_you_mean(name: str, valid: Iterable[str]) -> str:
-    """The end of a message about an unknown name: "; did you mean 'psnr'?", or nothing if no valid one is like it."""
+    """The end of a message about an unknown name: "; did you mean 'psnr'?", or nothing if no valid name is similar."""
     by_letters = {word.lower(): word for word in valid}
     near = difflib.get_close_matches(name.lower(), by_letters, n=1)
     return f"; did you mean '{by_letters[near[0]]}'?" if near else ""
 
 
 def shortened(items: Iterable[str], most: int = 3) -> str:
-    """A few items and, where there are more, an ellipsis."""
+    """The first few items, and an ellipsis if there are more."""
     listed = list(items)
     more = " ..." if len(listed) > most else ""
     return ", ".join(listed[:most]) + more

@@ -9,18 +9,18 @@ from cliplit.settings import PLACES, Settings, flatten, leaves, override, shown
 
 
 def check_values(settings: Any) -> Any:
-    """The same settings, or other options whose fields say which values they may have.
+    """Return settings, or other options with such fields, if all their values are allowed.
 
-    Raises CliplitError for the first value that is not allowed; it says what is.
+    Raises CliplitError for the first value that is not allowed; the message says which values are.
     """
     for name, item, value in leaves(settings):
         within = item.metadata.get("within", "")
         items = value if isinstance(value, tuple) else (value,)
         if not items and item.metadata.get("some"):
-            raise CliplitError(f"setting '{name}' is empty; give at least one")
+            raise CliplitError(f"setting '{name}' is empty; give at least one value")
         for one in items:
             if within and not _is_within(one, within):
-                raise CliplitError(f"setting '{name}' must be in {within}, got {shown(value)}")
+                raise CliplitError(f"setting '{name}' must be {in_words(within)}, got {shown(value)}")
     if not isinstance(settings, Settings):
         return settings
     light, network = settings.backlight, settings.enhancement
@@ -47,10 +47,22 @@ def _is_within(value: Any, within: str) -> bool:
     )
 
 
+def in_words(within: str) -> str:
+    """The values that an interval such as "(0, 1]" or a choice such as "a | b" allows: "more than 0, at most 1", "a or b"."""
+    if within[0] not in "([":
+        return " or ".join(within.replace(" | ", ", ").rsplit(", ", 1))
+    low, high = within[1:-1].split(", ")
+    if within[0] + within[-1] == "[]" and high != "inf":
+        return f"from {low} to {high}"
+    least = "" if low == "-inf" else f"{low} or more" if within[0] == "[" else f"more than {low}"
+    most = "" if high == "inf" else f"at most {high}" if within[-1] == "]" else f"less than {high}"
+    return ", ".join(filter(None, (least, most))) or "any number"
+
+
 def placed(settings: Settings, stored: Settings | None) -> Settings:
     """The settings with absolute paths, so that a run does not depend on where a command is started.
 
-    A path that leads where the stored one leads stays spelled as it is there.
+    A path to the same place as the stored one keeps the stored spelling.
     """
     known = flatten(stored or Settings())
     changes = {}
@@ -70,7 +82,7 @@ def _spelled(place: Any, unit: str, how: Callable[[str], str]) -> Any:
 
 
 def differing(before: Settings, after: Settings) -> list[str]:
-    """Settings that differ and may change a result, as "name before -> after"; `watch` and `device` never do."""
+    """Settings that differ and may change a result, as "name before -> after". `watch` and `device` never change one."""
     then, now = flatten(before), flatten(after)
     names = [name for name in now if name != "device" and not name.startswith("watch.")]
     return [f"{name} {shown(then[name])} -> {shown(now[name])}" for name in names if then[name] != now[name]]

@@ -1,1 +1,1 @@
-"""The command line: options and words. A module for what people come for; `app` puts the commands together."""
+"""The command line, with one module for each group of commands; `app` puts them together."""

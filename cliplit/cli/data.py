@@ -14,10 +14,10 @@ from cliplit.files.web import is_inside
 
 app = typer.Typer(no_args_is_help=True)
 
-Name = Annotated[str, typer.Argument(metavar="NAME", help="Folder of the new data set in --root.")]
-Names = Annotated[list[str], typer.Argument(metavar="NAME...", help="Data sets (`cliplit data list`), in --root.")]
-Given = Annotated[list[Path], typer.Option("--from", metavar="PATH", help="Fetched by hand; repeatable.")]
-Force = Annotated[bool, flag("--force", "Make it again if it is there.")]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the new data set: a folder in --root.")]
+Names = Annotated[list[str], typer.Argument(metavar="NAME...", help="Data sets in --root (`cliplit data list`).")]
+Given = Annotated[list[Path], typer.Option("--from", metavar="PATH", help="A file or folder to import; repeatable.")]
+Force = Annotated[bool, flag("--force", "Replace the data set if it exists.")]
 SkipBad = Annotated[bool, flag("--skip-bad", "Leave out images that cannot be used.")]
 
 
@@ -40,14 +40,14 @@ def get(
     names: Names,
     root: Root = Path("data"),
     given: Given = (),
-    source: Annotated[str, typer.Option(metavar="NAME", help="Where to download from, if not the first source.")] = "",
+    source: Annotated[str, typer.Option(metavar="NAME", help="Source to download from. Default: the first one.")] = "",
     skip_bad: SkipBad = False,
     force: Force = False,
 ) -> None:
-    """Download known data sets, or take them from --from.
+    """Download known data sets, or import them with --from.
 
-    Each is unpacked, checked image by image, and only then put into ROOT/NAME; `cliplit reproduce --data ROOT/NAME`
-    uses it. An interrupted download resumes where it stopped.
+    A data set is unpacked, and every image is checked, before it is put into ROOT/NAME. Use it with `cliplit reproduce
+    --data ROOT/NAME`. An interrupted download resumes where it stopped.
     """
     from cliplit.data.get import get_data_set
 
@@ -57,9 +57,10 @@ def get(
 
 @app.command()
 def verify(names: Names, root: Root = Path("data")) -> None:
-    """Look at every image of data sets: counts, readability, duplicates, pairs, sizes.
+    """Check every image of data sets.
 
-    Exit code 0: nothing wrong; 1: problems found; 2: no such data set.
+    The check covers counts, readability, duplicates, pairs and sizes. Exit code 0: no problems; 1: problems found; 2: no
+    such data set.
     """
     from cliplit.data.get import verify_folder
 
@@ -77,13 +78,13 @@ def prepare(
     name: Name,
     root: Root = Path("data"),
     given: dict[str, Any],
-    size: Annotated[int, typer.Option(min=0, metavar="PIXELS", help="Side of training images; 0: as they are.")] = 512,
+    size: Annotated[int, typer.Option(min=0, metavar="PIXELS", help="Side of training images; 0: unchanged.")] = 512,
     skip_bad: SkipBad = False,
     force: Force = False,
 ) -> None:
-    """Make a data set of folders or other data sets.
+    """Make a data set from folders or other data sets.
 
-    Training images are resized to squares, as the authors trained; test images are copied.
+    Training images are resized to squares, as in the authors' training. Test images are copied.
     """
     from cliplit.data.prepare import prepare_data_set
     from cliplit.profiles import profile
@@ -98,17 +99,17 @@ def synthesize(
     name: Name,
     photos: Annotated[Path, typer.Option("--from", metavar="DIR", help="A folder of well-lit photos.")],
     root: Root = Path("data"),
-    level: Annotated[str, typer.Option(help="mild, medium, severe or mixed backlight.")] = "medium",
+    level: Annotated[str, typer.Option(help="Strength of the backlight: mild, medium, severe or mixed.")] = "medium",
     test_share: Annotated[float, typer.Option(help="Share of the photos that become test pairs.")] = 0.2,
-    size: Annotated[int, typer.Option(min=0, metavar="PIXELS", help="Longest side; 0: as the photos are.")] = 1024,
-    seed: Annotated[int, typer.Option(help="Of the draw of scenes.")] = 0,
+    size: Annotated[int, typer.Option(min=0, metavar="PIXELS", help="Longest side; 0: unchanged.")] = 1024,
+    seed: Annotated[int, typer.Option(help="Seed of the draw of scenes, masks and noise.")] = 0,
     skip_bad: SkipBad = False,
     force: Force = False,
 ) -> None:
-    """Make a data set of any photos by simulating backlight.
+    """Make a data set from any photos by simulating backlight.
 
-    Each photo serves once: as a test pair, or on one side of the training. The same seed gives the same roles at
-    every level.
+    Each photo is used once: as a test pair, as a backlit or as a well-lit training image. For the same seed, a photo has
+    the same role at every level.
     """
     from cliplit.data.prepare import synthesize_data_set
 
@@ -118,14 +119,14 @@ def synthesize(
 
 
 def _inside(root: Path, name: str) -> Path:
-    """The folder of a new data set. Raises CliplitError for a name that would make it of the root, or of what is above."""
+    """The folder of a new data set. Raises CliplitError for a name that leads to the root itself, or out of it."""
     if not is_inside(name):
-        raise CliplitError(f"'{name}': no name for a folder in {root}; choose another one")
+        raise CliplitError(f"'{name}' is not a valid name for a folder in {root}; choose another name")
     return root / name
 
 
 def _show(images: Iterable[Any], findings: Iterable[object], file: IO[str] | None = None) -> None:
-    """Print how many images there are of each role, and what is to be said of them."""
+    """Print the number of images of each role, and the findings."""
     counts = Counter(image.role for image in images)
     lines = [f"{role:15} {counted(count, 'image')}" for role, count in counts.items()]
     print(*(f"  {line}" for line in (*lines, *findings)), sep="\n", file=file)

@@ -1,4 +1,4 @@
-"""`cliplit doctor`: what works on this machine, what does not, and the command that mends it."""
+"""`cliplit doctor`: what works on this machine, what does not, and the command that fixes it."""
 
 import platform
 import sys
@@ -21,7 +21,7 @@ LOOKED_FOR = tuple(dict.fromkeys((*GROUPS["paper"], *GROUPS["nr"])))
 
 
 class Check(NamedTuple):
-    """One line: is it ready, what was found, and the command that mends it, if there is one."""
+    """One line: whether it is ready, what was found, and the command that fixes it, if there is one."""
 
     group: str
     name: str
@@ -31,7 +31,7 @@ class Check(NamedTuple):
 
 
 def examine(clips: Sequence[str] = ()) -> list[Check]:
-    """Look at packages, devices, weights of CLIPs (also of `clips`), metrics and network."""
+    """Check packages, devices, the weights of CLIPs (including `clips`), metrics and the network."""
     import torch
 
     from cliplit.method.clip import load_backbone
@@ -43,7 +43,7 @@ def examine(clips: Sequence[str] = ()) -> list[Check]:
             if wanted.marker.evaluate({"extra": extra}) if wanted.marker else not extra:
                 there = next((one.version for one in distributions(name=wanted.name)), "not installed")
                 ready = there[0].isdigit() and wanted.specifier.contains(there, prereleases=True)
-                detail = there if ready else f"{there}, wanted is {wanted.specifier}"
+                detail = there if ready else f"{there}, but {wanted.specifier} is needed"
                 found.append(Check("extra" if extra else "package", wanted.name, ready, detail, fix))
     found.append(Check("device", "cpu", True, f"{platform.machine()}, {torch.get_num_threads()} threads"))
     gpus = map(torch.cuda.get_device_properties, range(torch.cuda.device_count()))
@@ -54,7 +54,7 @@ def examine(clips: Sequence[str] = ()) -> list[Check]:
         try:
             ready = find_weights(name, download=False) is not None
             load_backbone(name) if ready else None
-            found.append(Check("CLIP", name, ready, "its weights are here" if ready else "not on this machine", fix))
+            found.append(Check("CLIP", name, ready, "weights found" if ready else "weights not found", fix))
         except CliplitError as error:
             found.append(Check("CLIP", name, False, str(error)))
     lacking = why_unavailable(LOOKED_FOR, look_online=False)
@@ -64,18 +64,18 @@ def examine(clips: Sequence[str] = ()) -> list[Check]:
 
 
 def doctor(
-    download: Annotated[bool, flag("--download", "First fetch missing weights of CLIPs and usual metrics.")] = False,
-    clip: Annotated[list[str], typer.Option(metavar="MODEL/TAG", help="Also this CLIP of open_clip; repeatable.")] = (),
+    download: Annotated[bool, flag("--download", "First download missing weights of CLIPs and metrics.")] = False,
+    clip: Annotated[list[str], typer.Option(metavar="MODEL/TAG", help="Also check this CLIP; repeatable.")] = (),
 ) -> None:
     """Show what works on this machine.
 
-    Where something does not work, the line ends with the command that mends it. Exit code 0 if the demo can run.
+    If something does not work, its line ends with the command that fixes it. The exit code is 0 if the demo can run.
     """
     if download:
         for name in (*CLIPS, *clip, *LOOKED_FOR):
             fetch_weights(name) if name in LOOKED_FOR else find_weights(name)
             rest = ", ".join(missing_files(name))
-            print(f"{name}: {rest + ' will be fetched at first use' if rest else 'ready'}", file=sys.stderr)
+            print(f"{name}: {rest + ' will be downloaded at first use' if rest else 'ready'}", file=sys.stderr)
     checks = examine(clip)
     able = all(one.ready for one in checks if one.group == "package" or one.name in ("cpu", "tiny"))
     print_columns([[*one[:2], "ok" if one.ready else "-", one.detail, one.fix and f"-> {one.fix}"] for one in checks])

@@ -23,30 +23,30 @@ CONVENTIONS = ", ".join(vars(Conventions()))
 def score(
     *,
     paths: Annotated[list[str], typer.Argument(metavar="PATH...", help="Image files and folders.")],
-    reference: Annotated[str, folder(help="References: of the same stems and sizes.")] = "",
+    reference: Annotated[str, folder(help="Reference images with the same file stems and sizes.")] = "",
     metrics: Annotated[
-        str, typer.Option(metavar="NAMES", help=f"Of pyiqa, or groups: {', '.join(GROUPS)}. Comma-separated.")
+        str, typer.Option(metavar="NAMES", help=f"Metrics of pyiqa, or groups: {', '.join(GROUPS)}; comma-separated.")
     ] = "nr",
-    csv: Annotated[str, typer.Option(metavar="FILE", help="Write the scores of every image.")] = "",
-    preset: Annotated[str, typer.Option(help=f"Conventions: {', '.join(PRESETS)}.")] = "cliplit",
+    csv: Annotated[str, typer.Option(metavar="FILE", help="Write the scores of every image to this file.")] = "",
+    preset: Annotated[str, typer.Option(help=f"Preset of conventions: {', '.join(PRESETS)}.")] = "cliplit",
     changes: Annotated[
         list[str], typer.Option("--set", metavar="NAME=VALUE", help=f"Change a convention: {CONVENTIONS}.")
     ] = (),
-    strict: Annotated[bool, flag("--strict", "Exit code 2 unless every image has every score.")] = False,
+    strict: Annotated[bool, flag("--strict", "Exit with code 2 unless every image has every score.")] = False,
     how: Scoring,
-    cache: Annotated[bool, flag("--cache/--no-cache", "Keep scores for the next time, by content.")] = True,
+    cache: Annotated[bool, flag("--cache/--no-cache", "Keep scores, and reuse them for unchanged images.")] = True,
 ) -> None:
-    """Score images by any metric of pyiqa.
+    """Score images with any metric of pyiqa.
 
-    Scores of every image and their mean ± standard deviation; several folders are compared, row by row.
+    It prints the scores of every image, and a row with mean ± standard deviation for every PATH.
     """
-    if not all(paths):  # which `Path` takes for this folder
-        raise CliplitError("'': no such file or folder; an argument is empty")
+    if not all(paths):  # `Path` takes an empty text for the working directory
+        raise CliplitError("'': an argument is empty; give a file or a folder")
     conventions = conventions_of(preset)
     for name, value in parse_overrides(changes).items():
         if name not in vars(conventions):
             near = did_you_mean(name, vars(conventions))
-            raise CliplitError(f"--set {name}: no such convention; valid: {CONVENTIONS}{near}")
+            raise CliplitError(f"--set {name}: unknown convention; valid: {CONVENTIONS}{near}")
         conventions = override(conventions, {name: value})
     how = how if cache else replace(how, cache=None)
     scores = score_files(paths, metrics, reference or None, conventions, how)
@@ -62,9 +62,9 @@ def score(
 
 
 def list_metrics(
-    names: Annotated[str, typer.Argument(metavar="[NAMES]", help="Names or groups; by default all.")] = "",
+    names: Annotated[str, typer.Argument(metavar="[NAMES]", help="Metrics or groups. Default: all.")] = "",
 ) -> None:
-    """List metrics: direction, range, and whether they are ready here."""
+    """List metrics with direction, range and availability."""
     chosen = [catalogue()[name] for name in (choose(names) if names else catalogue())]
     reasons = why_unavailable(one.name for one in chosen)
     print_columns(
@@ -93,14 +93,14 @@ def _print_tables(scores: Scores, every_image: bool) -> None:
 
 
 def _print_notes(scores: Scores) -> None:
-    """Say on stderr what is not in the table."""
-    copies = [f"copies, counted once: {', '.join(scores.duplicates)}"] if scores.duplicates else []
+    """Print on stderr what is not in the table."""
+    copies = [f"copies, scored once: {', '.join(scores.duplicates)}"] if scores.duplicates else []
     for line in (*left_out(scores.unavailable), *scores.problems, *copies):
         print(line, file=sys.stderr)
     there = scores.table.iloc[:, 1:].notna()
     scored, known = int(there.any(axis=1).sum()), int(there.to_numpy().sum()) - scores.computed
     line = joined(
-        f"{counted(scored, 'image')} scored ({counted(scores.computed, 'score')} computed, {known} known before)",
+        f"{counted(scored, 'image')} scored ({counted(scores.computed, 'score')} computed, {known} from the cache)",
         f"{counted(len(there) - scored, 'image')} without a score" if scored < len(there) else None,
         counted(len(scores.problems), "problem") if scores.problems else None,
         f"{counted(scores.found.others, 'other file')} ignored" if scores.found.others else None,

@@ -21,7 +21,7 @@ FOLDERS = {  # option: setting
     "test_backlit": "data.test_backlit",
     "test_reference": "data.test_reference",
 }
-Root = Annotated[Path, typer.Option("--root", metavar="DIR", help="Folder of all data sets.")]
+Root = Annotated[Path, typer.Option("--root", metavar="DIR", help="Folder that holds the data sets.")]
 folder = partial(typer.Option, metavar="DIR")
 
 
@@ -30,19 +30,19 @@ def flag(name: str, about: str) -> Any:
 
 
 def fields_of(kind: type) -> Callable[..., Any]:
-    """A builder, whose signature is a list of options: of a dataclass, with one for each field that says what it is `about`."""
+    """A builder of a dataclass. Its signature has one option for each field with an `about` text."""
     options = {item.name: (item.default, item.metadata) for item in fields(kind) if "about" in item.metadata}
     return _builder(lambda **given: check_values(kind(**given)), options)
 
 
 def of_settings(names: Mapping[str, str]) -> Callable[..., dict[str, Any]]:
-    """A builder of changed settings, whose names are given by option: the values that are given."""
+    """A builder of changed settings, by name. `names` maps each option to its setting; options left out change nothing."""
     rows = {row["name"]: row for row in describe(Settings())}
 
     def changes(**given: Any) -> dict[str, Any]:
         for name, value in given.items():
             if value == "" or (isinstance(value, tuple) and "" in value):
-                raise CliplitError(f"--{name.replace('_', '-')}: an argument is empty; leave it out, or give one")
+                raise CliplitError(f"--{name.replace('_', '-')}: the value is empty; give one, or leave the option out")
         return {names[name]: value for name, value in given.items() if value not in (None, (), False)}
 
     return _builder(changes, {name: (rows[setting]["value"], rows[setting]) for name, setting in names.items()}, True)
@@ -51,13 +51,11 @@ def of_settings(names: Mapping[str, str]) -> Callable[..., dict[str, Any]]:
 def _builder(
     build: Callable[..., Any], options: Mapping[str, tuple[Any, Mapping[str, Any]]], optional: bool = False
 ) -> Callable[..., Any]:
-    """A function that takes options by name: their defaults, and notes on each.
-
-    A bool is a flag, a tuple of texts is repeatable. The notes are `about`, the help; perhaps `unit`, which is shown for
-    the value.
+    """A function that takes these options as keywords. Each has a default and notes: `about`, the help, and perhaps `unit`,
+    the placeholder for the value. A bool becomes a flag, and a tuple of texts becomes repeatable.
 
     Args:
-        optional: an option that is not given is None, and not its default.
+        optional: an option that is not given is None instead of its default.
     """
     parameters = []
     for name, (default, notes) in options.items():
@@ -78,7 +76,7 @@ def _builder(
 
 
 def takes(**builders: Callable[..., Any]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Replace parameters of a command by the options of their builders; the command then takes keywords only."""
+    """Replace parameters of a command with the options of their builders. The command then takes keywords only."""
     options = {name: signature(build, eval_str=True).parameters for name, build in builders.items()}
 
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -102,7 +100,7 @@ def takes(**builders: Callable[..., Any]) -> Callable[[Callable[..., Any]], Call
 
 
 def shown(value: Any) -> str:
-    """A value with places at which a line may end, and with quotes if there would be nothing to see."""
+    """A value as text that can be wrapped; an empty text becomes a pair of quotes."""
     if isinstance(value, (tuple, list)):
         return ", ".join(map(shown, value)) or "none"
     return json.dumps(value) if isinstance(value, dict) or value == "" else str(value)
@@ -114,17 +112,17 @@ def counted(number: int, noun: str) -> str:
 
 
 def not_looked_into(folders: int) -> str | None:
-    """That there are folders below which were passed over, if there are."""
-    return f"{counted(folders, 'folder')} below not looked into (--recursive)" if folders else None
+    """A note on subfolders that were skipped, if there are any."""
+    return f"{counted(folders, 'subfolder')} skipped (--recursive includes them)" if folders else None
 
 
 def joined(*parts: str | None) -> str:
-    """The parts that are there, as one line."""
+    """The parts as one line, without those that are empty."""
     return "; ".join(part for part in parts if part)
 
 
 def print_columns(rows: list[list[str]]) -> None:
-    """Print rows of equally many cells, aligned."""
+    """Print rows in aligned columns; all rows have the same number of cells."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

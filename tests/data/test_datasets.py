@@ -576,7 +576,9 @@ def test_a_name_that_is_no_folder_below_the_root_is_refused(cli, root, tmp_path,
     write_photo(tmp_path / "dark" / "a.png", 1)
     for command in (("prepare", name, "--backlit"), ("synthesize", name, "--from")):
         code, _, err = cli("data", *command, tmp_path / "dark", "--root", root)
-        assert code == 2 and err == [f"cliplit: error: '{name}': no name for a folder in {root}; choose another one"]
+        assert code == 2 and err == [
+            f"cliplit: error: '{name}' is not a valid name for a folder in {root}; choose another name"
+        ]
     assert not root.exists() and [path.name for path in tmp_path.iterdir()] == ["dark"]
 
 

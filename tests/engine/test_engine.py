@@ -293,7 +293,7 @@ def test_bf16_is_used_where_the_processor_has_it_and_else_it_is_said_once(monkey
 
 def test_an_unknown_precision_is_refused(cli, tmp_path):
     code, _, err = cli("train", "--profile", "smoke", "--run", tmp_path / "run", "--set", "engine.precision=fp8")
-    assert code == 2 and "setting 'engine.precision' must be in auto | fp32 | bf16, got fp8" in err[-1]
+    assert code == 2 and "setting 'engine.precision' must be auto, fp32 or bf16, got fp8" in err[-1]
 
 
 def test_want_of_memory_is_a_line_with_what_to_change(monkeypatch):

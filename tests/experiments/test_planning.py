@@ -68,10 +68,10 @@ def test_the_time_and_what_is_there_already_and_what_is_not_given_are_said(cli, 
     assert not obstacles and notes[0].endswith("for no data set is given (--data)")
     code, out, _ = cli("plan", "--run", run.path)
     assert code == 0
-    assert f"{run.path}: data made already; the time is that of all" in out
+    assert f"{run.path}: data already finished; the estimate includes them" in out
     network, rounds = SMOKE.enhancement, SMOKE.refinement
     count = 2 * (network.warmup_iterations + network.iterations + rounds.rounds * rounds.tuning_iterations)
-    assert out[-1].startswith("the networks train about 0") and f"({count} iterations of " in out[-1]
+    assert out[-1].startswith("training the networks takes about 0") and f"({count} iterations of " in out[-1]
     assert run.finished() == ["data"]
 
 

@@ -11,7 +11,7 @@ from photo_files import contents, picture
 
 from cliplit_photos import batch, ledger
 
-PASSED = "; 1 folder below not looked into (--recursive)"
+PASSED = "; 1 subfolder skipped (--recursive includes them)"
 
 
 @pytest.fixture

@@ -251,10 +251,10 @@ def test_a_metric_that_refuses_an_image_says_which(tmp_path, cli):
         (("--metrics", "fid"), "compares whole folders"),
         (("--metrics", "psnr"), "--reference"),
         (("--preset", "paper"), "valid: cliplit, clip-lit, rave"),
-        (("--set", "psnr_color=y"), "no such convention"),
-        (("--set", "psnr_colour=y"), "must be in rgb | luma | ycbcr, got y"),
+        (("--set", "psnr_color=y"), "unknown convention"),
+        (("--set", "psnr_colour=y"), "must be rgb, luma or ycbcr, got y"),
         (("--set", "border=two"), "of type int"),
-        (("--set", "border=-1"), "must be in [0, inf), got -1"),
+        (("--set", "border=-1"), "must be 0 or more, got -1"),
         (("--device", "quantum"), "cannot be used here"),
     ],
 )

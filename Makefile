@@ -36,7 +36,7 @@ results: env  ## three seeds of the demo, the studies, and what is committed of 
 	$(BIN)/python data_scripts/fill.py docs/guidance.md runs/results/seed0/tables/*.md
 	$(BIN)/python data_scripts/fill.py README.md results/demo/tables/*.md
 	$(BIN)/python data_scripts/fill.py docs/results.md results/demo/tables/*.md
-	$(BIN)/cliplit publish --run runs/results/seed0 --output results/demo
+	$(BIN)/python data_scripts/publish.py runs/results/seed0 results/demo
 
 clean:  ## the demo's runs, caches and the environment; your own runs stay
 	rm -rf runs/demo runs/smoke runs/results .venv .pytest_cache .ruff_cache .mypy_cache .import_linter_cache build dist

@@ -73,7 +73,7 @@ DEMO = replace(
     ),
     engine=replace(PAPER.engine, precision="fp32"),
     watch=replace(PAPER.watch, panel_every=40),
-    evaluation=replace(PAPER.evaluation, metrics=("psnr", "ssim", "entropy", "piqe")),
+    evaluation=replace(PAPER.evaluation, metrics=("psnr", "ssim", "entropy", "piqe"), longer=True),
     studies=replace(
         PAPER.studies,
         changes=(  # a quarter of a minute on one core for each variant and seed

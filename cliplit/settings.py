@@ -1,7 +1,7 @@
 """Every number that changes a result, as frozen settings with default, unit and source.
 
 The defaults are the published settings, so the profile `paper` is `Settings()`. Sources: "paper" is CLIP-LIT
-(ICCV 2023), "code" its released training script, "cliplit" a choice of ours that the paper does not have.
+(ICCV 2023), "code" is its released training script, and "cliplit" is our own choice, which the paper does not have.
 """
 
 import csv
@@ -15,18 +15,18 @@ from cliplit.errors import CliplitError, did_you_mean
 
 INFINITE = float("inf")
 COMPARED = ("ViT-B-32-quickgelu/openai", "ViT-B-16-quickgelu/openai", "RN50-quickgelu/openai")  # CLIPs
-PHOTOS = "astronaut | chelsea | coffee | grace_hopper | motorcycle | motorcycle_right | rocket"  # embedded ones
+PHOTOS = "astronaut | chelsea | coffee | grace_hopper | motorcycle | motorcycle_right | rocket"  # the embedded photos
 SEEDS = "[0, 4294967295]"
 PLACES = ("folder", "folders", "NAME=FILE", "NAME=FOLDER")  # units of settings that are paths
 SIDES = "[16, inf)"  # of images, in pixels: the network pools three times
 
 
 def setting(default: Any, source: str, unit: str = "", about: str = "", within: str = "", some: bool = False) -> Any:
-    """A dataclass field that carries its unit, its source, a line about it, and the values that it may have.
+    """A dataclass field with its unit, its source, a line about it, and the values that it may have.
 
     Args:
-        within: an interval such as "(0, 1]", or values such as "auto | fp32"; of a tuple, for each of its items.
-        some: a tuple must not be empty.
+        within: an interval such as "(0, 1]", or a choice such as "auto | fp32"; it applies to every item of a tuple.
+        some: the tuple must not be empty.
     """
     notes = {"source": source, "unit": unit, "about": about, "within": within, "some": some}
     return field(default=default, metadata=notes)
@@ -44,32 +44,32 @@ class Clip:
     """The frozen CLIP models (cliplit/method/clip.py lists the names they can have)."""
 
     similarity: str = setting("ViT-B-32-quickgelu/openai", "paper 4", about="CLIP of prompts and CLIP-Enhance loss")
-    identity: str = setting("RN101-quickgelu/openai", "paper 4", about="CLIP of the identity loss; needs a ResNet")
-    random: bool = setting(False, "cliplit", about="random weights instead of the trained ones, as a control")
-    antialias: bool = setting(False, "code", about="antialiased resizing to CLIP's input")
+    identity: str = setting("RN101-quickgelu/openai", "paper 4", about="CLIP of the identity loss; must be a ResNet")
+    random: bool = setting(False, "cliplit", about="use random weights instead of the trained ones, as a control")
+    antialias: bool = setting(False, "code", about="antialias when resizing to CLIP's input")
     softmax_scale: float = positive(100.0, "code", about="factor on the cosine similarity before the softmax")
 
 
 @dataclass(frozen=True)
 class Data:
-    """Where the images come from; without any, the embedded demo images. A folder may be a data set (dataset.json)."""
+    """Where the images come from; by default the embedded demo images. A folder may be a data set (dataset.json)."""
 
-    sets: tuple[str, ...] = setting((), "cliplit", "folders", "data sets (dataset.json) that serve for all they have")
+    sets: tuple[str, ...] = setting((), "cliplit", "folders", "data sets (dataset.json) to train and test on")
     backlit: str = setting("", "cliplit", "folder", "backlit training images")
-    well_lit: str = setting("", "cliplit", "folder", "well-lit training images, of other scenes")
+    well_lit: str = setting("", "cliplit", "folder", "well-lit training images of other scenes")
     test_backlit: str = setting("", "cliplit", "folder", "backlit test images")
-    test_reference: str = setting("", "cliplit", "folder", "their well-lit references, paired by file stem; optional")
+    test_reference: str = setting("", "cliplit", "folder", "well-lit references of the test images, by file stem")
     skip_bad: bool = setting(False, "cliplit", about="leave out training images that cannot be read")
-    train_size: int = setting(512, "code", "pixels", "training images are resized to this square", SIDES)
+    train_size: int = setting(512, "code", "pixels", "side of the square training images", SIDES)
     test_size: int = amount(0, "cliplit", "pixels", "side of the embedded test crops; 0: the training size")
-    embedded_images: int = count(380, "paper 4", "images", "training crops per side drawn from the embedded photos")
-    embedded_pairs: int = count(40, "cliplit", "pairs", "test crops drawn from the embedded photos held out")
-    well_lit_images: int = amount(0, "cliplit", "images", "how many of the well-lit training images serve; 0: all")
+    embedded_images: int = count(380, "paper 4", "images", "embedded training crops, backlit and as many well-lit")
+    embedded_pairs: int = count(40, "cliplit", "pairs", "test crops from embedded photos that are held out")
+    well_lit_images: int = amount(0, "cliplit", "images", "number of well-lit training images to use; 0: all")
     embedded_backlit: tuple[str, ...] = setting(
-        ("motorcycle", "coffee"), "cliplit", "names", "embedded photos, made backlit", PHOTOS, some=True
+        ("motorcycle", "coffee"), "cliplit", "names", "embedded photos to make backlit", PHOTOS, some=True
     )
     embedded_well_lit: tuple[str, ...] = setting(
-        ("grace_hopper",), "cliplit", "names", "embedded photos, well-lit", PHOTOS, some=True
+        ("grace_hopper",), "cliplit", "names", "embedded photos to use as well-lit", PHOTOS, some=True
     )
     embedded_crop: float = setting(
         0.45, "cliplit", "of the shorter side", "smallest crop of an embedded photo", "(0, 1]"
@@ -78,21 +78,21 @@ class Data:
 
 @dataclass(frozen=True)
 class Backlight:
-    """The backlit capture that is simulated for the embedded images (cliplit/data/relight.py); drawn uniformly per image."""
+    """The backlight simulated on the embedded images (cliplit/data/relight.py); ranges are drawn uniformly per image."""
 
-    stops_min: float = amount(2.0, "cliplit", "EV", "taken from the foreground, least")
-    stops_max: float = amount(4.0, "cliplit", "EV", "taken from the foreground, most")
-    background_stops: float = amount(0.3, "cliplit", "EV", "given to the background, most; highlights may clip")
-    coverage_min: float = share(0.35, "cliplit", "share", "of the picture in the foreground, least")
-    coverage_max: float = share(0.75, "cliplit", "share", "of the picture in the foreground, most")
+    stops_min: float = amount(2.0, "cliplit", "EV", "least darkening of the foreground")
+    stops_max: float = amount(4.0, "cliplit", "EV", "most darkening of the foreground")
+    background_stops: float = amount(0.3, "cliplit", "EV", "most brightening of the background; highlights may clip")
+    coverage_min: float = share(0.35, "cliplit", "share", "least share of the foreground in the picture")
+    coverage_max: float = share(0.75, "cliplit", "share", "most share of the foreground in the picture")
     softness: float = positive(0.25, "cliplit", "std of score", "width of the mask's edge before edge alignment")
     contrast: float = amount(2.0, "cliplit", "", "gain of the mask around 1/2 after edge alignment")
-    wander: float = share(0.25, "cliplit", "", "weight of smooth randomness in the mask, against darkness with 1")
+    wander: float = share(0.25, "cliplit", "", "weight of smooth randomness in the mask; darkness has 1")
     down: float = amount(0.7, "cliplit", "", 'weight of "lower in the picture"')
     centre: float = amount(0.2, "cliplit", "", 'weight of "nearer the vertical middle line"')
-    overall: bool = setting(False, "cliplit", "", "a random share of the stops is taken from the whole picture")
-    untouched: float = share(0.0, "cliplit", "share", "of the pictures, whose light stays as it is")
-    photons: float = positive(4000.0, "cliplit", "electrons", "at white: shot noise has the variance light / photons")
+    overall: bool = setting(False, "cliplit", "", "darken the whole picture by a random share of the stops")
+    untouched: float = share(0.0, "cliplit", "share", "share of pictures that keep their light")
+    photons: float = positive(4000.0, "cliplit", "electrons", "count at white; shot noise has variance light / photons")
     read_noise: float = amount(0.0015, "cliplit", "of white", "standard deviation of noise in the dark")
 
 
@@ -101,12 +101,12 @@ class GuidanceOptions:
     """What guides the network (cliplit/method/guidance): the learned prompt pair of the paper, or another guidance."""
 
     kind: str = setting("clip-lit", "paper", about="clip-lit, clip-lit-latent, rave, adversarial, none, FILE.py:CLASS")
-    latent_learning_rate: float = amount(5e-4, "RAVE's code", "Adam", "of the latent pair")
+    latent_learning_rate: float = amount(5e-4, "RAVE's code", "Adam", "learning rate of the latent pair")
     rave_factor: float = amount(6.0, "RAVE's code", "x clip_weight", "weight of RAVE's loss")
-    rave_shift_tokens: int = amount(0, "RAVE's code", "tokens", "at both ends taken out of the residual vector")
+    rave_shift_tokens: int = amount(0, "RAVE's code", "tokens", "removed from each end of the residual vector")
     adversarial_factor: float = amount(0.1, "cliplit", "x clip_weight", "weight of the adversarial loss")
-    adversarial_width: int = count(32, "cliplit", "channels", "of the discriminator's first layer")
-    adversarial_learning_rate: float = amount(2e-4, "cliplit", "Adam", "of the discriminator")
+    adversarial_width: int = count(32, "cliplit", "channels", "width of the discriminator's first layer")
+    adversarial_learning_rate: float = amount(2e-4, "cliplit", "Adam", "learning rate of the discriminator")
 
 
 @dataclass(frozen=True)
@@ -114,15 +114,15 @@ class Prompts:
     """Prompt initialization (paper, section 3.1)."""
 
     initial: tuple[str, str] = setting(("", ""), "code", "", 'texts that the pair starts from; empty: "X X ... X"')
-    length: int = setting(16, "code", "words", 'of "X X ... X"', "[1, 75]")
-    iterations: int = amount(8000, "code", "iterations", "0: the pair stays what it starts from")
+    length: int = setting(16, "code", "words", 'length of "X X ... X"', "[1, 75]")
+    iterations: int = amount(8000, "code", "iterations", "0: the initial pair stays unchanged")
     batch_size: int = count(16, "code", "images")
     learning_rate: float = amount(5e-6, "code", "Adam")
     weight_decay: float = amount(1e-3, "code", "Adam")
     label_smoothing: float = share(0.0, "code", "probability")
     size: int = setting(256, "code", "pixels", "images are resized to this square, here and in refinement", SIDES)
     zoom: tuple[float, float] = positive((0.5, 1.5), "code", "factor", "range of random zoom, here and in refinement")
-    views_per_image: int = amount(16, "cliplit", "views", "encoded once in every stage; 0: new ones every iteration")
+    views_per_image: int = amount(16, "cliplit", "views", "encoded once per stage; 0: new views in every iteration")
 
 
 @dataclass(frozen=True)
@@ -131,45 +131,45 @@ class Enhancement:
 
     width: int = count(32, "code", "channels")
     downscale: int = count(1, "code", "factor", "the illumination map is predicted at 1/downscale of the image")
-    longer_side: int = amount(0, "code", "pixels", "larger images are reduced to it for the map; 0: never")
-    init_std: float = amount(0.02, "code", "", "standard deviation of the first weights of every convolution")
+    longer_side: int = amount(0, "code", "pixels", "larger images are reduced to this for the map; 0: never")
+    init_std: float = amount(0.02, "code", "", "standard deviation of the initial convolution weights")
     max_illumination: float = setting(
         INFINITE, "code", "", "smooth upper bound of the illumination map; inf: ReLU", "(0, inf]"
     )
-    min_illumination: float = amount(0.0, "code", "", "lower bound beside it; the map is then learned in stops")
-    keep_highlights: bool = setting(False, "cliplit", "", "of results: the brighter a pixel, the nearer its map to 1")
+    min_illumination: float = amount(0.0, "code", "", "lower bound beside the upper; maps are learned in stops")
+    keep_highlights: bool = setting(False, "cliplit", "", "move the map of bright pixels towards 1 in results")
     batch_size: int = count(8, "code", "images")
     learning_rate: float = amount(2e-5, "code", "Adam")
     weight_decay: float = amount(1e-3, "code", "Adam")
     zoom: tuple[float, float] = positive((0.7, 1.3), "code", "factor", "range of random zoom")
     crop: float = setting(
-        1.0, "cliplit", "of the side", "smallest random square of a batch that is trained on; 1: all", "(0, 1]"
+        1.0, "cliplit", "of the side", "smallest random square crop of a batch; 1: whole images", "(0, 1]"
     )
-    sizes: tuple[int, ...] = setting((), "cliplit", "pixels", "a batch is resized to one of these; empty: never", SIDES)
-    clip_weight: float = amount(320.0, "code", "", "of the CLIP-Enhance loss")
-    identity_weight: float = amount(22.5, "code", "", "of the identity loss: 0.9 x 25")
+    sizes: tuple[int, ...] = setting((), "cliplit", "pixels", "batches are resized to one of them; empty: never", SIDES)
+    clip_weight: float = amount(320.0, "code", "", "weight of the CLIP-Enhance loss")
+    identity_weight: float = amount(22.5, "code", "", "weight of the identity loss: 0.9 x 25")
     identity_stages: tuple[float, float, float, float, float] = amount(
-        (1.0, 1.0, 1.0, 1.0, 0.5), "code", "", "of stem and stages 1-4"
+        (1.0, 1.0, 1.0, 1.0, 0.5), "code", "", "weights of stem and stages 1-4"
     )
-    smoothness_weight: float = amount(0.0, "cliplit", "", "of the smoothness of the illumination map's logarithm")
+    smoothness_weight: float = amount(0.0, "cliplit", "", "weight of the smoothness loss (log of the map)")
     max_gradient_norm: float = setting(INFINITE, "cliplit", "", "longer gradients are scaled down to it", "(0, inf]")
     view_scale: float = setting(
-        1.0, "cliplit", "of the side", "smallest random square view that CLIP sees; 1: all", "(0, 1]"
+        1.0, "cliplit", "of the side", "smallest random square view that CLIP sees; 1: the whole image", "(0, 1]"
     )
     views: int = count(1, "cliplit", "views", "random views of each image that CLIP sees")
 
-    warmup_iterations: int = count(1000, "code", "iterations", "identity loss only")
+    warmup_iterations: int = count(1000, "code", "iterations", "warm-up, with the identity loss only")
     warmup_identity_weight: float = amount(25.0, "code")
     warmup_identity_stages: tuple[float, float, float, float, float] = amount((1.0, 1.0, 1.0, 1.0, 1.0), "code")
-    guard_psnr: float = threshold(8.0, "code", "dB", "warm-up starts anew with another seed below this mean PSNR")
-    guard_after: int = amount(100, "code", "iterations", "before the guard looks; also added at a new start")
-    guard_attempts: int = amount(10, "cliplit", "new starts", "before giving up; unbounded in the code")
+    guard_psnr: float = threshold(8.0, "code", "dB", "below this mean PSNR, warm-up restarts with another seed")
+    guard_after: int = amount(100, "code", "iterations", "the guard waits for these; every restart adds as many")
+    guard_attempts: int = amount(10, "cliplit", "restarts", "then training fails; the code has no limit")
 
-    iterations: int = count(2100, "code", "iterations", "of every round")
-    extend_above: float = threshold(90.0, "code", "loss", "a round goes on while its last loss is above")
+    iterations: int = count(2100, "code", "iterations", "network training after the warm-up")
+    extend_above: float = threshold(90.0, "code", "loss", "training is extended while its last loss is higher")
     extend_by: int = count(60, "code", "iterations")
-    average: int = count(30, "code", "iterations", "the best network has the best mean loss of so many")
-    look_every: int = count(20, "code", "iterations", "between looks for the best network")
+    average: int = count(30, "code", "iterations", "the best network has the lowest mean loss over these")
+    look_every: int = count(20, "code", "iterations", "interval between checks for the best network")
     averaging: float = setting(
         0.0, "code", "decay", "of an exponential average that replaces the weights; 0: none", "[0, 1)"
     )
@@ -180,36 +180,36 @@ class Refinement:
     """Prompt refinement and enhancement tuning in rounds (paper, section 3.2)."""
 
     rounds: int = amount(14, "code", "rounds", "8K + 1K + 14 rounds of 3.1K exceed the advised 50K iterations")
-    iterations: int = amount(1000, "code", "iterations", "of every round's prompt refinement; 0: none")
-    tuning_iterations: int = count(2100, "code", "iterations", "of the enhancement network in every round")
+    iterations: int = amount(1000, "code", "iterations", "prompt refinement in every round; 0: none")
+    tuning_iterations: int = count(2100, "code", "iterations", "network training in every round")
     batch_size: int = count(16, "code", "tuples")
-    weight: float = amount(200.0, "code", "", "of the margin ranking loss")
-    far_margin: float = share(0.9, "code", "probability", "backlit to first result, and to well-lit")
-    near_margin_first: float = share(0.2, "code", "probability", "result to well-lit, in round 1")
-    near_margin: float = share(0.1, "code", "probability", "older to newer result to well-lit, later")
-    extend_above: float = threshold(60.0, "code", "loss", "refinement goes on while its last loss is above")
+    weight: float = amount(200.0, "code", "", "weight of the margin ranking loss")
+    far_margin: float = share(0.9, "code", "probability", "margin of backlit to first result and to well-lit")
+    near_margin_first: float = share(0.2, "code", "probability", "margin of result to well-lit in round 1")
+    near_margin: float = share(0.1, "code", "probability", "margin of older to newer result and of newer to well-lit")
+    extend_above: float = threshold(60.0, "code", "loss", "refinement is extended while its last loss is higher")
     extend_by: int = count(100, "code", "iterations")
-    max_extensions: int = amount(10, "cliplit", "extensions", "of one part of a round; unbounded in the code")
+    max_extensions: int = amount(10, "cliplit", "extensions", "limit for one part of a round; the code has none")
 
 
 @dataclass(frozen=True)
 class Engine:
-    """How training computes (cliplit/engine/compute.py); changes results by rounding only."""
+    """How training computes (cliplit/engine/compute.py). It changes results by rounding only."""
 
     precision: str = setting(
         "auto", "cliplit", "", "of network and image encoders; auto: bf16 on a GPU, else fp32", "auto | fp32 | bf16"
     )
-    compile: bool = setting(False, "cliplit", about="torch.compile of network and image encoders")
-    deterministic: bool = setting(False, "cliplit", about="slower algorithms with the same bytes every time, on a GPU")
+    compile: bool = setting(False, "cliplit", about="use torch.compile on network and image encoders")
+    deterministic: bool = setting(False, "cliplit", about="on a GPU, use slower algorithms with repeatable results")
 
 
 @dataclass(frozen=True)
 class Watch:
-    """What is recorded for those who watch a run; changes no result, so nothing is made anew for it."""
+    """What is recorded for watching a run. It changes no result, so a change rebuilds nothing."""
 
-    panel_every: int = amount(100, "cliplit", "iterations", "of the network between panels of images; 0: none")
-    tensorboard: bool = setting(False, "cliplit", about="also write events for TensorBoard")
-    save_seconds: float = amount(5.0, "cliplit", "s", "between saves of the progress, if they are quick; 0: always")
+    panel_every: int = amount(100, "cliplit", "iterations", "network training between two image panels; 0: none")
+    tensorboard: bool = setting(False, "cliplit", about="also write TensorBoard events")
+    save_seconds: float = amount(5.0, "cliplit", "s", "least time between saves; 0: after every iteration")
 
 
 @dataclass(frozen=True)
@@ -218,29 +218,30 @@ class Evaluation:
 
     metrics: tuple[str, ...] = setting(("psnr", "ssim", "lpips", "musiq"), "paper 4", "pyiqa names", some=True)
     gammas: tuple[float, ...] = positive(
-        (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0), "cliplit", "exponent", "the best one, by PSNR, is `gamma`", some=True
+        (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0), "cliplit", "exponent", "the best one by PSNR is `gamma`", some=True
     )
-    baselines: tuple[str, ...] = setting(("histeq", "clahe"), "cliplit", "names", "simple rivals, from scikit-image")
-    control: bool = setting(True, "cliplit", about="also train with random CLIP weights: the row `random-clip`")
-    checkpoints: tuple[str, ...] = setting((), "cliplit", "NAME=FILE", "further networks, ours or released ones")
-    results: tuple[str, ...] = setting((), "cliplit", "NAME=FOLDER", "results of other methods, paired by file stem")
-    resamples: int = count(10_000, "cliplit", "resamples", "of the test images, for confidence intervals")
-    confidence: float = setting(0.95, "cliplit", "probability", "of the confidence intervals", "(0, 1)")
+    baselines: tuple[str, ...] = setting(("histeq", "clahe"), "cliplit", "names", "simple rivals from scikit-image")
+    control: bool = setting(True, "cliplit", about="also train with random CLIP weights (row `random-clip`)")
+    longer: bool = setting(False, "cliplit", about="also tune equally long without refinement: the row `longer`")
+    checkpoints: tuple[str, ...] = setting((), "cliplit", "NAME=FILE", "more networks, ours or released ones")
+    results: tuple[str, ...] = setting((), "cliplit", "NAME=FOLDER", "results of other methods, by file stem")
+    resamples: int = count(10_000, "cliplit", "resamples", "drawn from the test images for confidence intervals")
+    confidence: float = setting(0.95, "cliplit", "probability", "level of the confidence intervals", "(0, 1)")
 
 
 @dataclass(frozen=True)
 class Studies:
-    """Ablations and guidance variants (cliplit/experiments/studies.py): every variant is a run of its own, for every seed."""
+    """Ablations and guidance variants (cliplit/experiments/studies.py). Every variant is a separate run for every seed."""
 
-    seeds: tuple[int, ...] = setting((0, 1, 2), "cliplit", "seeds", "of every variant", SEEDS)
+    seeds: tuple[int, ...] = setting((0, 1, 2), "cliplit", "seeds", "every variant is trained with each of them", SEEDS)
     metrics: tuple[str, ...] = setting(
-        ("psnr", "ssim"), "cliplit", "pyiqa names", "in the tables; the first one ranks", some=True
+        ("psnr", "ssim"), "cliplit", "pyiqa names", "metrics of the tables; the first one ranks", some=True
     )
-    changes: tuple[str, ...] = setting((), "cliplit", "NAME=VALUE", "settings of all variants, unlike the run's")
-    rounds: int = amount(2, "cliplit", "rounds", "of refinement where a study has them; the others have none")
-    progress_rounds: int = count(5, "cliplit", "rounds", "of the guidances; each is scored after every round")
+    changes: tuple[str, ...] = setting((), "cliplit", "NAME=VALUE", "settings that all variants change")
+    rounds: int = amount(2, "cliplit", "rounds", "refinement in studies that use it; the others have none")
+    progress_rounds: int = count(5, "cliplit", "rounds", "refinement in the guidance study; every round is scored")
     backbones: tuple[str, ...] = setting(
-        (*COMPARED, "ViT-B-32/laion2b_s34b_b79k"), "cliplit", "CLIPs", "compared as clip.similarity"
+        (*COMPARED, "ViT-B-32/laion2b_s34b_b79k"), "cliplit", "CLIPs", "to compare as clip.similarity"
     )
 
 
@@ -249,7 +250,7 @@ class Settings:
     """All settings of a run."""
 
     profile: str = "paper"
-    seed: int = setting(0, "cliplit", about="of every random draw", within=SEEDS)
+    seed: int = setting(0, "cliplit", about="seed of every random draw", within=SEEDS)
     device: str = setting("auto", "cliplit", about="the device: auto, cpu, cuda, cuda:1 ...")
     clip: Clip = Clip()
     data: Data = Data()
@@ -267,7 +268,7 @@ class Settings:
 def parse_overrides(text: str | Iterable[str]) -> dict[str, str]:
     """``"a.b=1 c=2"``, or its parts, as a dictionary.
 
-    A comma separates the items of a tuple; one within an item needs quotes: ``prompts.initial="dark, dull","bright"``.
+    Commas separate the items of a tuple. An item with a comma needs quotes: ``prompts.initial="dark, dull","bright"``.
 
     Raises CliplitError for a part that is not NAME=VALUE.
     """
@@ -284,7 +285,7 @@ def flatten(settings: Any) -> dict[str, Any]:
 
 
 def describe(settings: Settings) -> list[dict[str, Any]]:
-    """One row per setting: name, value, the paper's value, unit, source and a line about it."""
+    """One row per setting: name, value, the paper's value, unit, source, a line about it and the allowed values."""
     paper = flatten(Settings())
     return [
         {"name": name, "value": value, "paper": paper[name]}
@@ -315,7 +316,7 @@ def from_json(stored: Mapping[str, Any], strict: bool = True) -> Settings:
     """Settings stored by `to_json`.
 
     Args:
-        strict: False to leave out what another version stored and this one does not know.
+        strict: if False, names that this version does not know are ignored.
     Raises:
         CliplitError: names that this version does not know.
     """
@@ -326,7 +327,7 @@ def from_json(stored: Mapping[str, Any], strict: bool = True) -> Settings:
 
 
 def dotted(nested: Mapping[str, Any]) -> dict[str, Any]:
-    """Nested values by dotted names."""
+    """Nested values as a flat dictionary with dotted names."""
     flat: dict[str, Any] = {}
     for group, value in nested.items():
         flat |= {f"{group}.{name}": one for name, one in value.items()} if isinstance(value, dict) else {group: value}
@@ -341,7 +342,7 @@ def plain(value: Any) -> Any:
 
 
 def override(settings: Settings, changes: Mapping[str, Any]) -> Settings:
-    """Settings of which some are changed, by their dotted names; see `profile`."""
+    """Settings with changes, given by dotted names; see `profile`."""
     valid = {name: item for name, item, _ in leaves(settings) if name != "profile"}
     for key, value in changes.items():
         if key not in valid:
@@ -359,14 +360,14 @@ def override(settings: Settings, changes: Mapping[str, Any]) -> Settings:
 
 
 def shown(value: Any) -> str:
-    """A value as one would type it."""
+    """A value as a user would type it."""
     if isinstance(value, (tuple, list)):
         return ",".join(map(shown, value))
     return "empty" if value == "" else str(value)
 
 
 def _parse(value: Any, kind: Any) -> Any:
-    """A value of a type, or a text that spells one."""
+    """A value of a type, from such a value or from its text."""
     if get_origin(kind) is tuple:
         kinds = get_args(kind)
         items = next(csv.reader([value], skipinitialspace=True), []) if isinstance(value, str) else list(value)

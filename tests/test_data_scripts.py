@@ -10,16 +10,24 @@ from pathlib import Path
 import evaluate_enhancer
 import fill
 import model_cards
+import nbformat
 import numpy as np
+import pandas as pd
 import photo_sets
+import processors
 import pytest
 import torch
 import train_tiny_clip
 from PIL import Image
+from publish import publish
 
 from cliplit.data.demo_images import photo
+from cliplit.errors import CliplitError
+from cliplit.experiments.notebooks import notebooks_folder
 from cliplit.files.tensors import to_tensor, to_uint8, write_image
 from cliplit.method.clip import load_backbone
+from cliplit.method.run import Run
+from cliplit.profiles import SMOKE
 
 SMALL = train_tiny_clip.Settings(
     iterations=6,
@@ -174,3 +182,33 @@ def test_tables_are_put_between_their_marks(tmp_path, monkeypatch):
         page.write_text(content)
         with pytest.raises(ValueError, match=says):
             fill.main()
+
+
+def test_publish_copies_without_absolute_paths(reproduced, tmp_path):
+    copies = publish(reproduced.run, tmp_path / "out")
+    assert (tmp_path / "out" / "manifest.json") in copies
+    for folder, pattern in ("figures", "*"), ("notebooks", "*.ipynb"):
+        names = {path.name for path in (reproduced.run.path / folder).glob(pattern)}
+        assert names and names == {path.name for path in (tmp_path / "out" / folder).iterdir()}
+    for path in (tmp_path / "out" / "notebooks").iterdir():
+        record = nbformat.read(path, as_version=4).metadata.papermill
+        assert record.input_path == record.output_path == path.name
+
+
+def test_publish_refuses_unfinished_runs(tmp_path, reproduced):
+    with pytest.raises(CliplitError, match="stage 'data' is missing"):
+        publish(Run.start(tmp_path / "run", SMOKE), tmp_path / "out")
+    with pytest.raises(CliplitError, match="would replace the notebooks"):
+        publish(reproduced.run, notebooks_folder().parent)
+    with pytest.raises(CliplitError, match="this is the run itself; choose another folder"):
+        publish(reproduced.run, reproduced.run.path)
+
+
+def test_tolerances_are_the_largest_differences_rounded_up(reproduced):
+    moved = pd.DataFrame({"initial": [0.0, -0.31, 0.2], "round1": [0.0, 0.3, 0.1], "round2": [0.0, 0.02, 0.01]})
+    stages = ["input", "gamma", "histeq", "clahe", "warmup", "random-clip", "longer"]
+    table = processors.published([reproduced.run], moved.assign(**dict.fromkeys(stages, 0.0))).set_index("stage")
+    assert [*table.loc[["initial", "round1", "round2", "input"], "tolerance"].round(9)] == [0.4, 0.3, 0.1, 0.1]
+    assert table["value"].notna().all() and (table["seed"] == 0).all()
+    same = processors.differences({"1 thread": reproduced.run, "2 threads": reproduced.run})
+    assert (same == 0).all(axis=None) and list(same) == list(table.index)

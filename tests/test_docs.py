@@ -300,7 +300,7 @@ def test_every_table_has_one_place_which_ends():
     opened, closed = (re.findall(rf"^<!-- {sign}(\w+) -->$", text, re.MULTILINE) for sign in ("", "/"))
     assert sorted(opened) == sorted(closed)
     assert len(set(opened)) == len(opened)
-    assert {"stages", "differences", "findings", *every_study(cliplit.profile("demo"))} <= set(opened)
+    assert {"stages", "differences", "claims", *every_study(cliplit.profile("demo"))} <= set(opened)
 
 
 @pytest.mark.parametrize("page", having(filled))

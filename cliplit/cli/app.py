@@ -1,4 +1,4 @@
-"""The command line. Everything heavy is imported by the command that needs it, so that help and refusals are quick."""
+"""The command line. Each command imports heavy libraries itself, so that help and error messages appear quickly."""
 
 import os
 import sys
@@ -26,26 +26,26 @@ app = typer.Typer(
 )
 
 app.add_typer(data.app, name="data", help="Get, verify, prepare and synthesize data sets.")
-for command in (runs.plan, runs.reproduce, runs.train, runs.study, runs.tables, runs.publish, runs.settings, doctor):
+for command in (runs.plan, runs.reproduce, runs.train, runs.study, runs.tables, runs.settings, doctor):
     app.command()(command)
 app.command()(score.score)
 app.command("metrics")(score.list_metrics)
 
 INTERRUPTED = 130
 
-Checkpoint = Annotated[Path, typer.Argument(help="A checkpoint: .safetensors of ours, or a released .pth.")]
+Checkpoint = Annotated[Path, typer.Argument(help="A checkpoint: our .safetensors or a released .pth.")]
 
 
 def main() -> None:
-    """Run the command line; an error of ours ends in one line and exit code 2, Ctrl-C in 130.
+    """Run the command line. An error of cliplit prints one line and exits with code 2; Ctrl-C exits with code 130.
 
-    What the encoding of stdout lacks is substituted, and it ends quietly if whoever read has enough (`| head`).
+    Characters that stdout cannot encode are replaced. A closed pipe (`| head`) ends the command quietly.
     """
-    if hasattr(sys.stdout, "reconfigure"):  # not so in a notebook
+    if hasattr(sys.stdout, "reconfigure"):  # a notebook's stdout does not have it
         sys.stdout.reconfigure(errors="replace")
-    warnings.filterwarnings("ignore", module=r"PIL\.")  # about odd files, of which we say what matters
+    warnings.filterwarnings("ignore", module=r"PIL\.")  # about odd files; our own messages say what matters
     try:
-        from cliplit_photos.command import enhance  # a package of its own, which the kit imports for this command alone
+        from cliplit_photos.command import enhance  # another package; the kit imports it for this command only
 
         app.command()(enhance)
         with interrupts():
@@ -54,16 +54,16 @@ def main() -> None:
             finally:
                 print(end="", flush=True)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left is flushed at exit
-        sys.exit(1)  # as typer ends where a pipe is closed
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes the rest at exit
+        sys.exit(1)  # as typer does when a pipe is closed
     except (CliplitError, OSError) as error:
         reason = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) and error.filename else error
         print(printable(f"cliplit: error: {reason}"), file=sys.stderr)
         sys.exit(2)
     except (KeyboardInterrupt, SystemExit) as ended:
-        if isinstance(ended, SystemExit) and ended.code != INTERRUPTED:  # typer's answer to Ctrl-C
+        if isinstance(ended, SystemExit) and ended.code != INTERRUPTED:  # typer turns Ctrl-C into this code
             raise
-        print("cliplit: interrupted; the same command resumes from what is saved", file=sys.stderr)
+        print("cliplit: interrupted; run the same command again to resume", file=sys.stderr)
         sys.exit(INTERRUPTED)
 
 
@@ -72,9 +72,9 @@ def export(
     checkpoint: Checkpoint,
     output: Annotated[Path, typer.Argument(metavar="OUT", help="The file to write: .pth, .onnx or .pt2.")],
 ) -> None:
-    """Write a checkpoint in the released format, or an enhancer as a program.
+    """Convert a checkpoint to .pth, .onnx or .pt2.
 
-    OUT.pth is for the authors' code, OUT.onnx and OUT.pt2 run without ours (docs/export.md).
+    The authors' code reads OUT.pth. OUT.onnx and OUT.pt2 run without cliplit (docs/export.md).
     """
     from cliplit.method.checkpoints import export_released
     from cliplit_photos.programs import export_program
@@ -84,26 +84,26 @@ def export(
     elif output.suffix in (".onnx", ".pt2"):
         export_program(checkpoint, output)
     else:
-        raise CliplitError(f"{output}: the ending says what is written: .pth, .onnx or .pt2")
+        raise CliplitError(f"{output}: unknown ending; use .pth, .onnx or .pt2")
     print(output)
 
 
 @app.command()
 def inspect(checkpoint: Checkpoint) -> None:
-    """Print what a checkpoint says of itself."""
+    """Print the metadata of a checkpoint."""
     from cliplit.method.checkpoints import load_enhancer, load_prompts, read_metadata
 
     notes = read_metadata(checkpoint)
-    if "model_cfg" not in notes and "settings" in notes:  # the former: a CLIP of data_scripts/train_tiny_clip.py
+    if "model_cfg" not in notes and "settings" in notes:  # model_cfg: a CLIP of data_scripts/train_tiny_clip.py
         stored = from_json(notes.pop("settings"), strict=False)
         notes |= {"profile": stored.profile, "seed": stored.seed} | overrides(stored)
     elif "model_cfg" not in notes:
         try:
             kind = f"prompt pair {tuple(load_prompts(checkpoint).embedding.shape)}"
         except CliplitError:
-            load_enhancer(checkpoint)  # its refusal says what an enhancer has
+            load_enhancer(checkpoint)  # its error says what an enhancer must have
             kind = "enhancer"
-        notes = {"released format, without notes:": kind}
+        notes = {"released format, without metadata:": kind}
     print_columns([[name, shown(value)] for name, value in notes.items()])
 
 

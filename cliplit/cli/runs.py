@@ -1,4 +1,4 @@
-"""`cliplit plan`, `reproduce`, `train`, `study`, `tables`, `publish` and `settings`: runs, and what becomes of them."""
+"""`cliplit plan`, `reproduce`, `train`, `study`, `tables` and `settings`: the commands for runs."""
 
 import os
 import sys
@@ -17,12 +17,13 @@ from cliplit.method.run import Run, choose_run
 from cliplit.profiles import PROFILES
 from cliplit.profiles import profile as get_profile
 from cliplit.settings import describe, parse_overrides
+from cliplit.values import in_words
 
 COLUMNS = 100  # of a terminal, for `cliplit settings`
 named = partial(typer.Option, metavar="NAME")
 
-ProfileName = Annotated[str, typer.Option(help=f"Settings of a new run: {', '.join(PROFILES)}; by default demo.")]
-Rebuild = Annotated[bool, flag("--rebuild", "Replace the stages that other settings would make differently.")]
+ProfileName = Annotated[str, typer.Option(help=f"Profile of a new run: {', '.join(PROFILES)}. Default: demo.")]
+Rebuild = Annotated[bool, flag("--rebuild", "Rebuild stages that are damaged or do not match the settings.")]
 Changes = Annotated[
     list[str],
     typer.Option("--set", metavar="NAME=VALUE", help="Change a setting (`cliplit settings` lists them); repeatable."),
@@ -45,32 +46,33 @@ def open_run(
     *,
     profile: ProfileName = "",
     run: Annotated[
-        str, folder(help="Directory of the run; by default runs/PROFILE in the checkout, or in the working directory.")
+        str, folder(help="Directory of the run. Default: runs/PROFILE in the checkout, else in the working directory.")
     ] = "",
     given: dict[str, Any],
-    clip: Annotated[str, named(help="CLIP: tiny, MODEL/TAG of open_clip, MODEL/FILE, a file or a folder.")] = "",
-    identity_clip: Annotated[str, named(help="CLIP of the identity loss, if not the same; needs a ResNet.")] = "",
+    clip: Annotated[str, named(help="The CLIP: tiny, MODEL/TAG of open_clip, MODEL/FILE, a file or a folder.")] = "",
+    identity_clip: Annotated[str, named(help="CLIP of the identity loss, if it differs; must be a ResNet.")] = "",
     changes: Changes = (),
 ) -> Run:
-    """The run that the options shared by several commands ask for; nothing is written yet."""
+    """The run that the shared options describe. Nothing is written yet."""
     from cliplit.method.clip_weights import has_resnet
 
     clip, identity_clip = _absolute(clip), _absolute(identity_clip)
-    if clip and not identity_clip and has_resnet(clip):  # one with a ResNet serves both losses
+    if clip and not identity_clip and has_resnet(clip):  # a ResNet can serve both losses
         identity_clip = clip
     clips = {"clip.similarity": clip, "clip.identity": identity_clip}
     given |= {name: value for name, value in clips.items() if value} | parse_overrides(changes)
     file, colon, name = given.get("guidance.kind", "").rpartition(":")
-    if colon:  # a guidance of one's own
+    if colon:  # a guidance from a user's file
         given["guidance.kind"] = f"{os.path.abspath(file)}:{name}"
     return choose_run(profile, run, given)
 
 
 @takes(chosen=open_run)
 def plan(chosen: Run) -> None:
-    """Look at all that a run needs, and say about how long it trains here.
+    """Check that a run can start, and estimate its training time.
 
-    Each obstacle is a line; with one, the exit code is 2. Otherwise a few iterations are trained to take the time.
+    Every obstacle is printed as an error, and the exit code is then 2. If there is none, a few iterations are trained to
+    measure the time.
     """
     from cliplit.experiments.planning import look_over, network_iterations, seconds_each
 
@@ -82,13 +84,14 @@ def plan(chosen: Run) -> None:
         raise typer.Exit(2)
     print(*map(printable, notes), sep="\n")
     if made := chosen.finished():
-        print(f"{chosen.path}: {', '.join(made)} made already; the time is that of all")
+        print(f"{chosen.path}: {', '.join(made)} already finished; the estimate includes them")
     each, count = seconds_each(chosen.settings), network_iterations(chosen.settings)
     seconds = each * count
     shown = f"{seconds / 3600:.1f} h" if seconds > 6000 else f"{seconds / 60:.1f} min"
-    control = ", the random-CLIP control included" if chosen.settings.evaluation.control else ""
+    control = ", including the random-CLIP control" if chosen.settings.evaluation.control else ""
     print(
-        f"the networks train about {shown} ({count} iterations of {each:.2g} s{control}); prompts and evaluation come on top"
+        f"training the networks takes about {shown} ({count} iterations of {each:.2g} s{control}); "
+        f"prompts and evaluation take extra time"
     )
 
 
@@ -96,11 +99,11 @@ def plan(chosen: Run) -> None:
 def reproduce(
     chosen: Run,
     rebuild: Rebuild = False,
-    every: Annotated[bool, flag("--all", "Also the studies, notebooks 05 and 06.")] = False,
+    every: Annotated[bool, flag("--all", "Also execute the studies (notebooks 05 and 06).")] = False,
 ) -> None:
     """Execute the notebooks of a run that are not up to date.
 
-    Ends with the table of the run and where to look.
+    At the end, the table of the run is printed, and where its files are.
     """
     from cliplit.experiments.notebooks import reproduce as execute
 
@@ -111,20 +114,19 @@ def reproduce(
 
 @takes(chosen=open_run)
 def train(chosen: Run, rebuild: Rebuild = False) -> None:
-    """Train and evaluate a run without notebooks; also by several processes.
+    """Train and evaluate a run without the notebooks.
 
-    `accelerate launch --multi_gpu --num_processes N -m cliplit train ...` shares every batch among them.
+    `accelerate launch --multi_gpu --num_processes N -m cliplit train ...` splits every batch among N processes.
     """
     from cliplit.experiments.planning import at_work
 
     with at_work(chosen, rebuild):  # before the imports, which take a while
-        from cliplit.experiments.evaluation import evaluate, train_control
-        from cliplit.experiments.tables import run_tables, write_tables
+        from cliplit.experiments.evaluation import evaluate, train_controls
+        from cliplit.experiments.report import run_tables, write_tables
         from cliplit.method.training import train as train_all
 
         train_all(chosen)
-        if chosen.settings.evaluation.control:
-            train_control(chosen)
+        train_controls(chosen)
         evaluate(chosen)
         if processes.is_main():
             write_tables(run_tables([chosen]), chosen.path / "tables")
@@ -135,16 +137,15 @@ def train(chosen: Run, rebuild: Rebuild = False) -> None:
 @takes(chosen=open_run)
 def study(
     chosen: Run,
-    names: Annotated[list[str], typer.Argument(metavar="[NAME]...", help="Studies; by default all.")] = (),
-    jobs: Annotated[int, typer.Option(help="Runs trained at a time; 0: one per core, or one on a GPU.", min=0)] = 0,
+    names: Annotated[list[str], typer.Argument(metavar="[NAME]...", help="Studies. Default: all.")] = (),
+    jobs: Annotated[int, typer.Option(help="Runs to train at a time; 0: one per core, or one on a GPU.", min=0)] = 0,
     rebuild: Rebuild = False,
 ) -> None:
-    """Train the variants of ablations and guidances that are missing.
+    """Train the missing variants of the ablations and guidances.
 
-    Ends with their tables, and what they say; finished runs are kept.
+    At the end, their tables are printed. Finished runs are kept.
     """
     from cliplit.experiments import studies
-    from cliplit.files.atomic import write_text
     from cliplit.scoring.summary import markdown
 
     known = studies.every_study(chosen.settings)
@@ -153,23 +154,19 @@ def study(
         raise CliplitError(f"unknown study '{unknown[0]}'; valid: {', '.join(known)}{did_you_mean(unknown[0], known)}")
     picked = [known[name] for name in names or known]
     outcomes = studies.run_studies(chosen, picked, jobs, rebuild)
-    said = ""
     for each in picked:
-        table, found = studies.write_study(chosen, outcomes[each.name]), studies.findings(outcomes[each.name])
-        print(f"\n{each.name}: {each.question}\n\n{markdown(table)}\n{found}")
-        said += f"* {each.question} {found}\n"
-    write_text(said, chosen.path / "tables" / "findings.md")
+        print(f"\n{each.name}: {each.question}\n\n{markdown(studies.write_study(chosen, outcomes[each.name]))}", end="")
 
 
 def tables(
     runs: Runs,
-    output: Annotated[str, folder(help="By default tables/ of the first run.")] = "",
+    output: Annotated[str, folder(help="Folder for the tables. Default: tables/ of the first run.")] = "",
 ) -> None:
-    """Show the table of one or several runs, and write all tables.
+    """Print the table of one or more runs, and write all tables.
 
-    As CSV, Markdown and LaTeX; several runs are seeds of one experiment.
+    The tables are written as CSV, Markdown and LaTeX. Several runs count as seeds of one experiment.
     """
-    from cliplit.experiments.tables import run_tables, write_tables
+    from cliplit.experiments.report import run_tables, write_tables
     from cliplit.scoring.summary import markdown, with_spread
 
     opened = [Run.open(path) for path in runs]
@@ -183,24 +180,11 @@ def tables(
         print(f"{error.filename}: {error.strerror}; --output DIR writes the tables elsewhere", file=sys.stderr)
 
 
-def publish(
-    run: Annotated[Path, folder(help="A finished run.")],
-    output: Annotated[Path, folder(help="Where to.")],
-) -> None:
-    """Copy figures, notebooks and manifest of a run."""
-    from cliplit.experiments.notebooks import publish as copy
-
-    copies = copy(Run.open(run), output)
-    lacking = [name for name in ("figures", "notebooks") if not any(output / name in path.parents for path in copies)]
-    if lacking:
-        print(f"{run}: no {' and no '.join(lacking)} there; `cliplit reproduce` makes them", file=sys.stderr)
-    print(f"{len(copies)} files, {sum(path.stat().st_size for path in copies) / 1e6:.1f} MB in {output}")
-
-
 def settings(profile: ProfileName = "", changes: Changes = ()) -> None:
     """List the settings of a profile.
 
-    Each with its value, the paper's where that differs, unit, meaning and, in brackets, source.
+    A line shows the value, its unit, the paper's value if it differs, the meaning, the allowed values, and the source in
+    brackets.
     """
     rows = describe(get_profile(profile or "demo", parse_overrides(changes)))
     margin = max(len(row["name"]) for row in rows) + 2
@@ -208,13 +192,13 @@ def settings(profile: ProfileName = "", changes: Changes = ()) -> None:
         paper = "" if row["value"] == row["paper"] else f"(paper: {shown(row['paper'])})"
         first = " ".join(filter(None, (shown(row["value"]), row.get("unit"), paper)))
         source = f" [{row['source']}]" if row.get("source") else ""
-        allowed = row.get("within") and f"allowed: {row['within']}"
+        allowed = row.get("within") and f"allowed: {in_words(row['within'])}"
         line = f"{row['name']:{margin}}{joined(first, row.get('about'), allowed)}{source}"
         print(textwrap.fill(line, COLUMNS, subsequent_indent=" " * margin, break_on_hyphens=False))
 
 
 def _absolute(clip: str) -> str:
-    """A CLIP's name with the path in it, if any, made absolute, so that a run does not depend on where it is started."""
+    """The name of a CLIP. A path in it becomes absolute, so that a run does not depend on the working directory."""
     model, _, file = clip.partition("/")
     if Path(file).is_file():
         return f"{model}/{os.path.abspath(file)}"
@@ -222,13 +206,15 @@ def _absolute(clip: str) -> str:
 
 
 def _report(run: Run) -> None:
-    """What was left out, the table, and where to look."""
+    """Print the skipped images, the table, whether it agrees with what is published, and where the run's files are."""
+    from cliplit.experiments.report import comparison, reproduced
+
     skipped = (read_json(run.path / "data" / "data.json") or {}).get("skipped", [])
     if skipped:
         print(f"images skipped: {len(skipped)}", *skipped, sep="\n  ", file=sys.stderr)
     table = run.path / "tables" / "stages.md"
     if table.is_file():
-        print(f"\n{table.read_text(encoding='utf-8')}")
+        print(f"\n{table.read_text(encoding='utf-8')}\n{reproduced(comparison(run))}\n")
     for name in ("tables", "figures", "notebooks"):
         if (run.path / name).is_dir():
             print(f"{name:10} {run.path / name}")

@@ -4,10 +4,12 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
+import torch.nn.functional as F
 from skimage import color, exposure
 from torch import Tensor
 from tqdm import tqdm
@@ -19,10 +21,13 @@ from cliplit.files.folders import Found, find_images, pair
 from cliplit.files.images import size_of
 from cliplit.files.tensors import psnr, read_image, to_tensor, to_uint8, write_image
 from cliplit.method.checkpoints import load_enhancer
+from cliplit.method.clip import load_clip
 from cliplit.method.enhancer import Enhancer
-from cliplit.method.run import Run
+from cliplit.method.guidance.base import Seen
+from cliplit.method.guidance.registry import is_refined, new_guidance
+from cliplit.method.run import CONTROLS, Run, controls
 from cliplit.method.run_images import TestImage, test_images
-from cliplit.method.training import network_of, train
+from cliplit.method.training import guidance_of, network_of, train
 from cliplit.scoring.metrics import Meter, catalogue, choose, sensible
 from cliplit.scoring.summary import read_table
 from cliplit.scoring.weights import available_now, left_out, why_unavailable
@@ -30,25 +35,33 @@ from cliplit.settings import Evaluation, override
 
 Method = Callable[[TestImage], Tensor]  # from a test image to its result (3, H, W), rounded to 8 bits as in a file
 Change = Callable[[Tensor], Tensor]  # (3, H, W) to (3, H, W), both in [0, 1]
+REFERENCE = "reference"  # as a stage of images that prompts score
+PROMPT_SCORES = "prompt_scores.csv"
+WORDS = ("backlit", "well lit")  # prompts that nobody has trained
 LONGEST = 100  # bytes of a method's name
-OURS = ("input", "gamma", "warmup", "initial", "random-clip", "reference")  # names in tables and figures
+OURS = ("input", "gamma", "warmup", "initial", *CONTROLS, "reference")  # names in tables and figures
 
 
-def train_control(run: Run) -> None:
-    """Stage `control`: the same run, rounds included, with random CLIP weights for both losses."""
+def train_controls(run: Run) -> None:
+    """Stages `control` and `longer`, where the settings ask for them.
 
-    def make(folder: Path) -> None:
-        settings = override(run.settings, {"clip.random": True, "evaluation.control": False})
-        control = Run.start(folder / "run", settings, rebuild=True)
-        if processes.is_main() and not control.record("data"):
-            control.adopt("data", run.folder("data"))
-        processes.wait()
-        train(control)
-        last = control.folder(f"enhancer{settings.refinement.rounds}")
-        if processes.is_main():
-            shutil.copy(last / "enhancer.safetensors", folder)
+    The first is the same run, rounds included, with random CLIP weights for both losses; the second tunes the initial
+    network for as many iterations as the rounds do, with the initial prompts.
+    """
+    for stage, changes in (CONTROLS[name] for name in controls(run.settings)):
 
-    run.build("control", make, together=True)
+        def make(folder: Path, changes: dict[str, Any] = changes) -> None:
+            alone = {"evaluation.control": False, "evaluation.longer": False}
+            control = Run.start(folder / "run", override(run.settings, changes | alone), rebuild=True)
+            if processes.is_main():
+                control.adopt_from([run.path])
+            processes.wait()
+            train(control)
+            last = control.folder(f"enhancer{run.settings.refinement.rounds}")
+            if processes.is_main():
+                shutil.copy(last / "enhancer.safetensors", folder)
+
+        run.build(stage, make, together=True)
 
 
 def evaluate(run: Run) -> pd.DataFrame:
@@ -68,9 +81,13 @@ def evaluate(run: Run) -> pd.DataFrame:
         gamma = best_gamma(tests, options.gammas)
         rows = []
         unscored: dict[str, dict[str, str]] = {}  # by metric and image, why
+        own = {"input", *map(stage_name, range(run.settings.refinement.rounds + 1))}
+        seen = {(REFERENCE, test.name): test.reference for test in tests if test.reference is not None}
         for stage, method in tqdm(methods(run, tests, gamma).items(), desc="evaluation", leave=False):
             for test in tests:
                 image = method(test)
+                if stage in own:
+                    seen[stage, test.name] = image
                 if stage != "input":
                     write_image(image, _result_file(folder, stage, test))
                 row: dict[str, str | float] = {"stage": stage, "image": test.name}
@@ -85,6 +102,10 @@ def evaluate(run: Run) -> pd.DataFrame:
                 rows.append(row)
         scores = pd.DataFrame(rows, columns=["stage", "image", *names])
         write_text(scores.to_csv(index=False, float_format="%.6f", lineterminator="\n"), folder / "scores.csv")
+        if is_refined(run.settings.guidance.kind):
+            _prompt_scores(run, seen).to_csv(
+                folder / PROMPT_SCORES, index=False, float_format="%.6f", lineterminator="\n"
+            )
         notes = {"missing": missing, "unscored": unscored, "gamma": gamma, "images": len(tests)}
         write_json(notes, folder / "evaluation.json")
 
@@ -96,6 +117,26 @@ def evaluate(run: Run) -> pd.DataFrame:
 def read_scores(run: Run) -> pd.DataFrame:
     """What `evaluate` returns, as it was stored; raises CliplitError if it was not."""
     return read_table(run.folder("evaluation") / "scores.csv", "stage", "image")
+
+
+def _prompt_scores(run: Run, images: dict[tuple[str, str], Tensor]) -> pd.DataFrame:
+    """P(backlit) of images by stage and name, at the size of the prompt stages: by `WORDS` and by each round's prompts."""
+    settings = run.settings
+    clip = load_clip(settings.clip.similarity, settings)
+    words = override(settings, {"guidance.kind": "clip-lit", "prompts.initial": WORDS})
+    guidances = {"words": new_guidance(words, clip)}
+    guidances |= {stage_name(k): guidance_of(run, k) for k in range(settings.refinement.rounds + 1)}
+    size = (settings.prompts.size,) * 2
+    rows = []
+    with torch.no_grad():
+        for (stage, name), image in images.items():
+            small = F.interpolate(image[None], size, mode="bilinear", antialias=True).clamp(0, 1)
+            seen = Seen(None, clip.encode_image(small.to(clip.mean.device)))
+            scores = {
+                prompts: guidance.to(clip.mean.device).score(seen).item() for prompts, guidance in guidances.items()
+            }
+            rows.append({"stage": stage, "image": name} | scores)
+    return pd.DataFrame(rows)
 
 
 def _measured(meter: Meter, name: str, image: Tensor, reference: Tensor | None) -> float | str:
@@ -133,7 +174,7 @@ def stage_name(k: int) -> str:
 def network_stages(run: Run) -> dict[str, str]:
     """The stages that leave a network, by the names that tables give them."""
     stages = {"warmup": "warmup"} | {stage_name(k): f"enhancer{k}" for k in range(run.settings.refinement.rounds + 1)}
-    return stages | ({"random-clip": "control"} if run.settings.evaluation.control else {})
+    return stages | controls(run.settings)
 
 
 def results(run: Run, stage: str, tests: Sequence[TestImage]) -> list[Tensor]:

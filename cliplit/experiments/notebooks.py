@@ -1,10 +1,8 @@
 """Execute the numbered notebooks of a run through papermill; leave out those that have nothing to do."""
 
-import json
 import logging
 import os
 import re
-import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -63,30 +61,6 @@ def reproduce(run: Run, notebooks: Path | None = None, rebuild: bool = False, st
                 _execute(source, run, kernel)
                 kernel.run(FORGET_NAMES)
     return [_executed(source, run) for source in pending]
-
-
-def publish(run: Run, target: Path) -> list[Path]:
-    """Copy what is worth keeping of a finished run: figures, tables of studies, notebooks, manifest; no absolute paths."""
-    from cliplit.experiments.studies import every_study
-
-    for stage in run.plan:
-        run.folder(stage)
-    if target.resolve() == run.path.resolve():
-        raise CliplitError(f"{target}: this is the run itself; choose another folder with --output")
-    if (target / "notebooks").resolve() == notebooks_folder().resolve():
-        raise CliplitError(f"{target}: executed copies would replace the notebooks; choose another folder")
-    files = [run.path / "manifest.json", *run.path.glob("figures/[!.]*"), *run.path.glob("notebooks/*.ipynb")]
-    files += [table for study in every_study(run.settings) for table in run.path.glob(f"tables/{study}.*")]
-    copies = {target / file.relative_to(run.path): file for file in sorted(files)}
-    for copy, file in copies.items():
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(file, copy)
-        if copy.suffix == ".ipynb":
-            content = json.loads(copy.read_text(encoding="utf-8"))
-            record = content["metadata"]["papermill"]
-            record |= {key: Path(record[key]).name for key in ("input_path", "output_path")}
-            write_json(content, copy)
-    return [*copies]
 
 
 def notebooks_folder() -> Path:

@@ -14,7 +14,6 @@ from collections.abc import Iterable, Mapping
 from concurrent.futures import as_completed
 from dataclasses import dataclass, field, replace
 from functools import partialmethod
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -24,7 +23,6 @@ from tqdm import tqdm
 from cliplit.engine import processes
 from cliplit.engine.compute import find_device
 from cliplit.engine.processes import workers
-from cliplit.engine.stages import held
 from cliplit.errors import CliplitError, one_line
 from cliplit.experiments.evaluation import check_others, evaluate
 from cliplit.experiments.planning import at_work, check_models
@@ -229,31 +227,6 @@ def outcome_of(run: Run, study: Study) -> Outcome:
     return Outcome(study, [*scored, *choose(run.settings.studies.metrics)][0], cells, stages)
 
 
-def findings(outcome: Outcome) -> str:
-    """What the table of a study says about the method as it is against each other variant, in Markdown.
-
-    A difference counts if it is larger than both standard deviations over seeds together.
-    """
-    metric = catalogue()[outcome.metric]
-    table = outcome.table.query("variant != 'input'").set_index("variant")
-    means = table.get(metric.name, pd.Series(float("nan"), table.index))
-    spread = table.get(f"{metric.name}_seed_std", pd.Series(0.0, table.index)).fillna(0)
-    if len(table) and table["seeds"].min() < 2:
-        return "One seed tells no difference from chance; see studies.seeds."
-    if len(table) < 2 or means.isna().any():
-        return "Nothing to compare."
-    (first, own), *others = means.items()
-    digits = 2 if means.abs().max() > 2 else 3
-    groups: dict[str, list[str]] = {"better than": [], "worse than": [], "not told apart from": []}
-    for label, value in others:
-        clear = abs(own - value) > spread[first] + spread[label]
-        kind = "not told apart from" if not clear else "better than" if metric.gain(own, value) > 0 else "worse than"
-        groups[kind].append(f"{label} ({own - value:+.{digits}f})")
-    parts = [f"{kind} {', '.join(labels)}" for kind, labels in groups.items() if labels]
-    name = metric.name.upper() + (" (lower is better)" if metric.lower_better else "")
-    return f"By mean {name} over {table['seeds'].min()} seeds, **{first}** is {'; '.join(parts)}."
-
-
 def study_runs(run: Run, study: Study, label: str) -> list[Run]:
     """The runs of a variant, one for each seed; they need not be there yet."""
     base = override(_study_settings(run.settings), study.variants[label].changes)
@@ -311,20 +284,6 @@ def _prepare_worker() -> None:
 def _train(path: str, settings: Mapping[str, Any]) -> None:
     """Train and evaluate one run of a study, with the stages of its siblings where they are the same."""
     cell = Run.start(path, from_json(settings))
-    _adopt(cell, cell.path.parent.iterdir())
+    cell.adopt_from(cell.path.parent.iterdir())
     train(cell)
     evaluate(cell)
-
-
-def _adopt(cell: Run, siblings: Iterable[Path]) -> None:
-    """Copy finished stages of other runs of the studies, as long as they were made of the same things."""
-    others = [path for path in siblings if path != cell.path and (path / "manifest.json").is_file()]
-    with held(cell.path):
-        for stage in cell.plan:
-            if cell.record(stage):
-                continue
-            source = next((path / stage for path in others if cell.is_current(stage, path / stage)), None)
-            if source is None:
-                break
-            cell.adopt(stage, source)
-        cell.settle()

@@ -2,17 +2,20 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 import cliplit
 from cliplit.errors import CliplitError, shortened
-from cliplit.experiments.evaluation import read_scores
+from cliplit.experiments.evaluation import read_scores, stage_name
 from cliplit.method.clip_weights import EMBEDDED
 from cliplit.method.run import Run
 from cliplit.scoring import summary
 from cliplit.values import differing
 
+REPORTED, PUBLISHED = "paper/reported.csv", "demo/tables/published.csv"  # in results/
+NOT_TOLD = "not transcribed"  # in place of a reported number
 PAPER_DATA = {  # name: (test images, with references, metrics of the paper's table)
     "BAID": (368, True, ("psnr", "ssim", "lpips", "musiq")),
     "Backlit300": (305, False, ("musiq",)),
@@ -44,21 +47,38 @@ def stages_table(runs: list[Run]) -> pd.DataFrame:
     return table.reset_index()
 
 
-def differences_table(runs: list[Run], against: str = "input") -> pd.DataFrame:
-    """Paired differences of every stage to the inputs, with confidence intervals over the test images.
+def by_photo(run: Run, scores: Any) -> Any:
+    """Scores by photo instead of image: crops of one embedded photo are averaged, because they are not independent.
 
-    An image's scores are averaged over the runs (seeds) first.
+    Args:
+        scores: a series or table whose last index is `image`.
+    """
+    if not run.notes("data", "data.json")["roles"]:
+        scores = scores.rename(index=lambda image: image.partition("_")[2], level="image")
+    return scores.groupby(level=[*scores.index.names], sort=False).mean()
+
+
+def photo_scores(run: Run) -> pd.DataFrame:
+    """Scores of a run by stage and photo (rows) and metric (columns)."""
+    return by_photo(run, read_scores(run).set_index(["stage", "image"]))
+
+
+def differences_table(runs: list[Run], against: str = "input") -> pd.DataFrame:
+    """Paired differences of every stage to the inputs, with confidence intervals over runs (seeds) and test photos.
+
+    Columns stage, metric, difference, low, high, higher, images; metrics without any pair are left out.
     """
     options = runs[0].settings.evaluation
-    scores = pd.concat([read_scores(run).assign(run=n) for n, run in enumerate(runs)])
-    return summary.differences(scores, "stage", against, options.resamples, options.confidence, runs[0].settings.seed)
-
-
-def run_tables(runs: list[Run]) -> dict[str, pd.DataFrame]:
-    """All tables of one or several runs (seeds) by name: stages, differences, and one per data set of the paper."""
-    stages = stages_table(runs)
-    tables = {"stages": stages, "differences": differences_table(runs)}
-    return tables | {f"paper_{data.lower()}": paper_table(runs, stages, data) for data in PAPER_DATA}
+    seeds = [photo_scores(run) for run in runs]
+    rows = []
+    for metric in seeds[0]:
+        wide = [seed[metric].unstack("stage") for seed in seeds]
+        for stage in seeds[0].index.unique("stage").drop(against):
+            sides = ([table[name] for table in wide] for name in (stage, against))
+            found = summary.paired_difference(*sides, options.resamples, options.confidence, runs[0].settings.seed)
+            if found.images:
+                rows.append((stage, metric, *found))
+    return pd.DataFrame(rows, columns=["stage", "metric", "difference", "low", "high", "higher", "images"])
 
 
 def paper_table(runs: list[Run], stages: pd.DataFrame, data: str) -> pd.DataFrame:
@@ -75,13 +95,14 @@ def paper_table(runs: list[Run], stages: pd.DataFrame, data: str) -> pd.DataFram
         obstacle = f"profile {settings.profile} with {clip}: needs {data} and OpenAI's CLIP weights"
     elif info["images"] != count or paired != ("test_reference" in roles):
         obstacle = f"this run's test set has {info['images']} images; {data} has {count}"
-    last = stages[stages["stage"] != "random-clip"].iloc[-1]
+    last = stages.set_index("stage", drop=False).loc[stage_name(settings.refinement.rounds)]
     unmeasured = {metric: "not among this run's metrics" for metric in metrics if metric not in last} | info["missing"]
     reasons = {metric: obstacle or unmeasured.get(metric, "") for metric in metrics}
     columns = {
         "method": "CLIP-LIT",
         "metric": metrics,
-        "reported": [f"{value:g}" if pd.notna(value) else "not transcribed" for value in reported["value"]],
+        "reported": [f"{value:g}" if pd.notna(value) else NOT_TOLD for value in reported["value"]],
+        "tolerance": [f"{value:g}" if pd.notna(value) else "" for value in reported["tolerance"]],
         "source": [*reported["source"].fillna("")],
         "reproduced": ["" if reason else f"{last[metric]:.3f}" for metric, reason in reasons.items()],
         "note": [reason or f"{last['stage']}, seeds {len(runs)}" for reason in reasons.values()],
@@ -89,18 +110,14 @@ def paper_table(runs: list[Run], stages: pd.DataFrame, data: str) -> pd.DataFram
     return pd.DataFrame(columns)
 
 
-def write_tables(tables: dict[str, pd.DataFrame], folder: str | Path) -> list[Path]:
-    """Write tables of `run_tables` as .csv, .md and .tex; returns the paths."""
-    layouts = {"stages": summary.with_spread, "differences": summary.with_intervals}
-    written = []
-    for name, table in tables.items():
-        shown = layouts[name](table) if name in layouts else table
-        written += summary.write_table(table, shown, Path(folder), name)
-    return written
-
-
 def reported_numbers() -> pd.DataFrame:
-    """Published numbers with their source: data, method, metric, value, source."""
+    """Published numbers with their source: data, method, metric, value, tolerance, source."""
+    return committed(REPORTED)
+
+
+def committed(file: str) -> pd.DataFrame:
+    """A published table: that of results/ in the checkout, or its copy in the package."""
     package = Path(cliplit.__file__).parent
-    candidates = (package.parent / "results" / "paper" / "reported.csv", package / "reported.csv")
-    return summary.read_table(next(path for path in candidates if path.is_file()), "data", "method", "metric", "source")
+    candidates = (package.parent / "results" / file, package / Path(file).name)
+    path = next(path for path in candidates if path.is_file())
+    return summary.read_table(path, "data", "method", "stage", "metric", "source")

@@ -19,7 +19,7 @@ from cliplit.experiments.evaluation import network_stages, results
 from cliplit.figures import style
 from cliplit.figures.style import saved
 from cliplit.method.guidance.registry import is_refined
-from cliplit.method.run import Run
+from cliplit.method.run import CONTROLS, Run
 from cliplit.method.run_images import TestImage, test_images, training_images
 from cliplit.method.training import network_of
 
@@ -206,7 +206,7 @@ def _round_end(axes: Axes, end: int, label: str, length: int) -> int:
 @saved("03_rounds.jpg")
 def rounds_strip(run: Run, images: Sequence[int] = range(3)) -> Figure:
     """The same test images after every round."""
-    stages = [stage for stage in network_stages(run) if stage != "random-clip"]
+    stages = [stage for stage in network_stages(run) if stage not in CONTROLS]
     return strip(run, images, {stage: (run, stage) for stage in style.evenly(stages, style.MOST)})
 
 

@@ -57,6 +57,7 @@ FIXED = {
     "clahe": "#b39c4d",
     "warmup": "#a9a9a9",
     "random-clip": WRONG,
+    "longer": "#c98a4b",
 }
 OTHERS = ("#56B4E9", "#CC79A7", "#F0E442", "#333333")  # networks and results given by path
 STYLE = ["default", str(Path(__file__).with_name("cliplit.mplstyle"))]  # whatever the user's matplotlibrc says
@@ -132,6 +133,12 @@ def mosaic(
     for c, label in enumerate(column_labels):
         figure.text((left + c * (cell + gap) + cell / 2) / width, 1 - 4 / height, label, ha="center", va="top")
     return figure
+
+
+@saved(lambda name, *_: name)
+def look(run: Run, name: str, rows: Sequence[Iterable[Tensor]], **labels: Sequence[str]) -> Figure:
+    """Images of a notebook's batch, row by row, saved under this name; `labels` are those of `mosaic`."""
+    return mosaic([[*row] for row in rows], **labels)
 
 
 def painted(scale: ScalarMappable, values: Tensor, image: Tensor) -> Tensor:

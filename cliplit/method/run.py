@@ -2,7 +2,7 @@
 
 import platform
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
@@ -36,16 +36,30 @@ STEPS: dict[tuple[str, int], tuple[tuple[str, ...], str]] = {
 }
 
 
+# Rows of the tables, their stages (also the names of the settings that ask for them), and how their settings differ.
+CONTROLS: dict[str, tuple[str, dict[str, Any]]] = {
+    "random-clip": ("control", {"clip.random": True}),
+    "longer": ("longer", {"refinement.iterations": 0}),
+}
+
+
+def controls(settings: Settings) -> dict[str, str]:
+    """The stages of the controls that the settings ask for, by row; without refined rounds nothing is longer."""
+    refined = settings.refinement.rounds > 0 and is_refined(settings.guidance.kind)
+    asked = {"control": settings.evaluation.control, "longer": settings.evaluation.longer and refined}
+    return {name: stage for name, (stage, _) in CONTROLS.items() if asked[stage]}
+
+
 def plan(settings: Settings) -> dict[str, Stage]:
-    """The stages of a run in order: data, the alternation of the paper, the control, and the evaluation of all networks."""
+    """The stages of a run in order: data, the alternation of the paper, the controls, and the evaluation of all networks."""
     steps = alternation(settings.refinement.rounds, is_refined(settings.guidance.kind))
     stages = [Stage("data", (), ("data", "backlight"), "00_setup_and_data")]
     stages += [Stage(step.name, step.needs, *STEPS[step.learns, min(step.round, 1)]) for step in steps]
     networks = [step.name for step in steps if step.learns != "prompts"]
-    if settings.evaluation.control:
-        groups = (*GUIDED, "prompts", "enhancement", "refinement")
-        stages.append(Stage("control", ("data",), groups, "04_evaluation"))
-        networks.append("control")
+    groups = (*GUIDED, "prompts", "enhancement", "refinement")
+    for stage in controls(settings).values():
+        stages.append(Stage(stage, ("data" if stage == "control" else "enhancer0",), groups, "04_evaluation"))
+        networks.append(stage)
     stages.append(Stage("evaluation", tuple(networks), ("evaluation",), "04_evaluation"))
     return {stage.name: stage for stage in stages}
 
@@ -65,6 +79,19 @@ class Run(Stages):
     def start(cls, path: str | Path, settings: Settings, rebuild: bool = False) -> "Run":
         """A run to work in, whose directory is made if needed. Arguments and errors as of `begin`."""
         return cls(path, settings).begin(rebuild)
+
+    def adopt_from(self, others: Iterable[Path]) -> None:
+        """Take over finished stages of other runs, as long as they were made of the same things."""
+        runs = [path for path in others if path != self.path and (path / MANIFEST).is_file()]
+        with held(self.path):
+            for stage in self.plan:
+                if self.record(stage):
+                    continue
+                source = next((path / stage for path in runs if self.is_current(stage, path / stage)), None)
+                if source is None:
+                    break
+                self.adopt(stage, source)
+            self.settle()
 
     @classmethod
     def open(cls, path: str | Path) -> "Run":

@@ -86,43 +86,28 @@ def write_table(table: pd.DataFrame, shown: pd.DataFrame, folder: Path, name: st
 
 
 def paired_difference(
-    scores: np.ndarray, others: np.ndarray, samples: int = 10_000, confidence: float = 0.95, seed: int = 0
+    scores: Any, others: Any, samples: int = 10_000, confidence: float = 0.95, seed: int = 0
 ) -> Difference:
-    """Mean of ``scores - others`` with its interval over the images: percentiles of resampled means (Efron, 1979).
+    """Mean of ``scores - others`` with its bootstrap interval over images, and over seeds if there are several.
+
+    The interval has the percentiles of resampled means. Seeds and images are resampled independently of each other,
+    because all seeds are scored on the same images.
 
     Args:
-        scores, others: (N,) each, of the same images in the same order; pairs with a NaN are left out.
-        samples: how often the images are resampled.
+        scores, others: (N,) or (seeds, N) each, of the same images in the same order; images with a NaN are left out.
+        samples: how often seeds and images are resampled.
     Returns:
         `mean`, its interval from `low` to `high`, and how many of the `images` are `higher` by the first method. All NaN
         without a pair; of a single pair, its difference is both ends of the interval.
     """
-    apart = np.asarray(scores, float) - np.asarray(others, float)
-    apart = apart[~np.isnan(apart)]
-    low = high = mean = float(apart.mean()) if len(apart) else float("nan")
-    if len(apart) > 1:
-        from scipy import stats
-
-        rng = np.random.default_rng(seed)
-        options = {"n_resamples": samples, "confidence_level": confidence, "method": "percentile", "rng": rng}
-        low, high = map(float, stats.bootstrap((apart,), np.mean, **options).confidence_interval)
-    return Difference(mean, low, high, int((apart > 0).sum()), len(apart))
-
-
-def differences(scores: pd.DataFrame, by: str, against: str, *options: Any) -> pd.DataFrame:
-    """Every group of per-image scores minus one of them, metric by metric, with intervals as of `paired_difference`.
-
-    Args:
-        scores: columns `image`, `by`, and one per metric; several scores of an image (seeds) are averaged first.
-        options: samples, confidence and seed, as `paired_difference` takes them.
-    Returns:
-        Columns `by`, `metric`, `difference`, `low`, `high`, `higher`, `images`; metrics without any pair are left out.
-    """
-    rows = []
-    for metric in (name for name in scores.columns if name not in (by, "image", "run")):
-        wide = scores.groupby(["image", by], sort=False)[metric].mean().unstack()
-        for method in (name for name in scores[by].drop_duplicates() if name != against):
-            found = paired_difference(wide[method], wide[against], *options)
-            if found.images:
-                rows.append((method, metric, *found))
-    return pd.DataFrame(rows, columns=[by, "metric", "difference", "low", "high", "higher", "images"])
+    apart = np.atleast_2d(np.asarray(scores, float) - np.asarray(others, float))
+    apart = apart[:, ~np.isnan(apart).any(0)]
+    if not apart.size:
+        return Difference(float("nan"), float("nan"), float("nan"), 0, 0)
+    random = np.random.default_rng(seed)
+    count, length = apart.shape
+    images = random.integers(length, size=(samples, 1, length))
+    seeds = random.integers(count, size=(samples, count, 1))
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(apart[seeds, images].mean((1, 2)), (tail, 1 - tail))
+    return Difference(float(apart.mean()), float(low), float(high), int((apart.mean(0) > 0).sum()), apart.shape[1])

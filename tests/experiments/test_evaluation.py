@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -20,13 +21,17 @@ from cliplit.method.run import Run
 from cliplit.method.run_images import test_images as read_tests
 from cliplit.profiles import SMOKE, profile
 from cliplit.scoring import weights
-from cliplit.scoring.summary import differences, paired_difference, summary, with_intervals
+from cliplit.scoring.summary import paired_difference, summary, with_intervals
 
 ROUNDING = 1e-4  # scores.csv has six digits
 NAMES = ["NA", "NB", "null", "007", "1e5"]  # of images: none of them is a number, or missing
 REFUSED = ("a/b", r"a\b", "..", ".a", "_a", "a ", "a\tb", "a\nb", "a\udce9", "ä" * 51)  # as names of methods
 ODD = r"a|b & $c_1$ 50%"  # a method's
 COVERAGE = 0.06  # allowed departure of the share of intervals that hold the truth from 0.95, of 200 draws
+
+
+def fake_run(scores: pd.DataFrame) -> SimpleNamespace:
+    return SimpleNamespace(scores=scores, settings=SMOKE, notes=lambda *names: {"roles": {}})
 
 
 @pytest.fixture
@@ -211,16 +216,25 @@ def test_baselines_keep_hue_and_range():
     assert torch.allclose(equal.mean(), torch.tensor(0.5), atol=0.02)
 
 
-def test_paired_differences_are_what_they_say():
+def test_differences_are_of_photos_and_seeds(monkeypatch):
+    rows = {
+        ("input", "000_chelsea"): 1.0,
+        ("input", "001_astronaut"): 2.0,
+        ("input", "002_chelsea"): 3.0,
+        ("initial", "000_chelsea"): 4.0,
+        ("initial", "001_astronaut"): 3.0,
+        ("initial", "002_chelsea"): 8.0,
+    }
     scores = pd.DataFrame(
-        {"stage": ["a"] * 3 + ["b"] * 3, "image": [*"xyz"] * 2, "psnr": [1, 2, 3, 2, 4, 6.0], "musiq": [np.nan] * 6}
+        [(*key, value, np.nan) for key, value in rows.items()], columns=["stage", "image", "psnr", "musiq"]
     )
-    table = differences(scores, "stage", "a")
-    row = table.iloc[0]
-    assert list(table["metric"]) == ["psnr"] and (row["difference"], row["higher"], row["images"]) == (2, 3, 3)
-    assert 1 <= row["low"] < 2 < row["high"] <= 3
-    assert differences(scores, "stage", "a").equals(table)  # seeded
-    assert with_intervals(table).loc[0, "psnr"].startswith("+2.00 [+1.")
+    runs = [fake_run(scores), fake_run(scores.assign(psnr=scores["psnr"] * 2))]
+    monkeypatch.setattr(tables, "read_scores", lambda run: run.scores)
+    row = tables.differences_table(runs).iloc[0]
+    assert (row["metric"], row["images"], row["higher"]) == ("psnr", 2, 2)
+    assert row["difference"] == np.mean([[4, 1], [8, 2]])  # crops of a photo are one, seeds are many
+    assert (row["low"], row["high"]) == (1, 8)  # with two photos and two seeds, the extremes
+    assert with_intervals(tables.differences_table(runs)).loc[0, "psnr"] == "+3.75 [+1.00, +8.00]"
 
 
 def test_intervals_hold_the_truth_as_often_as_they_claim():

@@ -18,7 +18,7 @@ from jupyter_client.manager import AsyncKernelManager
 
 from cliplit.errors import CliplitError
 from cliplit.experiments import notebooks
-from cliplit.experiments.notebooks import STUDIES, list_notebooks, notebooks_folder, parameters, publish, reproduce
+from cliplit.experiments.notebooks import STUDIES, list_notebooks, notebooks_folder, parameters, reproduce
 from cliplit.files.atomic import read_json
 from cliplit.method.run import Run, start_run
 from cliplit.method.run_images import prepare_data
@@ -387,33 +387,10 @@ def test_training_without_notebooks_ends_with_the_same_tables(reproduced, tmp_pa
     code, out, _ = cli("train", "--profile", "smoke", "--run", tmp_path / "run")
     assert code == 0 and any("round2" in line for line in out)
     assert tables(Run.open(tmp_path / "run")) == tables(reproduced.run)
-    code, out, err = cli("publish", "--run", tmp_path / "run", "--output", tmp_path / "out")
-    assert code == 0 and out[0].startswith("1 files") and (tmp_path / "out" / "manifest.json").is_file()
-    assert err == [f"{tmp_path / 'run'}: no figures and no notebooks there; `cliplit reproduce` makes them"]
 
 
 def tables(run: Run) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in (run.path / "tables").iterdir()}
-
-
-def test_publish_copies_without_absolute_paths(reproduced, tmp_path):
-    copies = publish(reproduced.run, tmp_path / "out")
-    assert (tmp_path / "out" / "manifest.json") in copies
-    for folder, pattern in ("figures", "*"), ("notebooks", "*.ipynb"):
-        names = {path.name for path in (reproduced.run.path / folder).glob(pattern)}
-        assert names and names == {path.name for path in (tmp_path / "out" / folder).iterdir()}
-    for path in (tmp_path / "out" / "notebooks").iterdir():
-        record = nbformat.read(path, as_version=4).metadata.papermill
-        assert record.input_path == record.output_path == path.name
-
-
-def test_publish_refuses_unfinished_runs(tmp_path, reproduced):
-    with pytest.raises(CliplitError, match="stage 'data' is missing"):
-        publish(Run.start(tmp_path / "run", SMOKE), tmp_path / "out")
-    with pytest.raises(CliplitError, match="would replace the notebooks"):
-        publish(reproduced.run, notebooks_folder().parent)
-    with pytest.raises(CliplitError, match="this is the run itself; choose another folder"):
-        publish(reproduced.run, reproduced.run.path)
 
 
 def test_parameters_of_a_default_run_change_nothing(tmp_path):

@@ -64,7 +64,7 @@ def trained(tmp_path_factory):
     """A finished smoke run."""
     run = start_run("smoke", tmp_path_factory.mktemp("figures") / "run")
     training.train(run)
-    evaluation.train_control(run)
+    evaluation.train_controls(run)
     evaluation.evaluate(run)
     return run
 

@@ -37,7 +37,7 @@ def trained(tmp_path_factory) -> Run:
 
 def test_a_training_and_the_looks_after_it(trained, loads):
     cliplit.train(trained)
-    evaluation.train_control(trained)
+    evaluation.train_controls(trained)
     analysis.prompt_scores(trained, [analysis.UNTRAINED, 0, 1, 2])
     analysis.illumination_maps(trained)
     analysis.exposure_scores(trained, [0, 2])
@@ -47,7 +47,7 @@ def test_a_training_and_the_looks_after_it(trained, loads):
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_of_a_finished_run(trained, loads, notebook: Path):
     """All cells in this process; what they would display is left out."""
-    cliplit.train(trained), evaluation.train_control(trained)
+    cliplit.train(trained), evaluation.train_controls(trained)
     clip._loaded.cache_clear(), loads.clear()
     names = {"display": lambda *shown: None}
     for cell in nbformat.read(notebook, as_version=4).cells:

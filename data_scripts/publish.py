@@ -1,0 +1,44 @@
+"""Copy what is worth keeping of a finished run: figures, tables of studies, notebooks, manifest; no absolute paths.
+
+python data_scripts/publish.py RUN OUTPUT
+"""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+from cliplit.errors import CliplitError
+from cliplit.experiments.notebooks import notebooks_folder
+from cliplit.experiments.studies import every_study
+from cliplit.files.atomic import write_json
+from cliplit.method.run import Run
+
+
+def publish(run: Run, target: Path) -> list[Path]:
+    """Copy a run to a folder; returns the copies. Raises CliplitError if the run is not finished."""
+    for stage in run.plan:
+        run.folder(stage)
+    if target.resolve() == run.path.resolve():
+        raise CliplitError(f"{target}: this is the run itself; choose another folder")
+    if (target / "notebooks").resolve() == notebooks_folder().resolve():
+        raise CliplitError(f"{target}: executed copies would replace the notebooks; choose another folder")
+    files = [run.path / "manifest.json", *run.path.glob("figures/[!.]*"), *run.path.glob("notebooks/*.ipynb")]
+    files += [table for study in every_study(run.settings) for table in run.path.glob(f"tables/{study}.*")]
+    copies = {target / file.relative_to(run.path): file for file in sorted(files)}
+    for copy, file in copies.items():
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, copy)
+        if copy.suffix == ".ipynb":
+            content = json.loads(copy.read_text(encoding="utf-8"))
+            record = content["metadata"]["papermill"]
+            record |= {key: Path(record[key]).name for key in ("input_path", "output_path")}
+            write_json(content, copy)
+    return [*copies]
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 3:
+        sys.exit(__doc__)
+    copied = publish(Run.open(sys.argv[1]), Path(sys.argv[2]))
+    print(f"{len(copied)} files, {sum(path.stat().st_size for path in copied) / 1e6:.1f} MB in {sys.argv[2]}")

@@ -8,7 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
+import cliplit
 from cliplit.experiments.notebooks import list_notebooks, notebooks_folder
 from cliplit.profiles import PROFILES
 from cliplit.settings import describe
@@ -16,6 +18,9 @@ from cliplit.settings import describe
 ROOT = Path(__file__).parent.parent
 HEAVY = ("torch", "open_clip", "pyiqa", "pandas", "matplotlib", "papermill")
 NOTEBOOKS = list_notebooks(notebooks_folder())
+WORKFLOW = ROOT / ".github/workflows/ci.yml"
+BIBTEX = ("title", "author", "booktitle", "year")
+FORMS = [path for path in sorted((ROOT / ".github/ISSUE_TEMPLATE").glob("*.yml")) if path.name != "config.yml"]
 
 
 def requirements() -> list[str]:
@@ -36,6 +41,63 @@ def test_constraints_pin_every_requirement():
     pins = re.findall(r"^([\w.-]+)==", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
     pinned = {name.lower().replace("_", "-") for name in pins}
     assert {re.match(r"[\w-]+", need)[0].lower().replace("_", "-") for need in requirements()} <= pinned
+
+
+def read_yaml(path: Path) -> dict:
+    return yaml.safe_load(path.read_text(encoding="utf-8"))
+
+
+def steps() -> list[dict]:
+    return [step for job in read_yaml(WORKFLOW)["jobs"].values() for step in job["steps"]]
+
+
+def test_ci_tests_every_python_that_is_promised():
+    promised = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    versions = re.findall(r'"Programming Language :: Python :: (3\.\d+)"', promised)
+    oldest = re.search(r'requires-python = ">=3\.(\d+)"', promised)[1]
+    assert versions == [f"3.{minor}" for minor in range(int(oldest), int(oldest) + len(versions))]
+    assert read_yaml(WORKFLOW)["jobs"]["test"]["strategy"]["matrix"]["python"] == versions  # quoted: 3.10 is not 3.1
+    used = {step["with"]["python-version"] for step in steps() if "python-version" in step.get("with", {})}
+    assert used <= {*versions, "${{ matrix.python }}"}
+
+
+def test_ci_runs_targets_of_make_or_what_they_run():
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    commands = "\n".join(step.get("run", "") for step in steps())
+    called = set(re.findall(r"^make ([\w-]+)", commands, re.MULTILINE))
+    assert {"demo", "lint", "test"} <= called <= set(re.findall(r"^([\w-]+):", makefile, re.MULTILINE))
+    for arguments in re.findall(r"Scripts/\w+ (.*install.*)", commands):  # Windows
+        assert f"$(BIN)/python {arguments}\n" in makefile
+
+
+def test_ci_may_only_read_and_uses_official_actions_of_one_major_version():
+    assert read_yaml(WORKFLOW)["permissions"] == {"contents": "read"}
+    actions = {step["uses"] for step in steps() if "uses" in step}
+    assert all(re.fullmatch(r"actions/[\w-]+@v\d+", action) for action in actions)
+    assert len({action.partition("@")[0] for action in actions}) == len(actions)
+
+
+def test_the_citation_is_of_this_version_and_of_the_paper_in_the_readme():
+    cited = read_yaml(ROOT / "CITATION.cff")
+    assert (cited["title"], cited["version"]) == ("cliplit", cliplit.__version__)
+    paper = cited["preferred-citation"]
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    field = {name: re.search(rf"^  {name} += {{(.+)}}", readme, re.MULTILINE)[1] for name in BIBTEX}
+    names = " and ".join(f"{author['family-names']}, {author['given-names']}" for author in paper["authors"])
+    assert [paper["title"], names, paper["collection-title"], str(paper["year"])] == list(field.values())
+
+
+@pytest.mark.parametrize("path", FORMS, ids=lambda path: path.stem)
+def test_issue_forms_are_what_github_reads(path):
+    form = read_yaml(path)
+    fields = {field["id"]: field for field in form["body"]}
+    assert form["name"] and form["description"] and len(fields) == len(form["body"])
+    assert all(field["type"] in ("input", "textarea") and field["attributes"]["label"] for field in fields.values())
+    assert "`cliplit doctor`" in fields["doctor"]["attributes"]["label"]
+
+
+def test_people_may_also_write_without_a_form():
+    assert read_yaml(FORMS[0].with_name("config.yml")) == {"blank_issues_enabled": True}
 
 
 @pytest.mark.parametrize("modules", ["cliplit", "cliplit.cli.app, cliplit.experiments.notebooks"])

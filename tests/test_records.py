@@ -162,7 +162,7 @@ def test_a_second_command_is_refused_and_the_tables_can_still_be_read(cli, recor
         time.sleep(0.02)
     for options in (["--set", "refinement.rounds=0", "--rebuild"], []):
         code, _, err = cli("train", "--run", record, *options)
-        assert code == 2 and f"process {process.pid} on " in err[-1] and "is at work here" in err[-1]
+        assert code == 2 and f"process {process.pid} on " in err[-1] and "has used this run since" in err[-1]
     assert_kept(cli, record, before)
     process.kill()
     process.join()

@@ -1,11 +1,11 @@
-"""How a long training is run, whatever is trained: nothing here knows CLIP-LIT.
+"""Runs a long training, whatever it trains. Nothing here knows CLIP-LIT.
 
-stages      a folder per stage: is it current? build it, alone
-parts       how long a part of a training goes on, and which weights are kept
-loop        iterations that log, keep the best weights, and go on where they were interrupted
-record      what a run in progress leaves for those who watch it
-interrupts  Ctrl-C: the iteration at work is finished and saved first
+stages      one folder per stage: checks whether it is current, and builds it under a lock
+parts       how long a part of the training runs, and which weights are kept
+loop        the training loop: logs, keeps the best weights, and resumes where it stopped
+record      panels and events for watching a run in progress
+interrupts  Ctrl-C: finishes and saves the current iteration first
 compute     device, precision, memory
-processes   one process or several: whose turn, whose share
-randomness  draws that follow from seed, purpose and iteration alone
+processes   one process or several: which one writes, and how they share a batch
+randomness  random draws that depend only on seed, purpose and iteration
 """

@@ -1,6 +1,6 @@
 """Where and how training computes: device, precision, memory layout, compiled or not, deterministic or not.
 
-None of it changes the maths; settings of the group `engine` change results by rounding.
+None of it changes the maths. The settings of the group `engine` change results by rounding only.
 """
 
 import contextlib
@@ -33,14 +33,14 @@ class Machine:
     device: torch.device
     bf16: bool  # in networks and image encoders; losses are always computed in float32
     compiled: bool
-    interrupts: Interrupts  # whether the user asked to end
+    interrupts: Interrupts  # whether the user asked to stop
     placed: list[Any] = field(default_factory=list)
 
     def place(self, module: Any) -> Any:
-        """A network or encoder on the device, with convolutions in channels-last layout, in the wanted precision.
+        """Move a network or encoder to the device, with channels-last convolutions and the wanted precision.
 
-        The precision, its attribute `bf16`, holds until the block of `engine` ends. `compiled_parts` says what is
-        worth compiling.
+        The precision is its attribute `bf16`, which holds until the block of `engine` ends. Its `compiled_parts` are
+        compiled if the settings say so.
         """
         module = module.to(self.device, memory_format=torch.channels_last)
         module.bf16 = self.bf16
@@ -53,7 +53,7 @@ class Machine:
 
 @contextlib.contextmanager
 def engine(settings: Settings) -> Iterator[Machine]:
-    """The engine of a run. PyTorch's generator and switches, and signals, are set for the block and put back after it.
+    """The engine of a run. It sets PyTorch's generator and switches, and signals, and restores them after the block.
 
     Raises CliplitError as `find_device` does.
     """
@@ -66,9 +66,9 @@ def engine(settings: Settings) -> Iterator[Machine]:
     before = torch.get_deterministic_debug_mode()
     benchmark = torch.backends.cudnn.benchmark
     with interrupts() as asked, torch.random.fork_rng([device] if device.type == "cuda" else []):
-        torch.manual_seed(settings.seed)  # for a guidance of one's own that draws from PyTorch's generator
+        torch.manual_seed(settings.seed)  # for a user's guidance that draws from PyTorch's generator
         if options.deterministic:
-            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read by cuBLAS when it starts
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it when it starts
         torch.set_deterministic_debug_mode("warn" if options.deterministic else "default")
         torch.backends.cudnn.benchmark = not options.deterministic
         machine = Machine(device, bf16, options.compile, asked)
@@ -83,10 +83,10 @@ def engine(settings: Settings) -> Iterator[Machine]:
 
 @contextlib.contextmanager
 def limits_told(hint: str) -> Iterator[None]:
-    """Turn what a device has not, memory or an operation of PyTorch, into a CliplitError that says what to change.
+    """Turn lack of memory, or an operation that a device does not support, into a CliplitError that says what to change.
 
     Args:
-        hint: what to change for want of memory.
+        hint: what to change if memory is short.
     """
     try:
         yield
@@ -96,16 +96,16 @@ def limits_told(hint: str) -> Iterator[None]:
             raise CliplitError(f"out of memory ({reason}); {hint}") from None
         if APPLE in reason:
             raise CliplitError(
-                f"device 'mps' lacks something here ({reason}); compute on the cpu, "
-                f"or set PYTORCH_ENABLE_MPS_FALLBACK=1 before the start"
+                f"device 'mps' does not support an operation ({reason}); use the device cpu, "
+                f"or set PYTORCH_ENABLE_MPS_FALLBACK=1 and start again"
             ) from None
         raise
 
 
 def keep_freed_memory(largest: int) -> None:
-    """Let glibc keep freed blocks of up to so many bytes: else each is asked of the system, and cleared, anew.
+    """Let glibc keep freed blocks of up to this many bytes. Otherwise the system allocates and clears each one again.
 
-    Costs some memory: what is kept is in pieces. With another C library nothing changes.
+    This costs some memory, because the kept blocks are fragmented. With another C library nothing changes.
     """
     with contextlib.suppress(OSError, AttributeError, TypeError):  # TypeError: Windows
         libc = ctypes.CDLL(None)
@@ -114,7 +114,7 @@ def keep_freed_memory(largest: int) -> None:
 
 
 def find_device(name: str = "auto") -> torch.device:
-    """A device by name; for "auto" the first GPU, if there is one; among several processes, this one's.
+    """A device by name. "auto" is the first GPU if there is one; with several processes, it is this process's device.
 
     Raises CliplitError if there is no such device here.
     """
@@ -129,9 +129,9 @@ def find_device(name: str = "auto") -> torch.device:
         raise CliplitError(f"device '{name}' cannot be used here ({reason}); try auto or cpu") from None
 
 
-@cache  # so that it is said once
+@cache  # so that the message appears once
 def usable_precision(wanted: str, device: torch.device) -> str:
-    """fp32 or bf16: as wanted, but fp32 where the device has no bfloat16, because imitating it takes many times as long."""
+    """The wanted precision, but fp32 if the device has no bfloat16: emulating it takes many times as long."""
     able = True  # as far as PyTorch can tell
     if device.type == "cuda":
         able = torch.version.hip is not None or torch.cuda.get_device_capability(device) >= (8, 0)
@@ -140,5 +140,5 @@ def usable_precision(wanted: str, device: torch.device) -> str:
         able = any(found.get(name) for name in BF16_OF_CPUS)
     if wanted != "bf16" or able:
         return wanted
-    processes.say(f"bf16: this {device.type} has no bfloat16 and would imitate it, slowly; computing in fp32")
+    processes.say(f"bf16: this {device.type} has no bfloat16 and would emulate it slowly; computing in fp32")
     return "fp32"

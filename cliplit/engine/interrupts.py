@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM in a training: the iteration at work is finished and saved first; a second one ends it at once."""
+"""Ctrl-C and SIGTERM during training: the current iteration is finished and saved first. A second signal ends it at once."""
 
 import os
 import signal
@@ -7,14 +7,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 STDERR = 2
-NOTE = b"\nending after this iteration; once more: at once\n"
+NOTE = b"\nstopping after this iteration; interrupt again to stop at once\n"
 
 
 class Interrupts:
-    """Whether the process was asked to end. It does at once, by KeyboardInterrupt, but not while `postponing`.
+    """Whether the process was asked to end. It then ends at once, by KeyboardInterrupt, except while `postponing`.
 
-    It is remembered, too: Python drops a KeyboardInterrupt in a callback of the garbage collector, and libraries in C++
-    or Rust make other errors of it, of a damaged file say.
+    The request is also remembered: Python drops a KeyboardInterrupt in a callback of the garbage collector, and libraries
+    in C++ or Rust turn it into other errors, such as that of a damaged file.
     """
 
     postponing = False
@@ -22,7 +22,7 @@ class Interrupts:
 
     @contextmanager
     def postponed(self) -> Iterator[None]:
-        """Signals wait for the end of the block. Raises KeyboardInterrupt if asked to end, in it or before."""
+        """Postpone signals to the end of the block. Raises KeyboardInterrupt if asked to end, before or during it."""
         self.look()
         self.postponing = True
         try:
@@ -37,19 +37,19 @@ class Interrupts:
             raise KeyboardInterrupt
 
     def handle(self, number: int, frame: object) -> None:
-        """A signal came."""
+        """Handle a signal."""
         again = self.pending
         self.pending = True
         if again or not self.postponing:
             raise KeyboardInterrupt
-        os.write(STDERR, NOTE)  # print may be at work, and is not to be entered twice
+        os.write(STDERR, NOTE)  # print may be running, and must not be entered twice
 
 
 @contextmanager
 def interrupts() -> Iterator[Interrupts]:
-    """Signals as above within the block, as in one around it; in another thread than the main one nothing changes.
+    """Handle signals as above within the block. Nested blocks share one handler, and other threads than the main one none.
 
-    Raises KeyboardInterrupt if asked to end, whatever error a library made of it.
+    Raises KeyboardInterrupt if asked to end, even if a library turned that into another error.
     """
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     owners = [getattr(handler, "__self__", None) for handler in before.values()]

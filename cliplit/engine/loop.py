@@ -25,18 +25,18 @@ SAVING_SHARE = 0.02  # of the time at most goes into saving the progress
 
 @dataclass(eq=False)
 class Loop:
-    """Iterations of one part of the alternation.
+    """The iterations of one part of the alternation.
 
         for iteration in loop.until(interrupts):      # resumes where an interrupted run stopped
             loop.step(loss, term=value, ...)
 
-    Randomness follows from the iteration (cliplit/engine/randomness.py) or from PyTorch's generator; then an interrupted
+    If all randomness follows from the iteration (cliplit/engine/randomness.py) or from PyTorch's generator, an interrupted
     stage ends with the same bytes as an uninterrupted one.
 
     Args:
-        folder: of the stage; gets log.csv, and progress.pt, to be removed when the stage's files hold what it learned.
-        part: how long it goes on, and which weights are kept.
-        recorder: how often to save, and what is recorded for those who watch; by default as `Watch` has it.
+        folder: folder of the stage, for log.csv and progress.pt. The caller removes progress.pt when the stage is saved.
+        part: how long it runs, and which weights are kept.
+        recorder: how often to save, and what to record for watching; by default as in `Watch`.
     """
 
     folder: Path
@@ -56,7 +56,7 @@ class Loop:
         self._resume()
 
     def until(self, interrupts: Interrupts) -> Iterator[int]:
-        """The iterations to come. Raises KeyboardInterrupt if the user asks to end; everything up to there is saved."""
+        """The remaining iterations. Raises KeyboardInterrupt if the user asks to stop, after saving everything so far."""
         least = self._recorder.watch.save_seconds
         pause = least
         last = time.monotonic()
@@ -87,12 +87,12 @@ class Loop:
             self.save()
 
     def step(self, loss: Tensor, companion: Tensor | None = None, **terms: Tensor | float) -> None:
-        """One step of the optimiser, and a row in the log. Losses and terms are means over the processes.
+        """Take one step of the optimiser, and log a row. Losses and terms are means over the processes.
 
         Args:
-            companion: loss of what is trained along; it shares no parameters with `loss`.
+            companion: loss of a module that is trained at the same time; it shares no parameters with `loss`.
         Raises:
-            CliplitError: the loss, a term or the gradient is not finite; the weights are those before the iteration.
+            CliplitError: the loss, a term or the gradient is not finite. The weights stay as before the iteration.
         """
         terms = {"loss": loss} | terms | ({} if companion is None else {"companion": companion})
         self.optimizer.zero_grad()
@@ -110,7 +110,7 @@ class Loop:
             raise CliplitError(
                 f"{self.folder}: training diverged at iteration {self.at.done}: {' and '.join(bad)} not finite "
                 f"({found}); last good weights: {self.progress} (after {self.at.done} iterations). Lower the learning "
-                f"rate or a weight with --set, then the stage starts anew"
+                f"rate or a weight with --set; the stage then starts over"
             )
         self.optimizer.step()
         if self.part.averaging:
@@ -122,18 +122,18 @@ class Loop:
         self.then = self.part.after(self.at, self.rows)
 
     def finish(self) -> dict[str, Tensor]:
-        """Write log.csv and return the best weights (the last ones if none were looked for), averaged if the part says so."""
+        """Write log.csv and return the best weights (or the last ones if the part does not look for them), perhaps averaged."""
         self._write_log()
         return self.best if self.best is not None else self._weights()
 
     def save(self) -> None:
-        """Write the log and everything needed to go on, atomically, in place of what was saved before."""
+        """Write the log and everything needed to resume, atomically, in place of what was saved before."""
         self._write_log()
         if processes.is_main():
             save_tensors(self._state(), self.progress)
 
     def _state(self) -> dict[str, Any]:
-        """Everything needed to go on."""
+        """Everything needed to resume."""
         return {
             "at": vars(self.at),
             "rows": self.rows,
@@ -147,25 +147,25 @@ class Loop:
         }
 
     def _resume(self) -> None:
-        """Continue from what an interrupted run saved, if there is something that can be read."""
+        """Continue from the progress that an interrupted run saved, if it can be read."""
         if not self.progress.exists():
             return
         try:
             state = load_tensors(self.progress)
             if isinstance(state, dict):
-                state.pop("best_iteration", None)  # which earlier versions saved, too
+                state.pop("best_iteration", None)  # earlier versions also saved this
             if not isinstance(state, dict) or state.keys() != self._state().keys():
                 raise CliplitError(f"{self.progress}: not the progress of a stage")
         except CliplitError as error:
-            processes.say(f"{error}; the stage starts anew")
+            processes.say(f"{error}; the stage starts over")
             return
-        what, hint = "the progress of something else than this stage", "remove the file, then the stage starts anew"
+        what, hint = "not the progress of this stage", "remove the file, and the stage starts over"
         with told(f"{self.progress}: {what}", hint):
             self.module.load_state_dict(state.pop("module"))
             self.optimizer.load_state_dict(state.pop("optimizer"))
             self.at = self.then = Position(**state.pop("at"))
             if len(state["rows"]) != self.at.done:
-                raise ValueError("its log is of another length")
+                raise ValueError("its log has another length")
             torch.set_rng_state(state.pop("random"))
             torch.cuda.set_rng_state_all(state.pop("random_cuda")[: torch.cuda.device_count()])
         vars(self).update(state)
@@ -181,7 +181,7 @@ class Loop:
 
 @torch.no_grad()
 def move_average(average: Mapping[str, Tensor], weights: Mapping[str, Tensor], decay: float, iteration: int) -> None:
-    """Move an exponential average of weights towards them, in place and faster at the beginning; counters are copied."""
+    """Move an exponential average towards the weights, in place, and faster at the beginning. Counters are copied."""
     decay = min(decay, (1 + iteration) / (10 + iteration))
     for key, value in weights.items():
         if value.is_floating_point():

@@ -1,6 +1,6 @@
-"""How long a part of a training goes on, and which of its weights are kept. Nothing here computes or writes.
+"""How long a part of the training runs, and which of its weights are kept. Nothing here computes or writes.
 
-`Part.after` is the one place that decides what comes after an iteration, from where the part stands and from its log.
+`Part.after` alone decides what follows an iteration, from the position in the part and from its log.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,39 +14,39 @@ Log = Sequence[Mapping[str, float]]  # a row per iteration: loss and its terms
 
 @dataclass(frozen=True)
 class Position:
-    """Where a part stands."""
+    """The position in a part."""
 
     done: int = 0  # iterations
     planned: int = 0
-    started: int = 0  # iteration of the last new start
-    starts: int = 0  # new starts so far
+    started: int = 0  # iteration of the last restart
+    starts: int = 0  # restarts so far
 
     @property
     def last(self) -> bool:
-        """Whether the iteration to come is the last one planned."""
+        """Whether the next iteration is the last one planned."""
         return self.done + 1 >= self.planned
 
 
 @dataclass(frozen=True)
 class Part:
-    """A part of the alternation: what its stage is called, how long it goes on, and which weights it keeps."""
+    """A part of the alternation: the name of its stage, how long it runs, and which weights it keeps."""
 
     name: str
     iterations: int
-    extend_above: float = INFINITE  # it goes on while its last loss is above,
-    extend_by: int = 0  # so many iterations longer,
-    max_extensions: int = 0  # so many times at most
+    extend_above: float = INFINITE  # it is extended while its last loss is higher than this,
+    extend_by: int = 0  # by this many iterations,
+    max_extensions: int = 0  # at most this many times
     average: int = 1  # iterations over which the guard and the search for the best weights take means
-    guard_psnr: float = -INFINITE  # it starts anew with another seed if the mean of its column `psnr` is below
-    guard_after: int = 0  # so many iterations after the start; a new start adds as many
-    guard_attempts: int = 0  # new starts
-    look_every: int = 0  # iterations between looks for the best weights, of the lowest mean loss; 0: the last are kept
+    guard_psnr: float = -INFINITE  # it restarts with another seed if the mean of its column `psnr` is lower than this
+    guard_after: int = 0  # the guard waits for this many iterations; a restart adds as many
+    guard_attempts: int = 0  # restarts, at most
+    look_every: int = 0  # iterations between checks for the best weights (lowest mean loss); 0: the last are kept
     max_gradient_norm: float = INFINITE  # longer gradients are scaled down to it
     averaging: float = 0.0  # decay of an exponential average of the weights, which is kept in their place; 0: none
-    trained: int = 0  # iterations of the parts before, from which the average of the weights goes on
+    trained: int = 0  # iterations of the earlier parts; the average of the weights continues from them
 
     def after(self, at: Position, log: Log) -> Position:
-        """Where the part stands after the iteration whose row is the last one of its log.
+        """The position after the iteration whose row is the last one of the log.
 
         Raises CliplitError if the guard gives up.
         """

@@ -1,9 +1,9 @@
-"""One process, or several of `accelerate launch`: who writes, which part of a batch is whose, what is averaged.
+"""One process, or several of `accelerate launch`: which one writes, how they share a batch, and what is averaged.
 
-    accelerate launch --multi_gpu --num_processes 4 -m cliplit train --profile paper ...    (without GPUs, too)
+    accelerate launch --multi_gpu --num_processes 4 -m cliplit train --profile paper ...    (also without GPUs)
 
-All processes take the same decisions from the same random draws and averaged numbers; each computes its share of
-every batch; the first one writes. A single process imports nothing of Accelerate. Importing this imports no torch.
+All processes make the same decisions from the same random draws and averaged numbers. Each one computes its share of
+every batch, and the first one writes. A single process does not import Accelerate. Importing this does not import torch.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from cliplit.errors import CliplitError
 if TYPE_CHECKING:
     import torch
 
-PATIENCE = timedelta(hours=6)  # that processes wait for one another, e.g. for the data to be prepared
+PATIENCE = timedelta(hours=6)  # processes wait so long for one another, e.g. while the data are prepared
 
 
 def count() -> int:
@@ -38,25 +38,25 @@ def is_main() -> bool:
 
 
 def index() -> int:
-    """Number of this process among them, from 0."""
+    """Number of this process, from 0."""
     return _state().process_index if count() > 1 else 0
 
 
 def wait() -> None:
-    """Wait for all processes to come here."""
+    """Wait until all processes get here."""
     if count() > 1:
         _state().wait_for_everyone()
 
 
 def share(size: int) -> slice:
-    """This process's share of a batch. Raises CliplitError if it cannot be shared evenly."""
+    """This process's share of a batch. Raises CliplitError if the batch cannot be split evenly."""
     if size % count():
-        raise CliplitError(f"a batch of {size} cannot be shared evenly by {count()} processes; use another number")
+        raise CliplitError(f"a batch of {size} cannot be split evenly among {count()} processes; use another number")
     return slice(index(), None, count())
 
 
 def gather(item: Any) -> list[Any]:
-    """What every process has, in their order; waits for all, because a launcher ends the others with the first."""
+    """The items of all processes, in their order. It waits for all: a launcher ends the others with the first."""
     if count() == 1:
         return [item]
     from accelerate.utils import gather_object
@@ -66,7 +66,7 @@ def gather(item: Any) -> list[Any]:
 
 
 def average(values: torch.Tensor) -> torch.Tensor:
-    """Mean over the processes, the same in all of them."""
+    """The mean over the processes, which is the same in all of them."""
     if count() == 1:
         return values
     from accelerate.utils import reduce
@@ -76,7 +76,7 @@ def average(values: torch.Tensor) -> torch.Tensor:
 
 
 def say(line: str) -> None:
-    """Tell the user, on stderr and above any progress bar, once for all processes."""
+    """Print a line on stderr, above any progress bar; only the main process prints."""
     from tqdm import tqdm
 
     if is_main():
@@ -107,25 +107,25 @@ def _state() -> Any:
     state = PartialState(cpu=not torch.cuda.is_available(), timeout=PATIENCE)
     if state.num_processes != count():
         raise CliplitError(
-            f"{count()} processes were started, but Accelerate sees {state.num_processes}; start them by it"
+            f"{count()} processes were started, but Accelerate sees {state.num_processes}; use accelerate launch"
         )
     return state
 
 
 @contextlib.contextmanager
 def workers(count: int, start: str, begin: Callable[..., None], *given: Any) -> Iterator[ProcessPoolExecutor]:
-    """Worker processes for a block; what is not begun when it ends, by an error perhaps, is not done.
+    """Worker processes for a block. When it ends, even by an error, tasks that have not begun are dropped.
 
     Args:
         start: fork or spawn.
-        begin: called in each of them first, with what is given.
+        begin: called first in each of them, with `given`.
     """
-    tracker: Any = resource_tracker._resource_tracker  # type: ignore[attr-defined]  # there is no public way to end it
+    tracker: Any = resource_tracker._resource_tracker  # type: ignore[attr-defined]  # no public way to stop it
     mine = tracker._fd is None
     pool = ProcessPoolExecutor(count, multiprocessing.get_context(start), begin, given)
     try:
         yield pool
     finally:
         pool.shutdown(cancel_futures=True)
-        if mine:  # `spawn` leaves it behind; it ignores signals, and a Jupyter kernel that ends waits for half a minute
+        if mine:  # `spawn` leaves it running; it ignores signals, and a Jupyter kernel then takes half a minute to end
             tracker._stop()

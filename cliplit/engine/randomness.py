@@ -1,4 +1,4 @@
-"""Randomness that depends only on (seed, purpose, iteration), so that an interrupted run goes on exactly."""
+"""Randomness that depends only on (seed, purpose, iteration), so that an interrupted run resumes exactly."""
 
 import hashlib
 
@@ -13,7 +13,7 @@ def generator(*keys: object) -> Generator:
 
 
 def batch_indices(count: int, batch_size: int, iteration: int, *keys: object) -> list[int]:
-    """Indices of the `iteration`-th batch of an endless walk over `count` items, shuffled anew in every epoch."""
+    """Indices of the `iteration`-th batch of an endless walk over `count` items, reshuffled in every epoch."""
     picked: list[int] = []
     for position in range(iteration * batch_size, (iteration + 1) * batch_size):
         epoch, place = divmod(position, count)

@@ -1,6 +1,6 @@
-"""What a loop leaves for those who watch it, in <run>/watch/<stage>: panels of images, and events for TensorBoard if asked for.
+"""Records for watching a loop, in <run>/watch/<stage>: panels of images, and events for TensorBoard if wanted.
 
-No result depends on it, and it may be removed.
+No result depends on them, and they may be removed.
 """
 
 from collections.abc import Callable, Mapping
@@ -29,8 +29,8 @@ class Recorder:
     """Records one stage, in the main process only.
 
     Args:
-        folder: for what it records.
-        panel: gives rows of images (N, 3 or 1, H, W) in [0, 1] by name, to be drawn now and then.
+        folder: where it records.
+        panel: returns rows of images (N, 3 or 1, H, W) in [0, 1] by name, which are drawn now and then.
     """
 
     folder: Path
@@ -44,7 +44,7 @@ class Recorder:
             self._events.close()
 
     def after(self, at: Position, row: Mapping[str, float]) -> None:
-        """Record an iteration, whose row in the log this is."""
+        """Record an iteration, given its row in the log."""
         if not processes.is_main():
             return
         if self.watch.tensorboard and not self._events:

@@ -1,8 +1,8 @@
-"""A directory with one folder per stage. What is finished stays, what is missing is built.
+"""A directory with one folder per stage. Finished stages stay; missing stages are built.
 
-A stage is current while its inputs and the stages it needs are those it was made from. One that is not current is replaced
-only on demand, and the old one stays until the new one is complete. A half-built stage keeps its progress and resumes.
-One command writes to a directory at a time. Reading needs no lock, and takes finished stages, current or not.
+A stage is current while its inputs and the stages it needs are those it was made from. A stage that is out of date is
+replaced only on demand, and the old one stays until the new one is complete. A half-built stage keeps its progress and
+resumes. One command at a time writes to a directory. Readers need no lock and use finished stages, current or not.
 """
 
 import hashlib
@@ -27,7 +27,7 @@ OWNER = ".owner.json"
 HOLDER = "CLIPLIT_HOLDER"  # environment: the process that holds the directory for this one
 NEW = ".new"  # folder of a stage that will replace a finished one
 OLD = ".old"  # the stage that is being replaced
-NOT_CHECKED = {"watch", "images", "building.json"}  # within a stage: files that may change or go without harm
+NOT_CHECKED = {"watch", "images", "building.json"}  # within a stage: files that may change or vanish
 
 
 @dataclass(frozen=True)
@@ -41,9 +41,9 @@ class Stage:
 
 
 class Stages:
-    """The folders of the stages of a plan, in which each comes after what it needs.
+    """The folders of the stages of a plan, which lists each stage after the stages it needs.
 
-    A subclass says what the stages depend on (`inputs_of`).
+    A subclass defines what the stages depend on (`inputs_of`).
 
     Attributes:
         rebuilding: stages that are out of date may be replaced.
@@ -55,7 +55,7 @@ class Stages:
         self.rebuilding = False
 
     def inputs_of(self, stage: str) -> dict[str, Any]:
-        """All that the stage is made from, beside the stages it needs, as plain values."""
+        """Everything the stage is made from, except the stages it needs, as plain values."""
         raise NotImplementedError
 
     def folder(self, stage: str) -> Path:
@@ -64,10 +64,10 @@ class Stages:
             maker = f"`cliplit train --run {self.path}` makes it, or notebook {self.plan[stage].made_by}"
             raise CliplitError(f"{self.path}: stage '{stage}' is missing; {maker}")
         place = self.path / stage
-        return place if _record(place) else self.path / NEW / stage  # if its process was killed as it replaced one
+        return place if _record(place) else self.path / NEW / stage  # its process was killed while replacing
 
     def record(self, stage: str) -> dict[str, Any] | None:
-        """What is known of a finished stage: its build, seconds, processes, inputs and outputs; else None."""
+        """The record of a finished stage (build, seconds, processes, inputs and outputs), else None."""
         return _record(self.path / stage) or _record(self.path / NEW / stage)
 
     def finished(self) -> list[str]:
@@ -75,21 +75,21 @@ class Stages:
         return [stage for stage in self.plan if self.record(stage)]
 
     def is_current(self, stage: str, folder: Path | None = None) -> bool:
-        """Whether the stage is finished, in its folder or another one, as these inputs would make it."""
+        """Whether the stage is finished, in its folder or another one, and matches these inputs."""
         place = folder or self.path / stage
         return _record(place) is not None and not self.differences(stage, place)
 
     def notes(self, stage: str, name: str) -> dict[str, Any]:
-        """The object in a JSON file that a finished stage left; raises CliplitError as `folder`, or if it is damaged."""
+        """The content of a JSON file of a finished stage. Raises CliplitError as `folder` does, or if it is damaged."""
         path = self.folder(stage) / name
         content = read_json(path)
         if content is None:
-            again = f"`cliplit train --run {self.path} --rebuild` makes it again"
+            again = f"rebuild it with `cliplit train --run {self.path} --rebuild`"
             raise CliplitError(f"{path}: damaged; restore it, or {again}")
         return content
 
     def outdated(self) -> dict[str, list[str]]:
-        """Stages, finished or begun, that these inputs would not make as they are: each with what differs."""
+        """Stages, finished or begun, that do not match these inputs, each with the differences."""
         found: dict[str, list[str]] = {}
         for name, stage in self.plan.items():
             needs = [f"stage '{need}'" for need in stage.needs if need in found and self.record(name)]
@@ -101,14 +101,14 @@ class Stages:
         """Raise CliplitError if a stage is out of date, unless it may be replaced."""
         for stage, reasons in {} if self.rebuilding else self.outdated().items():
             raise CliplitError(
-                f"{self.path}: stage '{stage}' was made from something else ({shortened(reasons)}); "
-                f"choose another --run, or replace it by `cliplit train --run {self.path} --rebuild`"
+                f"{self.path}: stage '{stage}' is out of date ({shortened(reasons)}); "
+                f"choose another --run, or rebuild it with `cliplit train --run {self.path} --rebuild`"
             )
 
     def differences(self, stage: str, folder: Path) -> list[str]:
-        """In what a finished or begun stage in a folder differs from the one that these inputs would make.
+        """How a finished or begun stage in a folder differs from the one that these inputs would make.
 
-        Settings that the version that made it did not have, or that this one does not have, do not count.
+        Settings that exist only in this version, or only in the version that made the stage, do not count.
         """
         made = _record(folder) or read_json(folder / "building.json", settings=dict, needs=dict)
         if made is None:
@@ -120,15 +120,15 @@ class Stages:
         return found + [f"{path} is damaged or was changed" for path in _changed(folder, made.get("outputs", {}))]
 
     def build(self, stage: str, make: Callable[[Path], None], together: bool = False, again: bool = False) -> Path:
-        """Folder of a stage, made by `make(folder)` unless it is current.
+        """Folder of a stage, which `make(folder)` makes unless it is current.
 
-        `make` may find the progress of an interrupted attempt with the same inputs in the folder.
+        The folder may hold the progress of an interrupted attempt with the same inputs.
 
         Args:
             together: all processes of `accelerate launch` call `make`, not only the main one.
             again: replace the stage even if it is current.
         Raises:
-            CliplitError: a stage that it needs is missing, a stage must not be replaced, or another process is at work.
+            CliplitError: a stage it needs is missing, a stage must not be replaced, or another process uses the directory.
         """
         if self.is_current(stage) and not again:
             return self.path / stage
@@ -136,7 +136,7 @@ class Stages:
             self.folder(need)
         if not again:
             self.refuse_outdated()
-        processes.wait()  # until all have looked
+        processes.wait()  # until all have checked
         with held(self.path):
             folder = self.path / (NEW if (self.path / stage / "stage.json").exists() else "") / stage
             with self._recorded(stage, folder):
@@ -146,9 +146,9 @@ class Stages:
 
     @contextmanager
     def _recorded(self, stage: str, folder: Path) -> Iterator[None]:
-        """A stage is made in the block; the main process notes its inputs before, and then its outputs.
+        """Make a stage in the block. The main process records the inputs before it and the outputs after it.
 
-        The folder is empty at first, unless there is the progress of an attempt with the same inputs.
+        The folder is empty at first, unless it holds the progress of an attempt with the same inputs.
         """
         begun = read_json(folder / "building.json", settings=dict, needs=dict)
         if processes.is_main() and (begun is None or self.differences(stage, folder)):
@@ -174,7 +174,7 @@ class Stages:
         processes.wait()
 
     def settle(self) -> None:
-        """Replace finished stages by new ones. Killed at any moment, the old one or the new one is there and complete."""
+        """Replace finished stages with new ones. If killed at any moment, either the old or the new one is complete."""
         for new in [file.parent for file in self.path.glob(f"{NEW}/*/stage.json")]:
             place, old = self.path / new.name, self.path / OLD
             shutil.rmtree(old, ignore_errors=True)
@@ -182,11 +182,11 @@ class Stages:
                 os.rename(place, old)
             os.rename(new, place)
             shutil.rmtree(old, ignore_errors=True)
-            with suppress(OSError):  # another one is half built there
+            with suppress(OSError):  # another stage is half built there
                 new.parent.rmdir()
 
     def adopt(self, stage: str, source: Path) -> None:
-        """Take over a finished stage of another directory, by hard links where the disk has them."""
+        """Take over a finished stage of another directory, with hard links if the disk supports them."""
 
         def link(file: str, target: str) -> None:
             try:
@@ -203,12 +203,12 @@ class Stages:
 
 @contextmanager
 def held(folder: Path) -> Iterator[None]:
-    """Hold a directory for this process, and for those that work for it, until the outermost block ends.
+    """Lock a directory for this process and its workers until the outermost block ends.
 
-    The operating system takes the lock back when the process ends, however it ends, so a dead process holds nothing.
+    The operating system releases the lock when the process ends in any way, so a dead process holds nothing.
 
     Raises:
-        CliplitError: another process holds it, which is named; or it cannot be written.
+        CliplitError: another process holds the lock (the message names it), or the directory cannot be written.
     """
     other = read_json(folder / OWNER, pid=int, host=str, since=str) or {"pid": "unknown", "host": "?", "since": "?"}
     lock = FileLock(folder / ".lock", is_singleton=True)
@@ -220,11 +220,11 @@ def held(folder: Path) -> Iterator[None]:
         lock.acquire(blocking=False)
     except Timeout:
         raise CliplitError(
-            f"{folder}: process {other['pid']} on {other['host']} is at work here since {other['since']}; "
+            f"{folder}: process {other['pid']} on {other['host']} has used this run since {other['since']}; "
             f"wait until it ends, or choose another directory with --run"
         ) from None
     except OSError as error:
-        raise CliplitError(f"{folder}: cannot write a run there ({error.strerror or error})") from None
+        raise CliplitError(f"{folder}: cannot write a run here ({error.strerror or error})") from None
     try:
         write_json({"pid": os.getpid(), "host": platform.node(), "since": time.ctime()}, folder / OWNER)
         yield
@@ -234,14 +234,14 @@ def held(folder: Path) -> Iterator[None]:
 
 
 def _record(folder: Path) -> dict[str, Any] | None:
-    """The record of a finished stage; None if there is none that can be read."""
+    """The record of a finished stage; None if it is missing or cannot be read."""
     record = read_json(folder / "stage.json", build=str, seconds=float, settings=dict, needs=dict, outputs=dict)
     readable = record and all(isinstance(left, list) and len(left) == 2 for left in record["outputs"].values())
     return record if readable else None
 
 
 def _changed(folder: Path, outputs: Mapping[str, Any]) -> Iterator[Path]:
-    """Outputs of a stage that have not the size or, unless they are large, not the content that it recorded."""
+    """Outputs of a stage whose size or (unless they are large) content differs from its record."""
     for name, (size, digest) in outputs.items():
         path = folder / name
         if not path.is_file() or path.stat().st_size != size or (size <= LARGE and digest_of(path) != digest):

@@ -289,7 +289,7 @@ def test_wrong_checkpoints(cli, tmp_path, command):
 def test_an_unwritable_place_is_one_line(cli, tmp_path):
     (tmp_path / "file").touch()
     code, _, err = cli("train", "--profile", "smoke", "--run", tmp_path / "file" / "run")
-    assert code == 2 and len(err) == 1 and "cannot write a run there" in err[0]
+    assert code == 2 and len(err) == 1 and "cannot write a run here" in err[0]
 
 
 def test_an_unanswered_name_server_does_not_hold_things_up(monkeypatch):

@@ -70,7 +70,7 @@ def test_damaged_progress_is_named_and_the_stage_starts_anew(run, trained, capsy
     progress.write_bytes(damages(progress.read_bytes())[damage])
     training.warm_up(run)
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith(f"{progress}: ") and line.endswith("; the stage starts anew")
+    assert line.startswith(f"{progress}: ") and line.endswith("; the stage starts over")
     for name in ("enhancer.safetensors", "optimizer.pt", "log.csv"):
         assert (run.path / "warmup" / name).read_bytes() == (trained.path / "warmup" / name).read_bytes()
 
@@ -81,7 +81,7 @@ def test_progress_of_another_kind_starts_anew(run, capsys, content):
     save_tensors(content, progress)
     training.warm_up(run)
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith(f"{progress}: ") and line.endswith("; the stage starts anew")
+    assert line.startswith(f"{progress}: ") and line.endswith("; the stage starts over")
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ def test_progress_of_another_training_is_refused_and_kept(run, change):
     progress = run.path / "warmup" / "progress.pt"
     save_tensors(torch.load(progress, weights_only=True) | change, progress)
     before = progress.read_bytes()
-    with pytest.raises(CliplitError, match="remove the file, then the stage starts anew") as error:
+    with pytest.raises(CliplitError, match="remove the file, and the stage starts over") as error:
         training.warm_up(run)
     assert str(progress) in str(error.value) and "\n" not in str(error.value) and progress.read_bytes() == before
 

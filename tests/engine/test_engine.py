@@ -154,7 +154,7 @@ def test_a_batch_that_cannot_be_shared_is_refused(monkeypatch):
     from cliplit.engine import processes
 
     monkeypatch.setenv("WORLD_SIZE", "3")
-    with pytest.raises(CliplitError, match="a batch of 8 cannot be shared evenly by 3 processes"):
+    with pytest.raises(CliplitError, match="a batch of 8 cannot be split evenly among 3 processes"):
         processes.share(8)
 
 
@@ -168,7 +168,7 @@ def test_a_run_belongs_to_one_process_at_a_time_and_not_to_a_dead_one(tmp_path):
     process.start()
     while read_json(tmp_path / OWNER) is None:
         time.sleep(0.02)
-    refusal = f"{tmp_path}: process {process.pid} on .* is at work here since"
+    refusal = f"{tmp_path}: process {process.pid} on .* has used this run since"
     with pytest.raises(CliplitError, match=refusal) as error, held(tmp_path):
         pass
     assert "\n" not in str(error.value)
@@ -286,7 +286,7 @@ def test_bf16_is_used_where_the_processor_has_it_and_else_it_is_said_once(monkey
         with engine(settings) as using:
             assert using.bf16 == (usable == "bf16")
     assert usable_precision("fp32", torch.device("cpu")) == "fp32"
-    note = "bf16: this cpu has no bfloat16 and would imitate it, slowly; computing in fp32"
+    note = "bf16: this cpu has no bfloat16 and would emulate it slowly; computing in fp32"
     assert capsys.readouterr().err.splitlines() == ([note] if usable == "fp32" else [])
     usable_precision.cache_clear()
 
@@ -315,7 +315,7 @@ def test_want_of_memory_is_a_line_with_what_to_change(monkeypatch):
     ],
 )
 def test_what_apples_device_lacks_is_a_line_with_what_to_do(error):
-    said = r"'mps' lacks .*; compute on the cpu, or set PYTORCH_ENABLE_MPS_FALLBACK=1"
+    said = r"'mps' does not support .*; use the device cpu, or set PYTORCH_ENABLE_MPS_FALLBACK=1"
     with pytest.raises(CliplitError, match=said), limits_told(LESS_MEMORY):
         raise error
 

@@ -9,7 +9,7 @@ import cliplit
 from cliplit.engine.compute import usable_precision
 from cliplit.method.checkpoints import load_enhancer
 
-NOTE = "bf16: this cpu has no bfloat16 and would imitate it, slowly; computing in fp32"
+NOTE = "bf16: this cpu has no bfloat16 and would emulate it slowly; computing in fp32"
 
 
 @pytest.fixture(autouse=True)

@@ -1,4 +1,4 @@
-"""Files written whole or not at all, JSON among them; and digests."""
+"""Atomic writing of files, including JSON; and digests."""
 
 import contextlib
 import errno
@@ -12,19 +12,19 @@ from typing import Any
 
 from cliplit.errors import CliplitError
 
-LARGE = 50_000_000  # bytes; the content of larger files is not looked at each time
-LONGEST_NAME = 255  # bytes, of a file on the usual systems
+LARGE = 50_000_000  # bytes; the content of larger files is not checked every time
+LONGEST_NAME = 255  # bytes of a file name on common systems
 
 
 @contextlib.contextmanager
 def writing(path: str | Path) -> Iterator[Path]:
-    """A hidden name beside the file, which takes its place at the end, and is removed if anything fails.
+    """A hidden file beside the file. At the end it replaces the file; if anything fails, it is removed.
 
-    A symbolic link stays; the file that it points to is replaced. An OSError, e.g. of a full disk, names the file.
+    A symbolic link stays, and the file that it points to is replaced. An OSError, e.g. of a full disk, names the file.
     """
     path = Path(os.path.realpath(path) if os.path.islink(path) else path)
     if path.is_dir():
-        raise IsADirectoryError(errno.EISDIR, "a folder is where this file belongs; move it away", str(path))
+        raise IsADirectoryError(errno.EISDIR, "there is a folder of this name; move it away", str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.partial")
     if len(os.fsencode(temporary.name)) > LONGEST_NAME:
@@ -41,7 +41,7 @@ def writing(path: str | Path) -> Iterator[Path]:
 
 
 def read_json(path: Path, **kinds: type) -> dict[str, Any] | None:
-    """The object in a JSON file; None if the file is missing or damaged, or holds something else.
+    """The object in a JSON file; None if the file is missing or damaged, or holds no such object.
 
     Args:
         kinds: entries that it must have, and the type of each.
@@ -56,7 +56,7 @@ def read_json(path: Path, **kinds: type) -> dict[str, Any] | None:
 
 
 def write_json(content: Any, path: Path) -> None:
-    """Write strict JSON, indented, atomically; numbers that are not finite become null."""
+    """Write strict JSON, indented, atomically. Numbers that are not finite become null."""
     write_text(json.dumps(finite(content), indent=1, allow_nan=False) + "\n", path)
 
 
@@ -66,7 +66,7 @@ def finite(content: Any) -> Any:
 
 
 def write_text(text: str, path: Path) -> None:
-    """Write a text file atomically; what UTF-8 does not have (odd names of files) is escaped."""
+    """Write a text file atomically. Text that UTF-8 cannot encode (odd file names) is escaped."""
     write_bytes(text.encode(errors="backslashreplace"), path)
 
 
@@ -86,7 +86,7 @@ def sha256(path: Path) -> str:
 
 
 def digest_of(path: Path) -> str | None:
-    """SHA-256 of a file; None if it is missing. It is computed once in a process, until the file changes."""
+    """SHA-256 of a file; None if it is missing. A process computes it once, until the file changes."""
     if not path.is_file():
         return None
     status = path.stat()
@@ -105,4 +105,4 @@ def user_cache() -> Path:
     try:
         return Path(base).expanduser()
     except RuntimeError:
-        raise CliplitError("there is no home folder for the cache; set CLIPLIT_CACHE to a folder") from None
+        raise CliplitError("no home folder for the cache; set CLIPLIT_CACHE to a folder") from None

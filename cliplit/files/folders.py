@@ -12,7 +12,7 @@ from cliplit.errors import CliplitError, printable
 from cliplit.files.atomic import sha256
 from cliplit.files.images import EXTENSIONS, UNREAD
 
-# What cameras, desktops and network storage leave beside photos, in lower case. Names with a dot in front are clutter too.
+# Names that cameras, desktops and network storage leave beside photos, in lower case. Names with a leading dot count too.
 LEFT_BEHIND = (
     "@eadir|@tmp|@sharebin|#recycle|#snapshot|"  # Synology
     "@recycle|@recently-snapshot|@__thumb|~snapshot|"  # QNAP, NetApp
@@ -29,15 +29,15 @@ COPY = re.compile(r"(.+?) ?\(\d+\)")  # "0152(2)" and "0152 (2)" may be copies o
 
 @dataclass
 class Found:
-    """Image files that were asked for.
+    """The image files that were found.
 
     Attributes:
-        images: the name that tables give an image -> its file.
-        others: number of other files that lay beside them; a hidden folder counts as one.
-        groups: every path that was given -> the names of its images; an image may be in several.
-        unread: what may be an image, or hold some, and was not taken -> the reason.
-        passed: folders below that were not looked into, for want of `recursive`.
-        places: name of an image in a folder that was given -> its path below that folder.
+        images: the name of an image in tables -> its file.
+        others: number of other files beside them; a hidden folder counts as one.
+        groups: every given path -> the names of its images; an image may be in several groups.
+        unread: files or folders that may be or hold images but were not read -> the reason.
+        passed: subfolders that were skipped because `recursive` is off.
+        places: name of an image in a given folder -> its path below that folder.
     """
 
     images: dict[str, Path]
@@ -49,7 +49,7 @@ class Found:
 
 
 def list_images(folder: str | Path) -> list[Path]:
-    """Image files of a folder by extension, sorted by name. Raises CliplitError as `find_images` does."""
+    """The image files of a folder by extension, sorted by name. Raises CliplitError as `find_images` does."""
     if not Path(folder).is_dir():
         raise CliplitError(f"{folder}: no such folder")
     return list(find_images([folder]).images.values())
@@ -58,13 +58,13 @@ def list_images(folder: str | Path) -> list[Path]:
 def find_images(
     paths: Iterable[str | Path], recursive: bool = False, extensions: Collection[str] = EXTENSIONS
 ) -> Found:
-    """Image files among files and folders, by extension and sorted within a folder; files that are named need no extension.
+    """The images among files and folders: by extension and sorted within a folder; given files may have any extension.
 
-    Below a folder, what is hidden or clutter (`is_clutter`) counts as other files. Links to files are followed, links to
+    In folders, hidden files and clutter (`is_clutter`) count as other files. Links to files are followed, and links to
     folders are not.
 
-    An image's name is its path below the folder that was given; if several paths were given, with that path before it;
-    control characters and what is no Unicode are escaped. A file that is found twice is one image.
+    The name of an image is its path below the given folder, preceded by that folder if several paths are given. Control
+    characters and invalid Unicode are escaped. A file that is found twice is one image.
 
     Raises CliplitError for a path that does not exist or cannot be opened, and if there are no images at all.
     """
@@ -91,7 +91,7 @@ def find_images(
     if not found.images:
         what_else = f"looked for {', '.join(sorted(extensions))}"
         if found.passed:
-            what_else = f"but {len(found.passed)} folders below, such as {found.passed[0]}; give it, or --recursive"
+            what_else = f"but {len(found.passed)} subfolders, such as {found.passed[0]}; give it, or --recursive"
         if found.unread:
             path, reason = next(iter(found.unread.items()))
             what_else = f"but {len(found.unread)} that cannot be used, such as {path}: {reason}"
@@ -101,15 +101,15 @@ def find_images(
 
 
 def is_clutter(name: str) -> bool:
-    """Whether a file or folder of this name is hidden, left behind by a camera, system or server, or a file that `enhance`
-    writes beside a result, such as `a.jpg.compare.jpg`."""
+    """Whether a file or folder of this name is hidden, was left by a camera, system or server, or was written by `enhance`
+    beside a result, such as `a.jpg.compare.jpg`."""
     name = name.lower()
     beside = any(name.endswith(end) and PurePath(name[: -len(end)]).suffix in EXTENSIONS for end in SIDE_FILES)
     return beside or name.startswith(".") or name in CLUTTER or name.endswith(CLUTTER_ENDING)
 
 
 def _look_into(folder: Path, recursive: bool, extensions: Collection[str], found: Found) -> list[Path]:
-    """The images of a folder, sorted; what else is there is noted in `found`."""
+    """The images of a folder, sorted. Everything else there is noted in `found`."""
 
     def note_closed(error: OSError) -> None:
         if Path(error.filename) == folder:
@@ -127,13 +127,13 @@ def _look_into(folder: Path, recursive: bool, extensions: Collection[str], found
             folders[:] = below  # links are among them; they are not followed
         for path in [Path(place, name) for name in folders]:
             if path.is_symlink():
-                found.unread[path] = "a link to a folder is not followed; give that folder by its name"
+                found.unread[path] = "links to folders are not followed; give the folder itself"
         for path in [Path(place, name) for name in sorted(files)]:
             ending = path.suffix.lower()
             special = os.path.exists(path) and not os.path.isfile(path)  # a pipe or device
             if special or is_clutter(path.name) or not (ending in extensions or ending in UNREAD):
                 found.others += 1
-            elif not os.path.exists(path):  # a link that leads nowhere or in a circle, a folder that is closed
+            elif not os.path.exists(path):  # a broken or circular link, or a folder without access
                 found.unread[path] = "cannot be opened"
             elif ending in extensions:
                 images.append(path)
@@ -144,12 +144,12 @@ def _look_into(folder: Path, recursive: bool, extensions: Collection[str], found
 
 @dataclass(frozen=True)
 class Pairs:
-    """References by image name, and what is to be said about the rest.
+    """References by image name, and problems with the rest.
 
     Attributes:
-        references: image name -> its reference; images without one are not in it.
-        duplicates: names of images that are copies, byte for byte, of another one of the folder and are not scored.
-        problems: one line for every missing partner and ambiguous name; it names all that could be meant.
+        references: image name -> its reference; images without a reference are missing here.
+        duplicates: names of images that are exact copies of another image in the folder, and are not scored.
+        problems: one line for every missing partner and every ambiguous name; it lists all candidates.
     """
 
     references: dict[str, Path]
@@ -158,16 +158,16 @@ class Pairs:
 
 
 def pair(found: Found, reference: str | Path, recursive: bool = False) -> Pairs:
-    """Find the reference of every image: by its name without the ending in a folder, or the one file given.
+    """Find the reference of every image: by its name without the ending in a folder, or the single given file.
 
-    The path below the folder counts first, then the stem alone, if only one reference has it. A stem is looked for as it
-    is, in other case or Unicode form, without the ending that `enhance` added to ("a.gif" of a.gif.png becomes "a"),
-    and without the number of a copy ("0152(2)" becomes "0152").
+    The path below the folder is tried first, then the stem alone, if only one reference has it. A stem matches exactly,
+    then in another case or Unicode form, then without the ending that `enhance` keeps ("a.gif" of a.gif.png becomes "a"),
+    and then without the number of a copy ("0152(2)" becomes "0152").
 
-    Images of one folder that come to share a reference are scored once if they are the same, byte for byte. Different
-    ones are all scored if they have its very stem; else it is a problem that names them, and those that have not get none.
+    Images of one folder that share a reference are scored once if they are exact copies. Different images are all scored
+    if they have exactly its stem; otherwise a problem names them, and those with another stem get no reference.
 
-    Raises CliplitError if there is no such folder, or no images in it or, if `recursive`, below.
+    Raises CliplitError if there is no such folder, or it has no images (with `recursive`: in it or below).
     """
     images = found.images
     if Path(reference).is_file() and len(images) == 1:
@@ -183,14 +183,14 @@ def pair(found: Found, reference: str | Path, recursive: bool = False) -> Pairs:
     unread = {path.stem: f" that can be read ({path.name}: {reason})" for path, reason in shelf.unread.items()}
     claims: dict[str, Path] = {}
     problems: list[str] = []
-    sharing = defaultdict(list)  # images of one folder that would have the same reference, or copies of it
+    sharing = defaultdict(list)  # images of one folder that would share a reference or its copies
     for name, files in candidates.items():
         if len(files) == 1:
             claims[name] = files[0]
             sharing[images[name].parent, same[files[0]]].append(name)
         elif files:
             listed = ", ".join(places[file].as_posix() for file in files)
-            problems.append(f"{files[0].stem}: several references ({listed}); remove all but one")
+            problems.append(f"{files[0].stem}: several references ({listed}); keep only one")
         else:
             stem = images[name].stem
             problems.append(f"{name}: no file '{stem}.*' in {reference}{unread.get(stem, '')}")
@@ -206,7 +206,7 @@ def pair(found: Found, reference: str | Path, recursive: bool = False) -> Pairs:
                 about = f"different images that may belong to {file.name}; rename or remove all but one"
                 problems.append(f"{' and '.join(rivals)}: {about}")
                 unclear += strangers
-    if found.places:  # single files are asked for one by one
+    if found.places:  # not for single files
         used = {same[file] for files in candidates.values() for file in files}
         unused = [place for file, place in places.items() if same[file] not in used]
         problems += [f"{place.as_posix()}: a reference without an image" for place in unused]
@@ -222,7 +222,7 @@ def original(stem: str) -> str:
 
 
 def _candidates(images: Mapping[str, PurePath], references: Mapping[Path, PurePath]) -> dict[str, list[Path]]:
-    """References that an image may have: by its path, else by its stem alone, if no other image has their path."""
+    """Possible references of every image: by its path, else by its stem alone, if no other image has their path."""
     found: dict[str, list[Path]] = {name: [] for name in images}
     taken: set[Path] = set()
     for alone in (False, True):
@@ -238,8 +238,8 @@ def _candidates(images: Mapping[str, PurePath], references: Mapping[Path, PurePa
 
 
 def _keys(place: PurePath, alone: bool) -> list[Hashable]:
-    """By what the reference of an image in this place is looked for, the likeliest first: its path with the ending, its
-    path or stem alone without, as it is and in one case and Unicode form, then what that may have been made of."""
+    """Keys to find the reference of an image in this place, the likeliest first: its path with the ending; its path or stem
+    without the ending, exact and in one case and Unicode form; and the same for its likely original name."""
     keys: list[Hashable] = [] if alone else [(place, "with its ending")]
     ending = PurePath(place.stem).suffix
     bare = place.stem.removesuffix(ending) if ending.lower() in EXTENSIONS | UNREAD.keys() else place.stem
@@ -250,7 +250,7 @@ def _keys(place: PurePath, alone: bool) -> list[Hashable]:
 
 
 def _first_alike(files: Iterable[Path]) -> dict[Path, Path]:
-    """For each of several files the one of the shortest name that is the same, byte for byte."""
+    """For each file, the exact copy of it with the shortest name, perhaps itself."""
     ordered = sorted(files, key=lambda file: (len(file.stem), file.name))
     first: dict[str, Path] = {}
     alike: dict[Path, Path] = {}
@@ -258,6 +258,6 @@ def _first_alike(files: Iterable[Path]) -> dict[Path, Path]:
         try:
             content = sha256(file) if len(ordered) > 1 else ""
         except OSError:
-            content = str(file)  # cannot be opened, and is like no other
+            content = str(file)  # cannot be opened, so it equals no other file
         alike[file] = first.setdefault(content, file)
     return alike

@@ -1,6 +1,6 @@
-"""Image files decoded to arrays, defensively. Importing it does not import torch.
+"""Decodes image files to arrays, defensively. Importing it does not import torch.
 
-The photo tool (`cliplit_photos.formats`) reads more: HEIC, RAW, odd TIFFs, and what a file says beside its pixels.
+The photo tool (`cliplit_photos.formats`) reads more: HEIC, RAW, odd TIFFs, and everything beside the pixels.
 """
 
 import contextlib
@@ -18,8 +18,8 @@ from PIL import Image, ImageCms, UnidentifiedImageError
 from cliplit.errors import CliplitError, one_line, printable
 
 MAX_PIXELS = 1 << 28  # 268 megapixels; a photo has fewer, a decompression bomb more
-ROWS = 256  # of the strips in which large arrays are converted
-DECODERS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "PPM", "TIFF", "AVIF")  # Pillow's; some others start programs
+ROWS = 256  # rows of the strips in which large arrays are converted
+DECODERS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "PPM", "TIFF", "AVIF")  # Pillow's; some others run programs
 READ = ".jpg .jpeg .jpe .jfif .mpo .png .apng .tif .tiff .webp .avif .bmp .dib .gif .ppm .pgm .pnm .pbm"
 EXTENSIONS = frozenset(READ.split())
 HEIC = ".heic .heif .hif"
@@ -31,11 +31,11 @@ OTHERS = (
     ".jxl .jp2 .j2k .jpf .jpx .jpc .jxr .wdp .hdp .psd .psb .xcf .kra .exr .hdr .pfm .tga .fit .fits .ico .icns .svg "
     ".svgz .eps .ai"
 )
-UNREAD = {ending: f"{ending} files are not read; convert it to PNG or TIFF" for ending in OTHERS.split()} | {
-    ending: f"{ending} files are not read here; convert it, e.g. with cliplit enhance FILE -o FILE.png --strength 0"
+UNREAD = {ending: f"{ending} files are not supported; convert it to PNG or TIFF" for ending in OTHERS.split()} | {
+    ending: f"{ending} files are not supported here; convert it, e.g. cliplit enhance FILE -o FILE.png --strength 0"
     for ending in f"{HEIC} {RAW}".split()
 }  # image files by ending: the reason, for messages
-NOT_AN_IMAGE = "not an image of a known kind, or damaged; mend or remove the file"
+NOT_AN_IMAGE = "not an image of a known format, or damaged; repair or remove the file"
 NEEDS_PHOTOS = "damaged, or compressed in a way that needs the extra photos: pip install 'cliplit[photos]'"
 ORIENTATION = 0x0112  # tag of EXIF and TIFF
 GREY_OR_RGB = (0, 1, 2)  # photometric interpretations of TIFF; in the first one, white is 0
@@ -45,9 +45,9 @@ _opening = threading.Lock()
 
 
 def decode(path: str | Path, max_pixels: int | None = None) -> np.ndarray:
-    """An image file as RGB (H, W, 3), upright, of uint8, uint16 or float32 in [0, 1]; grey is repeated, alpha dropped.
+    """An image file as upright RGB (H, W, 3) of uint8, uint16 or float32 in [0, 1]. Grey is repeated and alpha dropped.
 
-    Raises CliplitError, which names the file, if it is no image, truncated, or of more than `max_pixels` (MAX_PIXELS).
+    Raises CliplitError, which names the file, if it is not an image, truncated, or larger than `max_pixels` (MAX_PIXELS).
     """
     path = Path(path)
     with errors_named(path), open(path, "rb") as file:
@@ -61,7 +61,7 @@ def decode(path: str | Path, max_pixels: int | None = None) -> np.ndarray:
                 image.load()  # refuses a truncated file, and turns a TIFF upright
                 lying, orientation = deep_pixels(file, image), orientation_of(image)
                 if lying is None and (image.mode in ("I", "F") or image.mode.startswith("I;")):
-                    raise CliplitError(f"{image.format} of such depth is not read; convert it to a PNG of 16 bits")
+                    raise CliplitError(f"{image.format} of this depth is not supported; convert it to a 16-bit PNG")
                 if lying is None:
                     transform = cmyk_transform(image)
                     lying = np.asarray(transform.apply(image) if transform else image.convert("RGB"))
@@ -70,7 +70,7 @@ def decode(path: str | Path, max_pixels: int | None = None) -> np.ndarray:
 
 
 def size_in(file: BinaryIO, max_pixels: int | None = None) -> tuple[int, int]:
-    """Width and height of an upright image, from the header of its open file. Whatever a decoder raises is passed on."""
+    """Width and height of an upright image, from the header of its open file. Errors of decoders are passed on."""
     with tiff_page(file, max_pixels) as page:
         if page is not None:
             size, orientation = (page.imagewidth, page.imagelength), page.tags.valueof(ORIENTATION, 1)
@@ -81,13 +81,13 @@ def size_in(file: BinaryIO, max_pixels: int | None = None) -> tuple[int, int]:
 
 
 def size_of(path: Path) -> tuple[int, int]:
-    """Width and height of an upright image, from the header of its file; raises CliplitError if there is none."""
+    """Width and height of an upright image, from the header of its file. Raises CliplitError if there is no such header."""
     with errors_named(path), open(path, "rb") as file:
         return size_in(file)
 
 
 def upright(lying: np.ndarray, orientation: int) -> np.ndarray:
-    """A view of pixels (H, W, C) as they lie in a file of this EXIF orientation (1 to 8), turned upright."""
+    """An upright view of pixels (H, W, C) as stored in a file with this EXIF orientation (1 to 8)."""
     down = -1 if orientation in (3, 4, 6, 7) else 1
     right = -1 if orientation in (2, 3, 7, 8) else 1
     flipped = lying[::down, ::right]
@@ -106,7 +106,7 @@ def to_8_bits(array: np.ndarray) -> np.ndarray:
 
 
 def to_16_bits(array: np.ndarray, white: int) -> np.ndarray:
-    """Values from 0 to `white`, larger ones cut off, stretched and rounded to uint16, strip by strip."""
+    """Values from 0 to `white`, clipped there, scaled and rounded to uint16, strip by strip."""
     result = np.empty(array.shape, np.uint16)
     for top in range(0, len(array), ROWS):
         result[top : top + ROWS] = (np.minimum(array[top : top + ROWS], white) * (65535 / white)).round()
@@ -120,15 +120,15 @@ def squared(array: np.ndarray, size: int) -> np.ndarray:
 
 @contextlib.contextmanager
 def errors_named(path: Path, unread: Mapping[str, str] = UNREAD) -> Iterator[None]:
-    """Turn whatever a decoder raises about a broken file into one line that names the file.
+    """Turn any error of a decoder into one line that names the file.
 
     Args:
-        unread: why files of an extension are not read.
+        unread: for extensions that are not read, the reason.
     """
     try:
         yield
     except Exception as error:
-        reason = f"cannot be read as an image ({one_line(error)}); mend or remove the file"
+        reason = f"cannot be read as an image ({one_line(error)}); repair or remove the file"
         if isinstance(error, CliplitError):
             reason = str(error).removeprefix(f"{path}: ")
         elif isinstance(error, FileNotFoundError):
@@ -144,9 +144,9 @@ def errors_named(path: Path, unread: Mapping[str, str] = UNREAD) -> Iterator[Non
 
 @contextlib.contextmanager
 def opened(file: BinaryIO, max_pixels: int | None) -> Iterator[Image.Image]:
-    """An opened image of at most so many pixels. Pillow's own limit is lower, and lifted while the file is opened.
+    """An opened image with at most `max_pixels`. Pillow's own lower limit is lifted while the file is opened.
 
-    Pillow gets an open file, not a path: from a path, it maps raw TIFFs into memory, which scrambles turned ones.
+    Pillow gets an open file, not a path: from a path, it maps raw TIFFs into memory, which scrambles rotated ones.
     """
     file.seek(0)
     with _opening:
@@ -162,15 +162,15 @@ def opened(file: BinaryIO, max_pixels: int | None) -> Iterator[Image.Image]:
 
 
 def check_size(width: int, height: int, limit: int | None) -> None:
-    """Raise CliplitError above the limit of pixels. Commands that give a limit have the option --max-pixels."""
+    """Raise CliplitError above a limit of pixels. Commands that set a limit have the option --max-pixels."""
     if width * height > (limit or MAX_PIXELS):
-        remedy = "--max-pixels lifts it" if limit else "use a smaller copy"
+        remedy = "--max-pixels raises it" if limit else "use a smaller copy"
         most = f"above the limit of {limit or MAX_PIXELS} against decompression bombs"
-        raise CliplitError(f"{width} x {height} pixels, {most}; {remedy}")
+        raise CliplitError(f"{width} x {height} pixels are {most}; {remedy}")
 
 
 def orientation_of(image: Image.Image) -> int:
-    """1 to 8; 1 where EXIF and XMP say nothing, or nonsense, and for a TIFF, which Pillow turns itself."""
+    """The orientation, 1 to 8. It is 1 if EXIF and XMP give no valid one, and for a TIFF, which Pillow turns itself."""
     try:
         found = 1 if image.format == "TIFF" else image.getexif().get(ORIENTATION)
     except Exception:  # damaged EXIF raises every kind
@@ -195,29 +195,29 @@ def tiff_page(file: BinaryIO, max_pixels: int | None, unread: Mapping[str, str] 
         page = tiff.pages.first
         size = (page.imagewidth, page.imagelength)
         if not all(isinstance(side, int) and side > 0 for side in size):  # a damaged tag may be anything
-            raise CliplitError("a TIFF without a proper size; mend or remove the file")
+            raise CliplitError("a TIFF without a valid size; repair or remove the file")
         check_size(*size, max_pixels)
         yield page
 
 
 def tiff_channels(page: Any) -> np.ndarray:
-    """Pixels (H, W, C) of a page of grey or RGB, as they lie: uint8, uint16 up to 65535, or float32 that is finite.
+    """Pixels (H, W, C) of a grey or RGB page, as stored: uint8, uint16 up to 65535, or finite float32.
 
-    Raises CliplitError for other depths and colours, and for values that are not numbers.
+    Raises CliplitError for other depths and colours, and for values that are NaN or infinite.
     """
     bits = int(np.max(page.bitspersample))
     if page.photometric not in GREY_OR_RGB or page.dtype not in ("u1", "u2", "f2", "f4", "f8"):
         colours = str(getattr(page.photometric, "name", page.photometric)).lower()
         kind = f"{bits}-bit {page.dtype or 'samples'} in {colours} colours"
-        raise CliplitError(f"a TIFF of {printable(kind)} is not known; convert it to RGB of 16 bits")
+        raise CliplitError(f"a TIFF of {printable(kind)} is not supported; convert it to 16-bit RGB")
     channels = page.asarray()
     channels = np.moveaxis(channels, 0, -1) if page.axes == "SYX" else channels
     channels = channels.reshape(*channels.shape[:2], -1)
     if channels.dtype.kind == "f":
-        with np.errstate(over="ignore"):  # infinite, which is refused
+        with np.errstate(over="ignore"):  # overflow becomes infinite, which is refused below
             channels = channels.astype(np.float32)
         if not (np.isfinite(channels.min()) and np.isfinite(channels.max())):
-            raise CliplitError("holds values that are not numbers, or infinite")
+            raise CliplitError("contains values that are NaN or infinite; repair or remove the file")
     elif 8 < bits < 16:
         channels = to_16_bits(channels, (1 << bits) - 1)
     white = 1 if channels.dtype.kind == "f" else np.iinfo(channels.dtype).max
@@ -225,10 +225,10 @@ def tiff_channels(page: Any) -> np.ndarray:
 
 
 def deep_pixels(file: BinaryIO, image: Image.Image) -> np.ndarray | None:
-    """Pixels (H, W, C) of uint16 of a PNG, PPM or PGM of more than 8 bits, as they lie; None of all others.
+    """Pixels (H, W, C) as uint16 of a PNG, PPM or PGM with more than 8 bits, as stored; None for all others.
 
     Args:
-        image: the same file, opened and loaded by Pillow, which refuses truncated files; OpenCV does not.
+        image: the same file, opened and loaded by Pillow, which refuses truncated files; OpenCV accepts them.
     """
     import cv2
 
@@ -247,11 +247,11 @@ def deep_pixels(file: BinaryIO, image: Image.Image) -> np.ndarray | None:
         pixels[..., [0, 2]] = pixels[..., [2, 0]]
     if ppm:
         return to_16_bits(pixels, int(ppm[3]))
-    return pixels[..., [0, 3]] if head[25] == 4 else pixels  # grey with transparency, which OpenCV makes colours
+    return pixels[..., [0, 3]] if head[25] == 4 else pixels  # grey with alpha, which OpenCV reads as colours
 
 
 def cmyk_transform(image: Image.Image) -> Any:
-    """From CMYK to sRGB by the image's own profile; None of other images, and without a good profile."""
+    """A transform from CMYK to sRGB by the image's own profile; None for other images, or without a valid profile."""
     if image.mode == "CMYK":
         with contextlib.suppress(OSError, KeyError, ImageCms.PyCMSError):
             profile = ImageCms.ImageCmsProfile(io.BytesIO(image.info["icc_profile"]))

@@ -1,7 +1,7 @@
-"""Files from elsewhere: downloads are resumed after an interruption, tried again, and checked by size and SHA-256; archives
-are unpacked safely: nothing outside the target, no links, no bombs, and either all of it or nothing.
+"""Downloads and archives. Downloads resume after an interruption, are retried, and are checked by size and SHA-256. Archives
+are unpacked safely: nothing outside the target, no links, no bombs, and all of it or nothing.
 
-Also: whether an address can be reached at all. Google Drive needs gdown (the extra `drive`), imported only then.
+It also tells whether an address can be reached. Google Drive needs gdown (the extra `drive`), imported only when used.
 """
 
 import contextlib
@@ -28,37 +28,37 @@ from cliplit.files.atomic import sha256
 HUB = "https://huggingface.co"
 REACH_TIMEOUT = 5.0  # seconds to find out whether an address answers
 BLOCK = 1 << 16  # bytes read at once
-BY_HAND = "fetch the file by hand and give it with --from"
-WAITS = (1.0, 2.0, 4.0, 8.0, 16.0)  # seconds after attempts in a row that bring less than a block
+BY_HAND = "download the file yourself and give it with --from"
+WAITS = (1.0, 2.0, 4.0, 8.0, 16.0)  # seconds after consecutive attempts that bring less than a block
 LONGEST_WAIT = 300.0  # seconds; if a server asks to wait longer, fetch gives up
-SILENCE = 30.0  # seconds without a byte, after which an attempt has failed
+SILENCE = 30.0  # seconds without a byte after which an attempt has failed
 
 SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 JUNK = {"__MACOSX", ".DS_Store", "Thumbs.db"}  # what file managers leave behind
-# What an archive of photos stays below. Photos hardly shrink: a high ratio means a bomb.
+# Limits for an archive of photos. Photos hardly compress, so a high ratio means a bomb.
 MOST_FILES = 200_000
 MOST_BYTES = 200 * 10**9
 MOST_RATIO = 100  # of all bytes unpacked to those of the archive
 RATIO_FROM = 10**8  # bytes unpacked; below, the ratio does not matter
-# What the libraries raise about damaged archives; OSError without a number: bz2
+# Errors of the libraries about damaged archives; bz2 raises OSError without a number
 DAMAGE = (zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, NotImplementedError, OSError)
 
 
 class _Again(Exception):
-    """This attempt failed, the next one may not: the reason, and the seconds that the server asks to wait, or 0."""
+    """An attempt that is worth repeating: the reason, and the seconds that the server asks to wait, or 0."""
 
 
 def fetch(url: str, target: Path, size: int | None = None, digest: str | None = None) -> Path:
-    """Download a file; an interrupted download resumes where it stopped.
+    """Download a file. An interrupted download resumes where it stopped.
 
-    Until it is complete and checked, it lies beside the target with the ending .partial.
+    Until the file is complete and checked, it lies beside the target with the ending .partial.
 
     Args:
-        size: bytes that the file must have.
-        digest: SHA-256 that it must have, in hexadecimal.
+        size: expected size in bytes.
+        digest: expected SHA-256, in hexadecimal.
     Raises:
-        CliplitError: it is not there, cannot be reached, is a web page, or has another size or SHA-256.
-        OSError: it cannot be written, e.g. since the disk is full.
+        CliplitError: the file is missing, cannot be reached, is a web page, or has another size or SHA-256.
+        OSError: it cannot be written, e.g. because the disk is full.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(f"{target.name}.partial")
@@ -74,25 +74,25 @@ def fetch(url: str, target: Path, size: int | None = None, digest: str | None = 
             failures = 1 if _length(part) - before >= BLOCK else failures + 1
             if failures > len(WAITS) or wait > LONGEST_WAIT:
                 again = f"run the same command again to resume, or {BY_HAND}"
-                raise CliplitError(f"{url}: given up after {failures} attempts ({reason}); {again}") from None
+                raise CliplitError(f"{url}: download failed after {failures} attempts ({reason}); {again}") from None
             time.sleep(wait or WAITS[failures - 1])
     version.unlink(missing_ok=True)
     with open(part, "rb") as file:
         start = file.read(512).lstrip().lower()
     if start.startswith((b"<!doctype html", b"<html")):
-        wrong = "a web page came in place of the file"
+        wrong = "the server sent a web page instead of the file"
     elif size not in (None, part.stat().st_size):
-        wrong = f"{part.stat().st_size} bytes in place of {size}"
+        wrong = f"{part.stat().st_size} bytes instead of {size}"
     elif digest and (found := sha256(part)) != digest:
         wrong = f"SHA-256 is {found[:12]}..., not {digest[:12]}... as expected"
     else:
         return part.replace(target)
     part.unlink()
-    raise CliplitError(f"{url}: {wrong}; nothing was kept; {BY_HAND}")
+    raise CliplitError(f"{url}: {wrong}; the download was deleted; {BY_HAND}")
 
 
 def _fetch_rest(url: str, part: Path, version: Path) -> None:
-    """Fetch the bytes that are still missing. The file `version` holds the server's mark of what the first ones are of."""
+    """Fetch the missing bytes. The file `version` holds the server's mark of the version that the first bytes are from."""
     import requests
     import urllib3
 
@@ -110,7 +110,7 @@ def _fetch_rest(url: str, part: Path, version: Path) -> None:
                         return
                     part.unlink(missing_ok=True)
                 elif response.status_code not in (408, 425, 429) and response.status_code < 500:
-                    raise CliplitError(f"{url}: {reason}; look for another address, or {BY_HAND}")
+                    raise CliplitError(f"{url}: {reason}; use another source, or {BY_HAND}")
                 wait = response.headers.get("Retry-After", "").strip()
                 seconds = int(wait) if wait.isdigit() else 0
                 raise _Again(f"{reason} and asks to wait {wait} s" if seconds else reason, seconds)
@@ -118,8 +118,8 @@ def _fetch_rest(url: str, part: Path, version: Path) -> None:
             length = response.headers.get("Content-Length")
             total = have + int(length) if length else None
             mark = response.headers.get("ETag") or response.headers.get("Last-Modified") or ""
-            version.write_text("" if mark.startswith("W/") else mark, "latin-1")  # a weak ETag promises no same bytes
-            response.raw.enforce_content_length = False  # what came before the connection ended is kept
+            version.write_text("" if mark.startswith("W/") else mark, "latin-1")  # a weak ETag may mean other bytes
+            response.raw.enforce_content_length = False  # keeps what came before the connection ended
             with (
                 open(part, "ab" if have else "wb") as file,
                 tqdm(desc=part.stem, initial=have, total=total, unit="B", unit_scale=True, leave=False) as bar,
@@ -139,21 +139,21 @@ def _fetch_rest(url: str, part: Path, version: Path) -> None:
 
 
 def fetch_drive(folder: str, target: Path) -> None:
-    """Download a shared folder of Google Drive with all that is in it. Files that are there already are kept.
+    """Download a shared folder of Google Drive with everything in it. Files that already exist are kept.
 
     Raises CliplitError if gdown is not installed, or the folder cannot be downloaded.
     """
     try:
         import gdown
     except ImportError:
-        remedy = "pip install gdown; or fetch by hand and give it with --from"
+        remedy = "pip install gdown, or download it yourself and give it with --from"
         raise CliplitError(f"Google Drive needs gdown (the extra `drive`): {remedy}") from None
     get = partial(gdown.download_folder, id=folder, output=str(target), use_cookies=False, timeout=SILENCE)
-    again = f"run the same command again to resume, or tomorrow if Google Drive refuses it, or {BY_HAND}"
+    again = f"run the same command again to resume (tomorrow if Google Drive refuses it), or {BY_HAND}"
     with told(f"Google Drive folder {folder}: not downloaded", again):
         paths = [file.path.replace(os.sep, "/") for file in get(skip_download=True, quiet=True)]
         if len({*paths}) < len(paths) or not all(map(is_inside, paths)):
-            raise ValueError("several files of the same name, or names that lead out of it")
+            raise ValueError("it has several files of the same name, or names that lead out of it")
         get(resume=True, retries=len(WAITS), quiet=False)
 
 
@@ -162,7 +162,7 @@ def _length(path: Path) -> int:
 
 
 def reachable(url: str) -> bool:
-    """Whether an address answers within a few seconds, even if the name server does not."""
+    """Whether an address answers within a few seconds. A name server that does not answer delays it no longer."""
     import requests
 
     answers: list[bool] = []
@@ -183,7 +183,7 @@ def hub_address() -> str:
 
 
 def hub_digest(url: str) -> str | None:
-    """SHA-256 of a file on the hub, which states it of large ones. Whatever its library raises is passed on."""
+    """SHA-256 of a large file on the hub, which states it; else None. Errors of the hub's library are passed on."""
     from huggingface_hub import get_hf_file_metadata
 
     stated = get_hf_file_metadata(url).etag or ""
@@ -195,12 +195,12 @@ class Refused(CliplitError):
 
 
 def extract(archive: Path, target: Path) -> Path:
-    """Unpack a zip or tar archive into a new folder, which is there only if all went well.
+    """Unpack a zip or tar archive into a new folder, which exists only if everything went well.
 
     Raises:
         Refused: not such an archive, damaged, encrypted, or with members that an archive of photos does not have:
-            paths that lead out of it, absolute paths, links and devices, or far more bytes than it can hold.
-        OSError: it cannot be written, e.g. since the disk is full.
+            paths that lead out of it, absolute paths, links and devices, or far more bytes than plausible.
+        OSError: it cannot be written, e.g. because the disk is full.
     """
     unpacked = target.with_name(f".{target.name}.partial")
     shutil.rmtree(unpacked, ignore_errors=True)
@@ -212,7 +212,7 @@ def extract(archive: Path, target: Path) -> Path:
         else:
             with tarfile.open(archive) as tar:
                 files = _checked(tar, archive)
-                tar.fileobj.seek(tar.offset)  # an empty block ends an archive; tarfile does not mind if it is missing
+                tar.fileobj.seek(tar.offset)  # an empty block ends an archive; tarfile accepts archives without it
                 if tar.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
                     raise Refused("damaged: it ends early")
                 tar.extractall(unpacked, files, filter="data")
@@ -236,7 +236,7 @@ def is_inside(path: str) -> bool:
 
 
 def _checked(members: Iterable[Any], archive: Path) -> list[Any]:
-    """The files worth unpacking. Stops at the first member that an archive of photos does not have."""
+    """The files to unpack. Raises Refused at the first member that an archive of photos does not have."""
     files: dict[str, Any] = {}
     folders: set[str] = set()
     total = 0

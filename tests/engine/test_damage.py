@@ -108,7 +108,7 @@ def test_a_folder_in_place_of_the_progress_is_named(run):
     progress = run.path / "warmup" / "progress.pt"
     progress.unlink()
     progress.mkdir()
-    with pytest.raises(OSError, match="a folder is where this file belongs") as error:
+    with pytest.raises(OSError, match="there is a folder of this name") as error:
         training.warm_up(run)
     assert str(progress) in str(error.value)
 

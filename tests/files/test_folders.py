@@ -173,5 +173,5 @@ def test_folders_that_are_passed_over_are_known(tmp_path):
     assert find_images([tmp_path]).passed == [tmp_path / "below"]
     assert not find_images([tmp_path], recursive=True).passed
     (tmp_path / "a.png").unlink()
-    with pytest.raises(CliplitError, match="but 1 folders below, such as .*below; give it, or --recursive"):
+    with pytest.raises(CliplitError, match="but 1 subfolders, such as .*below; give it, or --recursive"):
         find_images([tmp_path])

@@ -120,8 +120,8 @@ def test_several_references_are_all_named_and_none_is_taken(tmp_path):
     )
     assert not pairs.references
     assert pairs.problems == [
-        "a: several references (x/a.png, y/a.jpg); remove all but one",
-        "b: several references (b.jpg, b.png); remove all but one",
+        "a: several references (x/a.png, y/a.jpg); keep only one",
+        "b: several references (b.jpg, b.png); keep only one",
     ]
 
 

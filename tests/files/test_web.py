@@ -66,7 +66,10 @@ def test_a_dropped_connection_is_taken_up_where_it_broke(server, get, tmp_path):
 def test_an_interrupted_download_goes_on_the_next_time(server, get, tmp_path):
     server.faults["/a.zip"] = [Fault(stop_after=500)] * 3
     line = refusal(get, tmp_path)
-    assert "given up after 3 attempts (the connection ended after 1500 of 300000 bytes); run the same command" in line
+    assert (
+        "download failed after 3 attempts (the connection ended after 1500 of 300000 bytes); run the same command"
+        in line
+    )
     assert left(tmp_path) == ["a.zip.partial", "a.zip.partial.version"]
     assert get(digest=DIGEST).read_bytes() == CONTENT and server.asked("/a.zip")[-1] == "bytes=1500-"
 
@@ -110,7 +113,7 @@ def test_a_part_of_another_file_is_thrown_away(server, get, tmp_path):
 def test_a_wrong_size(server, get, tmp_path, announced):
     if not announced:
         server.headers["/a.zip"] |= {"Content-Length": "", "Connection": "close"}
-    assert f"{len(CONTENT)} bytes in place of 42" in refusal(get, tmp_path, size=42)
+    assert f"{len(CONTENT)} bytes instead of 42" in refusal(get, tmp_path, size=42)
     assert left(tmp_path) == []
 
 
@@ -142,7 +145,7 @@ def test_a_wait_that_is_too_long_is_left_to_the_user(server, get, tmp_path):
 
 def test_a_server_out_of_order(server, get, tmp_path):
     server.faults["/a.zip"] = [Fault(status=500)] * 9
-    assert "given up after 3 attempts (the server answers 500" in refusal(get, tmp_path)
+    assert "download failed after 3 attempts (the server answers 500" in refusal(get, tmp_path)
 
 
 @pytest.mark.parametrize("said", ["text/html", "application/zip"])
@@ -150,7 +153,7 @@ def test_a_web_page_in_place_of_the_file(server, get, tmp_path, said):
     server.files["/a.zip"] = PAGE
     server.types["/a.zip"] = said
     line = refusal(get, tmp_path)
-    assert "a web page came in place of the file" in line and "--from" in line and left(tmp_path) == []
+    assert "the server sent a web page instead of the file" in line and "--from" in line and left(tmp_path) == []
 
 
 def test_silence(server, get, tmp_path):
@@ -159,7 +162,7 @@ def test_silence(server, get, tmp_path):
 
 
 def test_no_server(tmp_path):
-    with pytest.raises(CliplitError, match=r"given up after 3 attempts .*refused"):
+    with pytest.raises(CliplitError, match=r"download failed after 3 attempts .*refused"):
         fetch("http://127.0.0.1:9/a.zip", tmp_path / "a.zip")
 
 
@@ -196,7 +199,9 @@ def test_drive_fetches_a_folder(gdown, tmp_path):
 
 def test_drive_quota_and_network_errors(gdown, tmp_path):
     gdown.error = RuntimeError("Cannot retrieve the public link\n of the file.")
-    with pytest.raises(CliplitError, match=r"public link of the file.\); run the same .*, or fetch the file by hand"):
+    with pytest.raises(
+        CliplitError, match=r"public link of the file.\); run the same .*, or download the file yourself"
+    ):
         fetch_drive("folder", tmp_path / "deep")
 
 
@@ -210,7 +215,7 @@ def test_drive_names_that_lead_out_or_are_there_twice(gdown, tmp_path, name):
 
 def test_drive_without_gdown(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "gdown", None)
-    with pytest.raises(CliplitError, match="pip install gdown; or fetch by hand"):
+    with pytest.raises(CliplitError, match="pip install gdown, or download it yourself"):
         fetch_drive("folder", tmp_path)
 
 

@@ -73,9 +73,7 @@ def test_torch_export_takes_other_kinds_of_networks(tmp_path):
 
 def test_what_cannot_be_exported_is_refused_and_nothing_is_left(cli, checkpoint, tmp_path, monkeypatch):
     code, _, err = cli("export", SHIPPED_ENHANCER, tmp_path / "enhancer.tflite")
-    assert code == 2 and err == [
-        f"cliplit: error: {tmp_path}/enhancer.tflite: the ending says what is written: .pth, .onnx or .pt2"
-    ]
+    assert code == 2 and err == [f"cliplit: error: {tmp_path}/enhancer.tflite: unknown ending; use .pth, .onnx or .pt2"]
     monkeypatch.setattr(torch.export, "export", lambda *given, **options: None)  # takes seconds
     monkeypatch.setattr(programs, "_pt2", lambda exported, notes: (b"", torch.zeros_like))
     code, _, err = cli("export", checkpoint, tmp_path / "enhancer.pt2")

@@ -1,1 +1,1 @@
-"""Data sets: downloaded, verified, prepared and synthesized; and the images of the demo. Nothing here knows a run."""
+"""Downloads, verifies, prepares and synthesizes data sets, and makes the images of the demo. Nothing here knows a run."""

@@ -1,7 +1,7 @@
-"""Demo images without a network: crops of photos that scikit-image and matplotlib carry, made backlit.
+"""Demo images without a network: crops of photos that come with scikit-image and matplotlib, made backlit.
 
-The training is unpaired, as in the paper: backlit and well-lit crops come from different photos, and the test
-pairs from photos that are never trained on.
+Training is unpaired, as in the paper: backlit and well-lit crops come from different photos. The test pairs come from
+photos that are never trained on.
 """
 
 from importlib.metadata import distribution
@@ -15,7 +15,7 @@ from cliplit.engine.randomness import generator
 from cliplit.files.tensors import read_image
 from cliplit.settings import Settings
 
-PHOTOS = {  # name -> installed distribution, file in it, whose it is
+PHOTOS = {  # name -> installed distribution, file in it, author and licence
     "astronaut": ("scikit-image", "skimage/data/astronaut.png", "NASA, public domain"),
     "chelsea": ("scikit-image", "skimage/data/chelsea.png", "Stefan van der Walt, CC0"),
     "coffee": ("scikit-image", "skimage/data/coffee.png", "Rachel Michetti, public domain"),
@@ -38,7 +38,7 @@ def crops(names: tuple[str, ...], count: int, size: int, smallest: float, *keys:
 
     Args:
         smallest: smallest side of a crop as a fraction of the photo's shorter side.
-        keys: of the random draws.
+        keys: keys of the random draws.
     """
     random = generator("crops", *keys)
     photos = [photo(name) for name in names]
@@ -57,7 +57,7 @@ def crops(names: tuple[str, ...], count: int, size: int, smallest: float, *keys:
 
 
 def embedded_training(settings: Settings) -> tuple[Tensor, Tensor]:
-    """Backlit and well-lit images (N, 3, S, S), of different photos unless the settings say otherwise."""
+    """Backlit and well-lit images (N, 3, S, S), from different photos unless the settings say otherwise."""
     data = settings.data
     seed = settings.seed
     options = (data.embedded_images, data.train_size, data.embedded_crop, seed)

@@ -1,6 +1,6 @@
-"""Which images serve for what: the roles, the known data sets, dataset.json, and the images that settings choose for each role.
+"""The roles of images, the known data sets, dataset.json, and the images that settings choose for each role.
 
-The known ones (catalog.json) are those of the paper and its successors. In a plain folder, all images serve for one role.
+The known data sets (catalog.json) are those of the paper and its successors. In a plain folder, all images have one role.
 """
 
 import json
@@ -22,9 +22,9 @@ FILE = "dataset.json"
 FORMAT = 1
 ROLES = {
     "train_backlit": "backlit training images",
-    "train_well_lit": "well-lit training images, of other scenes",
+    "train_well_lit": "well-lit training images of other scenes",
     "test_backlit": "backlit test images",
-    "test_reference": "their well-lit references, paired by file stem",
+    "test_reference": "well-lit references of the test images",
 }
 FOLDERS = {role: role.replace("_", "/", 1) for role in ROLES}  # where the images of a role lie in a data set
 OPTIONS = {role: "--" + role.removeprefix("train_").replace("_", "-") for role in ROLES}
@@ -32,7 +32,7 @@ OPTIONS = {role: "--" + role.removeprefix("train_").replace("_", "-") for role i
 
 @dataclass(frozen=True)
 class Location:
-    """A file on the web, or a shared folder of Google Drive by its id; size in bytes and SHA-256 if published."""
+    """A file on the web, or a shared folder of Google Drive by its id; with size in bytes and SHA-256 if published."""
 
     url: str = ""
     drive: str = ""
@@ -45,10 +45,10 @@ class Location:
 
 @dataclass(frozen=True)
 class Subset:
-    """The images of one role: their number, and what publishers call their folder.
+    """The images of one role: their number, and the names that publishers give to their folder.
 
-    A published name is the end of a path; the first one that is there counts. `first_of`: the published name of a
-    larger set, of which the first `count` images by name are taken.
+    A published name is the end of a path; the first name that exists is used. `first_of` is the published name of a
+    larger set; the first `count` images of it, by name, are used.
     """
 
     role: str
@@ -61,7 +61,7 @@ class Subset:
 class DataSet:
     """A known data set.
 
-    `sources`: names and locations, the first one by default. `numbered_copies`: "0152(2)" is a copy of "0152".
+    `sources`: names and locations; the first source is the default. `numbered_copies`: "0152(2)" is a copy of "0152".
     """
 
     name: str
@@ -81,9 +81,9 @@ for _name, _known in json.loads(Path(__file__).with_name("catalog.json").read_te
 
 @dataclass(frozen=True)
 class Entry:
-    """An image: path from the data set's folder, role, SHA-256, bytes, (width, height) in pixels.
+    """An image: path below the data set's folder, role, SHA-256, bytes, (width, height) in pixels.
 
-    `made` says how, if it was made here: the source file and the parameters.
+    If the image was made here, `made` holds the source file and the parameters.
     """
 
     path: str
@@ -96,7 +96,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Manifest:
-    """A data set: its name, where it comes from, under which licence, its images, and what is wrong with them."""
+    """A data set: its name, source, licence, images, and problems with them."""
 
     name: str
     source: str
@@ -111,14 +111,14 @@ class Manifest:
 
 
 def has_manifest(folder: str | Path) -> bool:
-    """Whether a folder is a data set, that is holds a dataset.json."""
+    """Whether a folder is a data set, which means that it contains a dataset.json."""
     return (Path(folder) / FILE).is_file()
 
 
 def read_manifest(folder: str | Path) -> Manifest:
     """The dataset.json of a folder.
 
-    Raises CliplitError if there is none, or it is broken, of an unknown format or role, or with a path out of the folder.
+    Raises CliplitError if it is missing or broken, has an unknown format or role, or a path that leads out of the folder.
     """
     path = Path(folder) / FILE
     try:
@@ -135,19 +135,19 @@ def read_manifest(folder: str | Path) -> Manifest:
                 raise ValueError(f"'{image.path}' leads out of the folder")
         texts = [content[key] for key in ("name", "source", "licence")]
         if not all(isinstance(value, str) for value in (*texts, *content["problems"])):
-            raise ValueError("its name, source, licence and problems are not texts")
+            raise ValueError("its name, source, licence or problems are not texts")
         return Manifest(**content | {"images": images, "problems": tuple(content["problems"])})
     except FileNotFoundError:
         raise CliplitError(
-            f"{folder}: no data set here (no {FILE}); `cliplit data get` downloads known ones, `cliplit data prepare` makes one of folders"
+            f"{folder}: not a data set (no {FILE}); use `cliplit data get` for known ones, `cliplit data prepare` for folders"
         ) from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise CliplitError(f"{path}: not a data set's description ({reason}); make the data set again") from None
+        raise CliplitError(f"{path}: not a valid {FILE} ({reason}); make the data set again") from None
 
 
 def write_manifest(manifest: Manifest, folder: Path) -> None:
-    """Write dataset.json, with the images in the order of roles and paths, and remove all files that it does not list."""
+    """Write dataset.json, with the images ordered by role and path, and remove all files that it does not list."""
     order = list(ROLES)
     images = sorted(manifest.images, key=lambda image: (order.index(image.role), image.path))
     listed = {folder / image.path for image in images}
@@ -159,13 +159,13 @@ def write_manifest(manifest: Manifest, folder: Path) -> None:
 
 @contextmanager
 def new_data_set(target: Path, force: bool) -> Iterator[Path]:
-    """A folder to make a data set in. It becomes the target at the end, and is removed if anything fails.
+    """A temporary folder to make a data set in. At the end it becomes the target; if anything fails, it is removed.
 
-    Raises CliplitError if the target is there already, and is not to be replaced or is no data set.
+    Raises CliplitError if the target exists, unless it is a data set that may be replaced (`force`).
     """
     if target.exists() and not (force and has_manifest(target)) and any(target.iterdir()):
-        hint = "--force makes it again" if has_manifest(target) else "move it, or choose another name or --root"
-        raise CliplitError(f"{target}: already there; {hint}")
+        hint = "--force replaces it" if has_manifest(target) else "move it, or choose another name or --root"
+        raise CliplitError(f"{target}: already exists; {hint}")
     folder, old = (target.with_name(f".{target.name}.{state}") for state in ("partial", "old"))
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -189,10 +189,10 @@ def describe_image(
 
 @dataclass(frozen=True)
 class Images:
-    """The images of one role: their folder, files in the order of their names, and where they come from.
+    """The images of one role: their folder, files in the order of their names, and their source.
 
-    `hashes` holds the SHA-256 that a dataset.json promises for each file; a plain folder promises nothing. Of a plain
-    folder, `unread` has a line for every image that is not read and every folder below, `others` counts other files.
+    `hashes` holds the SHA-256 of each file from dataset.json; for a plain folder it is empty. For a plain folder, `unread`
+    has a line for every image that is not read and every subfolder, and `others` counts other files.
     """
 
     folder: str
@@ -206,21 +206,21 @@ class Images:
 
 
 def images_by_role(data: Data, for_run: bool = True) -> dict[str, Images]:
-    """The images of every role that settings give; a folder given directly goes before the data sets.
+    """The images that settings give for every role. A folder that is given directly overrides the data sets.
 
-    Test images given directly bring their own references along, or have none.
+    Test images that are given directly use only the references given with them, or have none.
 
     Args:
-        for_run: backlit and well-lit training images go together.
+        for_run: backlit and well-lit training images are required together.
     Raises:
-        CliplitError: a role that two data sets have, a missing file, a folder without images, or one role of a pair.
+        CliplitError: a role that two data sets have, a missing file, a folder without images, or only one role of a pair.
     """
     given: dict[str, Images] = {}
     for role in ROLES:
         if folder := getattr(data, role.removeprefix("train_")):
             there = _from_set(folder) if has_manifest(folder) else {role: _from_folder(folder)}
             if role not in there:
-                raise CliplitError(f"{folder}: has no {ROLES[role]} (role {role}); choose another {OPTIONS[role]}")
+                raise CliplitError(f"{folder}: no {ROLES[role]} here (role {role}); choose another {OPTIONS[role]}")
             wanted = (role, "test_reference") if role == "test_backlit" else (role,)
             given |= {each: there[each] for each in wanted if each in there}
     chosen: dict[str, Images] = {}
@@ -233,12 +233,12 @@ def images_by_role(data: Data, for_run: bool = True) -> dict[str, Images]:
                 chosen[role] = images
     chosen |= given
     if "test_reference" in chosen and "test_backlit" not in chosen:
-        raise CliplitError("--test-reference needs --test-backlit, the folder of the images that it belongs to")
+        raise CliplitError("--test-reference needs --test-backlit, the folder of its test images")
     sides = [chosen[role] for role in ("train_backlit", "train_well_lit") if role in chosen]
     if for_run and len(sides) == 1:
         raise CliplitError(
-            f"--backlit and --well-lit go together: give both folders, or none for the embedded images; "
-            f"there is only {sides[0].folder}"
+            f"--backlit and --well-lit go together, but there is only {sides[0].folder}; "
+            f"give both, or none for the embedded images"
         )
     return chosen
 
@@ -248,15 +248,15 @@ def _from_folder(folder: str) -> Images:
         raise CliplitError(f"{folder}: no such folder")
     found = find_images([folder])
     unread = [f"{path}: {reason}" for path, reason in found.unread.items()]
-    unread += [f"{path}: a folder below, which is not looked into" for path in found.passed]
+    unread += [f"{path}: subfolder skipped" for path in found.passed]
     return Images(folder, tuple(found.images.values()), {}, unread=tuple(unread), others=found.others)
 
 
 def _from_set(folder: str) -> dict[str, Images]:
     manifest = read_manifest(folder)
     if missing := [image.path for image in manifest.images if not Path(folder, image.path).is_file()]:
-        listed = f"{len(missing)} of the data set's files are not there ({shortened(missing)})"
-        raise CliplitError(f"{folder}: {listed}; make it again")
+        listed = f"{len(missing)} of its files are missing ({shortened(missing)})"
+        raise CliplitError(f"{folder}: {listed}; make the data set again")
     chosen: dict[str, Images] = {}
     for role in dict.fromkeys(image.role for image in manifest.images):
         hashes = {Path(folder, image.path): image.sha256 for image in manifest.of(role)}
@@ -265,7 +265,7 @@ def _from_set(folder: str) -> dict[str, Images]:
 
 
 def by_stem(paths: Iterable[Path]) -> dict[str, Path]:
-    """Images by stem, by which they are paired and split. Raises CliplitError for two of the same stem, and names both."""
+    """Images by stem, by which they are paired and split. Raises CliplitError if two have the same stem, and names both."""
     files: dict[str, Path] = {}
     for path in paths:
         if (first := files.setdefault(path.stem, path)) != path:

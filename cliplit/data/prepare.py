@@ -1,4 +1,4 @@
-"""Data sets made of others, of plain folders and of any photos: resized copies, and photos made backlit."""
+"""Makes data sets from others, from plain folders and from any photos: resized copies, and photos made backlit."""
 
 import hashlib
 import shutil
@@ -32,16 +32,16 @@ from cliplit.settings import Data
 def prepare_data_set(
     target: Path, data: Data, size: int = 512, skip_bad: bool = False, force: bool = False
 ) -> Manifest:
-    """Make a data set: copies of images with a dataset.json that says what each is for.
+    """Make a data set: copies of images, and a dataset.json that gives the role of each.
 
-    Training images are resized to squares (Lanczos), as the authors trained; test images are copied as they are.
+    Training images are resized to squares (Lanczos), as in the authors' training; test images are copied unchanged.
 
     Args:
-        data: the folders and data sets whose images are taken, as in the settings of a run.
-        size: side of the training images in pixels; 0 leaves them as they are.
-        skip_bad: leave out images that are unreadable, without partner or of another size than their partner.
+        data: the folders and data sets to take images from, as in the settings of a run.
+        size: side of the training images in pixels; 0 leaves them unchanged.
+        skip_bad: leave out images that are unreadable, have no partner or have another size than their partner.
     Raises:
-        CliplitError: roles that do not go together, images that cannot be used, or a target that is taken.
+        CliplitError: roles that do not go together, images that cannot be used, or a target that already exists.
     """
     sources = images_by_role(data, for_run=False)
     if not sources:
@@ -53,7 +53,7 @@ def prepare_data_set(
         for role, path in tqdm(every, desc=f"preparing {target.name}", unit="image", leave=False, disable=None):
             resize = size and role.startswith("train_")
             copy = folder / FOLDERS[role] / (f"{path.stem}.png" if resize else path.name)
-            if copy.exists():  # asked of the disk, which may not tell upper from lower case
+            if copy.exists():  # the disk decides: it may not distinguish upper and lower case
                 other = next(origins[done] for done in origins if done.samefile(copy))
                 raise CliplitError(f"{other} and {path} would both become {copy.name}; rename or remove one")
             copy.parent.mkdir(parents=True, exist_ok=True)
@@ -61,7 +61,7 @@ def prepare_data_set(
             try:
                 resized = Image.fromarray(squared(decode(path), size)) if resize else None
             except CliplitError:
-                resized = None  # the copy is found unreadable below
+                resized = None  # the check below finds the copy unreadable
             resized.save(copy) if resized else shutil.copyfile(path, copy)
         report = look_over(folder)
         images = tuple(
@@ -86,27 +86,27 @@ def synthesize_data_set(
     force: bool = False,
     draws: int = 1,
 ) -> Manifest:
-    """Make a data set of well-lit photos: test pairs, and unpaired training images of other scenes.
+    """Make a data set from well-lit photos: test pairs, and unpaired training images of other scenes.
 
-    Every photo serves once, or `draws` times: as a test pair, a backlit or a well-lit training image. For one seed, a
-    photo has the same role, mask and noise at every level; only the stops differ. dataset.json stores what was drawn.
+    Every photo is used once, or `draws` times: as a test pair, a backlit or a well-lit training image. For one seed, a
+    photo has the same role, mask and noise at every level; only the stops differ. dataset.json stores the drawn numbers.
 
     Args:
-        photos: a folder of them, or files.
+        photos: a folder of photos, or files.
         level: degree of backlight, one of cliplit.data.relight.LEVELS.
         test_share: share of the photos, 0 to 1, that become test pairs; 1: all of them.
-        seed: of the draw of scenes, masks and noise.
-        size: longest side in pixels; larger photos are reduced, 0 leaves all as they are.
-        draws: how often each photo serves, each time on a side and with a mask of its own; more than once to train only.
+        seed: seed of the draw of scenes, masks and noise.
+        size: longest side in pixels; larger photos are reduced, 0 leaves all unchanged.
+        draws: how often each photo is used, each time with a new role and mask; more than once for training only.
     Raises:
-        CliplitError: unknown level, photos that cannot be read or are too few, or a target that is taken.
+        CliplitError: unknown level, photos that cannot be read, too few photos, or a target that already exists.
     """
     if level not in LEVELS:
         raise CliplitError(f"unknown level '{level}'; valid: {', '.join(LEVELS)}{did_you_mean(level, LEVELS)}")
     if not 0 <= test_share <= 1:
-        raise CliplitError("--test-share is a share of the photos, 0 to 1")
+        raise CliplitError("--test-share must be from 0 to 1")
     if draws < 1 or (draws > 1 and test_share):
-        raise CliplitError("several draws of each photo are for training only: they need a test share of 0")
+        raise CliplitError("several draws of each photo are for training only; set the test share to 0")
     files = list_images(photos) if isinstance(photos, Path) else photos
     folders = ", ".join(sorted({path.resolve().parent.name for path in files}))
     paths = by_stem(files)
@@ -130,13 +130,13 @@ def synthesize_data_set(
                 for role in served[stem]:
                     image, drawn = relight_photo(photo, stem, level, draw) if role.endswith("_backlit") else (photo, {})
                     copy = folder / FOLDERS[role] / (f"{stem}.png" if draws == 1 else f"{stem}.{draw}.png")
-                    if copy.exists():  # asked of the disk, which may not tell upper from lower case
-                        raise CliplitError(f"{path}: another photo would become {copy.name} too; rename one")
+                    if copy.exists():  # the disk decides: it may not distinguish upper and lower case
+                        raise CliplitError(f"{path}: another photo would also become {copy.name}; rename one")
                     write_image(image, copy)
                     width, height = image.shape[-1], image.shape[-2]
                     images.append(describe_image(copy, folder, role, (width, height), {"from": path.name} | drawn))
         if problems and not skip_bad:
-            raise CliplitError(f"{shortened(problems, 1)}; --skip-bad leaves such photos out")
+            raise CliplitError(f"{shortened(problems, 1)}; --skip-bad skips such photos")
         if not images:
             raise CliplitError(f"{folders}: none of the photos can be read; the first: {problems[0]}")
         made: dict[str, Any] = {"level": level, "seed": seed, "draws": draws, "test_share": test_share, "size": size}
@@ -148,16 +148,16 @@ def synthesize_data_set(
 
 
 def split_scenes(stems: Iterable[str], seed: int, test_share: float) -> dict[str, tuple[str, ...]]:
-    """For every scene the roles that it serves for: a test pair, or one side of the training.
+    """The roles of every scene: a test pair, or one side of the training.
 
     The order, by the SHA-256 of seed and stem, is the same everywhere and changes little when a photo is added.
 
-    Raises CliplitError if the scenes are too few for one on each side.
+    Raises CliplitError if there are too few scenes for both sides.
     """
     order = sorted(stems, key=lambda stem: hashlib.sha256(f"{seed}/{stem}".encode()).hexdigest())
     tests = round(test_share * len(order))
     if test_share < 1 and len(order) - tests < 2:
-        raise CliplitError(f"{len(order)} photos are too few: each side of the training needs at least one")
+        raise CliplitError(f"{len(order)} photos are too few; each side of the training needs at least one")
     roles: list[tuple[str, ...]] = [("test_backlit", "test_reference")] * tests
     roles += [(("train_backlit",), ("train_well_lit",))[n % 2] for n in range(len(order) - tests)]
     return dict(zip(order, roles, strict=True))

@@ -1,6 +1,6 @@
-"""Relighting of well-lit photos: the simulation of backlight, in linear light, on batches ``(N, 3, H, W)`` in [0, 1].
+"""Simulates backlight on well-lit photos, in linear light, on batches ``(N, 3, H, W)`` in [0, 1].
 
-Exposure is counted in stops (EV): one stop more is twice the light. All randomness is drawn on the CPU.
+Exposure is measured in stops (EV): one stop more is twice the light. All randomness is drawn on the CPU.
 """
 
 from collections.abc import Sequence
@@ -28,8 +28,8 @@ LEVELS = SEVERITIES | {  # from well-lit to severe, to train on
 
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 MASK_GRID = 32  # pixels; masks are drawn on this grid, so that they do not depend on the image's size
-MASK_RADIUS = 2  # pixels of this grid: windows of the guided filter
-MASK_SMOOTHING = 1e-2  # variance of luma, below which a window counts as flat
+MASK_RADIUS = 2  # pixels of this grid: radius of the windows of the guided filter
+MASK_SMOOTHING = 1e-2  # variance of luma below which a window counts as flat
 
 
 def srgb_to_linear(images: Tensor) -> Tensor:
@@ -72,12 +72,12 @@ def smooth_noise(n: int, size: Sequence[int], generator: Generator, cells: int =
 
 
 def foreground_mask(images: Tensor, generator: Generator, settings: Backlight = BACKLIGHT) -> Tensor:
-    """Where the foreground is: soft masks ``(N, 1, H, W)`` in [0, 1] that follow the picture's edges.
+    """Soft masks ``(N, 1, H, W)`` in [0, 1] of the foreground, which follow the edges of the picture.
 
-    Dark, low and central places score highest, with some smooth randomness. The picture is split where the
-    two sides' scores differ most (Otsu's criterion), so at an edge if it has one, with `coverage_min` …
-    `coverage_max` of the picture in the foreground. A guided filter with the luma as guide (He et al., ECCV 2010;
-    computed on a coarse grid as in arXiv 1505.00996) puts the mask's edges on the picture's.
+    Dark, low and central places score highest, with some smooth randomness. The picture is split where the scores of the
+    two sides differ most (Otsu's criterion), so at an edge if there is one, with `coverage_min` … `coverage_max` of the
+    picture in the foreground. A guided filter with the luma as guide (He et al., ECCV 2010; computed on a coarse grid as
+    in arXiv 1505.00996) aligns the edges of the mask with those of the picture.
 
     Raises ValueError for images of another shape than ``(N, 3, H, W)``.
     """
@@ -102,14 +102,14 @@ def foreground_mask(images: Tensor, generator: Generator, settings: Backlight = 
 def backlit(
     images: Tensor, generator: Generator, settings: Backlight = BACKLIGHT, strength: Tensor | None = None
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """The same scenes against the light: foreground `stops_min` … `stops_max` EV down, background kept or lifted.
+    """The same scenes against the light: foreground `stops_min` … `stops_max` EV darker, background kept or brighter.
 
-    images: ``(N, 3, H, W)`` in [0, 1]; strength: ``(N, 1, 1, 1)`` in [0, 1], the place within the range of
-    stops, drawn uniformly if not given. Returns noisy 8-bit sRGB values in [0, 1], and what was drawn, (N,) each:
+    images: ``(N, 3, H, W)`` in [0, 1]; strength: ``(N, 1, 1, 1)`` in [0, 1], the position in the range of stops, drawn
+    uniformly if not given. Returns noisy 8-bit sRGB values in [0, 1], and the drawn numbers, (N,) each:
 
-    `stops` and `background_stops` in EV: taken from the foreground, given to the background; `coverage`: the share of
-    the picture in the foreground. With `settings.overall` also `overall`: the share of the stops that the background
-    loses as well, which is then not lifted by as much; in a quarter of the pictures each it is 0 and 1.
+    `stops` and `background_stops` in EV: darkening of the foreground and brightening of the background; `coverage`: the
+    share of the foreground in the picture. With `settings.overall` also `overall`: the share of the stops that the
+    background loses too; its brightening shrinks by the same share. It is 0 in a quarter of the pictures, and 1 in another.
     """
     mask = foreground_mask(images, generator, settings)
     strength = uniform(len(images), 0, 1, generator) if strength is None else strength
@@ -129,9 +129,9 @@ def backlit(
 
 
 def relight_photo(photo: Tensor, name: str, level: str, seed: int) -> tuple[Tensor, dict[str, float]]:
-    """A photo (3, H, W) in [0, 1] against the light, and what was drawn for it: stops and share of the foreground.
+    """A photo (3, H, W) in [0, 1] against the light, and the numbers drawn for it: stops and share of the foreground.
 
-    Mask, noise and place within the level's range of stops follow from name and seed, not from the level.
+    Mask, noise and position in the level's range of stops depend on name and seed, not on the level.
     """
     random = seeded("synthesize", seed, name)
     strength = uniform(1, 0, 1, random)

@@ -127,7 +127,7 @@ def test_what_is_there_is_left_unless_forced(archives, root, tmp_path):
 
 def test_something_else_in_its_place_is_not_replaced(archives, root):
     write_photo(root / "div2k" / "mine.png", 0)
-    assert "already there; move it" in refusal(get_data_set, "div2k", root, [archives["train"]], force=True)
+    assert "already exists; move it" in refusal(get_data_set, "div2k", root, [archives["train"]], force=True)
     assert visible(root / "div2k") == ["mine.png"]
 
 
@@ -139,7 +139,7 @@ def test_a_set_that_is_not_complete_is_refused_or_kept_on_demand(root, tmp_path)
     assert visible(root) == []
     folder = get_data_set("div2k", root, [published], skip_bad=True)
     problems = read_manifest(folder).problems
-    assert counts(folder) == {"train_well_lit": 3} and "3 good images, 4 expected" in problems[1]
+    assert counts(folder) == {"train_well_lit": 3} and "3 usable images, 4 expected" in problems[1]
 
 
 def test_other_folders_than_published_are_named(archives, root):
@@ -150,7 +150,7 @@ def test_other_folders_than_published_are_named(archives, root):
 def test_two_folders_that_could_be_meant(root, tmp_path):
     for n in "ab":
         write_training_sets(tmp_path / "published" / n)
-    assert "several folders could be meant" in refusal(get_data_set, "div2k", root, [tmp_path / "published"])
+    assert "several folders match" in refusal(get_data_set, "div2k", root, [tmp_path / "published"])
 
 
 def test_a_damaged_archive(archives, root):
@@ -182,7 +182,7 @@ def test_get_over_http_takes_the_first_images(web, root, capsys):
     web.faults["/DIV2K_train_HR.zip"] = [Fault(stop_after=2000)]
     folder = get_data_set("div2k", root)
     assert [image.path for image in read_manifest(folder).images] == [f"train/well_lit/{n:04}.png" for n in range(4)]
-    assert capsys.readouterr().err.endswith("the downloads are no longer needed and may be removed\n")
+    assert capsys.readouterr().err.endswith("these downloads are no longer needed; you may remove them\n")
     assert visible(root) == ["div2k", "downloads"]
 
 
@@ -276,7 +276,7 @@ def test_verify_on_the_command_line(cli, archives, root):
     assert code == 1 and out[:2] == [f"{root / 'div2k'}: 2 problems", "  train_well_lit  3 images"]
     assert [line.split()[0] for line in out[2:]] == ["missing", "count"]
     code, out, err = cli("data", "verify", "lol-v1", "--root", root)
-    assert (code, out) == (2, []) and "lol-v1: no data set here" in err[0] and "`cliplit data get`" in err[0]
+    assert (code, out) == (2, []) and "lol-v1: not a data set" in err[0] and "`cliplit data get`" in err[0]
 
 
 def test_only_good_pairs_of_an_incomplete_set_are_kept(root, tmp_path):
@@ -318,7 +318,7 @@ def test_prepare_refuses_what_cannot_serve(root, tmp_path):
     assert "0001.png: not an image" in line and "--skip-bad" in line and visible(root) == []
     prepare_data_set(root / "mine", given, size=24, skip_bad=True)
     assert counts(root / "mine")["train_well_lit"] == 3 and "unreadable" in read_manifest(root / "mine").problems[0]
-    assert "already there; --force" in refusal(prepare_data_set, root / "mine", given, size=24, skip_bad=True)
+    assert "already exists; --force" in refusal(prepare_data_set, root / "mine", given, size=24, skip_bad=True)
     assert "nothing to prepare" in refusal(prepare_data_set, root / "other", Data())
 
 
@@ -447,7 +447,7 @@ def test_several_draws_of_a_photo_serve_for_training_alone(photos, root):
     second = synthesize_data_set(root / "once", photos, "any", test_share=0, seed=1)
     made = {Path(image.path).name: image.sha256 for image in manifest.images}
     assert all(made[f"{Path(image.path).stem}.1.png"] == image.sha256 for image in second.images)
-    assert "test share of 0" in refusal(synthesize_data_set, root / "a", photos, draws=2)
+    assert "set the test share to 0" in refusal(synthesize_data_set, root / "a", photos, draws=2)
 
 
 def test_synthesize_refuses_in_one_line(photos, root, tmp_path):
@@ -502,7 +502,7 @@ def test_a_data_set_may_stand_wherever_a_folder_does(sets, tmp_path):
     prepare_data(run)
     assert [len(side) for side in training_images(run)] == [6, 4]
     assert [test.reference for test in run_images.test_images(run)] == [None] * 3
-    assert "has no well-lit training images" in refusal(
+    assert "no well-lit training images of other scenes here" in refusal(
         images_by_role, Data(backlit=sets["baid"], well_lit=sets["baid"])
     )
 
@@ -520,7 +520,7 @@ def test_data_sets_that_do_not_go_together(sets, tmp_path):
     line = refusal(images_by_role, Data(sets=(sets["baid"], sets["lol-v1"])))
     assert "both have backlit training images (role train_backlit)" in line and "--backlit" in line
     assert "--backlit and --well-lit go together" in refusal(images_by_role, Data(sets=(sets["baid"],)))
-    assert "no data set here (no dataset.json)" in refusal(images_by_role, Data(sets=(str(tmp_path),)))
+    assert "not a data set (no dataset.json)" in refusal(images_by_role, Data(sets=(str(tmp_path),)))
 
 
 def test_a_changed_or_missing_file_of_a_data_set_is_refused(sets, tmp_path):
@@ -530,7 +530,7 @@ def test_a_changed_or_missing_file_of_a_data_set_is_refused(sets, tmp_path):
     write_photo(path, 9)
     assert f"{path}: changed since its data set was made" in refusal(prepare_data, run)
     path.unlink()
-    assert "1 of the data set's files are not there" in refusal(prepare_data, run)
+    assert "1 of its files are missing" in refusal(prepare_data, run)
     path.write_bytes(kept)
     assert prepare_data(run)
 
@@ -554,9 +554,9 @@ def test_a_data_set_made_anew_leaves_the_data_of_a_run(sets, tmp_path, root):
         (lambda content: content.update(format=9), "its format is not 1"),
         (lambda content: content["images"][0].pop("sha256"), "sha256"),
         (lambda content: content.pop("images"), "images"),
-        (lambda content: content.update(images=None), "not a data set's description"),
+        (lambda content: content.update(images=None), "not a valid dataset.json"),
         (lambda content: content["images"].append(content["images"][0]), "is listed twice"),
-        (lambda content: content["images"][0].update(path=3), "not a data set's description"),
+        (lambda content: content["images"][0].update(path=3), "not a valid dataset.json"),
         (lambda content: content.update(name=None), "are not texts"),
         (lambda content: content.update(problems=[1]), "are not texts"),
         (lambda content: content.clear(), "format"),

@@ -23,7 +23,7 @@ ROOT = Path(__file__).parent.parent
 README, CHANGELOG = ROOT / "README.md", ROOT / "CHANGELOG.md"
 DOCS = sorted((ROOT / "docs").glob("*.md"))
 PAGES = [README, ROOT / "CONTRIBUTING.md", *DOCS]  # what they name is there today; the changelog also names what was
-MOST_LINES = 200  # of the README: one page
+MOST_LINES = 150  # of the README: one page
 
 FENCE = re.compile(r"^[ ]*```(\w*)\n(.*?)^[ ]*```$", re.DOTALL | re.MULTILINE)
 OURS = re.compile(r"(cliplit|tests|docs|notebooks|data_scripts|benchmarks)/[\w./-]*")  # paths in the repository
@@ -184,7 +184,7 @@ def check_setting(change: str, of_score: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    "find", [links, commands, of_cliplit, lone_options, paths, dotted_names, python_blocks, changed_settings]
+    "find", [links, commands, of_cliplit, lone_options, paths, python_blocks]
 )
 def test_the_readme_has_some_of_everything_that_is_looked_for(find):
     assert find(README)
@@ -262,8 +262,8 @@ def test_paths_exist(page):
     assert not [path for path in paths(page) if not (ROOT / path).exists()]
 
 
-def test_the_tree_in_the_readme_is_there():
-    tree = next(code for code in fences(README, "") if code.startswith("cliplit/\n"))
+def test_the_tree_of_the_package_is_there():
+    tree = next(code for code in fences(ROOT / "CONTRIBUTING.md", "") if code.startswith("cliplit/\n"))
     above: list[str] = []
     for line in tree.splitlines():
         depth = (len(line) - len(line.lstrip())) // 2

@@ -77,12 +77,12 @@ def test_ci_may_only_read_and_uses_official_actions_of_one_major_version():
     assert len({action.partition("@")[0] for action in actions}) == len(actions)
 
 
-def test_the_citation_is_of_this_version_and_of_the_paper_in_the_readme():
+def test_the_citation_is_of_this_version_and_of_the_paper_in_the_docs():
     cited = read_yaml(ROOT / "CITATION.cff")
     assert (cited["title"], cited["version"]) == ("cliplit", cliplit.__version__)
     paper = cited["preferred-citation"]
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    field = {name: re.search(rf"^  {name} += {{(.+)}}", readme, re.MULTILINE)[1] for name in BIBTEX}
+    page = (ROOT / "docs" / "paper.md").read_text(encoding="utf-8")
+    field = {name: re.search(rf"^  {name} += {{(.+)}}", page, re.MULTILINE)[1] for name in BIBTEX}
     names = " and ".join(f"{author['family-names']}, {author['given-names']}" for author in paper["authors"])
     assert [paper["title"], names, paper["collection-title"], str(paper["year"])] == list(field.values())
 
@@ -129,7 +129,7 @@ def test_notebooks_are_short_and_committed_without_outputs(path):
     cells = [cell for cell in json.loads(path.read_text())["cells"] if cell["cell_type"] == "code"]
     sources = ["".join(cell["source"]) for cell in cells]
     assert not any(cell["outputs"] or cell["execution_count"] for cell in cells)
-    assert len(cells) <= 10 and all(len(source.splitlines()) <= 15 for source in sources)
+    assert len(cells) <= 16 and all(len(source.splitlines()) <= 15 for source in sources)
     for source in sources:  # `%cd` and `!pip` are no Python, so they do not parse
         assert not [node for node in ast.walk(ast.parse(source)) if isinstance(node, (ast.FunctionDef, ast.ClassDef))]
 

@@ -103,7 +103,7 @@ def reproduce(
 ) -> None:
     """Execute the notebooks of a run that are not up to date.
 
-    At the end, the table of the run is printed, and where its files are.
+    At the end, it prints the table of the run and where its files are.
     """
     from cliplit.experiments.notebooks import reproduce as execute
 

@@ -1,4 +1,4 @@
-"""Scores from before, by all that they depend on: SQLite, so that several processes may share them."""
+"""A cache of scores, by everything that they depend on. It uses SQLite, so several processes can share it."""
 
 import hashlib
 import json
@@ -12,28 +12,28 @@ from typing import Any
 from cliplit.errors import told
 from cliplit.scoring.metrics import Conventions, catalogue
 
-PATIENCE = 60  # seconds, with other processes that write
+PATIENCE = 60  # seconds to wait for other processes that write
 
 
 def key(digests: tuple[str, str | None], metric: str, conventions: Conventions, device: str = "cpu") -> str:
-    """Key of a score: contents of image and reference, metric, conventions that concern it, versions, type of device."""
+    """Key of a score: contents of image and reference, metric, its conventions, versions and type of device."""
     used: dict[str, Any] = {"border": conventions.border} if catalogue()[metric].compares else {}
     used |= {name: value for name, value in vars(conventions).items() if name.split("_")[0] == metric.split("-")[0]}
     used |= {package: version(package) for package in ("pyiqa", "torch")}
-    used |= {} if device == "cpu" else {"device": device}  # scores that are kept from before are a CPU's
+    used |= {} if device == "cpu" else {"device": device}  # older entries are scores of a CPU
     text = json.dumps([*digests, {"metric": metric, "cliplit": 1} | used], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 class ScoreCache:
-    """Scores by key, or the reason why there is none; what is `put` is on disk, so an interrupted run keeps it.
+    """Scores by key, or the reason for a missing score. `put` writes to disk, so an interrupted run keeps its scores.
 
-    Without a path nothing is kept. Entries of other versions do no harm. A file that is no such cache, or fails later on,
-    is a CliplitError.
+    Without a path nothing is kept. Entries of other versions do no harm. A file that is not such a cache, or fails later,
+    raises CliplitError.
     """
 
     def __init__(self, path: str | Path | None):
-        what, hint = f"{path}: cannot be used as cache of scores", "mend or remove it, or use --no-cache"
+        what, hint = f"{path}: cannot be used as a cache of scores", "remove it, or use --no-cache"
         self._errors_named = partial(told, what, hint)
         with self._errors_named():
             if path:
@@ -42,7 +42,7 @@ class ScoreCache:
             self._database.execute("CREATE TABLE IF NOT EXISTS scores (key TEXT PRIMARY KEY, score)")
 
     def get(self, keys: Collection[str]) -> dict[str, float | str | None]:
-        """What is known of these; None: a score that was not a number."""
+        """The known entries of these keys; None is a score that was not a number."""
         query = f"SELECT key, score FROM scores WHERE key IN ({', '.join('?' * len(keys))})"
         with self._errors_named():
             found = self._database.execute(query, list(keys)).fetchall()

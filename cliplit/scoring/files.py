@@ -1,4 +1,4 @@
-"""Scores of image files by any metric: read once, shared by all metrics, kept for the next time."""
+"""Scores image files with any metric. Images are read once for all metrics, and scores are kept for the next time."""
 
 import hashlib
 import os
@@ -32,38 +32,38 @@ if TYPE_CHECKING:
 READERS = 4  # threads that decode ahead
 AHEAD = 8  # images at most that wait for their turn
 MOST_JOBS = 8  # processes on a CPU
-IMAGES_PER_JOB = 4  # no process for fewer
-START = "fork" if sys.platform == "linux" else "spawn"  # of worker processes
+IMAGES_PER_JOB = 4  # at least so many images for each process
+START = "fork" if sys.platform == "linux" else "spawn"  # start method of worker processes
 
-Outcome = dict[str, float | str] | str  # scores, or reasons why there are none, by metric; or why it cannot be read
+Outcome = dict[str, float | str] | str  # a score, or the reason for its lack, by metric; or why the image is unreadable
 
 
 @dataclass(frozen=True)
 class Scoring:
-    """How files are scored; all but the last one are options of `cliplit score`."""
+    """How files are scored. All fields except the last are options of `cliplit score`."""
 
-    recursive: bool = setting(False, "cliplit", about="also images in folders below")
+    recursive: bool = setting(False, "cliplit", about="also score images in subfolders")
     allow_missing: bool = setting(
-        False, "cliplit", about="go on where references are missing or differ in size: such images get NaN"
+        False, "cliplit", about="accept images whose reference is missing or differs in size; they get NaN"
     )
     device: str = setting("auto", "cliplit", about="the device: auto, cpu, cuda, cuda:1 ...")
-    jobs: int = setting(0, "cliplit", "images", "at a time on a CPU, each by one thread; 0: one per core, up to 8")
-    max_pixels: int = setting(0, "cliplit", "pixels", "images of more are refused; 0: 268 million")
-    cache: Path | str | None = "default"  # keeps scores by content; None: nothing does; by default in the user's cache
+    jobs: int = setting(0, "cliplit", "images", "number at a time on a CPU, a thread each; 0: one per core, up to 8")
+    max_pixels: int = setting(0, "cliplit", "pixels", "refuse images with more pixels; 0: 268 million")
+    cache: Path | str | None = "default"  # file that keeps scores, by default in the user's cache; None: keep nothing
 
 
 @dataclass(frozen=True)
 class Scores:
-    """Scores of images and everything that is to be said beside them.
+    """Scores of images, and everything else to report.
 
     Attributes:
-        table: one row per readable image: `image`, then one column per metric that could be computed; NaN where an
+        table: one row per readable image: `image`, then one column per metric that could be computed; NaN if an
             image has no reference or a metric gives no sensible score.
         unavailable: metrics that cannot be computed on this machine, with the reason.
-        problems: one line for everything that cannot be read, has no partner or one of another size, or has no score.
-        duplicates: images left out as copies of others.
-        computed: scores that were computed now; all others were known.
-        found: the files that were asked for, and what lay beside them.
+        problems: one line for every file that cannot be read, has no partner of the same size, or has no score.
+        duplicates: images left out because they are copies of others.
+        computed: number of scores computed now; all others come from the cache.
+        found: the files that were found, and what lies beside them.
     """
 
     table: "pd.DataFrame"
@@ -86,12 +86,12 @@ def score(
     Args:
         paths: files and folders.
         metrics: names that pyiqa knows, or the groups paper, fr, nr.
-        reference: folder with a reference of the same stem and size for every image; wanted by metrics that compare.
-        conventions: a preset (cliplit, clip-lit, rave) or conventions of your own.
+        reference: folder with a reference of the same stem and size for every image; needed by metrics that compare.
+        conventions: a preset (cliplit, clip-lit, rave) or your own conventions.
         options: fields of `Scoring`.
     Raises:
-        CliplitError: no such path, no readable images, unknown metric or preset, missing partners (lists them), no metric
-            that can be computed on this machine, a cache that fails.
+        CliplitError: no such path, no readable images, unknown metric or preset, missing partners (it lists them), no
+            metric that can be computed on this machine, or a cache that fails.
     """
     return score_files(paths, metrics, reference, conventions, Scoring(**options)).table
 
@@ -103,13 +103,13 @@ def score_files(
     conventions: str | Conventions = "cliplit",
     how: Scoring = Scoring(),
 ) -> Scores:
-    """As `score`, with everything that is to be said beside the table."""
+    """As `score`, with everything else to report."""
     agreed = conventions_of(conventions)
     wanted = choose(metrics)
     found = find_images([paths] if isinstance(paths, (str, Path)) else paths, how.recursive)
     comparing = [name for name in wanted if catalogue()[name].compares]
     if comparing and not reference and not how.allow_missing:
-        raise CliplitError(f"{', '.join(comparing)}: without references; give their folder with --reference")
+        raise CliplitError(f"{', '.join(comparing)}: no references; give their folder with --reference")
     pairs = pair(found, reference, how.recursive) if reference else Pairs({})
     files = {name: file for name, file in found.images.items() if name not in pairs.duplicates}
     items = [Item(name, file, pairs.references.get(name), how.max_pixels or MAX_PIXELS) for name, file in files.items()]
@@ -117,7 +117,7 @@ def score_files(
     with ThreadPoolExecutor(READERS) as pool:
         unpaired = [*pairs.problems, *filter(None, bar(pool.map(look_at, items), "reading", len(items)))]
     if unpaired and not how.allow_missing:
-        raise CliplitError(f"images and references do not match (or --allow-missing): {'; '.join(unpaired)}")
+        raise CliplitError(f"images and references do not match (--allow-missing accepts it): {'; '.join(unpaired)}")
 
     unavailable = why_unavailable(wanted)
     able = [name for name in wanted if name not in unavailable]
@@ -138,7 +138,7 @@ def score_files(
         item.outcomes = {name: one if isinstance(one, str) else sensible(name, one) for name, one in done.items()}
     pending = [item for item in items if item.pending]
     while pending and isinstance(reason := read(pending[0]), str):
-        pending.pop(0).failure = reason  # if no image can be read, no metric has to be loaded
+        pending.pop(0).failure = reason  # no metric is loaded before an image can be read
     if pending:
         meter = Meter(dict.fromkeys(name for item in pending for name in item.pending), agreed, place)
         unavailable |= meter.failed
@@ -166,7 +166,7 @@ def score_files(
 
 @dataclass
 class Item:
-    """An image on its way to its scores."""
+    """An image that is being scored."""
 
     name: str
     path: Path
@@ -175,7 +175,7 @@ class Item:
     digests: tuple[str, str | None] = ("", None)
     failure: str = ""  # why it cannot be read
     pending: dict[str, str] = field(default_factory=dict)  # metric: its key in the cache
-    outcomes: dict[str, float | str] = field(default_factory=dict)  # scores, or reasons why there are none
+    outcomes: dict[str, float | str] = field(default_factory=dict)  # scores, or reasons for their lack
 
     @property
     def scores(self) -> dict[str, float]:
@@ -183,7 +183,7 @@ class Item:
 
 
 def look_at(item: Item) -> str:
-    """Fill in the digests, and drop a reference of another size; each file is opened once. Returns how sizes differ."""
+    """Fill in the digests, and drop a reference of another size. Each file is opened once. Returns how the sizes differ."""
     try:
         looks = [_look(file, item.max_pixels) for file in (item.path, item.reference) if file]
     except CliplitError as error:
@@ -207,7 +207,7 @@ def _look(path: Path, max_pixels: int) -> tuple[tuple[int, int], str]:
 
 
 def read(item: Item) -> "list[ndarray] | str":
-    """Arrays (H, W, 3) of an image and its reference, if it has one; or why one cannot be read, with its name."""
+    """Arrays (H, W, 3) of an image and its reference, if it has one; or why one cannot be read, with its file name."""
     try:
         return [decode(file, item.max_pixels) for file in (item.path, item.reference) if file]
     except CliplitError as error:
@@ -215,9 +215,9 @@ def read(item: Item) -> "list[ndarray] | str":
 
 
 def in_turn(meter: Meter, items: list[Item], place: "torch.device") -> Iterator[tuple[Item, Outcome]]:
-    """One image after the other, in this process, while the next ones are read.
+    """Score one image after the other in this process, while the next ones are read.
 
-    On a CPU by one thread, as in `by_processes`: scores must not depend on the number of cores.
+    A CPU uses one thread, as in `by_processes`: scores must not depend on the number of cores.
     """
     import torch
 
@@ -234,16 +234,16 @@ def in_turn(meter: Meter, items: list[Item], place: "torch.device") -> Iterator[
 
 
 def by_processes(meter: Meter, items: list[Item], count: int) -> Iterator[tuple[Item, Outcome]]:
-    """Several images at a time, each by one thread."""
+    """Score several images at a time, each with one thread."""
     try:
         with workers(count, START, _become_worker, meter) as pool:
             yield from zip(items, pool.map(_work, items), strict=True)
     except BrokenProcessPool:
-        reason = "a process that scores images was ended from outside, perhaps for memory; use --jobs 1"
+        reason = "a process that scores images was killed, perhaps for lack of memory; use --jobs 1"
         raise CliplitError(reason) from None
 
 
-_meter: Meter  # of a worker process, by `_become_worker`: sent once, not with every image
+_meter: Meter  # of a worker process; `_become_worker` sets it once, so it is not sent with every image
 
 
 def _become_worker(meter: Meter) -> None:
@@ -260,7 +260,7 @@ def _work(item: Item) -> Outcome:
 
 
 def measured(meter: Meter, names: Iterable[str], arrays: "list[ndarray] | str", place: "torch.device | str") -> Outcome:
-    """The outcome of an image whose arrays `read` returned. What a metric refuses is its own problem."""
+    """The outcome of an image whose arrays `read` returned. A metric that fails does not affect the others."""
     from cliplit.files.tensors import to_tensor
 
     if isinstance(arrays, str):
@@ -271,6 +271,6 @@ def measured(meter: Meter, names: Iterable[str], arrays: "list[ndarray] | str", 
         try:
             sides = sides or [to_tensor(array).contiguous()[None].to(place) for array in arrays]
             outcome[name] = sensible(name, meter.measure(name, *sides)[0])
-        except Exception as error:  # a refusal, no memory, or pixels that are not as the header says
+        except Exception as error:  # a refusal, no memory, or pixels that do not match the header
             outcome[name] = str(error) if isinstance(error, CliplitError) else f"cannot be measured ({one_line(error)})"
     return outcome

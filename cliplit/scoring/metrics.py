@@ -1,6 +1,6 @@
-"""Image quality metrics, all of pyiqa's: which there are, what they need, and how they are computed.
+"""All image quality metrics of pyiqa: their names, what they need, and how they are computed.
 
-Only `Meter` imports pyiqa: what is to be known of a metric is read from its tables, in no time.
+Only `Meter` imports pyiqa. Facts about metrics are read from pyiqa's tables, which is quick.
 """
 
 import contextlib
@@ -32,7 +32,7 @@ OF_SETS = ("fid", "sfid", "fid_dinov2", "inception_score")
 
 @dataclass(frozen=True)
 class Metric:
-    """What pyiqa says of a metric: does it compare with a reference, is lower better, roughly which range."""
+    """What pyiqa says about a metric: whether it needs a reference, whether lower is better, and its rough range."""
 
     name: str
     compares: bool
@@ -45,38 +45,38 @@ class Metric:
         return f"{self.name} {'↓' if self.lower_better else '↑'} ({' ... '.join(self.range.split(', '))})"
 
     def gain(self, score: Any, other: Any) -> Any:
-        """By how much a score is better than another; negative if it is worse. Also of arrays."""
+        """How much better a score is than another one; negative if it is worse. Also for arrays."""
         return other - score if self.lower_better else score - other
 
     @property
     def bounds(self) -> tuple[float, float]:
-        """Where nonsense begins: the range, widened on both sides by `FAR` times its width; without two ends, nowhere."""
+        """Limits of sensible scores: the range, widened on both sides by `FAR` times its width; infinite if it is open."""
         try:
             low, high = (float(end.strip("~")) for end in self.range.split(", "))
-        except ValueError:  # an end is not stated
+        except ValueError:  # an end is missing
             return -math.inf, math.inf
         return low - FAR * (high - low), high + FAR * (high - low)
 
 
 @dataclass(frozen=True)
 class Conventions:
-    """Conventions on which the literature differs and which change numbers; colours: rgb, luma (YIQ), ycbcr (16-235)."""
+    """Conventions that differ in the literature and change scores. Colours: rgb, luma (YIQ), ycbcr (16-235)."""
 
-    psnr_colour: str = setting("rgb", "pyiqa", "", "on all channels, or on the luma alone", "rgb | luma | ycbcr")
+    psnr_colour: str = setting("rgb", "pyiqa", "", "all channels, or the luma alone", "rgb | luma | ycbcr")
     ssim_colour: str = setting(
-        "luma", "pyiqa", "", "on all channels (mean), or on the luma alone", "rgb | luma | ycbcr"
+        "luma", "pyiqa", "", "all channels (their mean), or the luma alone", "rgb | luma | ycbcr"
     )
-    lpips_short_side: int = amount(0, "pyiqa", "pixels", "both images are resized to it before LPIPS; 0: not at all")
-    border: int = amount(0, "pyiqa", "pixels", "cut off on every side before metrics with a reference")
+    lpips_short_side: int = amount(0, "pyiqa", "pixels", "both images are resized to it before LPIPS; 0: no resizing")
+    border: int = amount(0, "pyiqa", "pixels", "border cut off before metrics with a reference")
 
 
 PRESETS = {
     # pyiqa's defaults.
     "cliplit": Conventions(),
-    # The authors released no metric script, and the paper names the metrics only: pyiqa's defaults, too.
+    # pyiqa's defaults too: the authors released no metric script, and the paper only names the metrics.
     "clip-lit": Conventions(),
-    # Grey images for PSNR and SSIM, short side 1024 for LPIPS. Corrected: channels in the order RGB (it read BGR), pairs
-    # by exact stem (it looked for substrings), and a constant data range in SSIM.
+    # Grey images for PSNR and SSIM, short side 1024 for LPIPS. Corrected here: channels in RGB order (RAVE read BGR),
+    # pairs by exact stem (it searched for substrings), and a constant data range in SSIM.
     "rave": Conventions(psnr_colour="luma", ssim_colour="luma", lpips_short_side=1024),
 }
 COLOURS: dict[str, dict[str, Any]] = {
@@ -89,7 +89,7 @@ COLOURS: dict[str, dict[str, Any]] = {
 @cache
 def catalogue() -> dict[str, Metric]:
     """All metrics of pyiqa that score single images, by name."""
-    table = distribution("pyiqa").locate_file("pyiqa/default_model_configs.py")  # to import pyiqa takes seconds
+    table = distribution("pyiqa").locate_file("pyiqa/default_model_configs.py")  # importing pyiqa takes seconds
     return {
         name: Metric(name, entry["metric_mode"] == "FR", bool(entry.get("lower_better")), entry["score_range"])
         for name, entry in runpy.run_path(str(table))["DEFAULT_CONFIGS"].items()
@@ -105,24 +105,24 @@ def choose(names: str | Iterable[str]) -> tuple[str, ...]:
     words = [word.strip() for word in (names.split(",") if isinstance(names, str) else names)]
     chosen = [name for word in words if word for name in GROUPS.get(word, (word,))]
     if not chosen:
-        raise CliplitError("no metric is named; `cliplit metrics` lists them")
+        raise CliplitError("no metric given; `cliplit metrics` lists them")
     for name in chosen:
         if name in OF_SETS:
-            raise CliplitError(f"metric '{name}' compares whole folders, not images: pyiqa {name} -t DIR -r DIR")
+            raise CliplitError(f"metric '{name}' compares whole folders, not images; use pyiqa {name} -t DIR -r DIR")
         if name not in catalogue():
             near = did_you_mean(name, [*catalogue(), *GROUPS])
-            raise CliplitError(f"metric '{name}' is not one of pyiqa's, which `cliplit metrics` lists{near}")
+            raise CliplitError(f"unknown metric '{name}'; `cliplit metrics` lists those of pyiqa{near}")
     return tuple(dict.fromkeys(chosen))
 
 
 def sensible(name: str, score: float | None) -> float | str:
-    """A score, or the reason why it is none: not finite, or so far outside of its metric's range that it is nonsense."""
+    """A score, or the reason why it is invalid: not finite, or far outside the range of its metric."""
     if score is None or not math.isfinite(score):
-        return f"{name} gives {score}, which is no score"
+        return f"{name} gives {score}, which is not a score"
     metric = catalogue()[name]
     low, high = metric.bounds
     if not low <= score <= high:
-        return f"{name} gives {score:g}, far outside of its range ({metric.range})"
+        return f"{name} gives {score:g}, far outside its range ({metric.range})"
     return score + 0.0  # no -0.0
 
 
@@ -144,16 +144,16 @@ class Meter:
         for name in names:
             try:
                 colour = COLOURS.get(getattr(conventions, f"{name}_colour", ""), {})
-                with contextlib.redirect_stdout(sys.stderr):  # pyiqa reports there, where tables go
+                with contextlib.redirect_stdout(sys.stderr):  # pyiqa prints to stdout, where tables go
                     self._models[name] = pyiqa.create_metric(name, device=device, **colour)
             except Exception as error:  # libraries behind pyiqa raise every kind
                 self.failed[name] = f"cannot be built ({type(error).__name__}: {one_line(error)})"
 
     def measure(self, name: str, images: "Tensor", references: "Tensor | None" = None) -> list[float]:
-        """Scores of images (N, 3, H, W) in [0, 1] against references of the same shape, if the metric wants any.
+        """Scores of images (N, 3, H, W) in [0, 1] against references of the same shape, if the metric needs them.
 
-        Random draws inside a metric are the same at every call. Raises CliplitError if the metric refuses such images
-        (most have a smallest size), or wants references.
+        Random draws inside a metric are the same at every call. Raises CliplitError if the metric refuses these images
+        (most need a minimum size), or if references are missing.
         """
         import numpy as np
         import torch
@@ -162,7 +162,7 @@ class Meter:
         inputs = [images]
         if catalogue()[name].compares:
             if references is None:
-                raise CliplitError(f"{name} compares images with references, and there are none")
+                raise CliplitError(f"{name} compares images with references, but there are none")
             inputs.append(references)
             if cut := self.conventions.border:
                 inputs = [group[..., cut:-cut, cut:-cut] for group in inputs]
@@ -179,7 +179,7 @@ class Meter:
             if len(scores) != len(images):
                 raise ValueError(f"{len(scores)} scores of {len(images)} images")
             return scores
-        except Exception as error:  # assertions, runtime and value errors, by the metric
+        except Exception as error:  # metrics raise assertions, runtime and value errors
             height, width = images.shape[-2:]
             raise CliplitError(f"{name} refuses images of {width}x{height} pixels ({one_line(error)})") from None
         finally:
@@ -187,7 +187,7 @@ class Meter:
 
 
 def conventions_of(given: str | Conventions) -> Conventions:
-    """Conventions by the name of their preset, or of one's own. Raises CliplitError if they are not known."""
+    """Conventions by the name of a preset, or given ones. Raises CliplitError if the preset or a value is not valid."""
     if isinstance(given, str):
         if given not in PRESETS:
             raise CliplitError(f"unknown preset '{given}'; valid: {', '.join(PRESETS)}{did_you_mean(given, PRESETS)}")

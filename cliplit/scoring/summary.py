@@ -11,16 +11,16 @@ import pandas as pd
 from cliplit.files.atomic import write_text
 
 Difference = namedtuple("Difference", "mean low high higher images")
-MARKDOWN = str.maketrans({mark: f"\\{mark}" for mark in r"\|*`<$"})  # they would end a cell, or be read as marks
+MARKDOWN = str.maketrans({mark: f"\\{mark}" for mark in r"\|*`<$"})  # otherwise they end a cell or format text
 
 
 def read_table(path: Path, *texts: str) -> pd.DataFrame:
-    """A table from a CSV file, as it was written: in the columns `texts` every cell is text, even NA or 007."""
+    """A table from a CSV file, as it was written. In the columns `texts` every cell is text, even NA or 007."""
     return pd.read_csv(path, dtype=dict.fromkeys(texts, str), keep_default_na=False, na_values=[""])
 
 
 def summary(scores: pd.DataFrame, by: str) -> pd.DataFrame:
-    """The paper's layout of per-image scores: a row per group, and for every metric m its mean `m` and spread `m_std`.
+    """Scores in the paper's layout: a row per group, and for every metric m its mean `m` and standard deviation `m_std`.
 
     Args:
         scores: columns `image`, `by`, and one per metric.
@@ -40,7 +40,7 @@ def score_columns(table: pd.DataFrame) -> list[str]:
 
 
 def with_spread(table: pd.DataFrame) -> pd.DataFrame:
-    """A summary for readers: "mean ± std" over images in one cell per metric, and ± over seeds if several."""
+    """A summary for readers, with "mean ± std" over images in a cell per metric, and ± over seeds if there are several."""
     shown = table.iloc[:, :1].copy()
     for metric in score_columns(table):
         digits = 2 if table[metric].abs().max() > 2 else 3
@@ -53,7 +53,7 @@ def with_spread(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def with_intervals(table: pd.DataFrame) -> pd.DataFrame:
-    """Paired differences for readers: "difference [low, high]" in one cell per metric."""
+    """Paired differences for readers, with "difference [low, high]" in one cell per metric."""
     shown: dict[str, dict[str, str]] = {}
     for _, row in table.iterrows():
         digits = 2 if table.loc[table["metric"] == row["metric"], "difference"].abs().max() > 1 else 3
@@ -72,12 +72,12 @@ def latex(table: pd.DataFrame) -> str:
     """A table in LaTeX, for the package booktabs."""
     columns = "l" * len(table.columns)
     text = table.astype(str).to_latex(index=False, escape=True, column_format=columns)
-    text = re.sub(r"^([\[*])", r"{\1}", text, flags=re.MULTILINE)  # else they belong to the end of the line before
+    text = re.sub(r"^([\[*])", r"{\1}", text, flags=re.MULTILINE)  # else LaTeX takes them as options of the line before
     return text.replace("±", r"$\pm$")
 
 
 def write_table(table: pd.DataFrame, shown: pd.DataFrame, folder: Path, name: str) -> list[Path]:
-    """Write a table as NAME.csv, and as `shown` to readers in NAME.md and NAME.tex; returns the paths."""
+    """Write a table as NAME.csv, and the table `shown` for readers as NAME.md and NAME.tex. Returns the paths."""
     texts = {"csv": table.to_csv(index=False, float_format="%.4f", lineterminator="\n")}
     texts |= {"md": markdown(shown), "tex": latex(shown)}
     for suffix, text in texts.items():

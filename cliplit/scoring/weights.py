@@ -1,4 +1,4 @@
-"""The files that metrics need: which, where they lie, what is missing, fetched and checked."""
+"""The files that metrics need: which ones, where they are, what is missing; downloading and checking."""
 
 import importlib.util
 import json
@@ -18,7 +18,7 @@ WEIGHTS = Path(cliplit.__file__).parent / "models" / "metric_weights.json"  # by
 
 
 def missing_files(name: str) -> list[str]:
-    """What a metric needs and is not on this machine: URLs, LIBRARY:NAME or package:NAME; nothing if it is not known."""
+    """What a metric needs and this machine lacks: URLs, LIBRARY:NAME or package:NAME; empty for an unknown metric."""
     files = json.loads(WEIGHTS.read_text(encoding="utf-8"))["files"]
     return [wanted for wanted in files.get(name, []) if not _is_here(wanted)]
 
@@ -26,7 +26,7 @@ def missing_files(name: str) -> list[str]:
 def why_unavailable(names: Iterable[str], look_online: bool = True) -> dict[str, str]:
     """Metrics that cannot be computed on this machine, with the reason.
 
-    pyiqa downloads weights at first use; whether it can is found out once and quickly, if `look_online`.
+    pyiqa downloads weights at first use. If `look_online`, a quick check tells whether it can.
 
     Raises CliplitError as `choose` does.
     """
@@ -35,7 +35,7 @@ def why_unavailable(names: Iterable[str], look_online: bool = True) -> dict[str,
     for name in choose(names):
         for wanted in missing_files(name):
             kind, _, rest = wanted.partition(":")
-            reason = f"weights ({wanted.split('/')[-1]}) are not here"
+            reason = f"weights ({wanted.split('/')[-1]}) are missing"
             if kind == "package":
                 reason = f"needs the Python package {rest}"
             elif look_online:
@@ -49,12 +49,12 @@ def why_unavailable(names: Iterable[str], look_online: bool = True) -> dict[str,
 
 
 def available_now(missing: Mapping[str, str]) -> set[str]:
-    """Of metrics that an evaluation had to leave out, those that can be computed by now."""
+    """Those metrics that an evaluation had to leave out, but that can be computed by now."""
     return missing.keys() - why_unavailable(missing) if missing else set()
 
 
 def left_out(unavailable: Mapping[str, str]) -> list[str]:
-    """Lines such as "musiq, niqe left out: weights are not here": one per reason, without the names of the files."""
+    """Lines such as "musiq, niqe left out: weights are missing": one per reason, without the names of the files."""
     groups: dict[str, list[str]] = {}
     for name, reason in unavailable.items():
         groups.setdefault(re.sub(r"^weights \(.*?\)", "weights", reason), []).append(name)
@@ -62,9 +62,9 @@ def left_out(unavailable: Mapping[str, str]) -> list[str]:
 
 
 def fetch_weights(name: str) -> list[Path]:
-    """Download the files that a metric lacks; those that only their library can fetch come at first use.
+    """Download the files that a metric lacks, except those that only their library can download, at first use.
 
-    Raises CliplitError if they cannot be had, or are not what they should be.
+    Raises CliplitError if they cannot be downloaded, or differ from the published ones.
     """
     fetched = []
     for address in (file for file in missing_files(name) if "://" in file):
@@ -72,20 +72,20 @@ def fetch_weights(name: str) -> list[Path]:
         folder = "clip" if "/clip/" in address else "pyiqa" if address.startswith(HUB) else "checkpoints"
         place = hub_folder() / folder / address.split("/")[-1]
         url = address.replace(HUB, hub_address(), 1)
-        stated = address.split("/")[-2] if folder == "clip" else None  # SHA-256, by the publisher
+        stated = address.split("/")[-2] if folder == "clip" else None  # SHA-256 of the publisher
         try:
             if folder == "pyiqa":
-                with told(f"{url}: cannot be had"):
+                with told(f"{url}: cannot be downloaded"):
                     stated = hub_digest(url)
             fetched.append(fetch(url, place, digest=stated))
         except CliplitError as error:
-            by_hand = f"fetch the file by hand and put it into {place.parent}"
+            by_hand = f"download the file yourself and put it into {place.parent}"
             raise CliplitError(f"metric '{name}': {str(error).replace(BY_HAND, by_hand)}") from None
     return fetched
 
 
 def hub_folder() -> Path:
-    """Where torch.hub keeps downloads; pyiqa's are in its folder `pyiqa`."""
+    """The folder of torch.hub's downloads; pyiqa's are in its folder `pyiqa`."""
     home = os.environ.get("TORCH_HOME") or Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")) / "torch"
     return Path(home).expanduser() / "hub"
 

@@ -89,7 +89,7 @@ def test_what_was_perhaps_meant(cli, tmp_path, arguments, meant):
 
 def test_nothing_is_suggested_for_what_is_like_nothing(cli, tmp_path):
     _, _, err = cli("score", tmp_path, "--metrics", "xyzzy42")
-    assert err == ["cliplit: error: metric 'xyzzy42' is not one of pyiqa's, which `cliplit metrics` lists"]
+    assert err == ["cliplit: error: unknown metric 'xyzzy42'; `cliplit metrics` lists those of pyiqa"]
 
 
 def test_the_limit_of_pixels_is_passed_on(cli, tmp_path):

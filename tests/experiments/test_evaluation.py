@@ -74,14 +74,14 @@ def test_text_stays_text_and_a_refused_image_is_left_out_and_what_was_missing_is
     path = tmp_path / "run"
 
     def offline(names, look_online=True):
-        return {"ms_ssim": "weights (some file) are not here"} if "ms_ssim" in names else {}
+        return {"ms_ssim": "weights (some file) are missing"} if "ms_ssim" in names else {}
 
     with monkeypatch.context() as patched:
         patched.setattr(weights, "why_unavailable", offline)
         patched.setattr(weights, "why_unavailable", offline)
         patched.setattr(evaluation, "why_unavailable", offline)
         code, _, err = cli(*odd, "--run", path)
-        assert code == 0 and "metrics: ms_ssim left out: weights are not here" in err
+        assert code == 0 and "metrics: ms_ssim left out: weights are missing" in err
         before = evaluation.read_scores(Run.open(path))
         assert list(before.columns) == ["stage", "image", "psnr"]
         build = read_json(path / "evaluation" / "stage.json")["build"]
@@ -168,7 +168,7 @@ def test_results_are_saved_by_the_evaluation_and_made_again_where_they_are_not_t
 def test_the_notebook_of_the_evaluation_is_out_of_date_once_a_metric_can_be_added(run, monkeypatch):
     notebook = notebooks.list_notebooks(notebooks.notebooks_folder())[4]
     assert notebooks._up_to_date(notebook, run)
-    monkeypatch.setattr(run, "notes", lambda *_: {"missing": {"entropy": "weights are not here"}})
+    monkeypatch.setattr(run, "notes", lambda *_: {"missing": {"entropy": "weights are missing"}})
     assert not notebooks._up_to_date(notebook, run)
     monkeypatch.setattr(weights, "why_unavailable", lambda names: dict.fromkeys(names, "still not here"))
     assert notebooks._up_to_date(notebook, run)
@@ -195,7 +195,7 @@ def test_results_that_do_not_match_are_refused(run, tmp_path):
         *((("--results", f"{name}=."), "cannot be used: no slashes") for name in REFUSED),
         (("--checkpoint", "authors=missing.pth"), "no such checkpoint"),
         (("--set", "evaluation.baselines=histeq,magic"), "unknown baseline 'magic'"),
-        (("--set", "evaluation.metrics=psnr,magic"), "'magic' is not one of pyiqa's"),
+        (("--set", "evaluation.metrics=psnr,magic"), "unknown metric 'magic'"),
     ],
 )
 def test_bad_rivals_end_in_one_line(tmp_path, cli, options, words):

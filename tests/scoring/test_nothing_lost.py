@@ -41,12 +41,12 @@ def by_name(scores: Scores, metric: str = "entropy") -> dict[str, float]:
 @pytest.mark.parametrize(
     ("metric", "score", "words"),
     [
-        ("piqe", math.nan, "piqe gives nan, which is no score"),
+        ("piqe", math.nan, "piqe gives nan, which is not a score"),
         ("psnr", math.inf, "psnr gives inf"),
         ("vif", -math.inf, "vif gives -inf"),
         ("entropy", None, "entropy gives None"),
-        ("cw_ssim", 1e6, "cw_ssim gives 1e+06, far outside of its range (0, 1)"),
-        ("wadiqam_fr", 30.0, "far outside of its range (~-1, ~0.1)"),
+        ("cw_ssim", 1e6, "cw_ssim gives 1e+06, far outside its range (0, 1)"),
+        ("wadiqam_fr", 30.0, "far outside its range (~-1, ~0.1)"),
         ("clipscore", -26.0, "far outside"),
         ("mad", math.nan, "mad gives nan"),
     ],
@@ -90,7 +90,7 @@ def test_every_metric_has_bounds_around_its_range():
 def test_a_score_that_is_none_is_named_and_kept_as_such(folder, tmp_path, jobs):
     kept = tmp_path / "cache"
     first = scored(folder, "piqe,entropy", cache=kept, jobs=jobs)
-    assert first.problems == [f"{folder / 'c.png'}: piqe gives nan, which is no score"]
+    assert first.problems == [f"{folder / 'c.png'}: piqe gives nan, which is not a score"]
     assert [name for name, value in by_name(first, "piqe").items() if math.isnan(value)] == ["c.png"]
     assert by_name(first)["c.png"] == 0 and first.computed == 9
     again = scored(folder, "piqe,entropy", cache=kept)
@@ -223,7 +223,7 @@ def test_what_is_no_cache_is_refused_in_one_line(folder, tmp_path, kind):
         kept.mkdir()
     else:
         kept = folder / "a.png"
-    with pytest.raises(CliplitError, match=f"^{kept}: cannot be used as cache of scores .*; mend or remove it"):
+    with pytest.raises(CliplitError, match=f"^{kept}: cannot be used as a cache of scores .*; remove it"):
         scored(folder, cache=kept)
 
 
@@ -235,7 +235,7 @@ def test_every_image_that_was_not_taken_is_a_problem(folder, cli):
     assert code == 2
     assert [line for line in err if "x.psd: " in line]
     assert [line for line in err if "lost.png: cannot be opened" in line]
-    assert err[-1] == ("5 images scored (5 scores computed, 0 known before); 2 problems; 1 other file ignored")
+    assert err[-1] == ("5 images scored (5 scores computed, 0 from the cache); 2 problems; 1 other file ignored")
 
 
 def test_different_pictures_of_one_name_are_both_scored(folder, tmp_path, cli):

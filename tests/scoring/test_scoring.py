@@ -229,7 +229,7 @@ def test_metrics_that_cannot_be_had_are_named_once_and_quickly(pairs, cli, monke
     arguments = ("score", pairs[0], "--metrics", "entropy,musiq,niqe,qalign", "--no-cache")
     code, _, err = cli(*arguments)
     assert code == 0 and asked == ["https://huggingface.co"]
-    assert err[0].startswith("musiq, niqe left out: weights are not here and https://huggingface.co cannot be")
+    assert err[0].startswith("musiq, niqe left out: weights are missing and https://huggingface.co cannot be")
     assert err[1].startswith("qalign left out: needs the Python package")
     assert cli(*arguments, "--strict")[0] == 2
     code, out, err = cli("score", pairs[0], "--metrics", "musiq", "--no-cache")
@@ -247,7 +247,7 @@ def test_a_metric_that_refuses_an_image_says_which(tmp_path, cli):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("--metrics", "psnrr"), "'psnrr' is not one of pyiqa's"),
+        (("--metrics", "psnrr"), "unknown metric 'psnrr'"),
         (("--metrics", "fid"), "compares whole folders"),
         (("--metrics", "psnr"), "--reference"),
         (("--preset", "paper"), "valid: cliplit, clip-lit, rave"),

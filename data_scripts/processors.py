@@ -1,10 +1,11 @@
-"""What another instruction set or number of threads changes: seed 0 of the demo, and the tolerances that follow from it.
+"""What another instruction set or number of threads changes: a seed of the demo, and the tolerances that follow from it.
 
-    python data_scripts/processors.py RUNS --seeds DIR DIR DIR --output results/demo/tables
+    python data_scripts/processors.py RUNS --seeds runs/results/seed0 runs/results/seed1 ... --output results/demo/tables
 
-Each configuration is a run of its own in RUNS; finished ones are kept. It writes `processors` (CSV, Markdown, LaTeX), the
-PSNR of every stage minus that of the first configuration, and `published.csv`, the PSNR of the published seeds with a
-tolerance for each stage, which `cliplit reproduce` compares with.
+The first seed is trained again in RUNS in every configuration that this processor offers, without the random-CLIP control;
+finished runs are kept. The command writes `processors` (CSV, Markdown, LaTeX), the PSNR of every stage minus that of the
+published run, and `published.csv`, the PSNR of all published seeds with a tolerance for each stage. `cliplit reproduce`
+compares a run with the latter.
 """
 
 import argparse
@@ -18,15 +19,16 @@ import pandas as pd
 import torch
 
 from cliplit.experiments.tables import stages_table
-from cliplit.method.run import Run
+from cliplit.method.run import Run, choose_run
+from cliplit.profiles import overrides
 from cliplit.scoring.summary import write_table
+from cliplit.settings import Settings
 
-# Name: threads, ATEN_CPU_CAPABILITY, ONEDNN_MAX_CPU_ISA. The first one is what `make results` uses.
+# Name: threads, ATEN_CPU_CAPABILITY, ONEDNN_MAX_CPU_ISA. The published runs have one thread and every instruction set.
 CONFIGURATIONS = {
-    "1 thread": (1, "", ""),
     "2 threads": (2, "", ""),
-    "AVX2, 1 thread": (1, "avx2", "AVX2"),
-    "SSE4.1, 1 thread": (1, "default", "SSE41"),
+    "AVX2": (1, "avx2", "AVX2"),
+    "SSE4.1": (1, "default", "SSE41"),
 }
 LEAST = 0.1  # dB: processors differ in more than was tried
 STEP = 0.1  # dB, to which tolerances are rounded up
@@ -39,19 +41,20 @@ def offered() -> dict[str, tuple[int, str, str]]:
     return {name: each for name, each in CONFIGURATIONS.items() if best != "AVX2" or each[1] != "avx2"}
 
 
-def train(folder: Path, threads: int, aten: str, onednn: str, options: list[str]) -> None:
+def train(folder: Path, threads: int, aten: str, onednn: str, settings: Settings) -> Run:
     """Train and evaluate a run in a process of its own: libraries read these variables when they are loaded."""
     chosen = {"OMP_NUM_THREADS": str(threads), "ATEN_CPU_CAPABILITY": aten, "ONEDNN_MAX_CPU_ISA": onednn}
     environment = os.environ | {name: value for name, value in chosen.items() if value}
-    command = [sys.executable, "-m", "cliplit", "train", "--run", str(folder), "--seed", "0", *options]
-    subprocess.run(command, env=environment, check=True)
+    run = choose_run(settings.profile, folder, overrides(settings) | {"evaluation.control": False})
+    run.begin()
+    subprocess.run([sys.executable, "-m", "cliplit", "train", "--run", str(folder)], env=environment, check=True)
+    return run
 
 
-def differences(runs: dict[str, Run]) -> pd.DataFrame:
-    """PSNR of every stage (columns) in every configuration (rows), minus that of the first one."""
+def differences(base: Run, runs: dict[str, Run]) -> pd.DataFrame:
+    """PSNR of every stage (columns) in every configuration (rows), minus that of the published run."""
     scores = {name: stages_table([run]).set_index("stage")[METRIC] for name, run in runs.items()}
-    table = pd.DataFrame(scores).T
-    return table - table.iloc[0]
+    return (pd.DataFrame(scores).T - stages_table([base]).set_index("stage")[METRIC]).dropna(axis="columns")
 
 
 def published(seeds: list[Run], moved: pd.DataFrame) -> pd.DataFrame:
@@ -59,9 +62,10 @@ def published(seeds: list[Run], moved: pd.DataFrame) -> pd.DataFrame:
     most = moved.abs().max()
     rows = []
     for run in seeds:
-        for row in stages_table([run]).itertuples():
-            near = max(LEAST, math.ceil(round(most[row.stage] / STEP, 6)) * STEP)
-            rows.append((run.settings.seed, row.stage, METRIC, getattr(row, METRIC), near))
+        scores = stages_table([run]).set_index("stage")[METRIC]
+        for stage in (stage for stage in scores.index if stage in most):
+            near = max(LEAST, math.ceil(round(most[stage] / STEP, 6)) * STEP)
+            rows.append((run.settings.seed, stage, METRIC, scores[stage], near))
     return pd.DataFrame(rows, columns=["seed", "stage", "metric", "value", "tolerance"])
 
 
@@ -72,18 +76,16 @@ def main() -> None:
         "--seeds", type=Path, nargs="+", required=True, metavar="DIR", help="the runs that are published"
     )
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder for the tables")
-    parser.add_argument("--profile", default="demo", help="of the runs; smoke tries the command")
     chosen = parser.parse_args()
-    runs = {}
-    for name, each in offered().items():
-        folder = chosen.runs / name.replace(",", "").replace(" ", "-")
-        train(folder, *each, [] if (folder / "manifest.json").is_file() else ["--profile", chosen.profile])
-        runs[name] = Run.open(folder)
-    moved = differences(runs)
+    seeds = [Run.open(folder) for folder in chosen.seeds]
+    runs = {
+        name: train(chosen.runs / name.replace(" ", "-"), *each, seeds[0].settings) for name, each in offered().items()
+    }
+    moved = differences(seeds[0], runs)
     shown = moved.map("{:+.2f}".format)
     tables = (table.rename_axis("configuration").reset_index() for table in (moved, shown))
     write_table(*tables, chosen.output, "processors")
-    table = published([Run.open(folder) for folder in chosen.seeds], moved)
+    table = published(seeds, moved)
     table.to_csv(chosen.output / "published.csv", index=False, float_format="%.4f", lineterminator="\n")
     print(shown.to_string())
 

@@ -33,7 +33,8 @@ results: env  ## three seeds of the demo, the studies, and what is committed of 
 	$(ONE) $(BIN)/cliplit reproduce --all --run runs/results/seed0
 	$(BIN)/cliplit study --run runs/results/seed0 > /dev/null
 	$(BIN)/cliplit tables $(SEEDS:%=--run runs/results/seed%) --output results/demo/tables
-	$(BIN)/python data_scripts/fill.py docs/guidance.md runs/results/seed0/tables/*.md
+	$(BIN)/python data_scripts/processors.py runs/processors --seeds $(SEEDS:%=runs/results/seed%) --output results/demo/tables
+	$(BIN)/python data_scripts/fill.py docs/studies.md runs/results/seed0/tables/*.md
 	$(BIN)/python data_scripts/fill.py README.md results/demo/tables/*.md
 	$(BIN)/python data_scripts/fill.py docs/results.md results/demo/tables/*.md
 	$(BIN)/python data_scripts/publish.py runs/results/seed0 results/demo

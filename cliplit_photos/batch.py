@@ -1,4 +1,4 @@
-"""Enhance many photo files: decoding, computing and encoding overlap, and an interrupted run goes on."""
+"""Enhances many photo files: decoding, computing and encoding overlap, and an interrupted run resumes."""
 
 import errno
 import threading
@@ -25,26 +25,26 @@ from cliplit_photos.ledger import File, Ledger, Mark, remove_half_written
 from cliplit_photos.options import BatchOptions, Inference
 
 AHEAD = 2  # photos that are decoded or encoded while others are computed
-BYTES_PER_PIXEL = 12  # of a photo under way, with Pillow's own copy
-LAST_WRITES = 0.2  # s, for files of a few megapixels that are being written when the user interrupts
+BYTES_PER_PIXEL = 12  # of a photo in work, with Pillow's own copy
+LAST_WRITES = 0.2  # s; lets files of a few megapixels be written when the user interrupts
 ILLUMINATION_ONE = 32768  # value of 1.0 in a saved illumination map
 ILLUMINATION = "illumination.png"  # endings of files beside results
 COMPARE = "compare.jpg"
 COMPARE_GAP = 8  # pixels, between its halves
 COMPARE_SIDE = 1600  # pixels, longer side of each half
-HOPELESS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)  # in writing: no other photo will fare better
+HOPELESS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)  # when writing: other photos will fail too
 BUGS = (AttributeError, NameError, TypeError, LookupError, AssertionError, NotImplementedError)
 PACKAGES = ("cliplit", "cliplit_photos")  # ours
 
 
 class OutputLostError(Exception):
-    """Nothing more can be written; says which file could not be, and why."""
+    """Nothing more can be written. The text says which file failed, and why."""
 
 
 @dataclass
 class Outcome:
-    """What became of photos, in their order: names that were made or were done before, a line for each problem and for
-    each fault of ours, and what could not be kept, by what it was."""
+    """The outcome of photos, in their order: names that were made or already done, a line for each problem and each bug,
+    and for each thing that could not be kept, the names of its photos."""
 
     made: list[str] = field(default_factory=list)
     before: list[str] = field(default_factory=list)
@@ -69,17 +69,17 @@ def enhance_files(
     options: BatchOptions | None = None,
     ledger: Ledger | None = None,
 ) -> Outcome:
-    """Enhance photos; what is done according to the ledger is left as it is.
+    """Enhance photos, except those that are done according to the ledger.
 
-    A photo that cannot be read, computed or written is a problem in the outcome, a bug of ours (`is_bug`), too; the others
-    are done.
+    A photo that cannot be read, computed or written becomes a problem in the outcome, and a bug (`is_bug`) is listed there
+    too. The other photos are still done.
 
     Args:
         inference: how to compute; by default exactly, in a gigabyte.
-        ledger: tells what is done, and what may be overwritten; by default nothing, and nothing is noted.
+        ledger: tells what is done, and what may be overwritten; by default nothing, and nothing is recorded.
     Raises:
-        CliplitError: the disk is full or read-only; what is done stays, and the same call resumes.
-        KeyboardInterrupt: the same; photos under way are not written.
+        CliplitError: the disk is full or read-only. Finished results stay, and the same call resumes.
+        KeyboardInterrupt: finished results stay, too; photos in work are not written.
     """
     inference = inference or Inference()
     options = options or BatchOptions()
@@ -119,7 +119,8 @@ def enhance_files(
         pool.shutdown(cancel_futures=True)
         succeeded = [future for future in futures if not future.cancelled() and not future.exception()]
         done = len(outcome.before) + sum(len(future.result().made) for future in succeeded)
-        raise CliplitError(f"{lost}; {done} of {len(jobs)} photos are done, the same command resumes there") from None
+        again = "run the same command again to resume"
+        raise CliplitError(f"{lost}; {done} of {len(jobs)} photos are done; {again}") from None
     except BaseException:
         work.stop.set()
         pool.shutdown(wait=False, cancel_futures=True)
@@ -135,10 +136,10 @@ def enhance_files(
 
 
 def _unusable(folders: Collection[Path]) -> dict[Path, str]:
-    """Make the folders of the results, before hours of work, and say why some cannot be written to.
+    """Make the folders of the results before hours of work, and return why some are not writable.
 
     Raises:
-        CliplitError: none of them can, or after this error none will.
+        CliplitError: none of them is writable, or the error affects all of them.
     """
     unusable = {}
     for folder in sorted(folders):
@@ -149,12 +150,12 @@ def _unusable(folders: Collection[Path]) -> dict[Path, str]:
         except OSError as error:
             unusable[folder] = reason = reason_of(error)
             if error.errno in HOPELESS or len(unusable) == len(folders):
-                raise CliplitError(f"{folder}: cannot be written to ({reason}); choose another place") from None
+                raise CliplitError(f"{folder}: cannot be written to ({reason}); choose another OUT") from None
     return unusable
 
 
 class Room:
-    """Pixels that may be in memory at a time; a photo of more must be alone."""
+    """Pixels that may be in memory at a time. A larger photo must be alone."""
 
     def __init__(self, pixels: int):
         self._limit = pixels
@@ -176,7 +177,7 @@ class Room:
 
 @dataclass
 class _Work:
-    """What the threads share. Only so many compute at a time; the others decode and encode."""
+    """State that the threads share. Only `jobs` of them compute at a time; the others decode and encode."""
 
     network: Enhancer
     inference: Inference
@@ -189,7 +190,7 @@ class _Work:
         self.computing = threading.Semaphore(self.options.jobs)
 
     def refusal(self, job: Job) -> str | None:
-        """Why a photo is not enhanced: what its result, or a file beside it, would replace."""
+        """Why a photo must not be enhanced: its result, or a file beside it, would replace another file. Else None."""
         reasons = [self.ledger.refusal(job.target, self.options.overwrite)]
         if self.options.save_illumination:
             reasons.append(self.ledger.refusal(job.beside(ILLUMINATION), overwrite=True))
@@ -218,7 +219,7 @@ class _Work:
             return _fault(job, cause) if cause and is_bug(cause) else Outcome(problems=[str(error)])
         except OSError as error:
             return Outcome(problems=[f"{job.source}: cannot be read ({reason_of(error)})"])
-        except Exception as error:  # of whatever kind: it must not cost the other photos
+        except Exception as error:  # of any kind: it must not stop the other photos
             if is_bug(error):
                 return _fault(job, error)
             return Outcome(problems=[f"{job.source}: cannot be enhanced ({reason_of(error)})"])
@@ -232,7 +233,7 @@ class _Work:
         return self.ledger.is_done(job.source, job.target)
 
     def _enhance(self, job: Job) -> list[str]:
-        """What could not be kept."""
+        """Enhance one photo. Returns what could not be kept."""
         mark = File(job.source).mark
         photo = read_photo(job.source, self.options.max_pixels)
         map_ = np.empty(photo.pixels.shape[:2], np.float32) if self.options.save_illumination else None
@@ -241,7 +242,7 @@ class _Work:
             self._go_on()
             try:
                 enhance_pixels(self.network, photo.pixels, self.inference, map_, out=photo.pixels)
-            except CliplitError as error:  # which does not know the file
+            except CliplitError as error:  # its message does not name the file
                 raise CliplitError(f"{job.source}: cannot be enhanced ({error})") from None
         if map_ is not None:
             map_ *= ILLUMINATION_ONE
@@ -254,11 +255,11 @@ class _Work:
             both = Image.new("RGB", (2 * after.width + COMPARE_GAP, after.height), "white")
             both.paste(before, (0, 0))
             both.paste(after, (after.width + COMPARE_GAP, 0))
-            profile = photo.icc if photo.pixels.shape[2] == 3 else None  # that of a grey photo does not fit
+            profile = photo.icc if photo.pixels.shape[2] == 3 else None  # a grey profile does not fit
             with self._writing(job.beside(COMPARE)) as temporary:
                 both.save(temporary, "JPEG", quality=90, icc_profile=profile or None)
         if job.source.suffix.lower() == job.target.suffix.lower() and photo.kind != job.kind:
-            photo.notes.append(f"{photo.kind} by content, written as {job.kind}, as the name says")
+            photo.notes.append(f"content is {photo.kind}, written as {job.kind} to match the name")
         with self._writing(job.target, mark) as temporary:
             try:
                 notes = photo.notes + write_photo(photo, temporary, job.kind)
@@ -268,10 +269,10 @@ class _Work:
 
     @contextmanager
     def _writing(self, path: Path, photo: Mark | None = None) -> Iterator[Path]:
-        """As the ledger's; what ends the run is told from what is the problem of a photo.
+        """As the ledger's `writing`. An error that ends the run becomes OutputLostError, any other a CliplitError.
 
         Args:
-            photo: what a result is made of; files beside results have none, and replace earlier ones unasked.
+            photo: the mark of the photo of a result. Files beside results have none, and always replace earlier ones.
         """
         self._go_on()
         try:
@@ -289,9 +290,9 @@ class _Work:
 
 
 def _fault(job: Job, error: BaseException) -> Outcome:
-    """A bug of cliplit, met at a photo."""
+    """The outcome of a photo at which a bug of cliplit occurred."""
     what = f"{type(error).__name__} at {place_of(error)}: {one_line(error)}"
-    return Outcome(bugs=[f"{job.source}: not enhanced by a bug of cliplit, please report it ({what})"])
+    return Outcome(bugs=[f"{job.source}: not enhanced because of a bug in cliplit; please report it ({what})"])
 
 
 def _pixels(path: Path, max_pixels: int) -> int:
@@ -303,9 +304,9 @@ def _pixels(path: Path, max_pixels: int) -> int:
 
 
 def is_bug(error: BaseException) -> bool:
-    """Whether an error is a fault of cliplit rather than of what it was given.
+    """Whether an error is a bug of cliplit and not caused by its input.
 
-    It is if a line of cliplit itself raised it, and no input explains its type. Errors of libraries are the file's fault.
+    It is a bug if a line of cliplit itself raised it, and no input explains its type. Errors of libraries blame the file.
     """
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
     package = frames[-1].f_globals.get("__name__", "").partition(".")[0] if frames else ""
@@ -313,6 +314,6 @@ def is_bug(error: BaseException) -> bool:
 
 
 def place_of(error: BaseException) -> str:
-    """Where an error was raised, as "module.py:12"."""
+    """The place where an error was raised, as "module.py:12"."""
     last = traceback.extract_tb(error.__traceback__)[-1]
     return f"{Path(last.filename).name}:{last.lineno}"

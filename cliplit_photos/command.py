@@ -23,51 +23,50 @@ if TYPE_CHECKING:
     from cliplit_photos.jobs import Plan
 
 UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
-NAMES_SHOWN = 3  # of the photos that a note is about
+NAMES_SHOWN = 3  # photos named in a note
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM, handled as Ctrl-C is."""
+    """SIGTERM, handled like Ctrl-C."""
 
 
 @takes(inference=fields_of(Inference), options=fields_of(BatchOptions))
 def enhance(
     inputs: Annotated[list[str], typer.Argument(metavar="INPUT...", help="Photos and folders of photos.")],
     out: Annotated[
-        str, typer.Option("--out", "-o", metavar="OUT", help="Folder of the results; for one photo also a file.")
+        str, typer.Option("--out", "-o", metavar="OUT", help="Folder for the results; for one photo also a file.")
     ],
     inference: Inference,
     options: BatchOptions,
     checkpoint: Annotated[
-        str, typer.Option(metavar="FILE", help="An enhancer: ours, the authors' or RAVE's. By default the one shipped.")
+        str, typer.Option(metavar="FILE", help="An enhancer: ours, the authors' or RAVE's. Default: the shipped one.")
     ] = "",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
     max_memory: Annotated[
-        str, typer.Option(metavar="SIZE", help="For computing, beside the photos themselves, e.g. 500M.")
+        str, typer.Option(metavar="SIZE", help="Memory for computing, e.g. 500M; the photos come on top.")
     ] = "1G",
-    recursive: Annotated[bool, flag("--recursive", "Also folders below, kept as they are.")] = False,
-    preview: Annotated[bool, flag("--preview", "Quick, not exact: illumination predicted at a small size.")] = False,
-    preview_size: Annotated[int, typer.Option(min=1, metavar="PIXELS", help="Longer side, for --preview.")] = 512,
-    report: Annotated[bool, flag("--report", "Also OUT/report.html, with a slider between before and after.")] = False,
+    recursive: Annotated[bool, flag("--recursive", "Include subfolders, and keep their layout.")] = False,
+    preview: Annotated[bool, flag("--preview", "Predict the illumination at a small size: quick, not exact.")] = False,
+    preview_size: Annotated[int, typer.Option(min=1, metavar="PIXELS", help="Longer side for --preview.")] = 512,
+    report: Annotated[bool, flag("--report", "Write OUT/report.html too, with before/after sliders.")] = False,
 ) -> None:
     """Enhance photos of any size.
 
-    Every result has the size, depth, metadata and colour profile of its photo, and its format unless OUT is a file
-    of another. Photos are never changed. An interrupted command resumes when it is given again; bad photos are listed
-    at the end (exit code 2; 1 for a bug of ours). `torchrun` and `accelerate launch` share the photos among their
-    processes.
+    Every result keeps the size, depth, metadata and colour profile of its photo, and its format unless OUT is a file with
+    another ending. Photos are never changed. Run an interrupted command again to resume it. Bad photos are listed at the
+    end (exit code 2; 1 for a bug of cliplit). `torchrun` and `accelerate launch` split the photos among their processes.
     """
     from cliplit_photos.jobs import plan_jobs
 
     memory = parse_size(max_memory)
-    if not all([*inputs, out]):  # which `Path` takes for this folder
-        raise CliplitError("'': no such file or folder; an argument is empty")
+    if not all([*inputs, out]):  # `Path` takes an empty text for the working directory
+        raise CliplitError("'': an argument is empty; give a file or a folder")
     place = Path(out)
     plan = plan_jobs(list(map(Path, inputs)), place, recursive)
     to_one_file = [job.target for job in plan.jobs] == [place]
     page = place / "report.html" if report else None
     if page and to_one_file:
-        raise CliplitError("--report: needs a folder as OUT")
+        raise CliplitError("--report needs a folder as OUT")
 
     from cliplit.engine.compute import find_device, usable_precision
     from cliplit.method.checkpoints import load_enhancer
@@ -80,22 +79,22 @@ def enhance(
     inference = replace(inference, max_memory=memory, preview=preview_size if preview else 0)
     check_options(inference)
     usable = usable_precision(inference.precision, computer)
-    inference = replace(inference, precision=usable)  # the ledger has what was computed in
+    inference = replace(inference, precision=usable)  # the ledger records the precision used
     jobs = options.jobs if computer.type == "cpu" else 1
     options = replace(options, jobs=jobs, progress=processes.is_main())
     file = Path(checkpoint or SHIPPED_ENHANCER)
     if not checkpoint and not file.is_file():
-        raise CliplitError(f"{file}: the default enhancer is not there; give one with --checkpoint")
+        raise CliplitError(f"{file}: the default enhancer is missing; give one with --checkpoint")
     network = load_enhancer(file)
     fixed = network.architecture["longer_side"]
     if inference.preview and fixed:
         inference = replace(inference, preview=0)
     if processes.is_main():
         if preview and fixed:
-            _say(f"--preview changes nothing: {file.name} always predicts the illumination at {fixed} pixels")
-        origin = "" if checkpoint else " (the default; --checkpoint takes another)"
+            _say(f"--preview has no effect: {file.name} always predicts the illumination at {fixed} pixels")
+        origin = "" if checkpoint else " (the default; --checkpoint chooses another)"
         _say(f"enhancer {file}{origin}, on {computer}")
-    settings: dict[str, Any] = {"version": cliplit.__version__, "checkpoint": sha256(file)}  # all that changes a result
+    settings: dict[str, Any] = {"version": cliplit.__version__, "checkpoint": sha256(file)}  # all that affects a result
     settings |= {"precision": usable, "strength": inference.strength, "preview": inference.preview}
     settings |= {"illumination": options.save_illumination, "compare": options.compare}
     ledger = Ledger(place, settings, plan.inputs, processes.index(), single=to_one_file)
@@ -121,7 +120,7 @@ def enhance(
                     temporary.write_bytes(html.encode(errors="backslashreplace"))  # odd names of files
                 _say(f"report: {page}")
             print(printable(out))
-        processes.wait()  # a launcher ends all processes with the first that fails
+        processes.wait()  # a launcher ends all processes if one fails
     if outcome.bugs:
         raise typer.Exit(1)
     if outcome.problems:
@@ -129,10 +128,10 @@ def enhance(
 
 
 def parse_size(text: str) -> int:
-    """Bytes: a number with K, M or G, or without.
+    """Bytes of a number, with or without K, M or G.
 
     Raises:
-        CliplitError: anything else.
+        CliplitError: the text is anything else.
     """
     unit = text[-1:].upper()
     number = text[:-1] if unit in UNITS else text
@@ -147,7 +146,7 @@ def parse_size(text: str) -> int:
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """End at once on Ctrl-C and SIGTERM: whole tiles are under way in threads that nothing else would end."""
+    """End at once on Ctrl-C and SIGTERM: nothing else would stop the threads that compute tiles."""
 
     def terminate(*_: Any) -> None:
         raise Terminated
@@ -157,7 +156,7 @@ def _interruptible() -> Iterator[None]:
         yield
     except KeyboardInterrupt as interrupt:
         print(file=sys.stderr)  # after the bar
-        _say("cliplit: interrupted; the same command resumes here")
+        _say("cliplit: interrupted; run the same command again to resume")
         sys.stderr.flush()
         os._exit(143 if isinstance(interrupt, Terminated) else 130)
     finally:
@@ -177,7 +176,7 @@ def _tell(outcome: "Outcome", plan: "Plan") -> None:
         _say(f"  {line}")
     summary = joined(
         f"{counted(made, 'photo')} enhanced",
-        f"{before} {'was' if before == 1 else 'were'} done before" if before else None,
+        f"{before} {'was' if before == 1 else 'were'} already done" if before else None,
         counted(problems, "problem") if problems else None,
         f"{counted(plan.results, 'result')} of earlier calls ignored" if plan.results else None,
         f"{counted(plan.others, 'other file')} ignored" if plan.others else None,

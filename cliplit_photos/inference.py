@@ -1,4 +1,4 @@
-"""Enhance images of any kind and size: exactly, quickly and in bounded memory."""
+"""Enhances images of any kind and size: exactly, quickly and in bounded memory."""
 
 from collections import deque
 from dataclasses import fields, replace
@@ -21,7 +21,7 @@ from cliplit_photos.regions import Region
 from cliplit_photos.tiles import predict, reach_of, to_planes, white
 
 SHIPPED_ENHANCER = Path(cliplit.__file__).parent / "models" / "enhancer.safetensors"  # the shipped checkpoint
-BAND = 256  # rows of a tile that are divided at a time, for the sake of memory
+BAND = 256  # rows of a tile that are divided at a time, to save memory
 MODES = ("L", "LA", "RGB", "RGBA", "I;16")  # of PIL images
 
 Picture = TypeVar("Picture", np.ndarray, Tensor, Image.Image)
@@ -32,14 +32,14 @@ def enhance(
 ) -> Picture:
     """An enhanced image of the same kind, shape and type.
 
-    Grey is enhanced as three equal channels and stays grey, since all channels are divided by the same map; alpha
-    passes through.
+    Grey is enhanced as three equal channels and stays grey, because all channels are divided by the same map. Alpha stays
+    unchanged.
 
     Args:
         image: array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), or tensor (C, H, W) or (N, C, H, W) with C = 3 or 1, of
-            uint8, uint16 or floats in [0, 1]; or PIL image of mode L, LA, RGB, RGBA or I;16, as it lies.
+            uint8, uint16 or floats in [0, 1]; or PIL image of mode L, LA, RGB, RGBA or I;16, not rotated by EXIF.
         checkpoint: a file, ours or a released one, or a network; by default the one in the package.
-        device: auto, cpu, cuda ...; a network computes where it is.
+        device: auto, cpu, cuda ...; a given network computes on its own device.
         options: fields of `Inference`.
     Raises:
         CliplitError: another kind of image, values that are not in [0, 1], no such checkpoint, unknown options.
@@ -56,7 +56,7 @@ def enhance(
     chosen = replace(chosen, precision=usable_precision(chosen.precision, place))
     if isinstance(image, Image.Image):
         if image.mode not in MODES:
-            raise CliplitError(f"expected a PIL image of mode {', '.join(MODES)}, got {image.mode}: convert it first")
+            raise CliplitError(f"expected a PIL image of mode {', '.join(MODES)}, got {image.mode}; convert it first")
         result = Image.fromarray(_enhance_array(checkpoint, np.asarray(image), chosen))
         result.info = dict(image.info)
         return result
@@ -84,7 +84,7 @@ def _enhance_tensor(network: Enhancer, images: Tensor, options: Inference) -> Te
     if images.ndim != 3 or images.shape[0] not in (1, 3):
         raise CliplitError(f"expected a tensor of shape (3, H, W) or (N, 3, H, W), got {tuple(images.shape)}")
     image = images.detach().cpu()
-    if image.dtype == torch.bfloat16:  # which NumPy does not know
+    if image.dtype == torch.bfloat16:  # NumPy does not have it
         image = image.float()
     result = _enhance_array(network, image.movedim(0, -1).numpy(), options)
     return torch.from_numpy(result).movedim(-1, 0).contiguous().to(images)
@@ -97,14 +97,14 @@ def enhance_pixels(
     illumination: np.ndarray | None = None,
     out: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Enhanced image of the same shape and type; computed where the network is.
+    """An enhanced image of the same shape and type, computed on the device of the network.
 
     Args:
         pixels: (H, W, 3), or (H, W, 1) for grey, of uint8, uint16, or float32 in [0, 1].
         illumination: float32 (H, W); receives the illumination map, before `strength`.
-        out: receives the result; `pixels` itself, for the sake of memory, if need be.
+        out: receives the result; it may be `pixels` itself, to save memory.
     Raises:
-        CliplitError: another shape or type, values that are not in [0, 1], options that make no sense.
+        CliplitError: another shape or type, values that are not in [0, 1], or invalid options.
     """
     options = options or Inference()
     if pixels.ndim != 3 or pixels.shape[2] not in (1, 3) or 0 in pixels.shape:
@@ -150,10 +150,10 @@ def _enhance_pixels(
         return tile, part
 
     longer_side = network.architecture["longer_side"] or options.preview
-    if 0 < longer_side < max(pixels.shape[:2]):  # no strip reads another one's pixels
+    if 0 < longer_side < max(pixels.shape[:2]):  # no strip reads the pixels of another one
         predict_small(network, pixels, options, divided_in_place, longer_side)
         return result
-    waiting: deque[tuple[Region, np.ndarray]] = deque()  # a tile is written when no later one reads it
+    waiting: deque[tuple[Region, np.ndarray]] = deque()  # a tile is written when no later tile reads it
     for tile, part in predict(network, pixels, options, divided_apart):
         waiting.append((tile, part))
         while waiting and (result is not pixels or waiting[0][0].rows[1] + reach <= tile.rows[0]):
@@ -165,10 +165,10 @@ def _enhance_pixels(
 
 
 def check_options(options: Inference) -> None:
-    """Raise CliplitError unless the options make sense."""
+    """Raise CliplitError unless the options are valid."""
     if options.precision not in ("fp32", "bf16"):
-        raise CliplitError(f"precision is fp32 or bf16, not '{options.precision}'")
+        raise CliplitError(f"precision must be fp32 or bf16, not '{options.precision}'")
     if not 0 <= options.strength < float("inf"):
-        raise CliplitError(f"strength is 0 or above, not {options.strength}")
+        raise CliplitError(f"strength must be 0 or more, not {options.strength}")
     if options.max_memory < 1 or options.preview < 0 or options.tile < 0:
-        raise CliplitError("max_memory is at least 1; preview and tile are 0 or above")
+        raise CliplitError("max_memory must be 1 or more; preview and tile must be 0 or more")

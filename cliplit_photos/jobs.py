@@ -1,4 +1,4 @@
-"""Which photo goes where: a job for every photo, and a line for each that has none.
+"""Decides where each photo goes: a job for every photo, and a line for each photo without a job.
 
 Importing it does not import torch.
 """
@@ -19,7 +19,7 @@ from cliplit_photos.ledger import EarlierResults
 
 @dataclass(frozen=True)
 class Job:
-    """A photo and where its result goes; the name is its path below what all photos have in common."""
+    """A photo and the place of its result. The name is its path below the common folder of all photos."""
 
     name: str
     source: Path
@@ -36,15 +36,15 @@ class Job:
 
 
 class Plan(NamedTuple):
-    """All files that were found: photos with a job, and what the others are.
+    """All files that were found: photos with a job, and the others.
 
     Attributes:
         jobs: no two of them write the same file.
-        inputs: all photos that were found, with a job or without.
-        others: number of files that are no photos.
-        results: number of results of earlier calls, which are no photos either.
-        passed: number of folders below that were not looked into.
-        problems: a line for each photo that has no job, with its file.
+        inputs: all photos that were found, with or without a job.
+        others: number of files that are not photos.
+        results: number of results of earlier calls, which are not enhanced again.
+        passed: number of subfolders that were skipped.
+        problems: a line for each photo without a job, with its file.
     """
 
     jobs: list[Job]
@@ -58,12 +58,12 @@ class Plan(NamedTuple):
 def plan_jobs(inputs: Sequence[Path], out: Path, recursive: bool = False) -> Plan:
     """Jobs of photo files and folders.
 
-    A single file goes to `out` if that is a photo's name, everything else below the folder `out`, with the folders
-    that it has below what all `inputs` have in common; so names hardly collide, and where they do, both are problems.
-    Formats that are not written become PNG, RAW becomes TIFF, with the ending after their name.
+    A single file goes to `out` if that is the name of a photo. Everything else goes below the folder `out`, with the
+    folders that it has below the common folder of all `inputs`. If names still collide, all of them are problems.
+    Formats that cannot be written become PNG, and RAW becomes TIFF; the new ending follows the old name.
 
     Raises:
-        CliplitError: a path that does not exist, no photos.
+        CliplitError: a path does not exist, or there are no photos.
     """
 
     def lies_beside_its_photo(path: Path) -> bool:  # as a.gif.png beside a.gif
@@ -78,14 +78,14 @@ def plan_jobs(inputs: Sequence[Path], out: Path, recursive: bool = False) -> Pla
     others = found.others + len(found.unread) - len(unread)
     if not sources and not unread:
         raise CliplitError(
-            f"{', '.join(map(str, inputs))}: no photos here but results of earlier calls; "
-            "to enhance these once more, give their own folder"
+            f"{', '.join(map(str, inputs))}: only results of earlier calls here, no photos; "
+            "to enhance them again, give their own folder"
         )
     if out.suffix.lower() in (READ | UNREAD.keys()) - FORMATS.keys() and not out.is_dir():
-        raise CliplitError(f"{out}: such files are not written; name one of {', '.join(FORMATS)}, or a folder")
+        raise CliplitError(f"{out}: cannot write this format; use one of {', '.join(FORMATS)}, or a folder")
     if out.suffix.lower() in FORMATS and not out.is_dir():
         if len(inputs) > 1 or not inputs[0].is_file():
-            raise CliplitError(f"{out}: several photos need a folder to go to, not a file")
+            raise CliplitError(f"{out}: several photos need a folder as OUT, not a file")
         return Plan([Job(sources[0].name, sources[0], out)], sources)
     folders = [os.path.abspath(path if path.is_dir() else path.parent) for path in inputs]
     base = os.path.commonpath(folders)
@@ -104,7 +104,7 @@ def plan_jobs(inputs: Sequence[Path], out: Path, recursive: bool = False) -> Pla
 
 
 def result_name(name: str) -> str:
-    """What the result of a photo is called: as the photo, with an ending after it if such files are not written."""
+    """The file name of a photo's result: that of the photo, with another ending after it if its format is not written."""
     ending = Path(name).suffix.lower()
     if ending in FORMATS:
         return name
@@ -112,7 +112,7 @@ def result_name(name: str) -> str:
 
 
 def _by_written_file(jobs: Iterable[Job]) -> Iterable[list[Job]]:
-    """Jobs that write one file together: by links, or since the file system takes their names for one."""
+    """Groups of jobs that write the same file: through links, or because the file system treats their names as equal."""
     spellings: dict[str, str] = {}
     groups: dict[str, list[Job]] = {}
     for job in jobs:
@@ -125,14 +125,14 @@ def _by_written_file(jobs: Iterable[Job]) -> Iterable[list[Job]]:
 
 
 def _are_one(first: Path, second: Path) -> bool:
-    """Whether two names are one file for the file system there, as a.jpg and A.JPG are for many."""
+    """Whether two names mean the same file to that file system, as a.jpg and A.JPG do to many."""
     one, other = next((a, b) for a, b in zip(first.parts, second.parts, strict=True) if a != b)
     folder = next(folder for folder in first.parents if folder.is_dir())
     probe = folder / f".{os.getpid()}.{one}"
     try:
         probe.touch()
         return (folder / f".{os.getpid()}.{other}").exists()
-    except OSError:  # nothing can be written there, as will be said
+    except OSError:  # not writable, which is reported later
         return False
     finally:
         with contextlib.suppress(OSError):

@@ -1,6 +1,6 @@
-"""What was written and what it was made of: ledgers in the folders of results.
+"""Ledgers in the folders of results: which files were written, and from which photos.
 
-By them a call resumes, knows the results of other calls, and replaces nothing else. Importing it does not import torch.
+With them a call resumes, recognizes results of other calls, and replaces nothing else. Importing it does not import torch.
 """
 
 import contextlib
@@ -22,15 +22,15 @@ import psutil
 from cliplit.errors import CliplitError, reason_of
 from cliplit.files.atomic import sha256, user_cache
 
-NAME = "cliplit-enhance"  # .jsonl; of processes after the first with their number before it
-HALF_WRITTEN = f".cliplit-{platform.node()}"  # then the number of the process, and more
+NAME = "cliplit-enhance"  # .jsonl; processes after the first put their number before it
+HALF_WRITTEN = f".cliplit-{platform.node()}"  # then the number of the process, and a random part
 
 Mark = list[Any]  # size, time of change in nanoseconds, SHA-256
 Line = dict[str, Any]
 
 
 class File:
-    """A file as it is now, to be held against marks. Raises OSError if it cannot be looked at, or read where it must."""
+    """A file as it is now, to compare with marks. Raises OSError if it cannot be accessed, or read when needed."""
 
     def __init__(self, path: Path):
         status = path.stat()
@@ -40,7 +40,7 @@ class File:
 
     @cached_property
     def digest(self) -> str:
-        """Of its content; computed only when it is wanted."""
+        """SHA-256 of its content, computed only when needed."""
         return sha256(self.path)
 
     @property
@@ -48,26 +48,26 @@ class File:
         return [self.size, self.changed, self.digest]
 
     def fits(self, mark: Mark) -> bool:
-        """Whether it is the file of a mark: copies, archives and other file systems change times, not contents."""
+        """Whether it is the file of a mark. Copies, archives and other file systems change times, but not contents."""
         size, changed, digest = mark
         return size == self.size and (changed == self.changed or digest == self.digest)
 
 
 class Ledger:
-    """All files that were written to OUT, a line of JSON each, and the one way to write there.
+    """All files that were written to OUT, as one line of JSON each, and the only way to write there.
 
-    A file takes its place only where nothing is, or where a file is that the ledger names and that has the content that
-    cliplit wrote. Its line is added before, so every file has one; a line without its file counts for nothing. Each
-    process of a call has a ledger of its own and reads all.
+    A file is written only to a free place, or over a file that the ledger names and whose content cliplit wrote. Its line
+    is added first, so every file has one; a line without its file has no effect. Each process of a call has its own ledger
+    and reads all of them.
 
     Args:
-        out: folder of the results, or the one result; None keeps no ledger.
+        out: folder of the results, or the single result; None keeps no ledger.
         settings: everything that changes a result.
         inputs: files of the call, which nothing replaces.
-        rank: of this process.
-        single: whether `out` is the one result. Its ledger lies in the user's cache, if there is one.
+        rank: number of this process.
+        single: whether `out` is the single result. Its ledger lies in the user's cache, if there is one.
     Raises:
-        CliplitError: a ledger that is there and cannot be read or written.
+        CliplitError: a ledger exists, but cannot be read or written.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class Ledger:
             return
         try:
             folder = out
-            if single:  # not beside it, but where scores are kept
+            if single:  # not beside the result, but in the cache
                 folder = user_cache() / "enhanced" / hashlib.sha256(os.fsencode(_place(out))).hexdigest()
             path = folder / (f"{NAME}.jsonl" if rank == 0 else f"{NAME}.{rank}.jsonl")
             if path.exists():
@@ -105,14 +105,14 @@ class Ledger:
                 raise CliplitError(f"{path}: {reason}") from None
 
     def reread(self) -> None:
-        """Take in what all calls have noted by now."""
+        """Read what all calls have recorded so far."""
         if self._path:
             self._lines = {}
             for line in _lines(self._path.parent):
                 self._lines.setdefault(_composed(line["name"]), []).append(line)
 
     def is_done(self, photo: Path, result: Path) -> bool:
-        """Whether a result is there, made of this photo with these settings.
+        """Whether a result exists that was made from this photo with these settings.
 
         Raises:
             OSError: the photo or the result cannot be read.
@@ -124,33 +124,33 @@ class Ledger:
         return any(there.fits(line["result"]) and source.fits(line["photo"]) for line in lines)
 
     def refusal(self, path: Path, overwrite: bool) -> str | None:
-        """Why a file must not be written: an impossible name, or what it would replace; None if it may be.
+        """Why a file must not be written: an invalid name, or the file it would replace. None if it may be written.
 
         Args:
-            overwrite: whether it may replace what cliplit wrote there.
+            overwrite: whether it may replace a file that cliplit wrote there.
         """
         try:
             path.lstat()
             if path.exists() and _identity(path) in self._inputs:
-                return f"{path}: is an input of this call, and photos are never replaced; choose another OUT"
+                return f"{path}: this is an input, and photos are never replaced; choose another OUT"
             if not self._is_ours(path):
-                return f"{path}: is there already and is not a result of cliplit; choose another OUT"
+                return f"{path}: already exists and is not a result of cliplit; choose another OUT"
         except FileNotFoundError:
             return None
         except OSError as error:
             return f"{path}: cannot be written ({reason_of(error)})"
-        return None if overwrite else f"{path}: is there already; --overwrite replaces it"
+        return None if overwrite else f"{path}: already exists; --overwrite replaces it"
 
     @contextlib.contextmanager
     def writing(self, path: Path, overwrite: bool, photo: Mark | None = None) -> Iterator[Path]:
-        """A hidden name beside a file, which takes its place at the end, and is removed if anything fails.
+        """A hidden file beside the file. At the end it replaces the file; if anything fails, it is removed.
 
         Args:
-            overwrite: whether it may replace what cliplit wrote there.
-            photo: what a result is made of, from before it was read.
+            overwrite: whether it may replace a file that cliplit wrote there.
+            photo: the mark of a result's photo, taken before the photo was read.
         Raises:
             CliplitError: its place is taken.
-            OSError: it cannot be written, e.g. since the disk is full; names the file.
+            OSError: it cannot be written, e.g. because the disk is full; the error names the file.
         """
         temporary = path.with_name(f"{HALF_WRITTEN}-{os.getpid()}-{uuid.uuid4().hex[:8]}.partial")
         try:
@@ -158,8 +158,8 @@ class Ledger:
             about = {"photo": photo, "settings": self.settings} if photo else {}
             self._add({"name": self._name(path), "result": File(temporary).mark, **about})
             try:
-                os.link(temporary, path)  # unlike renaming, it never replaces what another call has put there
-            except OSError:  # it has, or the file system has no hard links
+                os.link(temporary, path)  # unlike renaming, it never replaces a file of another call
+            except OSError:  # there is such a file, or the file system has no hard links
                 if refusal := self.refusal(path, overwrite):
                     raise CliplitError(refusal) from None
                 if not path.exists():
@@ -173,12 +173,12 @@ class Ledger:
             temporary.unlink(missing_ok=True)
 
     def _is_ours(self, path: Path) -> bool:
-        """Whether a ledger names a file with its content."""
+        """Whether a ledger names the file with its present content."""
         if path.is_symlink() or not path.is_file():
             return False
         digest = sha256(path)
         if all(line["result"][2] != digest for line in self._lines_of(path)):
-            self.reread()  # what other calls have written meanwhile is cliplit's, too
+            self.reread()  # other calls may have written it meanwhile
         return any(line["result"][2] == digest for line in self._lines_of(path))
 
     def _name(self, path: Path) -> str:
@@ -203,7 +203,7 @@ class Ledger:
 
 
 def remove_half_written(folder: Path, own: bool) -> None:
-    """Remove half-written files of this process, or of processes of this machine that were killed."""
+    """Remove half-written files of this process (`own`), or of killed processes of this machine."""
     for path in folder.glob(f"{HALF_WRITTEN}-*-*.partial"):
         process = path.name.split("-")[-2]
         if process.isdigit() and (int(process) == os.getpid() if own else not psutil.pid_exists(int(process))):
@@ -212,9 +212,9 @@ def remove_half_written(folder: Path, own: bool) -> None:
 
 
 class EarlierResults:
-    """Files that are found below what was given, but are results: of calls whose ledgers lie below, or in OUT.
+    """Files found below the given paths that are results: of calls whose ledgers lie below, or in OUT.
 
-    What is given itself, a file or a folder of results, is not meant by that.
+    A given path itself, a file or a folder of results, does not count as such.
     """
 
     def __init__(self, given: Collection[Path], out: Path):
@@ -255,23 +255,23 @@ class EarlierResults:
 
 
 def _composed(name: str) -> str:
-    """A name as it is wherever it was copied to: some systems take é apart."""
+    """A name in its composed form, because some systems decompose é."""
     return unicodedata.normalize("NFC", name)
 
 
 def _identity(path: Path) -> tuple[int, int]:
-    """What tells a file, whatever the name: links to it have the same."""
+    """What identifies a file whatever its name: links to it have the same."""
     status = path.stat()
     return status.st_dev, status.st_ino
 
 
 def _place(path: Path) -> Path:
-    """Where a file lies, or a link to one; of a folder the real one."""
+    """The place of a file, or of a link to one; for a folder, the real folder."""
     return Path(os.path.realpath(path)) if path.is_dir() else Path(os.path.realpath(path.parent)) / path.name
 
 
 def _lines(folder: Path) -> Iterator[Line]:
-    """Lines of all ledgers in a folder, but for those that are cut off, or none of ours."""
+    """Lines of all ledgers in a folder, except those that are cut off or not from cliplit."""
     for path in sorted(folder.glob(f"{NAME}*.jsonl")):
         for text in path.read_text(encoding="utf-8", errors="replace").split("\n"):
             try:

@@ -45,16 +45,16 @@ def report_page(jobs: Sequence[Job], problems: Iterable[str], settings: Mapping[
 
 
 def _card(job: Job) -> dict[str, Any]:
-    """What the page shows of a photo: two pictures, as data URIs, or why there are none."""
+    """The entry of a photo on the page: two pictures as data URIs, or why they are missing."""
     name = printable(job.name)
     problem = before = after = ""
     width = height = 0  # pixels, of the whole photo
     try:
         before, width, height = _picture(job.source)
         after, _, _ = _picture(job.target)
-    except CliplitError as error:  # moved since
+    except CliplitError as error:  # moved meanwhile
         problem = printable(str(error))
-    except Exception as error:  # of whatever kind: it must not cost the other photos
+    except Exception as error:  # of any kind: it must not stop the other photos
         problem = f"{name}: cannot be shown ({printable(reason_of(error))})"
     return {"name": name, "before": before, "after": after, "width": width, "height": height, "problem": problem}
 
@@ -63,7 +63,7 @@ def _picture(path: Path) -> tuple[str, int, int]:
     """A small picture as a data URI, and width and height of the whole photo."""
     photo = read_photo(path, max_pixels=1 << 62)  # it was read before
     height, width, channels = photo.pixels.shape
-    profile = photo.icc if channels == 3 else b""  # that of a grey photo does not fit
+    profile = photo.icc if channels == 3 else b""  # a grey profile does not fit
     buffer = io.BytesIO()
     reduced(photo.pixels, SIDE).save(buffer, "JPEG", quality=QUALITY, icc_profile=profile or None)
     return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}", width, height

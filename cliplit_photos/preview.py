@@ -1,6 +1,6 @@
 """The illumination map of a small copy of the image, upsampled along the edges of the image.
 
-For a network with a `longer_side` that is its definition; for others it is quick, not exact.
+For a network with a `longer_side`, this is exact by definition; for others it is quick, but not exact.
 """
 
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from cliplit_photos.options import Inference
 from cliplit_photos.regions import Region, Size, averaging, interpolation, strips
 from cliplit_photos.tiles import READ_ROWS, device_of, predict, size_of, to_planes, to_tensor, white
 
-STRIP = 1 << 18  # pixels, of the strips of rows that are worked on: little memory, and enough for several threads
+STRIP = 1 << 18  # pixels of a strip of rows: little memory, and enough work for several threads
 
 
 def predict_small(
@@ -25,10 +25,10 @@ def predict_small(
     then: Callable[[Region, Tensor, Tensor], None],
     longer_side: int,
 ) -> None:
-    """The map by the network at an image of the given longer side, strip by strip: what `upsample_along_edges` defines.
+    """Predict the map at the given longer side, and upsample it strip by strip as `upsample_along_edges` does.
 
     Args:
-        then: is given every strip, its map (h, w), and its pixels as `to_planes` has them.
+        then: called with every strip, its map (h, w), and its pixels as from `to_planes`.
     """
     size = size_of(pixels)
     device = device_of(network)
@@ -51,7 +51,7 @@ def predict_small(
 
 
 def _reduced(pixels: np.ndarray, small: Size, device: torch.device) -> np.ndarray:
-    """The image at a smaller size, by the mean over each pixel's area: (h, w, C), float32."""
+    """The image at a smaller size (h, w, C), float32: each pixel is the mean over its area."""
     height, width = size_of(pixels)
     columns = averaging(width, small[1], (0, small[1]))[0].to(device, torch.float32)
 
@@ -62,7 +62,7 @@ def _reduced(pixels: np.ndarray, small: Size, device: torch.device) -> np.ndarra
 
     def rows(first: int) -> Tensor:
         read = torch.stack([row(n) for n in range(first, min(first + READ_ROWS, small[0]))]).movedim(-1, 1)
-        averaged = read.flatten(0, 1) @ columns.T  # as one matrix: many times as fast as one for each row
+        averaged = read.flatten(0, 1) @ columns.T  # one product for all rows is many times faster than one per row
         return averaged.view(*read.shape[:2], -1).movedim(1, -1)
 
     parts = [rows(first) for first in range(0, small[0], READ_ROWS)]

@@ -1,4 +1,4 @@
-"""The network as a program for others: ONNX, or a file of torch.export. It takes an image of any size."""
+"""Exports the network as a program: ONNX, or a file of torch.export. The program takes images of any size."""
 
 import importlib.util
 import io
@@ -18,16 +18,16 @@ from cliplit.method.enhancer import Enhancer, averages, reduced_size, upsample_a
 
 ONNX = ("onnx", "onnxscript", "onnxruntime")  # packages of the extra
 OPSET = 18  # of ONNX
-LEAST = 8  # pixels of a side
-TRIED = ((301, 413), (97, 530))  # pixels: images that a program is compared on
-STEP = 1 / 255  # most that a result may differ
+LEAST = 8  # pixels, smallest side of an image
+TRIED = ((301, 413), (97, 530))  # sizes in pixels of the images to compare on
+STEP = 1 / 255  # largest difference allowed
 
 
 class Program(nn.Module):
     """An image (1, 3, H, W) in [0, 1] -> its result, of the same shape and range; the same numbers as the network's.
 
-    All sizes are expressions of H and W. An image that is smaller than the network's working size is filtered along its
-    edges, too, which the network leaves out.
+    All sizes are expressions of H and W. Unlike the network, the program also filters an image along its edges if the
+    image is smaller than the working size.
     """
 
     def __init__(self, network: Enhancer):
@@ -44,16 +44,16 @@ class Program(nn.Module):
 
 
 def export_program(checkpoint: str | Path, target: Path) -> Path:
-    """Write a checkpoint as a program, atomically, after a comparison with the network itself.
+    """Write a checkpoint as a program, atomically, after comparing it with the network itself.
 
     Args:
         target: .onnx (opset 18, one input `image` and one output `result`, metadata `cliplit`; needs the extra `onnx`),
             or .pt2, for `torch.export.load`.
     Raises:
-        CliplitError: another ending, the extra is missing, or results that differ by more than one step of 8 bits.
+        CliplitError: another ending, a missing extra, or results that differ by one step of 8 bits or more.
     """
     if target.suffix not in PROGRAMS:
-        raise CliplitError(f"{target}: a program ends in {' or '.join(PROGRAMS)}")
+        raise CliplitError(f"{target}: the file name must end in {' or '.join(PROGRAMS)}")
     lacking = [name for name in ONNX if target.suffix == ".onnx" and importlib.util.find_spec(name) is None]
     if lacking:
         raise CliplitError(f"export to ONNX needs {lacking[0]}: pip install 'cliplit[onnx]'")
@@ -69,7 +69,7 @@ def export_program(checkpoint: str | Path, target: Path) -> Path:
         try:
             result = run(image)
         except Exception as error:  # each runtime has its own
-            raise CliplitError(f"{target}: the program that came out does not run ({one_line(error)})") from None
+            raise CliplitError(f"{target}: the exported program does not run ({one_line(error)})") from None
         apart = (result - network.enhance(image)).abs().max().item()
         if not apart < STEP:
             raise CliplitError(f"{target}: results differ by {255 * apart:.1f} steps of 8 bits; nothing was written")
@@ -100,6 +100,6 @@ def _onnx(exported: torch.export.ExportedProgram, notes: str) -> tuple[bytes, Ca
 
 
 def _averaged(image: Tensor, size: tuple[int, int]) -> Tensor:
-    """The image at another size by averages, as `interpolate` has them in the mode "area"."""
+    """The image at another size by averages, as with `interpolate` in the mode "area"."""
     rows, columns = (averages(cells, side, image) for cells, side in zip(size, image.shape[-2:], strict=True))
     return rows @ image @ columns.T

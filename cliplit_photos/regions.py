@@ -21,24 +21,24 @@ class Region:
 
     @property
     def slices(self) -> tuple[slice, slice]:
-        """To index arrays of the whole image with."""
+        """Slices to index arrays of the whole image."""
         return slice(*self.rows), slice(*self.columns)
 
     @property
     def borders(self) -> tuple[int, int, int, int]:
-        """1 where the region ends with the image: left, right, top, bottom."""
+        """1 for each side at which the region ends with the image: left, right, top, bottom."""
         height, width = self.size
         top, bottom = self.rows
         left, right = self.columns
         return int(left == 0), int(right == width), int(top == 0), int(bottom == height)
 
     def grow(self, halo: int) -> "Region":
-        """With a halo, as far as the image goes."""
+        """The region with a halo, as far as the image reaches."""
         height, width = self.size
         return Region(self.size, _grown(self.rows, halo, height), _grown(self.columns, halo, width))
 
     def shrink(self, halo: int) -> "Region":
-        """Without a halo, which there is where the image goes on."""
+        """The region without its halo, which exists where the image continues."""
         left, right, top, bottom = (halo * (1 - border) for border in self.borders)
         return Region(
             self.size,
@@ -47,7 +47,7 @@ class Region:
         )
 
     def crop(self, x: Tensor, part: "Region") -> Tensor:
-        """Of features (..., h, w) of this region, those of a part of it."""
+        """Cut the features of a part out of the features (..., h, w) of this region."""
         top, _ = self.rows
         left, _ = self.columns
         rows = slice(part.rows[0] - top, part.rows[1] - top)
@@ -68,7 +68,7 @@ def tiles(size: Size, side: int) -> Iterator[Region]:
 
 
 def strips(size: Size, pixels: int) -> Iterator[Region]:
-    """An image in strips of whole rows, of at most so many pixels if they are not too wide."""
+    """An image in strips of whole rows, each of at most this many pixels or one row."""
     height, width = size
     for rows in _split(height, max(1, pixels // width)):
         yield Region(size, rows, (0, width))

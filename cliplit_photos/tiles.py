@@ -1,8 +1,8 @@
 """The network over tiles: exact at any size, in bounded memory.
 
-It is local except for its pyramid pooling, which averages features over the whole image. Pass 1 computes the features
-before it tile by tile and adds up their averages; pass 2 does the rest. A tile is read with a halo, one pixel for
-every convolution to come; convolutions use it up, and pad as the network does only where the tile ends with the image.
+The network is local except for its pyramid pooling, which averages features over the whole image. Pass 1 computes the
+features before the pooling, tile by tile, and adds up their averages; pass 2 does the rest. A tile is read with a halo of
+one pixel per later convolution. Convolutions use the halo up; they pad only where the tile ends with the image.
 """
 
 import copy
@@ -26,21 +26,21 @@ Result = TypeVar("Result")
 
 HEAD = 5  # convolutions before the pyramid pooling
 TAIL = 12  # convolutions from there on
-LIVE = 16  # features of the network's width that are alive at a time, at most
+LIVE = 16  # features of the network's width in memory at a time, at most
 CPU_TILE = 192  # pixels: larger tiles fall out of the cache, smaller ones are mostly halo
 LARGEST_KEPT = 32 << 20  # bytes: freed blocks of up to this size serve the next layer
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
-READ_ROWS = 16  # of a smaller copy of the image, that are read at a time: its original may be large
+READ_ROWS = 16  # rows of a smaller copy that are read at a time, because the original may be large
 
 
 def predict(
     network: Enhancer, pixels: np.ndarray, inference: Inference, then: Callable[[Region, Tensor], Result]
 ) -> Iterator[Result]:
-    """What is made of every tile of an image (H, W, 1 or 3) and of its illumination map (h, w), in order.
+    """Predict the illumination map tile by tile, and yield `then(tile, map)` for every tile of (H, W, 1 or 3), in order.
 
     Args:
-        inference: its precision, memory and tile count here.
-        then: makes it, in the thread of the tile; maps are float32, on the network's device.
+        inference: its precision, memory and tile matter here.
+        then: called in the thread of the tile, with the map (h, w), float32, on the network's device.
     """
     max_memory = inference.max_memory
     device = device_of(network)
@@ -95,7 +95,7 @@ def predict(
 
 
 def in_parallel(work: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Iterator[Result]:
-    """Results in order, each by one of several threads: they wait for one another less than inside of every layer."""
+    """Results in order, from several threads. One item per thread waits less than all threads inside every layer."""
     items = list(items)
     workers = min(workers, len(items))
     if workers == 1:
@@ -103,7 +103,7 @@ def in_parallel(work: Callable[[Item], Result], items: Iterable[Item], workers: 
         return
     threads = torch.get_num_threads()
     alone = threads // workers
-    torch.set_num_threads(alone)  # of the caller, who works on the results meanwhile
+    torch.set_num_threads(alone)  # for the caller, who uses the results meanwhile
     pending: deque[Future[Result]] = deque()
     try:
         with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(alone,)) as pool:
@@ -118,7 +118,7 @@ def in_parallel(work: Callable[[Item], Result], items: Iterable[Item], workers: 
 
 
 def device_of(network: Enhancer) -> torch.device:
-    """Where a network computes."""
+    """The device of a network."""
     return next(network.parameters()).device
 
 
@@ -129,7 +129,7 @@ def size_of(pixels: np.ndarray) -> Size:
 
 
 def reach_of(network: Enhancer, height: int) -> int:
-    """Rows of an image of this height that are read above a tile, at most."""
+    """The largest number of rows read above a tile in an image of this height."""
     rows = working_size((height, height), network.architecture["downscale"])[0]
     return (HEAD + TAIL + 2) * -(-height // rows)
 
@@ -141,7 +141,7 @@ def head(network: Enhancer, x: Tensor, wide: Region) -> Tensor:
 
 
 def tail(network: Enhancer, x: Tensor, context: Tensor, wide: Region) -> Tensor:
-    """From there to the illumination map (1, 1, h, w), by TAIL convolutions."""
+    """From these features to the illumination map (1, 1, h, w), by TAIL convolutions."""
     fuse, activate = network.PPM1.fuse
     x = activate(convolve(fuse, x, wide, "constant").add_(context))
     x = convolve(network.condx, x, wide)
@@ -175,7 +175,7 @@ class Pools:
         self.columns = torch.cat([averaging(width, bins, (0, bins))[0] for bins in self.bins])
 
     def part(self, x: Tensor, tile: Region) -> Tensor:
-        """What a tile gives to the averages (rows of cells, columns of cells, C): float32 within, float64 to add up.
+        """A tile's part of the averages (rows of cells, columns of cells, C): float32 within a tile, float64 for the sum.
 
         On the CPU: Apple's device has no float64.
         """
@@ -186,7 +186,7 @@ class Pools:
         return (columns @ by_rows).cpu().double()
 
     def means(self, parts: Iterable[Tensor]) -> list[Tensor]:
-        """Averages (1, C, b, b) for every number of bins b, on the CPU; cells of different numbers are of no use."""
+        """Averages (1, C, b, b) for every number of bins b, on the CPU. Cells that mix two numbers are not used."""
         total = sum(parts, start=torch.zeros(()))
         means = []
         first = 0

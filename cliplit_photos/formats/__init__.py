@@ -1,13 +1,13 @@
-"""Photo files read and written faithfully: depth, transparency, metadata and colour profile kept, or named as lost.
+"""Reads and writes photo files faithfully: depth, transparency, metadata and colour profile are kept, or reported as lost.
 
 photo       a photo in memory
 kinds       which endings are read and written, and why others are not
-reading     by Pillow what has 8 bits, by others what is deeper; `writing` the same way back
-exif, xmp   metadata as bytes; only what has become wrong is changed
-jpeg, png, tiff, heif, raw   what is to be known of one format
+reading     Pillow reads 8 bits, other libraries deeper formats; `writing` does the reverse
+exif, xmp   metadata as bytes; only values that became wrong are changed
+jpeg, png, tiff, heif, raw   the details of one format
 
-Pillow decodes, OpenCV encodes JPEG and PNG, tifffile TIFF; of the extra `photos`, libheif HEIC and LibRaw RAW. Pixels are
-decoded in strips into one array that is upright from the start, for the sake of memory. Nothing here imports torch.
+Pillow decodes, OpenCV encodes JPEG and PNG, and tifffile TIFF; with the extra `photos`, libheif handles HEIC and LibRaw
+RAW. To save memory, pixels are decoded in strips into one array that is upright from the start. Nothing imports torch.
 """
 
 from cliplit.files.images import MAX_PIXELS

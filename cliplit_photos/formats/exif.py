@@ -1,6 +1,6 @@
-"""EXIF as bytes: directories of tags are walked, and only what has become wrong is changed; the rest stays as it is.
+"""EXIF as bytes: walks the directories of tags and changes only values that became wrong. The rest stays unchanged.
 
-A block is a small TIFF: a header, then directories of rows of 12 bytes (tag, type, count, value or where it lies).
+A block is a small TIFF: a header, then directories of rows of 12 bytes (tag, type, count, value or its offset).
 """
 
 import struct
@@ -16,13 +16,13 @@ SIDES = {0x0100: 0, 0x0101: 1, 0xA002: 0, 0xA003: 1}  # tags that give the width
 SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}  # bytes of a value, by type
 NUMBERS = {1: "B", 3: "H", 4: "I"}  # types that a whole number may have
 ROW = 12  # bytes
-MOST_ROWS = 4096  # of an honest directory
+MOST_ROWS = 4096  # of a valid directory
 PREFIX = b"Exif\0\0"  # of a block, in some formats
 
 
 @dataclass
 class Entry:
-    """A tag's row: its type, its value as it lies in the file, where the row lies, and the directory that it points to."""
+    """The row of a tag: its type, its value as in the file, the offset of the row, and the directory it points to."""
 
     type: int
     value: bytes
@@ -35,14 +35,14 @@ Tags = dict[int, Entry]
 
 @dataclass
 class Block:
-    """What was found in a block.
+    """The content of a block.
 
     Attributes:
-        order: "<" or ">", as `struct` takes it.
-        tags: of the first directory, with those below.
-        problem: what is damaged; the tags are those before it.
-        end: where the first directory and all below, with their values, end.
-        next: where the offset of the next directory lies, that of the thumbnail.
+        order: "<" or ">", as in `struct`.
+        tags: tags of the first directory, with those below.
+        problem: what is damaged; the tags are those before the damage.
+        end: end of the first directory and all below it, with their values.
+        next: position of the offset of the next directory, which is that of the thumbnail.
     """
 
     order: Literal["<", ">"]
@@ -60,10 +60,10 @@ class Block:
 
 
 def read_block(data: Any) -> Block:
-    """Walk a block or a whole TIFF; nothing is raised, what is damaged is in `problem`.
+    """Walk a block or a whole TIFF. It raises nothing; damage is reported in `problem`.
 
     Args:
-        data: bytes, or what is sliced like them.
+        data: bytes, or an object that is sliced like bytes.
     """
     if bytes(data[:4]) not in (b"II*\0", b"MM\0*"):
         return Block("<", problem="no header")
@@ -79,7 +79,7 @@ def read_block(data: Any) -> Block:
 
 
 def _walk(data: Any, start: int, block: Block, tags: Tags, seen: set[int]) -> int:
-    """Fill in the tags of a directory; returns where the offset of the next one lies."""
+    """Fill in the tags of a directory. Returns the position of the offset of the next one."""
     (count,) = struct.unpack_from(block.order + "H", data, start)
     if count > MOST_ROWS:
         raise ValueError("a directory without end")
@@ -105,22 +105,22 @@ def _walk(data: Any, start: int, block: Block, tags: Tags, seen: set[int]) -> in
 
 
 def upright_block(data: bytes, width: int, height: int) -> tuple[bytes, list[str]]:
-    """The block of a picture that has been turned upright, without the thumbnail of how it was; and what is to be said.
+    """The block of a picture that was turned upright, without the old thumbnail; and notes on what was lost.
 
-    Everything else stays where it is, byte for byte: makers' notes hold offsets. A damaged block is left out.
+    Everything else keeps its place, byte for byte, because makers' notes hold offsets. A damaged block is left out.
     """
     data = data.removeprefix(PREFIX)
     if not data:
         return b"", []
     block = read_block(data)
     if block.problem:
-        return b"", [f"EXIF left out, for it is damaged ({block.problem})"]
+        return b"", [f"EXIF left out: it is damaged ({block.problem})"]
     result = bytearray(data)
     notes = []
     if ORIENTATION in block.tags and not _put(result, block, block.tags[ORIENTATION], 1):
         row = block.tags[ORIENTATION].row
         struct.pack_into(block.order + "HHIHH", result, row, ORIENTATION, 3, 1, 1, 0)
-        notes.append("EXIF's orientation ignored, for it is no number")
+        notes.append("EXIF's orientation ignored: it is not a number")
     below = block.tags.get(EXIF)
     for tags in (block.tags, below.below if below and below.below else {}):
         for tag in SIDES.keys() & tags.keys():
@@ -128,13 +128,13 @@ def upright_block(data: bytes, width: int, height: int) -> tuple[bytes, list[str
     if block.next + 4 <= len(result):
         (thumbnail,) = struct.unpack_from(block.order + "I", result, block.next)
         struct.pack_into(block.order + "I", result, block.next, 0)
-        if thumbnail >= block.end:  # nothing of what is kept lies behind it
+        if thumbnail >= block.end:  # nothing that is kept lies after it
             del result[thumbnail:]
     return bytes(result), notes
 
 
 def _put(result: bytearray, block: Block, entry: Entry, number: int) -> bool:
-    """Change a tag that is one whole number, in its place; whether it is one that holds such a number."""
+    """Change a tag that is one whole number, in place. Returns whether the tag can hold the number."""
     if entry.type not in NUMBERS or len(entry.value) != SIZES[entry.type] or number >> 8 * SIZES[entry.type]:
         return False
     struct.pack_into(block.order + NUMBERS[entry.type], result, entry.row + 8, number)
@@ -142,14 +142,14 @@ def _put(result: bytearray, block: Block, entry: Entry, number: int) -> bool:
 
 
 def pack_block(tags: Tags, order: str) -> bytes:
-    """A block of these tags, whose values have this order of bytes."""
+    """A block of these tags, whose values have this byte order."""
     if not tags:
         return b""
     return struct.pack(order + "2sHI", b"II" if order == "<" else b"MM", 42, 8) + pack_tags(tags, order, 8)
 
 
 def pack_tags(tags: Tags, order: str, start: int) -> bytes:
-    """A directory that is to lie at `start`, followed by its values and by the directories below."""
+    """A directory for the position `start`, followed by its values and by the directories below."""
     rows = struct.pack(order + "H", len(tags))
     behind = b""
     for tag, entry in sorted(tags.items()):

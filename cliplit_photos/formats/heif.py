@@ -1,4 +1,4 @@
-"""HEIC, what phones write, by libheif."""
+"""HEIC, the format of phones, by libheif."""
 
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ def is_heif(start: bytes) -> bool:
 
 
 def open_heif(path: Path, max_pixels: int) -> Any:
-    """A HEIC, not yet decoded, with at most so many pixels."""
+    """A HEIC, not yet decoded, with at most `max_pixels`."""
     opened = extra("pillow_heif").open_heif(path, convert_hdr_to_8bit=False)
     width, height = opened.size
     check_size(width, height, max_pixels)
@@ -41,11 +41,11 @@ def read_heif(path: Path, max_pixels: int) -> Photo:
 
 
 def write_heif(photo: Photo, path: Path, quality: int) -> None:
-    """Write a HEIC of 8 bits, or of 10 if there are more."""
+    """Write a HEIC of 8 bits, or of 10 bits if the photo has more than 8."""
     pillow_heif = extra("pillow_heif")
     channels = photo.channels
     deep = channels.dtype == np.uint16
-    if channels.shape[2] < 3:  # libheif has no grey with transparency
+    if channels.shape[2] < 3:  # libheif has no grey with alpha
         channels = channels[..., [0, 0, 0, *range(1, channels.shape[2])]]
     mode = ("RGB", "RGBA")[channels.shape[2] - 3] + (";16" if deep else "")
     image = pillow_heif.from_bytes(mode, channels.shape[1::-1], np.ascontiguousarray(channels).tobytes())

@@ -1,4 +1,4 @@
-"""JPEG: its segments carried over as they are, and written around what OpenCV encodes: any subsampling, progressive."""
+"""JPEG: copies segments unchanged, around what OpenCV encodes (any subsampling, progressive)."""
 
 import struct
 from typing import Any
@@ -13,21 +13,21 @@ ICC = b"ICC_PROFILE\0"
 PHOTOSHOP = b"Photoshop 3.0\0"  # image resources, IPTC among them
 THUMBNAILS = (1033, 1036)  # image resources
 LONGEST = 65533  # bytes of a segment
-# Segments that are in `Photo` otherwise, or say how the picture was encoded.
+# Segments that `Photo` holds elsewhere, or that say how the picture was encoded.
 OTHERWISE = (EXIF, XMP, ICC, PHOTOSHOP, b"JFIF\0", b"JFXX\0", b"Adobe", b"Ducky", b"MPF\0")
 LOST = {
     b"FPXR\0": "FlashPix segment",
     b"JP": "APP11 segment, such as content credentials,",
-}  # that hold for the source alone
+}  # that apply only to the source
 SAMPLINGS = (0x111111, 0x121111, 0x211111, 0x221111, 0x411111)  # horizontal and vertical factors, as OpenCV has them
 
 
 def read_segments(image: Image.Image, content: bytes, photo: Photo) -> None:
-    """Fill in what a JPEG says beside its pixels.
+    """Fill in what a JPEG holds besides its pixels.
 
     Args:
         image: opened by Pillow, which lists the segments.
-        content: of the file.
+        content: content of the file.
     """
     segments: list[tuple[str, bytes]] = getattr(image, "applist", [])
     resources = b"".join(data.removeprefix(PHOTOSHOP) for _, data in segments if data.startswith(PHOTOSHOP))
@@ -82,20 +82,20 @@ def write_jpeg(photo: Photo, quality: int) -> tuple[bytes, list[str]]:
         ("IPTC", "APP13", PHOTOSHOP, photo.iptc),
     ):
         if data and len(prefix + data) > LONGEST:
-            notes.append(f"{what} left out, for it is too long for a JPEG")
+            notes.append(f"{what} left out: it is too long for a JPEG")
         elif data:
             parts.append(_segment(name, prefix + data))
     step = LONGEST - len(ICC) - 2
     profile = [photo.icc[at : at + step] for at in range(0, len(photo.icc), step)]
     parts += [_segment("APP2", ICC + bytes([n, len(profile)]) + part) for n, part in enumerate(profile, 1)]
     parts += [_segment(name, data) for name, data in photo.own]
-    (length,) = struct.unpack_from(">H", bare, 4)  # of OpenCV's own APP0, which gives way
+    (length,) = struct.unpack_from(">H", bare, 4)  # of OpenCV's own APP0, which is replaced
     parts.append(bare[4 + length :])
     return b"".join(parts), notes
 
 
 def _jfif(options: dict[str, Any]) -> bytes:
-    """The header of JFIF: the source's own, without thumbnail, or a new one for its resolution."""
+    """The JFIF header: that of the source, without thumbnail, or a new one for its resolution."""
     if options.get("jfif"):
         return bytes(options["jfif"]).ljust(12, b"\0") + b"\0\0"
     if "dpi" in options and "jfif" not in options:
@@ -110,7 +110,7 @@ def _segment(name: str, data: bytes) -> bytes:
 
 
 def _behind(content: bytes) -> bytes:
-    """What follows the end of the picture."""
+    """The bytes after the end of the picture."""
     at = 2
     while content[at : at + 1] == b"\xff" and content[at + 1 : at + 2] != b"\xda":  # headers, until the scan
         at += 2 + int.from_bytes(content[at + 2 : at + 4], "big")
@@ -119,7 +119,7 @@ def _behind(content: bytes) -> bytes:
 
 
 def _without_thumbnails(resources: bytes) -> bytes:
-    """Photoshop's image resources without the small pictures of how the photo was."""
+    """Photoshop's image resources without the thumbnails of the old photo."""
     kept = []
     at = 0
     while resources[at : at + 4] == b"8BIM" and at + 12 <= len(resources):

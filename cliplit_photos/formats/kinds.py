@@ -1,8 +1,8 @@
-"""Kinds of photo files by their endings: what is written and read, and why other image files are not read."""
+"""Kinds of photo files by their endings: which are written and read, and why other image files are not read."""
 
 from cliplit.files import images
 
-# Endings of what is written, in lower case, and its format.
+# Endings that are written, in lower case, and their formats.
 FORMATS = {
     ending: kind
     for kind, endings in {
@@ -19,4 +19,4 @@ FORMATS = {
 }
 RAW = frozenset(images.RAW.split())
 READ = images.EXTENSIONS | FORMATS.keys() | RAW
-UNREAD = {ending: reason for ending, reason in images.UNREAD.items() if ending not in READ}  # named, not ignored
+UNREAD = {ending: reason for ending, reason in images.UNREAD.items() if ending not in READ}  # reported, not ignored

@@ -1,4 +1,4 @@
-"""A photo in memory: its pixels, upright, and all that its file says beside them, as bytes."""
+"""A photo in memory: its upright pixels, and everything else in its file, as bytes."""
 
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -13,17 +13,17 @@ from cliplit.files.images import to_8_bits
 
 @dataclass
 class Photo:
-    """A photo as shown, upright, with what its file says beside the pixels.
+    """A photo as shown, upright, with everything else in its file.
 
     Attributes:
         pixels: (H, W, 3), or (H, W, 1) for grey, of uint8, uint16 or float32 in [0, 1], in the colours of `icc`.
         alpha: (H, W) of the same type, or None.
         kind: format of the source, such as JPEG.
-        exif: a block, upright and without thumbnail, else byte for byte.
+        exif: a block, set upright and without thumbnail, otherwise byte for byte.
         icc: colour profile; empty for sRGB.
-        xmp: upright, else byte for byte.
-        iptc: Photoshop's image resources, IPTC among them.
-        own: what formats of this kind alone hold: JPEG's segments and comments, PNG's chunks, by name.
+        xmp: set upright, otherwise byte for byte.
+        iptc: Photoshop's image resources, including IPTC.
+        own: data that only this format holds: JPEG's segments and comments, PNG's chunks, by name.
         options: how the source was stored: chroma subsampling, compression, resolution.
         notes: what could not be kept.
     """
@@ -41,7 +41,7 @@ class Photo:
 
     @property
     def channels(self) -> np.ndarray:
-        """Colours and alpha, if there is one: (H, W, 1 to 4), as C has them in memory."""
+        """Colours, and alpha if there is one: (H, W, 1 to 4), contiguous in memory."""
         return np.ascontiguousarray(self.pixels) if self.alpha is None else np.dstack([self.pixels, self.alpha])
 
 
@@ -58,7 +58,7 @@ def extra(library: str) -> Any:
 
 
 def split(channels: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-    """Colours (H, W, 1 or 3), which may be written to, and alpha (H, W), if there is one."""
+    """Colours (H, W, 1 or 3), which are writable, and alpha (H, W), if there is one."""
     if channels.shape[2] % 2:
         return np.require(channels, requirements=["C", "W"]), None
     return np.require(channels[..., :-1], requirements=["C", "W"]), np.ascontiguousarray(channels[..., -1])
@@ -66,7 +66,7 @@ def split(channels: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
 
 def reduced(pixels: np.ndarray, side: int) -> Image.Image:
     """A small picture (8 bits, RGB) of a photo, its longer side at most `side` pixels."""
-    step = max(1, max(pixels.shape[:2]) // (4 * side))  # then little is lost, and little memory needed
+    step = max(1, max(pixels.shape[:2]) // (4 * side))  # loses little, and needs little memory
     small = to_8_bits(pixels[::step, ::step])
     colours = np.broadcast_to(small, (*small.shape[:2], 3))
     image = Image.fromarray(np.ascontiguousarray(colours))

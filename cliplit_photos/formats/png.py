@@ -1,4 +1,4 @@
-"""PNG: its chunks carried over as they are, and written around what OpenCV encodes, of 8 or 16 bits."""
+"""PNG: copies chunks unchanged, around what OpenCV encodes with 8 or 16 bits."""
 
 import contextlib
 import mmap
@@ -17,7 +17,7 @@ HEADER = 33  # bytes, with that of the file
 END = 12  # bytes, of the last chunk
 XMP = b"XML:com.adobe.xmp\0"  # keyword
 RAW_EXIF = (b"Raw profile type exif\0", b"Raw profile type APP1\0")  # ImageMagick's, before PNG had EXIF
-# Beside chunks that are safe to copy (a small last letter) there are those that hold for any pixels of these colours.
+# Chunks that stay valid for other pixels of the same colours, besides those safe to copy (a small last letter).
 SAFE = (b"cHRM", b"gAMA", b"sRGB", b"cICP", b"mDCV", b"cLLI", b"sCAL", b"tIME")
 OTHERWISE = (b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"iCCP", b"eXIf", b"pHYs")  # in `Photo`, or of the encoding
 DROPPED = (b"sBIT", b"bKGD", b"hIST", b"sPLT", b"acTL", b"fcTL", b"fdAT")  # of the source's palette, depth, frames
@@ -25,10 +25,10 @@ LEVEL = 4  # of compression, 0 to 9
 
 
 def chunks(content: Any) -> Iterator[tuple[bytes, bytes, bool]]:
-    """Names and data of a PNG's chunks, without pixels, and whether they are sound; one that is cut off ends it.
+    """Names and data of a PNG's chunks, without pixels, and whether they are intact. It stops at a truncated chunk.
 
     Args:
-        content: bytes, or what is sliced like them.
+        content: bytes, or an object that is sliced like bytes.
     """
     at = len(START)
     while at + 12 <= len(content):
@@ -43,7 +43,7 @@ def chunks(content: Any) -> Iterator[tuple[bytes, bytes, bool]]:
 
 
 def says_more_behind(path: Path) -> bool:
-    """Whether there are texts or EXIF behind the pixels, which Pillow sees only when it has decoded them."""
+    """Whether there are texts or EXIF after the pixels, which Pillow sees only after decoding the pixels."""
     with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         names = [name for name, _, _ in chunks(content)]
     behind = names[names.index(b"IDAT") :] if b"IDAT" in names else []
@@ -51,7 +51,7 @@ def says_more_behind(path: Path) -> bool:
 
 
 def read_chunks(content: bytes, photo: Photo) -> None:
-    """Fill in what a PNG says beside its pixels, profile and XMP."""
+    """Fill in what a PNG holds besides its pixels, profile and XMP."""
     for name, data, sound in chunks(content):
         if not sound:
             photo.notes.append(f"PNG's damaged chunk {name.decode('latin-1')!r} left out")
@@ -67,7 +67,7 @@ def read_chunks(content: bytes, photo: Photo) -> None:
 
 
 def unpacked(texts: Mapping[Any, Any]) -> bytes:
-    """EXIF from ImageMagick's text of hexadecimal digits below three lines; nothing if it is none.
+    """EXIF from ImageMagick's text of hexadecimal digits below three lines; empty if there is no such text.
 
     Args:
         texts: `info` of an image opened by Pillow.
@@ -93,19 +93,19 @@ def encode_png(photo: Photo) -> bytes:
         per_metre = [min(round(dots / 0.0254), 0x7FFFFFFF) for dots in photo.options["dpi"]]
         parts.append(_chunk(b"pHYs", struct.pack(">IIB", *per_metre, 1)))
     own = [_chunk(name.encode("latin-1"), data) for name, data in photo.own]
-    in_front = photo.options.get("in_front", len(own))  # of the pixels; readers are more lenient behind them
+    in_front = photo.options.get("in_front", len(own))  # of the pixels; readers are more lenient after them
     return b"".join([*parts, *own[:in_front], bare[HEADER:-END], *own[in_front:], bare[-END:]])
 
 
 def _encode(channels: np.ndarray) -> bytes:
-    """A PNG of pixels (H, W, 1 to 4) of 8 or 16 bits alone."""
+    """A PNG of only pixels (H, W, 1 to 4) of 8 or 16 bits."""
     import cv2
 
     height, width, number = channels.shape
     if number != 2:
         ordered = channels if number == 1 else channels[..., [2, 1, 0, *range(3, number)]]
         return cv2.imencode(".png", ordered, [cv2.IMWRITE_PNG_COMPRESSION, LEVEL])[1].tobytes()
-    bits = 8 * channels.itemsize  # grey with transparency, which OpenCV does not write
+    bits = 8 * channels.itemsize  # grey with alpha, which OpenCV cannot write
     rows = channels.astype(f">u{channels.itemsize}").reshape(height, -1).view(np.uint8)
     filtered = np.pad(np.diff(rows, axis=0, prepend=np.uint8(0)), ((0, 0), (1, 0)), constant_values=2)  # 2: from above
     header = struct.pack(">IIBBBBB", width, height, bits, 4, 0, 0, 0)

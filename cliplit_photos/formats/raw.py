@@ -1,4 +1,4 @@
-"""RAW of cameras, developed by LibRaw (the extra `photos`): 16 bits, in sRGB, with the camera's white balance."""
+"""Camera RAW, developed by LibRaw (the extra `photos`): 16 bits, in sRGB, with the camera's white balance."""
 
 import contextlib
 import io
@@ -17,7 +17,7 @@ KEPT = (270, 271, 272, 305, 306, 315, 33432, EXIF, GPS)  # description, camera, 
 
 
 def open_raw(path: Path, max_pixels: int) -> Any:
-    """A RAW, not yet developed, with at most so many pixels."""
+    """A RAW, not yet developed, with at most `max_pixels`."""
     rawpy = extra("rawpy")
     try:
         raw = rawpy.imread(str(path))
@@ -29,10 +29,10 @@ def open_raw(path: Path, max_pixels: int) -> Any:
 
 
 def read_raw(path: Path, max_pixels: int) -> Photo:
-    """A RAW, developed as it was exposed and turned upright by LibRaw."""
+    """A RAW, developed with its own exposure and turned upright by LibRaw."""
     with open_raw(path, max_pixels) as raw:
         with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            block = read_block(content)  # of a RAW that is built like a TIFF, as most are
+            block = read_block(content)  # most RAW files are built like a TIFF
         exif = pack_block({tag: entry for tag, entry in block.tags.items() if tag in KEPT}, block.order)
         exif = exif or _exif_of_thumbnail(raw)
         pixels = raw.postprocess(use_camera_wb=True, no_auto_bright=True, output_bps=16)
@@ -41,7 +41,7 @@ def read_raw(path: Path, max_pixels: int) -> Photo:
 
 
 def _exif_of_thumbnail(raw: Any) -> bytes:
-    """Of another, whose JPEG thumbnail may have it."""
+    """EXIF of any other RAW, from its JPEG thumbnail, if that has it."""
     import rawpy
 
     with contextlib.suppress(rawpy.LibRawError, OSError, SyntaxError):

@@ -1,4 +1,4 @@
-"""Reading: by Pillow what has 8 bits, else by the library that is made for the format."""
+"""Reads photos: Pillow reads 8 bits, and the library made for a format reads the rest."""
 
 from pathlib import Path
 from typing import BinaryIO
@@ -24,15 +24,15 @@ from cliplit_photos.formats.kinds import RAW, UNREAD
 from cliplit_photos.formats.photo import Photo, split
 from cliplit_photos.formats.xmp import upright_xmp
 
-WITH_OWN = ("JPEG", "MPO", "PNG", "WEBP")  # hold more than Pillow tells
-HEAD = 4096  # bytes of a file that tell its kind
+WITH_OWN = ("JPEG", "MPO", "PNG", "WEBP")  # hold more than Pillow reports
+HEAD = 4096  # bytes of a file that show its kind
 
 
 def read_photo(path: str | Path, max_pixels: int = MAX_PIXELS) -> Photo:
-    """Read a photo, whatever its ending says.
+    """Read a photo, whatever its ending.
 
     Raises:
-        CliplitError: not a photo, truncated, of a kind that is not read, or larger than `max_pixels`; names the file.
+        CliplitError: not a photo, truncated, in an unsupported format, or larger than `max_pixels`; names the file.
     """
     path = Path(path)
     with errors_named(path, UNREAD), open(path, "rb") as file:
@@ -48,7 +48,7 @@ def photo_size(path: str | Path, max_pixels: int = MAX_PIXELS) -> tuple[int, int
     """Width and height of a photo as shown, from the header of its file.
 
     Raises:
-        CliplitError: as `read_photo`.
+        CliplitError: as `read_photo` does.
     """
     path = Path(path)
     with errors_named(path, UNREAD), open(path, "rb") as file:
@@ -70,7 +70,7 @@ def photo_size(path: str | Path, max_pixels: int = MAX_PIXELS) -> tuple[int, int
 
 
 def _read(file: BinaryIO, path: Path, max_pixels: int) -> Photo:
-    """A photo with its EXIF and XMP as they are."""
+    """A photo with its EXIF and XMP unchanged."""
     if path.suffix.lower() in RAW:
         return raw.read_raw(path, max_pixels)
     start = file.read(HEAD)
@@ -86,8 +86,8 @@ def _read(file: BinaryIO, path: Path, max_pixels: int) -> Photo:
 
 
 def _of_pillow(image: Image.Image, file: BinaryIO, start: bytes) -> Photo:
-    """An opened image with all that its file says."""
-    several = image.format != "MPO" and _frames(image) > 1  # of MPO, JPEG's segments tell
+    """An opened image with everything in its file."""
+    several = image.format != "MPO" and _frames(image) > 1  # JPEG's segments show an MPO
     image.load()
     file.seek(0)
     content = file.read() if image.format in WITH_OWN else b""
@@ -98,7 +98,7 @@ def _of_pillow(image: Image.Image, file: BinaryIO, start: bytes) -> Photo:
             deep = np.dstack([deep, alpha.astype(np.uint16)])
         photo = Photo(*split(upright(deep, orientation_of(image))))
     elif image.mode in ("I", "F") or image.mode.startswith("I;"):
-        raise CliplitError(f"{image.format} of such depth is not known; convert it to a TIFF or PNG of 16 bits")
+        raise CliplitError(f"{image.format} of this depth is not supported; convert it to a 16-bit TIFF or PNG")
     else:
         photo = _pixels(image)
     photo.kind = {"MPO": "JPEG", "DIB": "BMP"}.get(str(image.format), str(image.format))
@@ -118,14 +118,14 @@ def _of_pillow(image: Image.Image, file: BinaryIO, start: bytes) -> Photo:
         photo.options["lossless"] = b"VP8L" in content[: content.find(b"ANMF")]
     depth_at = start.find(b"pixi") + 9
     if photo.kind == "AVIF" and depth_at >= 9 and start[depth_at : depth_at + 1] > b"\x08":
-        photo.notes.append("read as 8 bits, for want of a deeper reader of AVIF")
+        photo.notes.append("read as 8 bits: there is no deeper reader for AVIF")
     if photo.kind == "GIF" and image.info.get("comment"):
         photo.own.append(("comment", image.info["comment"]))
     return photo
 
 
 def _frames(image: Image.Image) -> int:
-    """Number of pictures; 1 where those behind the first one are damaged."""
+    """Number of pictures; 1 if those after the first one are damaged."""
     try:
         return getattr(image, "n_frames", 1)
     except Exception:  # damaged frames raise every kind

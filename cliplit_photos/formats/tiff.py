@@ -1,4 +1,4 @@
-"""TIFF of any depth by tifffile; of palettes, CMYK and the like by Pillow. Tags are carried over as bytes."""
+"""TIFF: tifffile reads any depth; Pillow reads palettes, CMYK and the like. Tags are copied as bytes."""
 
 import errno
 import mmap
@@ -28,13 +28,13 @@ ICC = 34675
 LAYERS = 37724
 SMALLER = 330
 PREDICTED = ("zlib", "lzw", "zstd", "lzma")  # better compressed as differences of neighbours
-# What says how the file is laid out, or is in `Photo` otherwise.
+# Tags that say how the file is laid out, or that `Photo` holds elsewhere.
 LAYOUT = {*range(254, 268), 273, *range(277, 285), *range(290, 298), 317, *range(320, 348), *range(512, 533)}
 LAYOUT |= {ORIENTATION, XMP, PHOTOSHOP, ICC, LAYERS, 50838, 50839}  # the last two are ImageJ's
 
 
 def read_tiff(file: BinaryIO, max_pixels: int) -> Photo | None:
-    """A TIFF of grey or RGB with 8 bits or more; None of another file. Its tags are not filled in."""
+    """A grey or RGB TIFF with 8 bits or more; None for other files. Its tags are not filled in."""
     with tiff_page(file, max_pixels, UNREAD) as page:
         if page is None:
             return None
@@ -60,11 +60,11 @@ def read_tiff(file: BinaryIO, max_pixels: int) -> Photo | None:
 
 
 def read_tags(path: Path, photo: Photo) -> None:
-    """Fill in what a TIFF says beside its pixels."""
+    """Fill in what a TIFF holds besides its pixels."""
     with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         block = read_block(content)
     if block.problem:
-        what = "all that a BigTIFF says" if _is_big(path) else f"some of its tags ({block.problem})"
+        what = "all tags of a BigTIFF" if _is_big(path) else f"some of its tags ({block.problem})"
         photo.notes.append(f"{what} left out")
     tags = block.tags
     photo.icc = _value(tags, ICC)
@@ -95,7 +95,7 @@ def _value(tags: Tags, tag: int) -> bytes:
 
 
 def _resolution(block: Block, tag: int) -> float:
-    """Dots per inch; 0 if it is not known."""
+    """Dots per inch; 0 if unknown."""
     entry = block.tags.get(tag)
     if entry is None or len(entry.value) != 8 or entry.type != 5:
         return 0
@@ -115,7 +115,7 @@ def _clip(channels: np.ndarray) -> list[str]:
 
 
 def _straight(channels: np.ndarray, white: int) -> np.ndarray:
-    """Colours divided by the alpha that they were multiplied with."""
+    """Colours divided by the alpha that multiplied them."""
     result = channels.copy()
     for top in range(0, len(channels), ROWS):
         strip = channels[top : top + ROWS].astype(np.float32)
@@ -128,7 +128,7 @@ def _straight(channels: np.ndarray, white: int) -> np.ndarray:
 
 
 def write_tiff(photo: Photo, path: Path) -> list[str]:
-    """Write a TIFF of any depth, compressed as its source was if that is lossless, else deflated; and what is lost.
+    """Write a TIFF of any depth, compressed like its source if that is lossless, else deflated. Returns what is lost.
 
     Raises:
         OSError: it cannot be written.
@@ -164,7 +164,7 @@ def write_tiff(photo: Photo, path: Path) -> list[str]:
             raise
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from None  # NumPy only says: less written
     if _is_big(path):
-        return ["EXIF, XMP and colour profile left out, for the TIFF is too large"]
+        return ["EXIF, XMP and colour profile left out: the TIFF is too large"]
     tags = {tag: entry for tag, entry in block.tags.items() if tag not in LAYOUT}
     iptc = photo.iptc if IPTC not in tags else b""
     blobs = ((XMP, 1, photo.xmp), (PHOTOSHOP, 1, iptc), (ICC, 7, photo.icc))
@@ -175,7 +175,7 @@ def write_tiff(photo: Photo, path: Path) -> list[str]:
 
 
 def _add_tags(path: Path, tags: Tags) -> None:
-    """Append the first directory anew, with more tags and with directories below, and let the header point to it."""
+    """Append a new first directory, with more tags and with directories below, and let the header point to it."""
     with open(path, "r+b") as file:
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
             written = read_block(content)

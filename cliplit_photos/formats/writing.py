@@ -1,4 +1,4 @@
-"""Writing: as far as the format holds it, and what it does not hold is said."""
+"""Writes a photo as far as the format can hold it, and returns notes on what it cannot hold."""
 
 from dataclasses import replace
 from functools import partial
@@ -17,12 +17,12 @@ from cliplit_photos.formats.png import encode_png
 from cliplit_photos.formats.tiff import write_tiff
 
 QUALITY = 95  # of JPEG and WebP
-FINER_QUALITY = 90  # of HEIC and AVIF, which need less for the same
+FINER_QUALITY = 90  # of HEIC and AVIF, where a lower number looks the same
 DEPTHS = {"PNG": np.uint16, "PPM": np.uint16, "HEIF": np.uint16, "TIFF": np.float32}  # the deepest; others 8 bits
 WITH_ALPHA = ("PNG", "TIFF", "WEBP", "HEIF", "AVIF")
 WITH_RESOLUTION = ("JPEG", "PNG", "TIFF", "BMP")
 COLOUR_ONLY = ("WEBP", "HEIF", "AVIF")
-# What formats hold beside the pixels, by the names of fields of `Photo`.
+# Fields of `Photo` that formats hold besides the pixels.
 HELD = {
     "JPEG": ("exif", "xmp", "icc", "iptc"),
     "PNG": ("exif", "xmp", "icc"),
@@ -38,13 +38,13 @@ NAMES = {"exif": "EXIF", "xmp": "XMP", "icc": "colour profile", "iptc": "IPTC"}
 
 
 def write_photo(photo: Photo, path: Path, kind: str) -> list[str]:
-    """Write a photo; returns what the format cannot hold.
+    """Write a photo. Returns what the format cannot hold.
 
     Args:
-        path: where to, whatever its ending.
+        path: the file to write; its ending does not matter.
         kind: one of the values of `FORMATS`.
     Raises:
-        OSError, ValueError: it cannot be written, or the format does not hold so large an image.
+        OSError, ValueError: it cannot be written, or the image is too large for the format.
     """
     photo, notes = _fitting(photo, kind)
     if kind == "JPEG":
@@ -68,30 +68,30 @@ def write_photo(photo: Photo, path: Path, kind: str) -> list[str]:
 
 
 def _fitting(photo: Photo, kind: str) -> tuple[Photo, list[str]]:
-    """The photo as far as the format holds it, and what it does not."""
+    """The photo as far as the format can hold it, and notes on the rest."""
     notes = []
     changes: dict[str, Any] = {}
     deepest = np.dtype(DEPTHS.get(kind, np.uint8))
     if deepest.itemsize < photo.pixels.dtype.itemsize:
-        notes.append(f"reduced to {8 * deepest.itemsize} bits, for {kind} holds no more")
+        notes.append(f"reduced to {8 * deepest.itemsize} bits, the most that {kind} can hold")
         narrow = partial(to_16_bits, white=1) if deepest == np.uint16 else to_8_bits
         changes["pixels"] = narrow(photo.pixels)
         changes["alpha"] = None if photo.alpha is None else narrow(photo.alpha)
     if photo.alpha is not None and kind not in WITH_ALPHA:
-        notes.append(f"transparency left out, for {kind} holds none")
+        notes.append(f"transparency left out: {kind} cannot hold it")
         changes["alpha"] = None
     if photo.pixels.shape[2] == 1 and kind in COLOUR_ONLY:
-        notes.append(f"grey written as colours, for {kind} holds none")
+        notes.append(f"grey written as colours: {kind} cannot hold grey")
     if "dpi" in photo.options and kind not in WITH_RESOLUTION:
-        notes.append(f"resolution left out, for {kind} holds none")
+        notes.append(f"resolution left out: {kind} cannot hold it")
     for name in NAMES:
         if getattr(photo, name) and name not in HELD[kind]:
-            notes.append(f"{NAMES[name]} left out, for {kind} holds none")
+            notes.append(f"{NAMES[name]} left out: {kind} cannot hold it")
             changes[name] = b""
     if photo.kind != kind:
         own = sorted({OWN_NAMES.get(name, name) for name, _ in photo.own})
         if own:
-            notes.append(f"what {photo.kind} alone holds left out ({', '.join(own)})")
+            notes.append(f"data that only {photo.kind} can hold left out ({', '.join(own)})")
         changes["own"] = []
     return replace(photo, **changes), notes
 
@@ -104,7 +104,7 @@ def _write_by_pillow(photo: Photo, path: Path, kind: str) -> None:
     if kind == "AVIF":
         block = read_block(photo.exif)
         exif = pack_block({tag: entry for tag, entry in block.tags.items() if tag != ORIENTATION}, block.order)
-        options |= {"subsampling": "4:4:4", "exif": exif}  # else Pillow lays it out anew
+        options |= {"subsampling": "4:4:4", "exif": exif}  # else Pillow rewrites it
     elif photo.exif:
         options["exif"] = photo.exif
     if photo.xmp:

@@ -1,11 +1,11 @@
-"""XMP: the packet of a photo that has been turned upright, and of which one picture is left."""
+"""XMP: corrects the packet of a photo that was turned upright, and of which only one picture is kept."""
 
 import re
 from xml.dom import minidom
 from xml.parsers.expat import ExpatError
 
 ORIENTATION = re.compile(rb"""(tiff:Orientation(?:\s*=\s*["']|>)\s*)(\d)""")
-# What points to other pictures, or to a film, within the same file.
+# Namespaces that refer to other pictures, or to a film, in the same file.
 OTHERS = (
     "http://ns.adobe.com/hdr-gain-map/1.0/",
     "http://ns.apple.com/HDRGainMap/1.0/",
@@ -23,8 +23,8 @@ OTHERS = (
 
 
 def upright_xmp(xmp: bytes | str) -> tuple[bytes, list[str]]:
-    """XMP without the orientation that has been applied, and without what points to other pictures of the file; and
-    what is to be said."""
+    """XMP without the orientation that has been applied, and without references to other pictures of the file; and notes
+    on what was lost."""
     if isinstance(xmp, str):
         xmp = xmp.encode()
     xmp = ORIENTATION.sub(rb"\g<1>1", xmp)
@@ -33,12 +33,12 @@ def upright_xmp(xmp: bytes | str) -> tuple[bytes, list[str]]:
     try:
         changed = _without_others(xmp)
     except (ExpatError, ValueError, UnicodeError):
-        return b"", ["XMP left out, for it points to other pictures of the file and cannot be parsed"]
+        return b"", ["XMP left out: it refers to other pictures of the file and cannot be parsed"]
     return (changed, ["XMP on gain maps, depth or films within the photo left out"]) if changed else (xmp, [])
 
 
 def _without_others(xmp: bytes) -> bytes:
-    """XMP without what points to other pictures; empty if there is nothing of the kind, but for names of namespaces."""
+    """XMP without references to other pictures; empty if there are none, except for declared namespaces."""
     if b"<!DOCTYPE" in xmp or b"<!ENTITY" in xmp:
         raise ValueError("XMP has no such thing")
     document = minidom.parseString(xmp.strip(b"\0 \n"))

@@ -58,7 +58,7 @@ def test_times_that_a_copy_changed(enhance, photos, tmp_path, computed, kind, pl
     assert enhance(*arguments)[0] == 0 and sorted(computed) == ["a.jpg", "b.png", "c.gif"]
     times(tmp_path / place, COPIES[kind])
     code, _, err = enhance(*arguments)
-    assert (code, err[-1]) == (0, "0 photos enhanced; 3 were done before") and len(computed) == 3
+    assert (code, err[-1]) == (0, "0 photos enhanced; 3 were already done") and len(computed) == 3
 
 
 def test_a_copied_folder_is_known_and_another_photo_is_not(enhance, photos, tmp_path):
@@ -69,12 +69,12 @@ def test_a_copied_folder_is_known_and_another_photo_is_not(enhance, photos, tmp_
     with zipfile.ZipFile(tmp_path / "all.zip") as archive:
         archive.extractall(tmp_path / "copy")
     copy = tmp_path / "copy"
-    assert "3 were done before" in enhance(copy, "-o", copy / "out", "--recursive")[2][-1]
+    assert "3 were already done" in enhance(copy, "-o", copy / "out", "--recursive")[2][-1]
     content = bytearray((copy / "b.png").read_bytes())
     content[-1] ^= 1  # of the same size
     (copy / "b.png").write_bytes(content)
     code, _, err = enhance(copy, "-o", copy / "out", "--recursive")
-    assert code == 2 and "out/b.png: is there already" in err[-2] and "2 were done before; 1 problem" in err[-1]
+    assert code == 2 and "out/b.png: already exists" in err[-2] and "2 were already done; 1 problem" in err[-1]
 
 
 def test_a_copy_whose_names_are_taken_apart_is_known(enhance, tmp_path):
@@ -84,13 +84,13 @@ def test_a_copy_whose_names_are_taken_apart_is_known(enhance, tmp_path):
     enhance(folders[0], "-o", folders[1])
     for folder in folders:
         (folder / "\u00e9.png").rename(folder / "e\u0301.png")
-    assert "1 was done before" in enhance(folders[0], "-o", folders[1])[2][-1]
+    assert "1 was already done" in enhance(folders[0], "-o", folders[1])[2][-1]
 
 
 def test_content_is_not_read_where_times_fit(enhance, photos, tmp_path, monkeypatch):
     enhance(photos, "-o", tmp_path / "out")
     monkeypatch.setattr(ledger, "sha256", None)
-    assert "2 were done before" in enhance(photos, "-o", tmp_path / "out")[2][-1]
+    assert "2 were already done" in enhance(photos, "-o", tmp_path / "out")[2][-1]
 
 
 def test_odd_lines_of_a_ledger_are_passed_over(enhance, photos, tmp_path):
@@ -103,10 +103,10 @@ def test_odd_lines_of_a_ledger_are_passed_over(enhance, photos, tmp_path):
     with open(tmp_path / "out" / "cliplit-enhance.jsonl", "ab") as file:
         file.write("\n".join(odd).encode() + b"\n\xff\xfe\x00\x80\n" + bytes(range(256)))
     code, _, err = enhance(photos, "-o", tmp_path / "out")
-    assert code == 0 and "2 were done before" in err[-1]
+    assert code == 0 and "2 were already done" in err[-1]
     (tmp_path / "out" / "a.jpg").unlink()
-    assert "1 photo enhanced; 1 was done before" in enhance(photos, "-o", tmp_path / "out")[2][-1]
-    assert "2 were done before" in enhance(photos, "-o", tmp_path / "out")[2][-1]
+    assert "1 photo enhanced; 1 was already done" in enhance(photos, "-o", tmp_path / "out")[2][-1]
+    assert "2 were already done" in enhance(photos, "-o", tmp_path / "out")[2][-1]
 
 
 def test_a_ledger_that_cannot_be_used_is_named_before_anything_is_done(enhance, photos, tmp_path, monkeypatch):
@@ -139,7 +139,7 @@ def test_results_of_another_call_are_no_photos(enhance, photos):
     for name in "s07", "s10":
         options = ("--recursive", *(("--strength", 0.7) if name == "s07" else ()))
         code, _, err = enhance(photos, "-o", photos / name, *options)
-        assert code == 0 and "3 were done before; 6 results of earlier calls ignored; 2 other files" in err[-1]
+        assert code == 0 and "3 were already done; 6 results of earlier calls ignored; 2 other files" in err[-1]
 
 
 @pytest.mark.parametrize("change", ["moved", "renamed", "copied", "second process"])
@@ -206,7 +206,7 @@ def test_nothing_but_results(enhance, photos, tmp_path):
     (tmp_path / "top").mkdir()
     enhance(photos, "-o", tmp_path / "top" / "out")
     code, _, err = enhance(tmp_path / "top", "-o", tmp_path / "new", "--recursive")
-    assert code == 2 and len(err) == 1 and "no photos here but results of earlier calls" in err[0]
+    assert code == 2 and len(err) == 1 and "only results of earlier calls here, no photos" in err[0]
     assert not (tmp_path / "new").exists()
 
 
@@ -224,9 +224,9 @@ def test_unread_kinds_are_named_and_all_files_are_accounted_for(enhance, photos,
     (photos / "notes.txt").touch()
     picture(photos / "new.png", seed=5)
     code, _, err = enhance(photos, "-o", photos / "out", "--recursive")
-    assert code == 2 and any("drawing.psd: .psd files are not read" in line for line in err)
+    assert code == 2 and any("drawing.psd: .psd files are not supported" in line for line in err)
     counts = (
-        "2 photos enhanced; 2 were done before; 2 problems; 2 results of earlier calls ignored; 2 other files ignored"
+        "2 photos enhanced; 2 were already done; 2 problems; 2 results of earlier calls ignored; 2 other files ignored"
     )
     assert err[-1] == counts
     assert sum(int(part.split()[0]) for part in counts.split("; ")) == 10  # files that were there
@@ -243,14 +243,14 @@ def test_one_photo_is_done_once(enhance, tmp_path, computed):
     assert len(computed) == 1 and sorted(path.name for path in tmp_path.iterdir()) == ["a.png", "b.jpg"]
     os.utime(source)
     code, out, err = enhance(*arguments)
-    assert (code, out, err[-1]) == (0, [str(tmp_path / "b.jpg")], "0 photos enhanced; 1 was done before")
+    assert (code, out, err[-1]) == (0, [str(tmp_path / "b.jpg")], "0 photos enhanced; 1 was already done")
     for change in "photo", "result", "settings":
         if change == "photo":
             picture(source, seed=3)
         elif change == "result":
             (tmp_path / "b.jpg").write_text("mine")
         options = ("--strength", 2) if change == "settings" else ()
-        assert "is there already" in enhance(*arguments, *options)[2][-2]
+        assert "already exists" in enhance(*arguments, *options)[2][-2]
         if change == "result":
             assert enhance(*arguments, "--overwrite")[0] == 2 and (tmp_path / "b.jpg").read_text() == "mine"
             (tmp_path / "b.jpg").unlink()
@@ -261,6 +261,6 @@ def test_one_photo_is_done_where_nothing_can_be_noted(enhance, tmp_path, monkeyp
     (tmp_path / "cache").write_text("a file")
     monkeypatch.setenv("CLIPLIT_CACHE", str(tmp_path / "cache"))
     assert enhance(picture(tmp_path / "a.png"), "-o", tmp_path / "b.png")[0] == 0
-    assert "is there already" in enhance(tmp_path / "a.png", "-o", tmp_path / "b.png")[2][-2]
+    assert "already exists" in enhance(tmp_path / "a.png", "-o", tmp_path / "b.png")[2][-2]
     monkeypatch.setenv("CLIPLIT_CACHE", "~no.such.user/cache")  # as without a home folder
     assert enhance(tmp_path / "a.png", "-o", tmp_path / "c.png")[0] == 0

@@ -75,7 +75,7 @@ def test_preview_of_a_network_of_fixed_size_changes_nothing_and_says_so(cli, tmp
             tmp_path / "fixed.safetensors",
         )
         code, _, err = cli("enhance", *arguments, *options)
-        assert code == 0 and any("--preview changes nothing" in line for line in err) == bool(options)
+        assert code == 0 and any("--preview has no effect" in line for line in err) == bool(options)
     assert (tmp_path / "plain.png").read_bytes() == (tmp_path / "preview.png").read_bytes()
 
 
@@ -136,7 +136,7 @@ def test_names_never_collide(tmp_path):
 def test_results_below_the_photos_are_no_photos(enhance, photos):
     for _ in range(2):
         code, _, err = enhance(photos, "-o", photos / "out", "--recursive")
-    assert code == 0 and err[-1].startswith("0 photos enhanced; 8 were done before")
+    assert code == 0 and err[-1].startswith("0 photos enhanced; 8 were already done")
     assert not (photos / "out" / "out").exists()
 
 
@@ -146,14 +146,14 @@ def test_files_are_left_alone(enhance, photos, tmp_path):
         code, _, err = enhance(photos, "-o", photos, *options)
         assert code == 2 and contents(photos) == before and err[-1].startswith("0 photos enhanced; 7 problems")
         assert (
-            f"  {photos / 'a.png'}: is an input of this call, and photos are never replaced; choose another OUT" in err
+            f"  {photos / 'a.png'}: this is an input, and photos are never replaced; choose another OUT" in err
         )
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "a.png").write_text("mine")
     for options in (), ("--overwrite",):
         code, _, err = enhance(photos, "-o", tmp_path / "out", *options)
         assert code == 2 and (tmp_path / "out" / "a.png").read_text() == "mine"
-        assert f"{tmp_path / 'out/a.png'}: is there already and is not a result of cliplit" in err[-2]
+        assert f"{tmp_path / 'out/a.png'}: already exists and is not a result of cliplit" in err[-2]
     assert (tmp_path / "out" / "a.jpg").is_file()
 
 
@@ -166,7 +166,7 @@ def test_a_result_that_was_edited_is_not_replaced(enhance, photos, tmp_path):
     content = edited.read_bytes()
     code, _, err = enhance(photos, "-o", tmp_path / "out", "--strength", 2, "--overwrite")
     assert code == 2 and err[-1].startswith("6 photos enhanced; 1 problem") and edited.read_bytes() == content
-    assert "a.png: is there already and is not a result of cliplit; choose another OUT" in err[-2]
+    assert "a.png: already exists and is not a result of cliplit; choose another OUT" in err[-2]
 
 
 @pytest.mark.parametrize("name", ["a.png.compare.jpg", "a.png.illumination.png"])
@@ -178,7 +178,7 @@ def test_files_beside_results_replace_no_others(enhance, photos, tmp_path, name)
     (tmp_path / "out" / name).write_text("mine")
     (tmp_path / "out" / "a.png").unlink()
     code, _, err = enhance(*arguments, "--overwrite")
-    assert code == 2 and f"{name}: is there already and is not a result" in err[-2]
+    assert code == 2 and f"{name}: already exists and is not a result" in err[-2]
     assert (tmp_path / "out" / name).read_text() == "mine" and not (tmp_path / "out" / "a.png").exists()
 
 
@@ -186,7 +186,7 @@ def test_a_report_replaces_no_other_file(enhance, photos, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "report.html").write_text("mine")
     code, out, err = enhance(photos, "-o", tmp_path / "out", "--report", "--overwrite")
-    assert (code, out) == (2, []) and "report.html: is there already and is not a result" in err[-1]
+    assert (code, out) == (2, []) and "report.html: already exists and is not a result" in err[-1]
     assert contents(tmp_path / "out") == {"report.html": b"mine"}
 
 
@@ -195,7 +195,7 @@ def test_empty_arguments_are_no_folders(enhance, photos, tmp_path, monkeypatch):
     before = contents(photos)
     for arguments in ("", "-o", tmp_path / "out"), ("a.png", "-o", ""), ("", "-o", "", "--overwrite"):
         code, out, err = enhance(*arguments)
-        assert (code, out, len(err)) == (2, [], 1) and "'': no such file or folder" in err[0]
+        assert (code, out, len(err)) == (2, [], 1) and "'': an argument is empty" in err[0]
     assert contents(photos) == before and not (tmp_path / "out").exists()
 
 
@@ -221,15 +221,15 @@ def test_only_what_changed_is_made_again(enhance, photos, tmp_path, monkeypatch)
     with open(out / "cliplit-enhance.jsonl", "a") as file:
         file.write('{"name": "torn')
     monkeypatch.setattr(batch, "read_photo", None)
-    assert "0 photos enhanced; 7 were done before" in enhance(photos, "-o", out)[2][-1]
+    assert "0 photos enhanced; 7 were already done" in enhance(photos, "-o", out)[2][-1]
     monkeypatch.undo()
     picture(photos / "a.png", seed=99)
     (out / "b.webp").unlink()
     code, _, err = enhance(photos, "-o", out, "--overwrite")
-    assert code == 0 and "2 photos enhanced; 5 were done before" in err[-1]
-    assert "7 were done before" in enhance(photos, "-o", out)[2][-1]
+    assert code == 0 and "2 photos enhanced; 5 were already done" in err[-1]
+    assert "7 were already done" in enhance(photos, "-o", out)[2][-1]
     code, _, err = enhance(photos, "-o", out, "--strength", 2)
-    assert code == 2 and "0 photos enhanced" in err[-1] and any("is there already" in line for line in err)
+    assert code == 2 and "0 photos enhanced" in err[-1] and any("already exists" in line for line in err)
     assert "7 photos enhanced" in enhance(photos, "-o", out, "--strength", 2, "--overwrite")[2][-1]
 
 
@@ -256,7 +256,7 @@ def test_the_report_stands_alone(enhance, photos, tmp_path):
     assert page.count('type="range"') == 7 and page.count("data:image/jpeg;base64,") == 14
     assert not re.search(r"""(?:src|href)=["'](?!data:)|url\(|@import|https?:""", page)
     assert "&lt;b&gt;.jpg" in page and "<b>.jpg" not in page and "7 photos, 1 not enhanced" in page
-    again = enhance(photos, "-o", tmp_path / "out", "--report")  # from what was done before
+    again = enhance(photos, "-o", tmp_path / "out", "--report")  # from what was already done
     assert again[0] == 2 and (tmp_path / "out" / "report.html").read_text() == page
 
 
@@ -318,7 +318,7 @@ def test_an_interrupted_run_ends_at_once_and_goes_on(enhance, checkpoint, tmp_pa
     process.send_signal(sent)
     said = process.communicate(timeout=60)[1]
     assert process.returncode == code and time.monotonic() - began < 30
-    assert "interrupted; the same command resumes" in said and "Traceback" not in said and not partial(out)
+    assert "interrupted; run the same command again" in said and "Traceback" not in said and not partial(out)
     done = {path: path.stat().st_mtime_ns for path in out.glob("*.png")}
     assert 0 < len(done) < 9
     picture(photos / "9.png")
@@ -353,7 +353,7 @@ def test_two_hundred_files_a_tenth_of_them_bad_and_a_run_that_is_killed(enhance,
         path.relative_to(photos) for path in photos.rglob("*.*") if path.name not in bad
     }
     assert all(path.stat().st_mtime_ns == then for path, then in done.items())
-    assert f"{180 - len(done)} photos enhanced; {len(done)} were done before" in err[-1]
+    assert f"{180 - len(done)} photos enhanced; {len(done)} were already done" in err[-1]
     assert enhance(photos, "-o", tmp_path / "whole", "--recursive")[0] == 2
     assert contents(tmp_path / "whole") == contents(out)
 

@@ -32,7 +32,7 @@ def test_names_of_all_kinds(enhance, tmp_path):
     assert made == {*NAMES, *(f"{name}.compare.jpg" for name in NAMES)}
     page = (tmp_path / "out" / "report.html").read_text()
     assert page.count('type="range"') == 6 and "<b>a\\nb\\t\\x1b[1m.png</b>" in page and "bad\\n\\r\\u2028.png" in page
-    assert "6 were done before" in enhance(tmp_path / "photos", "-o", tmp_path / "out", *options)[2][-2]
+    assert "6 were already done" in enhance(tmp_path / "photos", "-o", tmp_path / "out", *options)[2][-2]
 
 
 def test_every_line_is_one(enhance, tmp_path):
@@ -48,7 +48,7 @@ def test_names_that_are_no_unicode(enhance, tmp_path):
     odd = os.fsdecode(b"\xff\xe9.png")
     picture(tmp_path / "photos" / odd)
     (tmp_path / "photos" / os.fsdecode(b"bad\xff.png")).write_text("no photo")
-    for seen in "1 photo enhanced; 1 problem", "0 photos enhanced; 1 was done before; 1 problem":
+    for seen in "1 photo enhanced; 1 problem", "0 photos enhanced; 1 was already done; 1 problem":
         code, _, err = enhance(tmp_path / "photos", "-o", tmp_path / "out", "--report")
         assert code == 2 and err[-2].startswith(seen) and "bad\\udcff.png: " in err[-3]
     assert (tmp_path / "out" / odd).is_file()
@@ -80,7 +80,7 @@ def test_the_longest_names(enhance, tmp_path, letter, monkeypatch):
 def test_names_that_say_another_format(enhance, tmp_path):
     picture(tmp_path / "a.png").rename(tmp_path / "a.jpg")
     code, _, err = enhance(tmp_path / "a.jpg", "-o", tmp_path / "out")
-    assert code == 0 and "PNG by content, written as JPEG, as the name says: a.jpg" in err
+    assert code == 0 and "content is PNG, written as JPEG to match the name: a.jpg" in err
     with Image.open(tmp_path / "out" / "a.jpg") as image:
         assert image.format == "JPEG"
 
@@ -151,7 +151,7 @@ def test_a_link_in_the_place_of_a_result(enhance, tmp_path, leads):
     before = contents(tmp_path)
     for options in (), ("--overwrite",):
         code, _, err = enhance(source, "-o", tmp_path / "out", *options)
-        assert code == 2 and "out/a.png: is there already" in err[-2] and contents(tmp_path) == before
+        assert code == 2 and "out/a.png: already exists" in err[-2] and contents(tmp_path) == before
 
 
 def test_no_result_replaces_another_photo(enhance, tmp_path):
@@ -175,5 +175,5 @@ def test_a_result_that_is_given_is_a_photo_that_is_not_replaced(enhance, tmp_pat
 @pytest.mark.parametrize("name", ["b.gif", "b.jxl", "b.psd"])
 def test_a_file_of_a_kind_that_is_not_written_is_no_folder(enhance, tmp_path, name):
     code, _, err = enhance(picture(tmp_path / "a.png"), "-o", tmp_path / name)
-    assert code == 2 and len(err) == 1 and f"{name}: such files are not written; name one of .jpg" in err[0]
+    assert code == 2 and len(err) == 1 and f"{name}: cannot write this format; use one of .jpg" in err[0]
     assert not (tmp_path / name).exists()

@@ -75,7 +75,7 @@ def test_only_what_is_written_to_can_end_the_run(enhance, photos, tmp_path, monk
     monkeypatch.undo()
     failing(monkeypatch, "write_photo", OSError(number, os.strerror(number)))
     code, _, err = enhance(photos, "-o", tmp_path / "out", "--jobs", 1)
-    assert code == 2 and os.strerror(number) in err[-1] and "the same command resumes there" in err[-1]
+    assert code == 2 and os.strerror(number) in err[-1] and "run the same command again to resume" in err[-1]
 
 
 def test_a_bug_of_ours_is_told_from_a_bad_photo(enhance, photos, tmp_path, monkeypatch):
@@ -91,8 +91,8 @@ def test_a_bug_of_ours_is_told_from_a_bad_photo(enhance, photos, tmp_path, monke
     picture(photos / "1.png", (9, 7))
     code, _, err = enhance(photos, "-o", tmp_path / "out", "--report")
     assert code == 1 and err[-2] == "2 photos enhanced; 2 problems"
-    (line,) = [line for line in err if "a bug of cliplit" in line]
-    begin = f"  {photos / '1.png'}: not enhanced by a bug of cliplit, please report it (AttributeError at inference.py:"
+    (line,) = [line for line in err if "a bug in cliplit" in line]
+    begin = f"  {photos / '1.png'}: not enhanced because of a bug in cliplit; please report it (AttributeError at inference.py:"
     assert line.startswith(begin) and "'NoneType' object has no attribute" in line
     assert "2 photos, 2 not enhanced" in (tmp_path / "out" / "report.html").read_text()
 
@@ -142,7 +142,7 @@ def test_a_file_that_comes_to_be_there_meanwhile_is_left_alone(enhance, photos, 
     for options in (), ("--overwrite",):
         (tmp_path / "out" / "1.png").unlink(missing_ok=True)
         code, _, err = enhance(photos, "-o", tmp_path / "out", *options)
-        assert code == 2 and "1.png: is there already and is not a result of cliplit; choose another OUT" in err[-2]
+        assert code == 2 and "1.png: already exists and is not a result of cliplit; choose another OUT" in err[-2]
         assert (tmp_path / "out" / "1.png").read_text() == "mine" and not partial(tmp_path / "out")
 
 
@@ -178,7 +178,7 @@ def test_what_another_call_makes_meanwhile_is_done_before(photos, tmp_path, chec
             assert done and {*first.before} == done and not first.problems
         else:  # with other settings they would be other results
             assert len(first.problems) == len(done) > 0
-            assert all("is there already; --overwrite replaces it" in line for line in first.problems)
+            assert all("already exists; --overwrite replaces it" in line for line in first.problems)
         assert not partial(tmp_path / "out")
 
 

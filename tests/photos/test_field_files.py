@@ -43,7 +43,7 @@ def test_scores_see_the_same_picture_as_enhance(tmp_path, name):
     source = tmp_path / name
     source.write_bytes(CASES[name].make()[0])
     if source.suffix in (".heic", ".dng"):
-        with pytest.raises(CliplitError, match="convert it, e.g. with cliplit enhance"):
+        with pytest.raises(CliplitError, match="convert it, e.g. cliplit enhance"):
             decode(source)
         return
     photo = read_photo(source)

@@ -28,7 +28,7 @@ def test_enhance_says_it_and_results_of_fp32_are_done_before(enhance, tmp_path):
     result = (tmp_path / "out" / "a.png").read_bytes()
     for precision in ("fp32", "bf16"):
         code, _, err = enhance(*command, "--precision", precision)
-        assert code == 0 and err[-1].endswith("done before")
+        assert code == 0 and err[-1].endswith("already done")
     assert (tmp_path / "out" / "a.png").read_bytes() == result
 
 

@@ -145,9 +145,7 @@ def test_files_are_left_alone(enhance, photos, tmp_path):
     for options in (), ("--overwrite",):
         code, _, err = enhance(photos, "-o", photos, *options)
         assert code == 2 and contents(photos) == before and err[-1].startswith("0 photos enhanced; 7 problems")
-        assert (
-            f"  {photos / 'a.png'}: this is an input, and photos are never replaced; choose another OUT" in err
-        )
+        assert f"  {photos / 'a.png'}: this is an input, and photos are never replaced; choose another OUT" in err
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "a.png").write_text("mine")
     for options in (), ("--overwrite",):

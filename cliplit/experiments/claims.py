@@ -40,11 +40,11 @@ def claims() -> list[Claim]:
 
     def over(row: str, section: str, says: str) -> Claim:
         return Claim(
-            says, section, f"{LAST} `{row}`", lambda runs: _gain(((run, _last(run)), (run, row)) for run in runs)
+            says, section, f"{LAST} {row}", lambda runs: _gain(((run, _last(run)), (run, row)) for run in runs)
         )
 
     def over_variant(study: str, variant: str, section: str, says: str) -> Claim:
-        return Claim(says, section, f"`{study}`: against {variant}", partial(_over_variant, study, variant))
+        return Claim(says, section, f"{study}: against {variant}", partial(_over_variant, study, variant))
 
     return [
         Claim("Learned prompts separate backlit from well-lit images better than words.", "3.1", WORDS, _separation),

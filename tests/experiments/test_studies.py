@@ -47,7 +47,12 @@ def cell(run: Run, label: str) -> Run:
 def test_every_variant_is_a_run_one_setting_away_from_the_base(studied):
     pair, none = flatten(cell(studied, "pair").settings), flatten(cell(studied, "none").settings)
     assert [name for name in pair if pair[name] != none[name]] == ["guidance.kind"]
-    assert pair["data.train_size"] == 32 and pair["refinement.rounds"] == 0 and not pair["evaluation.control"]
+    assert (
+        pair["data.train_size"] == 32
+        and pair["refinement.rounds"] == 0
+        and not pair["evaluation.control"]
+        and not pair["evaluation.longer"]
+    )
 
 
 def test_a_second_call_trains_nothing_and_a_table_can_be_made_of_what_is_there(studied, monkeypatch):
@@ -146,9 +151,7 @@ def test_a_metric_that_is_missing_does_not_rank_and_is_added_later(tmp_path, mon
     assert (cell.path / "enhancer0" / "enhancer.safetensors").stat().st_mtime_ns == weights
 
 
-@pytest.mark.parametrize(
-    ("metrics", "words"), [("magic", "unknown metric 'magic'"), ("lpips", "can be computed")]
-)
+@pytest.mark.parametrize(("metrics", "words"), [("magic", "unknown metric 'magic'"), ("lpips", "can be computed")])
 def test_metrics_of_studies_are_looked_at_before_anything_is_trained(tmp_path, monkeypatch, metrics, words):
     monkeypatch.setattr(evaluation, "why_unavailable", lambda names: {"lpips": "?"} if "lpips" in names else {})
     run = start_run("smoke", tmp_path / "run", overrides={"studies.metrics": metrics})

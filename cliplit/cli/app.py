@@ -26,7 +26,7 @@ app = typer.Typer(
 )
 
 app.add_typer(data.app, name="data", help="Get, verify, prepare and synthesize data sets.")
-for command in (runs.plan, runs.reproduce, runs.train, runs.study, runs.tables, runs.settings, doctor):
+for command in (runs.plan, runs.reproduce, runs.train, runs.study, runs.tables, runs.report, runs.settings, doctor):
     app.command()(command)
 app.command()(score.score)
 app.command("metrics")(score.list_metrics)

@@ -1,4 +1,4 @@
-"""`cliplit plan`, `reproduce`, `train`, `study`, `tables` and `settings`: the commands for runs."""
+"""`cliplit plan`, `reproduce`, `train`, `study`, `tables`, `report` and `settings`: the commands for runs."""
 
 import os
 import sys
@@ -110,6 +110,7 @@ def reproduce(
     if not execute(chosen, rebuild=rebuild, studies=every):
         print(f"nothing to do: all notebooks of {chosen.path} are up to date")
     _report(chosen)
+    report(chosen.path)
 
 
 @takes(chosen=open_run)
@@ -178,6 +179,13 @@ def tables(
         if output:
             raise
         print(f"{error.filename}: {error.strerror}; --output DIR writes the tables elsewhere", file=sys.stderr)
+
+
+def report(run: Annotated[Path, folder(help="Directory of a finished run.")]) -> None:
+    """Write report.html in the directory of a run: one page with claims, tables, figures and settings."""
+    from cliplit.figures.page import write_page
+
+    print(f"report     {write_page(Run.open(run))}")
 
 
 def settings(profile: ProfileName = "", changes: Changes = ()) -> None:

@@ -147,7 +147,7 @@ def score_map(guidance: Guidance, image: Tensor, window: float = 0.5, steps: int
     side = max(1, round(window * min(height, width)))
     tops, lefts = ([round(n * (length - side) / (steps - 1)) for n in range(steps)] for length in (height, width))
     crops = torch.stack([image[:, top : top + side, left : left + side] for top in tops for left in lefts])
-    return torch.cat([_score(guidance, batch) for batch in crops.split(CROPS)]).view(steps, steps)
+    return torch.cat([score(guidance, batch) for batch in crops.split(CROPS)]).view(steps, steps)
 
 
 @torch.no_grad()
@@ -185,10 +185,11 @@ def strength_scores(run: Run, k: int, count: int = 16) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
-def _score(guidance: Guidance, images: Tensor) -> Tensor:
+def score(guidance: Guidance, images: Tensor) -> Tensor:
+    """Scores (N,) of images (N, 3, H, W) by a guidance."""
     images = images.to(guidance.clip.mean.device)
     return guidance.score(Seen(images, lambda: guidance.clip.encode_image(images))).cpu()
 
 
 def _mean_score(guidance: Guidance, images: list[Tensor]) -> float:
-    return sum(_score(guidance, image).item() for image in images) / len(images)
+    return sum(score(guidance, image).item() for image in images) / len(images)

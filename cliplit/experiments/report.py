@@ -19,13 +19,17 @@ def run_tables(runs: list[Run]) -> dict[str, pd.DataFrame]:
     return made | {f"paper_{data.lower()}": tables.paper_table(runs, stages, data) for data in tables.PAPER_DATA}
 
 
+def for_readers(made: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
+    """Tables of `run_tables` as people read them."""
+    layouts = {"stages": summary.with_spread, "differences": summary.with_intervals, "claims": claims.for_readers}
+    return {name: layouts[name](table) if name in layouts else table for name, table in made.items()}
+
+
 def write_tables(made: dict[str, pd.DataFrame], folder: str | Path) -> list[Path]:
     """Write tables of `run_tables` as .csv, .md and .tex; returns the paths."""
-    layouts = {"stages": summary.with_spread, "differences": summary.with_intervals, "claims": claims.for_readers}
     written = []
-    for name, table in made.items():
-        shown = layouts[name](table) if name in layouts else table
-        written += summary.write_table(table, shown, Path(folder), name)
+    for name, shown in for_readers(made).items():
+        written += summary.write_table(made[name], shown, Path(folder), name)
     return written
 
 

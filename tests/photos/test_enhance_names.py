@@ -137,7 +137,7 @@ def test_links_to_photos_in_the_place_of_results(enhance, tmp_path, link, option
     link(photo, tmp_path / "out" / "a.png")
     before = photo.read_bytes()
     code, _, err = enhance(photo, "-o", tmp_path / "out", *options)
-    assert code == 2 and "out/a.png: is an input of this call" in err[-2] and photo.read_bytes() == before
+    assert code == 2 and "out/a.png: this is an input" in err[-2] and photo.read_bytes() == before
     assert (tmp_path / "out" / "a.png").samefile(photo) and not partial(tmp_path)
 
 
@@ -159,7 +159,7 @@ def test_no_result_replaces_another_photo(enhance, tmp_path):
     second = picture(tmp_path / "x" / "y" / "a.png", seed=1)
     before = second.read_bytes()
     code, _, err = enhance(first, second, "-o", tmp_path / "x" / "y", "--overwrite")
-    assert code == 2 and f"{second}: is an input of this call" in err[-2] and second.read_bytes() == before
+    assert code == 2 and f"{second}: this is an input" in err[-2] and second.read_bytes() == before
     assert (tmp_path / "x" / "y" / "y" / "a.png").is_file()
 
 
@@ -169,7 +169,7 @@ def test_a_result_that_is_given_is_a_photo_that_is_not_replaced(enhance, tmp_pat
     before = result.read_bytes()
     for out in tmp_path / "out", result:
         code, _, err = enhance(result, "-o", out, "--overwrite")
-        assert code == 2 and f"{result}: is an input of this call" in err[-2] and result.read_bytes() == before
+        assert code == 2 and f"{result}: this is an input" in err[-2] and result.read_bytes() == before
 
 
 @pytest.mark.parametrize("name", ["b.gif", "b.jxl", "b.psd"])

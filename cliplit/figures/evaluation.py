@@ -65,25 +65,6 @@ def _stage_points(axes: Axes, scores: pd.DataFrame, metric: str) -> None:
     axes.grid(False, axis="x")
 
 
-@saved("04_differences.png")
-def differences(run: Run, table: pd.DataFrame) -> Figure:
-    """The run's `tables.differences_table`: a panel per metric, without the control, whose scores lie far away."""
-    table = table.query("stage != 'random-clip'")
-    metrics = list(table["metric"].unique())[:3]
-    figure, panels = style.panels(0.75 + 0.24 * table["stage"].nunique(), max(1, len(metrics)))
-    for n, (axes, metric) in enumerate(zip(panels, metrics, strict=False)):
-        rows = table[table["metric"] == metric]
-        for place, (_, row) in enumerate(rows.iterrows()):
-            axes.hlines(place, row["low"], row["high"], color=style.darker(style.colour_of(row["stage"])), linewidth=2)
-            axes.plot(row["difference"], place, "o", color=style.colour_of(row["stage"]), markersize=5)
-        axes.axvline(0, color=style.INK, linewidth=0.8)
-        axes.set_yticks(range(len(rows)), rows["stage"] if n == 0 else [])
-        axes.invert_yaxis()
-        axes.set_title(f"{style.metric_name(metric)}: minus input")
-        axes.grid(False, axis="y")
-    return figure
-
-
 @saved("hero.jpg")
 def hero(run: Run, images: Sequence[int] = range(5)) -> Figure:
     """Before and after, for the README: test images, their results by the last network, and references."""

@@ -15,7 +15,7 @@ from PIL import Image
 
 from cliplit import profiles
 from cliplit.errors import CliplitError
-from cliplit.experiments import analysis, evaluation, tables
+from cliplit.experiments import analysis, evaluation
 from cliplit.experiments.notebooks import STUDIES
 from cliplit.figures import evaluation as scores
 from cliplit.figures import runs, style
@@ -54,7 +54,6 @@ DRAW = {
     "03_rounds.jpg": runs.rounds_strip,
     "04_quality.png": lambda run: scores.quality(run, evaluation.evaluate(run)),
     "04_comparison.jpg": lambda run: scores.comparison_strip(run, evaluation.evaluate(run)),
-    "04_differences.png": lambda run: scores.differences(run, tables.differences_table([run])),
     "hero.jpg": scores.hero,
 }
 
@@ -131,7 +130,6 @@ def test_scores_may_be_missing_of_an_image_of_a_stage_and_of_all(trained):
     assert scores.quality(trained, some).figure.axes[-1].get_xlabel().endswith(" of 2")
     none = table[["stage", "image", "psnr"]].assign(psnr=np.nan)
     assert len(scores.quality(trained, none).figure.axes) == 2
-    scores.differences(trained, tables.differences_table([trained]).head(0))
 
 
 def test_lower_is_better_where_the_metric_says_so(trained):

@@ -19,6 +19,7 @@ PHOTOS = "astronaut | chelsea | coffee | grace_hopper | motorcycle | motorcycle_
 SEEDS = "[0, 4294967295]"
 PLACES = ("folder", "folders", "NAME=FILE", "NAME=FOLDER")  # units of settings that are paths
 SIDES = "[16, inf)"  # of images, in pixels: the network pools three times
+REMOVED = {"guidance.rave_shift_tokens": 0}  # settings of earlier versions, with the values that all runs have now
 
 
 def setting(default: Any, source: str, unit: str = "", about: str = "", within: str = "", some: bool = False) -> Any:
@@ -103,7 +104,6 @@ class GuidanceOptions:
     kind: str = setting("clip-lit", "paper", about="clip-lit, clip-lit-latent, rave, adversarial, none, FILE.py:CLASS")
     latent_learning_rate: float = amount(5e-4, "RAVE's code", "Adam", "learning rate of the latent pair")
     rave_factor: float = amount(6.0, "RAVE's code", "x clip_weight", "weight of RAVE's loss")
-    rave_shift_tokens: int = amount(0, "RAVE's code", "tokens", "removed from each end of the residual vector")
     adversarial_factor: float = amount(0.1, "cliplit", "x clip_weight", "weight of the adversarial loss")
     adversarial_width: int = count(32, "cliplit", "channels", "width of the discriminator's first layer")
     adversarial_learning_rate: float = amount(2e-4, "cliplit", "Adam", "learning rate of the discriminator")
@@ -318,9 +318,9 @@ def from_json(stored: Mapping[str, Any], strict: bool = True) -> Settings:
     Args:
         strict: if False, names that this version does not know are ignored.
     Raises:
-        CliplitError: names that this version does not know.
+        CliplitError: names that this version does not know, unless they are `REMOVED` and have the value given there.
     """
-    flat = dotted(stored)
+    flat = {name: value for name, value in dotted(stored).items() if name not in REMOVED or value != REMOVED[name]}
     settings = Settings(profile=str(flat.pop("profile", "paper")))
     known = flatten(settings)
     return override(settings, {name: value for name, value in flat.items() if strict or name in known})

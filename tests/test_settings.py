@@ -41,6 +41,17 @@ def test_settings_survive_json(name):
     assert from_json(to_json(settings)) == settings
 
 
+def test_a_removed_setting_is_no_obstacle_unless_it_was_used():
+    settings = profile("smoke")
+    stored = to_json(settings)
+    stored["guidance"]["rave_shift_tokens"] = 0
+    assert from_json(stored) == settings
+    stored["guidance"]["rave_shift_tokens"] = 15
+    assert from_json(stored, strict=False) == settings
+    with pytest.raises(CliplitError, match=r"unknown setting 'guidance\.rave_shift_tokens'"):
+        from_json(stored)
+
+
 def test_infinities_survive_strict_json():
     settings = profile("demo", {"enhancement.extend_above": "-inf", "refinement.extend_above": "inf"})
     text = json.dumps(to_json(settings), allow_nan=False)

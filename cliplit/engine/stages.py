@@ -21,7 +21,7 @@ from filelock import FileLock, Timeout
 from cliplit.engine import processes
 from cliplit.errors import CliplitError, shortened
 from cliplit.files.atomic import LARGE, digest_of, read_json, sha256, write_json
-from cliplit.settings import dotted
+from cliplit.settings import REMOVED, dotted
 
 OWNER = ".owner.json"
 HOLDER = "CLIPLIT_HOLDER"  # environment: the process that holds the directory for this one
@@ -108,12 +108,13 @@ class Stages:
     def differences(self, stage: str, folder: Path) -> list[str]:
         """How a finished or begun stage in a folder differs from the one that these inputs would make.
 
-        Settings that exist only in this version, or only in the version that made the stage, do not count.
+        Settings that exist only in this version, or only in the version that made the stage, do not count, except
+        `REMOVED` ones.
         """
         made = _record(folder) or read_json(folder / "building.json", settings=dict, needs=dict)
         if made is None:
             return [f"{folder / 'stage.json'} is damaged"] if (folder / "stage.json").exists() else []
-        before, now = dotted(made["settings"]), dotted(self.inputs_of(stage))
+        before, now = dotted(made["settings"]), REMOVED | dotted(self.inputs_of(stage))
         found = [f"{n} {before[n]} -> {now[n]}" for n in sorted(before.keys() & now.keys()) if before[n] != now[n]]
         needed = {need: self.record(need) for need in self.plan[stage].needs}
         found += [f"stage '{n}'" for n, there in needed.items() if there and made["needs"].get(n) != there["build"]]

@@ -12,6 +12,7 @@ import os
 import threading
 from collections.abc import Iterable, Mapping
 from concurrent.futures import as_completed
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partialmethod
 from typing import Any
@@ -27,7 +28,7 @@ from cliplit.errors import CliplitError, one_line
 from cliplit.experiments.evaluation import check_others, evaluate
 from cliplit.experiments.planning import at_work, check_models
 from cliplit.experiments.tables import stages_table
-from cliplit.method.run import Run
+from cliplit.method.run import Run, stored_settings
 from cliplit.method.training import train
 from cliplit.scoring.metrics import catalogue, choose
 from cliplit.scoring.summary import score_columns, with_spread, write_table
@@ -119,7 +120,6 @@ def guidance_variants(settings: Settings) -> Study:
         "CLIP-LIT": {},
         "CLIP-LIT-Latent": {"guidance.kind": "clip-lit-latent"},
         "RAVE": {"guidance.kind": "rave"},
-        "RAVE, shifted": {"guidance.kind": "rave", "guidance.rave_shift_tokens": 15},
         "none": {"guidance.kind": "none"},
     }
     variants = {label: Variant(rounds | changes) for label, changes in kinds.items()}
@@ -231,7 +231,11 @@ def outcome_of(run: Run, study: Study) -> Outcome:
 def study_runs(run: Run, study: Study, label: str) -> list[Run]:
     """The runs of a variant, one for each seed; they need not be there yet."""
     base = override(_study_settings(run.settings), study.variants[label].changes)
-    there = [Run.open(manifest.parent) for manifest in sorted(run.path.glob("studies/*/manifest.json"))]
+    there = []
+    for manifest in sorted(run.path.glob("studies/*/manifest.json")):
+        with suppress(CliplitError):  # it has a setting that this version does not have
+            if stored := stored_settings(manifest.parent):
+                there.append(Run(manifest.parent, stored))
     cells = []
     for seed in run.settings.studies.seeds:
         settings = replace(base, seed=seed)

@@ -12,7 +12,6 @@ import logging
 import os
 import pickle
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -34,7 +33,6 @@ KNOWN = Path(cliplit.__file__).parent / "models" / "known_clips.json"  # of data
 KNOWN_PROMPTS = ("a backlit photo", "a well lit photo")
 KNOWN_DIGITS = 4
 KNOWN_TOLERANCE = 1e-3  # rounding of another processor or device
-BATCH = 512  # tokens encoded at a time
 OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
 OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
 
@@ -45,7 +43,6 @@ class ClipBackbone(nn.Module):
     Args:
         size, mean, std: CLIP sees an image at size x size pixels, bilinear, and normalised.
         antialias: when it resizes; the torchvision of the paper did not.
-        vocabulary: ids of the tokens that it knows; None for all.
     """
 
     clip: Any  # open_clip's classes have no common type
@@ -63,12 +60,11 @@ class ClipBackbone(nn.Module):
         mean: Sequence[float] = OPENAI_MEAN,
         std: Sequence[float] = OPENAI_STD,
         antialias: bool = False,
-        vocabulary: Tensor | None = None,
     ):
         super().__init__()
         self.clip = clip.eval().requires_grad_(False)
         self.text = getattr(clip, "text", clip)
-        self.name, self.size, self.antialias, self.vocabulary = name, size, antialias, vocabulary
+        self.name, self.size, self.antialias = name, size, antialias
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
 
@@ -219,7 +215,7 @@ def _load_file(name: str, random: bool, antialias: bool) -> ClipBackbone:
             table[ids] = rows
             clip.load_state_dict(state | {"token_embedding.weight": table})
         size, mean, std = (preprocess[key] for key in ("image_size", "mean", "std"))
-    return ClipBackbone(clip, name, size, mean, std, antialias, ids)
+    return ClipBackbone(clip, name, size, mean, std, antialias)
 
 
 def _load_with_open_clip(name: str, random: bool, antialias: bool) -> ClipBackbone:
@@ -252,37 +248,3 @@ def _load_with_open_clip(name: str, random: bool, antialias: bool) -> ClipBackbo
         logging.disable(before)
     size, mean, std = (open_clip.get_model_preprocess_cfg(clip)[key] for key in ("size", "mean", "std"))
     return ClipBackbone(clip, name, size[0] if isinstance(size, tuple) else size, mean, std, antialias)
-
-
-@dataclass(frozen=True)
-class Tokens:
-    """Words, their text features (n, D), and their cosine similarity to the direction (n,)."""
-
-    words: list[str]
-    features: Tensor
-    similarity: Tensor
-
-
-@torch.no_grad()
-def nearest_tokens(clip: ClipBackbone, direction: Tensor, count: int) -> tuple[Tokens, Tokens]:
-    """The tokens with the highest and with the lowest cosine similarity to a direction (D,), outermost first.
-
-    Every token of the vocabulary is encoded as a text of its own: 49,408 for CLIP, the words it has seen for `tiny`.
-    """
-    import open_clip
-
-    empty, last = clip.tokenize("")
-    start, end = int(empty[0, 0]), int(empty[0, last])
-    ids = torch.arange(clip.text.vocab_size) if clip.vocabulary is None else clip.vocabulary
-    ids = ids[(ids != start) & (ids != end)]
-    texts = torch.stack([torch.full_like(ids, start), ids, torch.full_like(ids, end)], 1).to(clip.mean.device)
-    batches = texts.split(BATCH)
-    features = torch.cat([clip.encode_prompts(clip.text.token_embedding(batch), last + 1) for batch in batches])
-    similarity = F.normalize(features, dim=-1) @ F.normalize(direction, dim=-1)
-    order = similarity.argsort(descending=True, stable=True)
-
-    def tokens(picked: Tensor) -> Tokens:
-        words = [open_clip.decode(ids[place].view(1)).strip() for place in picked.cpu()]
-        return Tokens(words, features[picked], similarity[picked])
-
-    return tokens(order[:count]), tokens(order.flip(0)[:count])

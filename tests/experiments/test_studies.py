@@ -18,7 +18,7 @@ from cliplit.experiments.evaluation import evaluate
 from cliplit.experiments.notebooks import STUDIES, list_notebooks, notebooks_folder, reproduce
 from cliplit.experiments.studies import Study, Variant
 from cliplit.figures import studies as figures
-from cliplit.files.atomic import read_json
+from cliplit.files.atomic import read_json, write_json
 from cliplit.method import training
 from cliplit.method.clip import load_backbone
 from cliplit.method.guidance.base import Guidance
@@ -30,7 +30,7 @@ from cliplit.settings import flatten, to_json
 
 ROOT = Path(__file__).parents[2]
 TWO = Study("two", "?", {"pair": Variant(), "none": Variant({"guidance.kind": "none"})})
-LEFT = {"random weights", "RAVE, shifted"}  # one for each notebook to train
+LEFT = {"random weights", "RAVE"}  # one for each notebook to train
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +53,15 @@ def test_every_variant_is_a_run_one_setting_away_from_the_base(studied):
         and not pair["evaluation.control"]
         and not pair["evaluation.longer"]
     )
+
+
+@pytest.mark.parametrize(("tokens", "taken"), [(0, True), (15, False)])
+def test_a_run_of_an_earlier_version_is_taken_unless_a_removed_setting_was_used(studied, tmp_path, tokens, taken):
+    run = Run(tmp_path, studied.settings)
+    stored = to_json(cell(run, "none").settings)
+    stored["guidance"]["rave_shift_tokens"] = tokens
+    write_json({"settings": stored}, tmp_path / "studies" / "earlier" / "manifest.json")
+    assert (cell(run, "none").path.name == "earlier") == taken
 
 
 def test_a_second_call_trains_nothing_and_a_table_can_be_made_of_what_is_there(studied, monkeypatch):

@@ -2,15 +2,13 @@
 
 import pytest
 import torch
-import torch.nn.functional as F
 
 from cliplit.errors import CliplitError
 from cliplit.experiments import analysis
 from cliplit.method import training
 from cliplit.method.checkpoints import load_guidance, save_guidance
-from cliplit.method.clip import load_backbone, nearest_tokens
+from cliplit.method.clip import load_backbone
 from cliplit.method.guidance.base import Seen
-from cliplit.method.guidance.others import residual_vector, shifted
 from cliplit.method.guidance.registry import BUILT_IN, is_refined, new_guidance
 from cliplit.method.run import plan, start_run
 from cliplit.profiles import profile
@@ -27,11 +25,8 @@ def features(count: int, seed: int, dim: int = 128, dtype=torch.float32) -> torc
     return torch.randn(count, dim, generator=torch.Generator().manual_seed(seed), dtype=dtype) + 0.5
 
 
-def rave(tiny, **changes):
-    settings = profile(
-        "smoke", {"guidance.kind": "rave"} | {f"guidance.{key}": value for key, value in changes.items()}
-    )
-    return new_guidance(settings, tiny)
+def rave(tiny):
+    return new_guidance(profile("smoke", {"guidance.kind": "rave"}), tiny)
 
 
 def test_residual_and_threshold_equal_a_direct_computation(tiny):
@@ -54,28 +49,6 @@ def test_gradient_of_the_residual_loss_is_right(tiny):
     guidance.fit(features(5, 1, dtype=torch.float64), features(7, 2, dtype=torch.float64))
     results = features(3, 4, dtype=torch.float64).requires_grad_()
     assert torch.autograd.gradcheck(lambda rows: guidance.loss(Seen(None, rows)), results)
-
-
-def test_shift_takes_the_words_at_both_ends_out_of_the_residual(tiny):
-    backlit, well_lit = features(5, 1), features(7, 2)
-    plain = residual_vector(backlit, well_lit)
-    near, far = nearest_tokens(tiny, plain, 3)
-    assert len(near.words) == 3 and near.similarity[0] >= near.similarity[2] > far.similarity[2] >= far.similarity[0]
-    moved = shifted(plain, near.features, far.features)
-    # by hand, as in the released code: mean of embeddings times their similarity, at either end
-    gists = [sum(row * (row / row.norm() @ plain) for row in side.features) for side in (near, far)]
-    removed = sum(gist / gist.norm() for gist in gists)
-    removed = removed / removed.norm()
-    assert abs(moved @ removed) < FLOAT32 and abs(moved.norm() - 1) < FLOAT32
-    assert torch.allclose(moved, F.normalize(plain - removed * (removed @ plain), dim=0), atol=FLOAT32)
-    guidance = rave(tiny, rave_shift_tokens=3)
-    guidance.fit(backlit, well_lit)
-    assert torch.allclose(guidance.residual, moved, atol=FLOAT32)
-
-
-def test_nearest_token_of_a_words_own_feature_is_that_word(tiny):
-    near, _ = nearest_tokens(tiny, tiny.encode_text("dark")[0], 1)
-    assert near.words == ["dark"] and near.similarity[0] > 1 - FLOAT32
 
 
 @pytest.mark.parametrize("kind", BUILT_IN)

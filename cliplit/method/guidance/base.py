@@ -85,10 +85,6 @@ class Guidance(nn.Module):
         """Loss of what is learned along with the network, from results without gradient and well-lit images; or None."""
         return None
 
-    def direction(self) -> Tensor | None:
-        """The direction (D,) in CLIP's latent space that it leads along, to be read; None if it has none."""
-        return None
-
     def frozen(self) -> "Guidance":
         """What guides the network between two refinements, without gradient to what is refined."""
         return self.requires_grad_(False) if self.refined else self

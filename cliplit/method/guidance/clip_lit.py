@@ -1,7 +1,6 @@
 """Guidance by a pair of vectors in CLIP's latent space: CLIP-LIT's prompt pair (section 3.1), and RAVE's latent pair."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cliplit.engine.randomness import generator
@@ -33,11 +32,6 @@ class PairGuidance(Guidance):
         smoothing = self.settings.prompts.label_smoothing
         loss = losses.prompt_initialization_loss(features, pair, labels, scale, smoothing)
         return loss, losses.backlit_scores(features, pair.detach(), scale)
-
-    def direction(self) -> Tensor:
-        """From backlit to well-lit: the difference of the unit features."""
-        backlit, well_lit = F.normalize(self.pair(), dim=-1)
-        return well_lit - backlit
 
     def frozen(self) -> Guidance:
         return LatentGuidance(self.settings, self.clip, self.pair().detach()).requires_grad_(False)

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from cliplit.method.clip import ClipBackbone, nearest_tokens
+from cliplit.method.clip import ClipBackbone
 from cliplit.method.guidance.base import Guidance, Seen
 from cliplit.settings import Settings
 
@@ -24,9 +24,6 @@ class ResidualGuidance(Guidance):
 
     def fit(self, backlit: Tensor, well_lit: Tensor) -> None:
         self.residual = residual_vector(backlit, well_lit)
-        if self.settings.guidance.rave_shift_tokens:
-            near, far = nearest_tokens(self.clip, self.residual, self.settings.guidance.rave_shift_tokens)
-            self.residual = shifted(self.residual, near.features, far.features)
         self.threshold = mean_direction(well_lit) @ self.residual
 
     def score(self, images: Seen) -> Tensor:
@@ -34,9 +31,6 @@ class ResidualGuidance(Guidance):
 
     def loss(self, results: Seen) -> Tensor:
         return self.score(results).square().mean()
-
-    def direction(self) -> Tensor:
-        return self.residual
 
 
 def mean_direction(features: Tensor) -> Tensor:
@@ -47,21 +41,6 @@ def mean_direction(features: Tensor) -> Tensor:
 def residual_vector(backlit: Tensor, well_lit: Tensor) -> Tensor:
     """Unit vector (D,) from the mean direction of backlit features (N, D) to that of well-lit ones (M, D)."""
     return F.normalize(mean_direction(well_lit) - mean_direction(backlit), dim=0)
-
-
-def shifted(residual: Tensor, near: Tensor, far: Tensor) -> Tensor:
-    """The residual without what the words at its two ends encode (RAVE's shift by n tokens; released code).
-
-    Args:
-        residual: unit vector (D,).
-        near, far: features (n, D) of the tokens with the highest and the lowest similarity to it.
-    """
-
-    def gist(tokens: Tensor) -> Tensor:
-        return F.normalize((tokens * (F.normalize(tokens, dim=-1) @ residual)[:, None]).mean(0), dim=0)
-
-    removed = F.normalize(gist(near) + gist(far), dim=0)
-    return F.normalize(residual - removed * (removed @ residual), dim=0)
 
 
 class AdversarialGuidance(Guidance):

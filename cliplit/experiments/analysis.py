@@ -7,10 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cliplit.data.relight import expose
 from cliplit.errors import CliplitError
 from cliplit.experiments.evaluation import stage_name
-from cliplit.files.tensors import psnr
 from cliplit.method.clip import ClipBackbone, load_clip
 from cliplit.method.enhancer import Enhancer
 from cliplit.method.guidance.base import Guidance, Seen
@@ -150,46 +148,7 @@ def score_map(guidance: Guidance, image: Tensor, window: float = 0.5, steps: int
     return torch.cat([score(guidance, batch) for batch in crops.split(CROPS)]).view(steps, steps)
 
 
-@torch.no_grad()
-def exposure_scores(run: Run, rounds: list[int], count: int = 16) -> pd.DataFrame:
-    """Mean score of well-lit test images whose exposure is changed in linear light, by the guidance of each round.
-
-    Returns:
-        A row per exposure (index, EV), a column per round. Images without references are looked at themselves.
-    """
-    photos = [test.backlit if test.reference is None else test.reference for test in test_images(run)[:count]]
-    moved = {stops: [expose(photo[None], stops) for photo in photos] for stops in STOPS}
-    columns = {}
-    for k in rounds:
-        guidance = guidance_of(run, k)
-        columns[k] = {stops: _mean_score(guidance, images) for stops, images in moved.items()}
-    return pd.DataFrame(columns)
-
-
-@torch.no_grad()
-def strength_scores(run: Run, k: int, count: int = 16) -> pd.DataFrame:
-    """What happens as the enhancement of round k gets stronger: an exponent on the illumination map, 0 ... 1.5.
-
-    Returns:
-        A row per strength (index): means of `score` by the guidance of the round, and of `psnr` where there are references.
-    """
-    guidance = guidance_of(run, k)
-    divide = network_of(run, f"enhancer{k}").divide
-    maps = illumination_maps(run, k, range(count))
-    rows = {}
-    for strength in STRENGTHS:
-        results = [divide(test.backlit[None], light[None] ** strength) for test, light in maps]
-        pairs = zip(results, (test.reference for test, _ in maps), strict=True)
-        likeness = [psnr(result, truth[None]).item() for result, truth in pairs if truth is not None]
-        rows[strength] = {"score": _mean_score(guidance, results), "psnr": pd.Series(likeness, dtype=float).mean()}
-    return pd.DataFrame.from_dict(rows, orient="index")
-
-
 def score(guidance: Guidance, images: Tensor) -> Tensor:
     """Scores (N,) of images (N, 3, H, W) by a guidance."""
     images = images.to(guidance.clip.mean.device)
     return guidance.score(Seen(images, lambda: guidance.clip.encode_image(images))).cpu()
-
-
-def _mean_score(guidance: Guidance, images: list[Tensor]) -> float:
-    return sum(score(guidance, image).item() for image in images) / len(images)

@@ -7,7 +7,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from cliplit.experiments.analysis import exposure_scores, score_map, stage_name, strength_scores
+from cliplit.experiments.analysis import score_map, stage_name
 from cliplit.experiments.studies import Outcome
 from cliplit.experiments.tables import stages_table
 from cliplit.figures import style
@@ -82,27 +82,3 @@ def score_maps(run: Run, images: Sequence[int] = range(6)) -> Figure:
     for row, values in zip((inputs, enhanced), maps, strict=True):
         rows += [row, [style.painted(scale, *each) for each in zip(values, row, strict=True)]]
     return style.mosaic(rows, row_labels=["input", style.SCORE, "result", style.SCORE], scale=scale)
-
-
-@saved("05_paths.png")
-def paths(run: Run) -> Figure:
-    """Scores along a path of exposure, by the prompts of every round, and along the strength of the enhancement."""
-    rounds = style.evenly(list(range(run.settings.refinement.rounds + 1)), 5)
-    figure, (exposure, strength) = style.panels(2.7, 2)
-    for k, scores in exposure_scores(run, rounds).items():
-        label = f"prompts of round {k}" if k else "initial prompts"
-        exposure.plot(scores.index, scores, color=style.colour_of(stage_name(k)), label=label)
-    exposure.axvline(0, color=style.INK, linewidth=0.8, linestyle=(0, (3, 2)))
-    exposure.set(title="Well-lit images, exposure changed", xlabel="exposure, EV", ylabel=f"mean {style.SCORE}")
-    exposure.legend()
-    scores = strength_scores(run, rounds[-1])
-    strength.plot(scores.index, scores["score"], color=style.GREEN, label=style.SCORE)
-    strength.axvline(1, color=style.INK, linewidth=0.8, linestyle=(0, (3, 2)))
-    strength.set(title="Test images, strength of the enhancement", xlabel="exponent on the illumination map")
-    strength.set_ylabel(f"mean {style.SCORE}", color=style.GREEN)
-    if scores["psnr"].notna().any():
-        right = strength.twinx()
-        right.plot(scores.index, scores["psnr"], color=style.DARK, linestyle=(0, (4, 1.5)))
-        right.set_ylabel(style.metric_name("psnr"), color=style.DARK)
-        right.grid(False)
-    return figure

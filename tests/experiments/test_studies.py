@@ -227,7 +227,7 @@ def test_the_notebooks_of_the_studies_run(tmp_path):
     assert len(list((run.path / "studies").glob("*/evaluation/stage.json"))) == prepared + len(LEFT)
     assert all((run.path / "tables" / f"{name}.{kind}").is_file() for name in names for kind in ("csv", "md", "tex"))
     figures = [f"{name}.png" for name in names]
-    figures += ["05_score_maps.jpg", "05_paths.png", "06_progress.png", "06_results.jpg"]
+    figures += ["05_score_maps.jpg", "06_progress.png", "06_results.jpg"]
     assert all((run.path / "figures" / name).is_file() for name in figures)
     assert reproduce(run, folder, studies=True) == []
 

@@ -40,7 +40,6 @@ def test_a_training_and_the_looks_after_it(trained, loads):
     evaluation.train_controls(trained)
     analysis.prompt_scores(trained, [analysis.UNTRAINED, 0, 1, 2])
     analysis.illumination_maps(trained)
-    analysis.exposure_scores(trained, [0, 2])
     assert loads == {("tiny", False): 1, ("tiny", True): 1}
 
 

@@ -288,7 +288,7 @@ class PlainNetwork:
         features = torch.cat([self.clip.encode_image(result[None]) for result in results])
         identity = 0.0
         for result, image in zip(results, self.images, strict=True):
-            ours, theirs = (self.identity.encode_with_activations(one[None])[1] for one in (result, image))
+            ours, theirs = (self.identity.encode_activations(one[None]) for one in (result, image))
             identity = identity + losses.identity_loss(ours, theirs, (1, 1, 1, 1, 0.5))
         loss = 320 * losses.clip_enhance_loss(features, self.text) + 22.5 * identity
         self.optimizer.zero_grad()

@@ -87,18 +87,13 @@ class ClipBackbone(nn.Module):
         with torch.autocast(images.device.type, torch.bfloat16, enabled=self.bf16):
             return self.clip.visual(seen).to(seen)
 
-    def encode_with_activations(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Image features (N, D) and the activations of the ResNet's stem and stages 1-4, in one pass."""
-        activations = self.encode_activations(images)
-        return self.pool(activations[-1]), activations
-
     def pool(self, activation: Tensor) -> Tensor:
         """Image features (N, D) of the activation of the ResNet's last stage."""
         with torch.autocast(activation.device.type, torch.bfloat16, enabled=self.bf16):
             return self.clip.visual.attnpool(activation).to(activation)
 
     def encode_activations(self, images: Tensor) -> list[Tensor]:
-        """Activations of the ResNet's stem and stages 1-4 alone. Raises CliplitError if this CLIP has no ResNet."""
+        """Activations of the ResNet's stem and stages 1-4. Raises CliplitError if this CLIP has no ResNet."""
         visual = self.clip.visual
         if not hasattr(visual, "attnpool"):
             raise CliplitError(f"CLIP '{self.name}' has no ResNet tower, which the identity loss needs; use e.g. RN101")

@@ -24,7 +24,7 @@ ROLES = {
     "train_backlit": "backlit training images",
     "train_well_lit": "well-lit training images of other scenes",
     "test_backlit": "backlit test images",
-    "test_reference": "well-lit references of the test images",
+    "test_reference": "well-lit references for the test images",
 }
 FOLDERS = {role: role.replace("_", "/", 1) for role in ROLES}  # where the images of a role lie in a data set
 OPTIONS = {role: "--" + role.removeprefix("train_").replace("_", "-") for role in ROLES}

@@ -3,7 +3,7 @@
     python benchmarks/gpu.py [--device cuda] [--profile paper] [--output results/benchmarks/gpu.md]
 
 * Golden numbers of the released code, recomputed on the device, with the differences that are allowed.
-* The network with random CLIP weights in float32, in bfloat16, and compiled: seconds of an iteration, and memory.
+* The network with random CLIP weights in float32 and in bfloat16: seconds of an iteration, and memory.
 * A photo by the shipped network and by the paper's: seconds, and a part of it against the CPU's result.
 * A short training twice with --deterministic, two at a time, and once killed and resumed: the same bytes?
 
@@ -48,7 +48,6 @@ PART = 300  # pixels of a side
 KINDS = {
     "fp32": {"engine.precision": "fp32"},
     "bf16": {"engine.precision": "bf16"},
-    "bf16, compiled": {"engine.precision": "bf16", "engine.compile": True},
 }
 KILLED_AFTER = "warmup"  # this stage is there
 Row = tuple[str, str]

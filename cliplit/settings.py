@@ -19,7 +19,8 @@ PHOTOS = "astronaut | chelsea | coffee | grace_hopper | motorcycle | motorcycle_
 SEEDS = "[0, 4294967295]"
 PLACES = ("folder", "folders", "NAME=FILE", "NAME=FOLDER")  # units of settings that are paths
 SIDES = "[16, inf)"  # of images, in pixels: the network pools three times
-REMOVED = {"guidance.rave_shift_tokens": 0}  # settings of earlier versions, with the values that all runs have now
+# Settings of earlier versions, with the values that all runs have now.
+REMOVED = {"guidance.rave_shift_tokens": 0, "engine.compile": False}
 
 
 def setting(default: Any, source: str, unit: str = "", about: str = "", within: str = "", some: bool = False) -> Any:
@@ -199,7 +200,6 @@ class Engine:
     precision: str = setting(
         "auto", "cliplit", "", "of network and image encoders; auto: bf16 on a GPU, else fp32", "auto | fp32 | bf16"
     )
-    compile: bool = setting(False, "cliplit", about="use torch.compile on network and image encoders")
     deterministic: bool = setting(False, "cliplit", about="on a GPU, use slower algorithms with repeatable results")
 
 

@@ -1,4 +1,4 @@
-"""Where and how training computes: device, precision, memory layout, compiled or not, deterministic or not.
+"""Where and how training computes: device, precision, memory layout, deterministic or not.
 
 None of it changes the maths. The settings of the group `engine` change results by rounding only.
 """
@@ -32,22 +32,17 @@ class Machine:
 
     device: torch.device
     bf16: bool  # in networks and image encoders; losses are always computed in float32
-    compiled: bool
     interrupts: Interrupts  # whether the user asked to stop
     placed: list[Any] = field(default_factory=list)
 
     def place(self, module: Any) -> Any:
         """Move a network or encoder to the device, with channels-last convolutions and the wanted precision.
 
-        The precision is its attribute `bf16`, which holds until the block of `engine` ends. Its `compiled_parts` are
-        compiled if the settings say so.
+        The precision is its attribute `bf16`, which holds until the block of `engine` ends.
         """
         module = module.to(self.device, memory_format=torch.channels_last)
         module.bf16 = self.bf16
         self.placed.append(module)
-        if self.compiled:
-            for part in module.compiled_parts():
-                part.compile()
         return module
 
 
@@ -71,7 +66,7 @@ def engine(settings: Settings) -> Iterator[Machine]:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it when it starts
         torch.set_deterministic_debug_mode("warn" if options.deterministic else "default")
         torch.backends.cudnn.benchmark = not options.deterministic
-        machine = Machine(device, bf16, options.compile, asked)
+        machine = Machine(device, bf16, asked)
         try:
             yield machine
         finally:

@@ -74,8 +74,8 @@ def ablations(settings: Settings) -> dict[str, Study]:
     data = {"all well-lit images": Variant()}
     data |= {f"{n} well-lit images": Variant({"data.well_lit_images": n}) for n in (24, 4)}
     if not settings.data.well_lit:
-        sides = {"data.embedded_backlit": ("motorcycle", "coffee"), "data.embedded_well_lit": ("grace_hopper", "rocket")}
-        data["well-lit: other scenes"] = Variant(sides)
+        both = {"data.embedded_backlit": ("motorcycle", "coffee"), "data.embedded_well_lit": ("grace_hopper", "rocket")}
+        data["well-lit: other scenes"] = Variant(both)
     kinds = {"CLIP-Enhance": "clip-lit", "adversarial": "adversarial", "none": "none"}
     guidance = {label: Variant({"guidance.kind": kind}) for label, kind in kinds.items()}
     stages = "enhancement.identity_stages"

@@ -104,11 +104,6 @@ class ClipBackbone(nn.Module):
                 activations.append(stage(activations[-1]))
         return [activation.to(seen) for activation in activations]
 
-    def compiled_parts(self) -> list[nn.Module]:
-        """What torch.compile is worth while for: the image encoder, stage by stage if it is a ResNet."""
-        visual = self.clip.visual
-        return [visual.layer1, visual.layer2, visual.layer3, visual.layer4] if hasattr(visual, "attnpool") else [visual]
-
     def tokenize(self, text: str) -> tuple[Tensor, int]:
         """Token ids (1, context length) of a text, and the position of its end token. Raises CliplitError if it is too long."""
         import open_clip

@@ -176,10 +176,6 @@ class Enhancer(nn.Module):
             x = self.ResidualBlock6(self.ResidualBlock5(_convolve(self.condy, x, padding)))
         return self.positive(_convolve(self.cond_add1, x.to(images), padding))
 
-    def compiled_parts(self) -> list[nn.Module]:
-        """What torch.compile is worth while for."""
-        return [self]
-
     def positive(self, x: Tensor) -> Tensor:
         """The illumination map from the output of the last convolution.
 

@@ -52,7 +52,6 @@ def reproduce(run: Run, notebooks: Path | None = None, rebuild: bool = False, st
         raise CliplitError(f"{run.path}: executed copies would replace the notebooks; choose another one with --run")
     pending = list(dropwhile(lambda source: _up_to_date(source, run), sources))
     if pending:
-        _check_parameters(pending, run)
         with at_work(run, rebuild), _kernel() as kernel, tqdm(pending, unit="notebook", dynamic_ncols=True) as bar:
             for source in pending:
                 _executed(source, run).with_suffix(".json").unlink(missing_ok=True)
@@ -109,23 +108,6 @@ def _inputs(source: Path, run: Run) -> dict[str, Any]:
 
 def _executed(source: Path, run: Run) -> Path:
     return run.path / "notebooks" / source.name
-
-
-def _check_parameters(sources: list[Path], run: Run) -> None:
-    from papermill.iorw import load_notebook_node
-    from papermill.translators import PythonTranslator
-
-    for source in sources:
-        try:
-            notebook = load_notebook_node(os.path.abspath(source))
-            cells = [cell for cell in notebook.cells if "parameters" in cell.metadata.tags]
-            valid = [known.name for cell in cells for known in PythonTranslator.inspect(cell)]
-        except (ValueError, AttributeError, KeyError, TypeError) as error:
-            raise CliplitError(f"{source}: not a notebook that papermill can read ({one_line(error)})") from None
-        unknown = [name for name in parameters(run) if name not in valid]
-        if unknown:
-            known = ", ".join(valid) or "none; is a cell tagged `parameters`?"
-            raise CliplitError(f"{source}: unknown parameter {', '.join(unknown)}; valid: {known}")
 
 
 def _execute(source: Path, run: Run, kernel: Any) -> None:

@@ -84,7 +84,7 @@ def differences_table(runs: list[Run], against: str = "input") -> pd.DataFrame:
 def paper_table(runs: list[Run], stages: pd.DataFrame, data: str) -> pd.DataFrame:
     """The paper's table for a data set: metric, reported, reproduced (`stages_table` of these runs), and why not."""
     count, paired, metrics = PAPER_DATA[data]
-    reported = reported_numbers().query("data == @data and method == 'CLIP-LIT'").set_index("metric").reindex(metrics)
+    reported = committed(REPORTED).query("data == @data and method == 'CLIP-LIT'").set_index("metric").reindex(metrics)
     settings = runs[0].settings
     info = runs[0].notes("evaluation", "evaluation.json")
     roles = runs[0].notes("data", "data.json")["roles"]
@@ -108,11 +108,6 @@ def paper_table(runs: list[Run], stages: pd.DataFrame, data: str) -> pd.DataFram
         "note": [reason or f"{last['stage']}, seeds {len(runs)}" for reason in reasons.values()],
     }
     return pd.DataFrame(columns)
-
-
-def reported_numbers() -> pd.DataFrame:
-    """Published numbers with their source: data, method, metric, value, tolerance, source."""
-    return committed(REPORTED)
 
 
 def committed(file: str) -> pd.DataFrame:

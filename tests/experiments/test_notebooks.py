@@ -155,13 +155,6 @@ def test_a_notebook_that_was_done_and_then_failed_is_not_done(run, folder):
     assert trace(run) == ["0_a", "2_b", "03_c", "0_a", "2_b", "03_c"]
 
 
-def test_unknown_parameters_are_refused_before_anything_runs(run, folder):
-    write_notebook(folder / "03_c.ipynb", parameters='profile = "demo"\nrun = ""')
-    with pytest.raises(CliplitError, match="unknown parameter seed, overrides; valid: profile, run") as error:
-        reproduce(run, folder)
-    assert one_line(error) and trace(run) == []
-
-
 def test_no_notebooks_and_no_overwriting_of_sources(run, folder, tmp_path):
     with pytest.raises(CliplitError, match="no numbered notebooks"):
         reproduce(run, tmp_path)

@@ -1,6 +1,6 @@
 """Demo images without a network: crops of photos that come with scikit-image and matplotlib, made backlit.
 
-Training is unpaired, as in the paper: backlit and well-lit crops come from different photos. The test pairs come from
+Training is unpaired, as in the paper: backlit and well-lit images are different crops. The test pairs come from
 photos that are never trained on.
 """
 
@@ -57,7 +57,7 @@ def crops(names: tuple[str, ...], count: int, size: int, smallest: float, *keys:
 
 
 def embedded_training(settings: Settings) -> tuple[Tensor, Tensor]:
-    """Backlit and well-lit images (N, 3, S, S), from different photos unless the settings say otherwise."""
+    """Backlit and well-lit images (N, 3, S, S), from the photos that the settings name."""
     data = settings.data
     seed = settings.seed
     options = (data.embedded_images, data.train_size, data.embedded_crop, seed)

@@ -106,6 +106,9 @@ def evaluate(run: Run) -> pd.DataFrame:
             _prompt_scores(run, seen).to_csv(
                 folder / PROMPT_SCORES, index=False, float_format="%.6f", lineterminator="\n"
             )
+        for reasons in unscored.values():
+            first = next(iter(reasons.values()))
+            processes.say(f"metrics: {len(reasons)} of {len(tests)} test images get no score: {first}")
         notes = {"missing": missing, "unscored": unscored, "gamma": gamma, "images": len(tests)}
         write_json(notes, folder / "evaluation.json")
 

@@ -7,7 +7,7 @@ import math
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +19,7 @@ from cliplit.engine.stages import held
 from cliplit.errors import CliplitError, printable, shortened
 from cliplit.files.images import decode, size_of
 from cliplit.method.run import MANIFEST, Run
-from cliplit.scoring.metrics import Meter, catalogue, choose
+from cliplit.scoring.metrics import catalogue, choose
 from cliplit.settings import INFINITE, Data, Settings, Watch
 from cliplit.values import check_values
 
@@ -28,7 +28,6 @@ TIMED = 5  # iterations
 CPU_PIXELS = 1 << 18  # of a batch that is timed on a CPU; a larger one takes as many times longer
 SIDES = ("train_backlit", "train_well_lit")
 BYTES = 3  # of a pixel, at most
-SMALL = 256  # pixels; images whose sides are as long are not tried with every metric
 
 
 @contextmanager
@@ -104,7 +103,6 @@ def look_over(run: Run, read: bool = False) -> tuple[list[str], list[str]]:
         lines = left_out(missing)
         if lacking:
             lines.append(f"no {', '.join(lacking)} without references of the test images (--test-reference)")
-        lines += unscored([name for name in metrics if name not in lacking], sizes)
         notes += [f"metrics: {line}" for line in lines]
     return obstacles, notes
 
@@ -142,29 +140,6 @@ def check_space(run: Run, chosen: Mapping[str, Images], sizes: Mapping[str, tupl
         raise CliplitError(
             f"{run.path}: needs {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free; choose another --run"
         )
-
-
-def unscored(metrics: Sequence[str], sizes: Mapping[str, tuple[int, int]]) -> list[str]:
-    """A line for each metric that refuses some of the images, whose width and height in pixels are given by name."""
-    import torch
-
-    small = sorted({size for size in sizes.values() if min(size) < SMALL}, key=min)
-    meter = Meter(metrics if small else ())
-    lines = []
-    for name in metrics:
-        refused = []
-        for width, height in small:
-            images = torch.rand(1, 3, height, width)
-            try:
-                meter.measure(name, images, images)
-                break  # larger ones are no trouble
-            except CliplitError:
-                refused.append((width, height))
-        if names := [image for image, size in sizes.items() if size in refused]:
-            largest = "{}x{}".format(*refused[-1])
-            listed = f"{len(names)} of {len(sizes)} test images ({shortened(names)})"
-            lines.append(f"{name} refuses images of {largest} pixels and less, so {listed} get no score")
-    return lines
 
 
 def check_models(settings: Settings) -> None:

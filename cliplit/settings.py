@@ -20,7 +20,7 @@ SEEDS = "[0, 4294967295]"
 PLACES = ("folder", "folders", "NAME=FILE", "NAME=FOLDER")  # units of settings that are paths
 SIDES = "[16, inf)"  # of images, in pixels: the network pools three times
 # Settings of earlier versions, with the values that all runs have now.
-REMOVED = {"guidance.rave_shift_tokens": 0, "engine.compile": False}
+REMOVED = {"guidance.rave_shift_tokens": 0, "engine.compile": False, "clip.antialias": False}
 
 
 def setting(default: Any, source: str, unit: str = "", about: str = "", within: str = "", some: bool = False) -> Any:
@@ -48,7 +48,6 @@ class Clip:
     similarity: str = setting("ViT-B-32-quickgelu/openai", "paper 4", about="CLIP of prompts and CLIP-Enhance loss")
     identity: str = setting("RN101-quickgelu/openai", "paper 4", about="CLIP of the identity loss; must be a ResNet")
     random: bool = setting(False, "cliplit", about="use random weights instead of the trained ones, as a control")
-    antialias: bool = setting(False, "code", about="antialias when resizing to CLIP's input")
     softmax_scale: float = positive(100.0, "code", about="factor on the cosine similarity before the softmax")
 
 

@@ -15,7 +15,6 @@ def test_paper_profile_has_the_published_values():
     published = {
         "clip.similarity": "ViT-B-32-quickgelu/openai",
         "clip.identity": "RN101-quickgelu/openai",
-        "clip.antialias": False,
         "clip.softmax_scale": 100.0,
         "prompts.iterations": 8000,
         "prompts.learning_rate": 5e-6,

@@ -42,7 +42,6 @@ class ClipBackbone(nn.Module):
 
     Args:
         size, mean, std: CLIP sees an image at size x size pixels, bilinear, and normalised.
-        antialias: when it resizes; the torchvision of the paper did not.
     """
 
     clip: Any  # open_clip's classes have no common type
@@ -59,12 +58,11 @@ class ClipBackbone(nn.Module):
         size: int,
         mean: Sequence[float] = OPENAI_MEAN,
         std: Sequence[float] = OPENAI_STD,
-        antialias: bool = False,
     ):
         super().__init__()
         self.clip = clip.eval().requires_grad_(False)
         self.text = getattr(clip, "text", clip)
-        self.name, self.size, self.antialias = name, size, antialias
+        self.name, self.size = name, size
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
 
@@ -75,10 +73,10 @@ class ClipBackbone(nn.Module):
         return projection.out_features if isinstance(projection, nn.Linear) else projection.shape[1]
 
     def preprocess(self, images: Tensor) -> Tensor:
-        """Images as this CLIP wants them: (N, 3, S, S), resized and normalised."""
+        """Images as this CLIP wants them: (N, 3, S, S), resized without antialiasing, as in the paper, and normalised."""
         check_images(images)
         size = (self.size, self.size)
-        resized = F.interpolate(images, size, mode="bilinear", align_corners=False, antialias=self.antialias)
+        resized = F.interpolate(images, size, mode="bilinear", align_corners=False)
         return (resized - self.mean) / self.std
 
     def encode_image(self, images: Tensor) -> Tensor:
@@ -138,14 +136,11 @@ class ClipBackbone(nn.Module):
         return self.encode_prompts(*self.embed(text))
 
 
-def load_backbone(
-    name: str, *, random: bool = False, seed: int = 0, antialias: bool = False, known: bool = True
-) -> ClipBackbone:
+def load_backbone(name: str, *, random: bool = False, seed: int = 0, known: bool = True) -> ClipBackbone:
     """Load a CLIP by name (see the top of this file), or its architecture with random weights.
 
     Args:
         random: seeded random weights instead of the trained ones: a control, and no download.
-        antialias: antialiased resizing; off in the released code.
         known: compare it with the numbers that are stored for its name, if there are any.
     Raises:
         CliplitError: unknown name, weights that cannot be had, a file that does not fit, or another model than known.
@@ -153,7 +148,7 @@ def load_backbone(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         is_file = EMBEDDED.get(name, Path(name)).is_file()
-        clip = (_load_file if is_file else _load_with_open_clip)(name, random, antialias)
+        clip = (_load_file if is_file else _load_with_open_clip)(name, random)
     expected = (read_json(KNOWN) or {}).get(name) if known and not random else None
     if expected and not np.allclose(found := known_by(clip), expected, 0, KNOWN_TOLERANCE):
         raise CliplitError(
@@ -177,16 +172,16 @@ def load_clip(name: str, settings: Settings) -> ClipBackbone:
     """A CLIP of a run by name, on the run's device, in float32. Later calls in this process return the same object."""
     options = settings.clip
     seed = settings.seed if options.random else 0
-    clip = _loaded(name, options.random, seed, options.antialias, digest_of_weights(name))
+    clip = _loaded(name, options.random, seed, digest_of_weights(name))
     return clip.to(find_device(settings.device)).to(memory_format=torch.channels_last)
 
 
 @lru_cache(maxsize=2)  # the two CLIPs of a run
-def _loaded(name: str, random: bool, seed: int, antialias: bool, digest: str | None) -> ClipBackbone:
-    return load_backbone(name, random=random, seed=seed, antialias=antialias)
+def _loaded(name: str, random: bool, seed: int, digest: str | None) -> ClipBackbone:
+    return load_backbone(name, random=random, seed=seed)
 
 
-def _load_file(name: str, random: bool, antialias: bool) -> ClipBackbone:
+def _load_file(name: str, random: bool) -> ClipBackbone:
     """A file of data_scripts/train_tiny_clip.py."""
     from open_clip.model import CLIP
 
@@ -205,10 +200,10 @@ def _load_file(name: str, random: bool, antialias: bool) -> ClipBackbone:
             table[ids] = rows
             clip.load_state_dict(state | {"token_embedding.weight": table})
         size, mean, std = (preprocess[key] for key in ("image_size", "mean", "std"))
-    return ClipBackbone(clip, name, size, mean, std, antialias)
+    return ClipBackbone(clip, name, size, mean, std)
 
 
-def _load_with_open_clip(name: str, random: bool, antialias: bool) -> ClipBackbone:
+def _load_with_open_clip(name: str, random: bool) -> ClipBackbone:
     """A folder in the hub's layout, or a model of open_clip with the weights of a tag or a file."""
     import open_clip
 
@@ -237,4 +232,4 @@ def _load_with_open_clip(name: str, random: bool, antialias: bool) -> ClipBackbo
     finally:
         logging.disable(before)
     size, mean, std = (open_clip.get_model_preprocess_cfg(clip)[key] for key in ("size", "mean", "std"))
-    return ClipBackbone(clip, name, size[0] if isinstance(size, tuple) else size, mean, std, antialias)
+    return ClipBackbone(clip, name, size[0] if isinstance(size, tuple) else size, mean, std)

@@ -152,7 +152,7 @@ def test_a_metric_that_is_missing_does_not_rank_and_is_added_later(tmp_path, mon
         studies._train(str(cell.path), to_json(cell.settings))
     outcome = studies.outcome_of(run, one)
     assert outcome.metric == "psnr" and "entropy" not in outcome.table
-    assert studies.findings(outcome).startswith("One seed") and not outcome.course["psnr"].isna().any()
+    assert not outcome.course["psnr"].isna().any()
     figures.variants(run, outcome)
     weights = (cell.path / "enhancer0" / "enhancer.safetensors").stat().st_mtime_ns
     outcome = studies.run_studies(run, [one], jobs=1)["one"]

@@ -101,11 +101,14 @@ def enhancer_curves(run: Run) -> Figure:
     style.note(near, "guard", (1, options.guard_psnr), ("axes fraction", "data"), "right").set_color(style.WRONG)
     near.set(title="Warm-up: likeness to input", xlabel="iteration", ylabel="PSNR, dB")
     held = options.identity_weight * initial["identity"]
+    smooth = options.smoothness_weight * initial.get("smoothness", 0)
     kind = run.settings.guidance.kind
     guide = f"{options.clip_weight:g} × CLIP-Enhance" if is_refined(kind) else f"guidance ({kind}), weighted"
     style.curve(terms, initial["iteration"], initial["loss"], style.INK, "sum")
-    style.curve(terms, initial["iteration"], initial["loss"] - held, style.GREEN, guide)
+    style.curve(terms, initial["iteration"], initial["loss"] - held - smooth, style.GREEN, guide)
     style.curve(terms, initial["iteration"], held, style.DARK, f"{options.identity_weight:g} × identity")
+    if options.smoothness_weight:
+        style.curve(terms, initial["iteration"], smooth, style.WRONG, f"{options.smoothness_weight:g} × smoothness")
     terms.set(title="Initial training: loss", xlabel="iteration", ylim=(0, None))
     terms.legend()
     return figure

@@ -183,9 +183,7 @@ def check_setting(change: str, of_score: bool) -> None:
 # Tests
 
 
-@pytest.mark.parametrize(
-    "find", [links, commands, of_cliplit, lone_options, paths, python_blocks]
-)
+@pytest.mark.parametrize("find", [links, commands, of_cliplit, lone_options, python_blocks])
 def test_the_readme_has_some_of_everything_that_is_looked_for(find):
     assert find(README)
 

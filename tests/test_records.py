@@ -211,7 +211,6 @@ def test_a_run_that_cannot_be_written_shows_its_table(cli, record, monkeypatch, 
     assert len(err) == 1 and "--output DIR writes the tables elsewhere" in err[0] and os.strerror(refusal) in err[0]
     code, _, err = cli("tables", "--run", record, "--output", record / "below")
     assert code == 2 and len(err) == 1 and os.strerror(refusal) in err[0]
-    assert cli("publish", "--run", record, "--output", record.parent / "published")[0] == 0
     assert_kept(cli, record, before)
     for path in (record, *record.rglob("*")):
         path.chmod(path.stat().st_mode | stat.S_IWUSR)
@@ -271,7 +270,7 @@ def test_killed_as_a_stage_is_replaced_the_old_or_the_new_one_is_complete(cli, r
     other.join()
     ours, expected = weights(record), weights(record.parent / "other")
     for name in ours.keys() | expected.keys():  # prompts0 does not depend on the change, and notes the earlier settings
-        source = before if name.startswith("prompts0/") else expected
+        source = before if "prompts0/" in name and "control" not in name else expected
         assert ours[name] == source[name], name
     assert not [path for path in record.iterdir() if path.name in (stages.NEW, stages.OLD)]
 

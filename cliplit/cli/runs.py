@@ -107,10 +107,12 @@ def reproduce(
     """
     from cliplit.experiments.notebooks import reproduce as execute
 
-    if not execute(chosen, rebuild=rebuild, studies=every):
+    made = execute(chosen, rebuild=rebuild, studies=every)
+    if not made:
         print(f"nothing to do: all notebooks of {chosen.path} are up to date")
     _report(chosen)
-    report(chosen.path)
+    if made or not (chosen.path / "report.html").is_file():
+        report(chosen.path)
 
 
 @takes(chosen=open_run)

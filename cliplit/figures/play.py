@@ -52,7 +52,7 @@ def data_uri(content: bytes, kind: str) -> str:
 def _uri(image: Tensor) -> str:
     picture, buffer = Image.fromarray(to_uint8(image)), io.BytesIO()
     picture.thumbnail((LONGEST, LONGEST))
-    picture.save(buffer, "JPEG", quality=90)
+    picture.save(buffer, "JPEG", quality=82)
     return data_uri(buffer.getvalue(), "jpeg")
 
 

@@ -34,7 +34,7 @@ LARGEST = 1.6  # inches: side of an image in a grid
 SCORE = "P(backlit)"  # name of a score on axes
 UNIT = {"ylim": (-0.03, 1.03), "yticks": (0, 0.25, 0.5, 0.75, 1)}  # axis of a probability
 FILES = {  # JPEG with whole colours, for labels and fine detail; PNG without versions
-    ".jpg": {"pil_kwargs": {"quality": 90, "subsampling": 0}},
+    ".jpg": {"pil_kwargs": {"quality": 82, "subsampling": 0}},
     ".png": {"metadata": {"Software": None}},
 }
 MOST = 6  # rounds that a figure shows; longer runs show evenly spaced ones, the last one included

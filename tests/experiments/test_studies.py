@@ -210,7 +210,7 @@ def test_score_maps_are_the_scores_of_their_crops():
 
 @pytest.mark.slow
 def test_the_notebooks_of_the_studies_run(tmp_path):
-    run = start_run("smoke", tmp_path / "run", overrides={"evaluation.control": False})
+    run = start_run("smoke", tmp_path / "run", overrides={"evaluation.control": False, "evaluation.longer": False})
     training.train(run)
     evaluate(run)
     for study in studies.every_study(run.settings).values():

@@ -260,7 +260,7 @@ def test_refusals(tmp_path):
     for name, why in {
         "integers.tif": "int32",
         "cmyk16.tif": "16-bit uint16 in separated colours",
-        "nan.tif": "not numbers",
+        "nan.tif": "NaN or infinite",
         "inf.tif": "infinite",
     }.items():
         with pytest.raises(CliplitError, match=why) as refused:

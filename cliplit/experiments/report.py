@@ -54,7 +54,7 @@ def comparison(run: Run) -> pd.DataFrame:
             rows.append(
                 (f"{row.stage} {row.metric}", row.value, here[row.metric].get(row.stage, np.nan), row.tolerance)
             )
-    table = pd.DataFrame(rows, columns=["row", "published", "here", "tolerance"])
+    table = pd.DataFrame(rows, columns=["row", "published", "here", "tolerance"]).round(4)  # as published
     return table.assign(agrees=(table["here"] - table["published"]).abs() <= table["tolerance"])
 
 

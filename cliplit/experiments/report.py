@@ -46,8 +46,8 @@ def comparison(run: Run) -> pd.DataFrame:
             table = tables.paper_table([run], stages, data)
             known = table[(table["reproduced"] != "") & (table["reported"] != tables.NOT_TOLD)]
             for row in known.itertuples():
-                numbers = map(float, (row.reported, row.reproduced, row.tolerance))
-                rows.append((f"{data} {row.metric}", *numbers))
+                name = f"{data} {row.metric}"
+                rows.append((name, float(row.reported), float(row.reproduced), float(row.tolerance)))
     elif not differing(run.settings, get_profile("demo", {"seed": run.settings.seed})):
         here = stages.set_index("stage")
         for row in tables.committed(tables.PUBLISHED).query("seed == @run.settings.seed").itertuples():

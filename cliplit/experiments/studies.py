@@ -269,7 +269,7 @@ def _study_settings(settings: Settings) -> Settings:
     """What all runs of a study have in common: no rounds, no controls, no baselines."""
     base = replace(settings, studies=Studies(seeds=(), changes=()))
     base = override(base, parse_overrides(settings.studies.changes))
-    common = {"evaluation.metrics": settings.studies.metrics, "evaluation.gammas": (1.0,)}
+    common: dict[str, Any] = {"evaluation.metrics": settings.studies.metrics, "evaluation.gammas": (1.0,)}
     common |= {"evaluation.control": False, "evaluation.longer": False}
     common |= {f"evaluation.{others}": () for others in ("baselines", "checkpoints", "results")}
     return override(base, common | {"refinement.rounds": 0})

@@ -74,8 +74,10 @@ def differences_table(runs: list[Run], against: str = "input") -> pd.DataFrame:
     for metric in seeds[0]:
         wide = [seed[metric].unstack("stage") for seed in seeds]
         for stage in seeds[0].index.unique("stage").drop(against):
-            sides = ([table[name] for table in wide] for name in (stage, against))
-            found = summary.paired_difference(*sides, options.resamples, options.confidence, runs[0].settings.seed)
+            ours, theirs = ([table[name] for table in wide] for name in (stage, against))
+            found = summary.paired_difference(
+                ours, theirs, options.resamples, options.confidence, runs[0].settings.seed
+            )
             if found.images:
                 rows.append((stage, metric, *found))
     return pd.DataFrame(rows, columns=["stage", "metric", "difference", "low", "high", "higher", "images"])

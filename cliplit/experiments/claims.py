@@ -130,6 +130,8 @@ def _separation(runs: list[Run]) -> pd.DataFrame:
     rows = {}
     for run in runs:
         scores = by_photo(run, _prompt_scores(run))
+        if "words" not in scores:
+            raise CliplitError("this CLIP cannot compare the words")
         apart = scores.loc["input"] - scores.loc[REFERENCE]
         rows[run.settings.seed] = apart["initial"] - apart["words"]
     return pd.DataFrame(rows).T

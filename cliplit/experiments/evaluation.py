@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from cliplit.method.guidance.base import Seen
 from cliplit.method.guidance.registry import is_refined, new_guidance
 from cliplit.method.run import CONTROLS, Run, controls
 from cliplit.method.run_images import TestImage, test_images
+from cliplit.method.schedule import ranked_rounds
 from cliplit.method.training import guidance_of, network_of, train
 from cliplit.scoring.metrics import Meter, catalogue, choose, sensible
 from cliplit.scoring.summary import read_table
@@ -81,12 +83,12 @@ def evaluate(run: Run) -> pd.DataFrame:
         gamma = best_gamma(tests, options.gammas)
         rows = []
         unscored: dict[str, dict[str, str]] = {}  # by metric and image, why
-        own = {"input", *map(stage_name, range(run.settings.refinement.rounds + 1))}
+        ranked = {"input", *map(stage_name, ranked_rounds(run.settings.refinement.rounds))}
         seen = {(REFERENCE, test.name): test.reference for test in tests if test.reference is not None}
         for stage, method in tqdm(methods(run, tests, gamma).items(), desc="evaluation", leave=False):
             for test in tests:
                 image = method(test)
-                if stage in own:
+                if stage in ranked:
                     seen[stage, test.name] = image
                 if stage != "input":
                     write_image(image, _result_file(folder, stage, test))
@@ -123,21 +125,20 @@ def read_scores(run: Run) -> pd.DataFrame:
 
 
 def _prompt_scores(run: Run, images: dict[tuple[str, str], Tensor]) -> pd.DataFrame:
-    """P(backlit) of images by stage and name, at the size of the prompt stages: by `WORDS` and by each round's prompts."""
+    """P(backlit) of images by stage and name, at the size of the prompt stages: by `WORDS`, the first and the last prompts."""
     settings = run.settings
     clip = load_clip(settings.clip.similarity, settings)
     words = override(settings, {"guidance.kind": "clip-lit", "prompts.initial": WORDS})
-    guidances = {"words": new_guidance(words, clip)}
-    guidances |= {stage_name(k): guidance_of(run, k) for k in range(settings.refinement.rounds + 1)}
+    guidances = {stage_name(k): guidance_of(run, k).frozen() for k in (0, settings.refinement.rounds)}
+    with suppress(CliplitError):  # a tokenizer may split the two texts into different numbers of tokens
+        guidances["words"] = new_guidance(words, clip).frozen()
     size = (settings.prompts.size,) * 2
     rows = []
     with torch.no_grad():
         for (stage, name), image in images.items():
             small = F.interpolate(image[None], size, mode="bilinear", antialias=True).clamp(0, 1)
             seen = Seen(None, clip.encode_image(small.to(clip.mean.device)))
-            scores = {
-                prompts: guidance.to(clip.mean.device).score(seen).item() for prompts, guidance in guidances.items()
-            }
+            scores = {prompts: guidance.score(seen).item() for prompts, guidance in guidances.items()}
             rows.append({"stage": stage, "image": name} | scores)
     return pd.DataFrame(rows)
 

@@ -110,7 +110,7 @@ def reproduce(
     made = execute(chosen, rebuild=rebuild, studies=every)
     if not made:
         print(f"nothing to do: all notebooks of {chosen.path} are up to date")
-    _report(chosen)
+    _report(chosen, compare=bool(made))
     if made or not (chosen.path / "report.html").is_file():
         report(chosen.path)
 
@@ -215,16 +215,18 @@ def _absolute(clip: str) -> str:
     return os.path.abspath(clip) if clip and Path(clip).exists() else clip
 
 
-def _report(run: Run) -> None:
+def _report(run: Run, compare: bool = True) -> None:
     """Print the skipped images, the table, whether it agrees with what is published, and where the run's files are."""
-    from cliplit.experiments.report import comparison, reproduced
-
     skipped = (read_json(run.path / "data" / "data.json") or {}).get("skipped", [])
     if skipped:
         print(f"images skipped: {len(skipped)}", *skipped, sep="\n  ", file=sys.stderr)
     table = run.path / "tables" / "stages.md"
     if table.is_file():
-        print(f"\n{table.read_text(encoding='utf-8')}\n{reproduced(comparison(run))}\n")
+        print(f"\n{table.read_text(encoding='utf-8')}")
+    if compare and table.is_file():  # the imports take seconds
+        from cliplit.experiments.report import comparison, reproduced
+
+        print(f"{reproduced(comparison(run))}\n")
     for name in ("tables", "figures", "notebooks"):
         if (run.path / name).is_dir():
             print(f"{name:10} {run.path / name}")

@@ -111,7 +111,7 @@ def reproduce(
     if not made:
         print(f"nothing to do: all notebooks of {chosen.path} are up to date")
     _report(chosen, compare=bool(made))
-    if made or not (chosen.path / "report.html").is_file():
+    if made:
         report(chosen.path)
 
 

@@ -3,7 +3,6 @@
 python data_scripts/publish.py RUN OUTPUT
 """
 
-import json
 import shutil
 import sys
 from pathlib import Path
@@ -11,8 +10,11 @@ from pathlib import Path
 from cliplit.errors import CliplitError
 from cliplit.experiments.notebooks import notebooks_folder
 from cliplit.experiments.studies import every_study
-from cliplit.files.atomic import write_json
+from cliplit.files.atomic import write_text
 from cliplit.method.run import Run
+
+ROOT = Path(__file__).resolve().parent.parent
+PICTURES = (".jpg", ".png")
 
 
 def publish(run: Run, target: Path) -> list[Path]:
@@ -28,12 +30,13 @@ def publish(run: Run, target: Path) -> list[Path]:
     copies = {target / file.relative_to(run.path): file for file in sorted(files)}
     for copy, file in copies.items():
         copy.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(file, copy)
-        if copy.suffix == ".ipynb":
-            content = json.loads(copy.read_text(encoding="utf-8"))
-            record = content["metadata"]["papermill"]
-            record |= {key: Path(record[key]).name for key in ("input_path", "output_path")}
-            write_json(content, copy)
+        if copy.suffix in PICTURES:
+            shutil.copyfile(file, copy)
+            continue
+        text = file.read_text(encoding="utf-8")
+        for above in (ROOT, notebooks_folder().parent, run.path.resolve().parent):
+            text = text.replace(f"{above}/", "")
+        write_text(text, copy)
     return [*copies]
 
 

@@ -15,11 +15,11 @@ import numpy as np
 import pandas as pd
 import photo_sets
 import processors
+import publish as publish_run
 import pytest
 import torch
 import train_tiny_clip
 from PIL import Image
-from publish import publish
 
 from cliplit.data.demo_images import photo
 from cliplit.errors import CliplitError
@@ -185,23 +185,26 @@ def test_tables_are_put_between_their_marks(tmp_path, monkeypatch):
 
 
 def test_publish_copies_without_absolute_paths(reproduced, tmp_path):
-    copies = publish(reproduced.run, tmp_path / "out")
+    copies = publish_run.publish(reproduced.run, tmp_path / "out")
     assert (tmp_path / "out" / "manifest.json") in copies
     for folder, pattern in ("figures", "*"), ("notebooks", "*.ipynb"):
         names = {path.name for path in (reproduced.run.path / folder).glob(pattern)}
         assert names and names == {path.name for path in (tmp_path / "out" / folder).iterdir()}
     for path in (tmp_path / "out" / "notebooks").iterdir():
         record = nbformat.read(path, as_version=4).metadata.papermill
-        assert record.input_path == record.output_path == path.name
+        assert Path(record.input_path).name == Path(record.output_path).name == path.name
+    texts = [path.read_text(encoding="utf-8") for path in copies if path.suffix not in publish_run.PICTURES]
+    places = (reproduced.run.path.parent, Path(__file__).parents[1])
+    assert texts and not [place for place in places for text in texts if f"{place}/" in text]
 
 
 def test_publish_refuses_unfinished_runs(tmp_path, reproduced):
     with pytest.raises(CliplitError, match="stage 'data' is missing"):
-        publish(Run.start(tmp_path / "run", SMOKE), tmp_path / "out")
+        publish_run.publish(Run.start(tmp_path / "run", SMOKE), tmp_path / "out")
     with pytest.raises(CliplitError, match="would replace the notebooks"):
-        publish(reproduced.run, notebooks_folder().parent)
+        publish_run.publish(reproduced.run, notebooks_folder().parent)
     with pytest.raises(CliplitError, match="this is the run itself; choose another folder"):
-        publish(reproduced.run, reproduced.run.path)
+        publish_run.publish(reproduced.run, reproduced.run.path)
 
 
 def test_tolerances_are_the_largest_difference_rounded_up(reproduced):

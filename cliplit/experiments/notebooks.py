@@ -22,6 +22,7 @@ from cliplit.method.run import Run
 from cliplit.profiles import overrides
 from cliplit.scoring.weights import available_now
 
+KERNEL_OPTIONS = ("--log-level=CRITICAL", "--HistoryManager.enabled=False")  # counts start at 1 in each notebook
 KERNEL_STARTS = 3  # of a notebook, at most
 INTERRUPTED_WAIT = 60.0  # seconds that a training has for the iteration at work
 RESULTS = ("figures", "tables")  # what notebooks write beside the stages
@@ -164,7 +165,7 @@ def _kernel() -> Iterator[Any]:
     class ThisInterpreter(AsyncKernelManager):
         shutdown_wait_time = 2 * INTERRUPTED_WAIT
         kernel_spec = KernelSpec(
-            argv=[sys.executable, "-m", "ipykernel_launcher", "--log-level=CRITICAL", "-f", "{connection_file}"],
+            argv=[sys.executable, "-m", "ipykernel_launcher", *KERNEL_OPTIONS, "-f", "{connection_file}"],
             env={"TQDM_DISABLE": "1", "PYTHONWARNINGS": "ignore:IProgress not found", HOLDER: str(os.getpid())},
             display_name="Python 3",
             language="python",

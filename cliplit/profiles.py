@@ -11,7 +11,7 @@ from cliplit.values import check_values
 PAPER = Settings()
 
 # A few minutes on 2 cores. Every change from the paper is there because `tiny2` is a small stand-in for CLIP, the images
-# are crops of six scenes, and the training is two hundred times shorter (docs/deviations.md).
+# are crops of five photos, and the training is two hundred times shorter (docs/deviations.md).
 DEMO = replace(
     PAPER,
     profile="demo",
@@ -77,7 +77,7 @@ DEMO = replace(
     evaluation=replace(PAPER.evaluation, metrics=("psnr", "ssim", "entropy", "piqe"), longer=True),
     studies=replace(
         PAPER.studies,
-        changes=(  # a quarter of a minute on one core for each variant and seed
+        changes=(  # a minute or two on one core for each variant and seed
             *("data.embedded_images=48", "data.embedded_pairs=6", "data.test_size=128", "prompts.iterations=60"),
             *("enhancement.iterations=60", "refinement.iterations=30", "refinement.tuning_iterations=40"),
         ),

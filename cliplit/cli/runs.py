@@ -88,9 +88,8 @@ def plan(chosen: Run) -> None:
     each, count = seconds_each(chosen.settings), network_iterations(chosen.settings)
     seconds = each * count
     shown = f"{seconds / 3600:.1f} h" if seconds > 6000 else f"{seconds / 60:.1f} min"
-    control = ", including the random-CLIP control" if chosen.settings.evaluation.control else ""
     print(
-        f"training the networks takes about {shown} ({count} iterations of {each:.2g} s{control}); "
+        f"training the networks, controls included, takes about {shown} ({count} iterations of {each:.2g} s); "
         f"prompts and evaluation take extra time"
     )
 

@@ -110,7 +110,7 @@ def _over_variant(name: str, variant: str, runs: list[Run]) -> pd.DataFrame:
         for label in (next(iter(study.variants)), variant)
     ]
     if not all(cell.record("evaluation") for side in sides for cell, _ in side):
-        raise CliplitError(f"run `cliplit study {name}` first")
+        raise CliplitError(f"the study {name} has not been run")
     return _gain(zip(*sides, strict=True))
 
 

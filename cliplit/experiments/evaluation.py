@@ -41,7 +41,7 @@ REFERENCE = "reference"  # as a stage of images that prompts score
 PROMPT_SCORES = "prompt_scores.csv"
 WORDS = ("backlit", "well lit")  # prompts that nobody has trained
 LONGEST = 100  # bytes of a method's name
-OURS = ("input", "gamma", "warmup", "initial", *CONTROLS, "reference")  # names in tables and figures
+OURS = ("input", "gamma", "warmup", "initial", *CONTROLS, REFERENCE)  # names in tables and figures
 
 
 def train_controls(run: Run) -> None:

@@ -18,7 +18,7 @@ from cliplit.engine import processes
 from cliplit.engine.stages import held
 from cliplit.errors import CliplitError, printable, shortened
 from cliplit.files.images import decode, size_of
-from cliplit.method.run import MANIFEST, Run
+from cliplit.method.run import MANIFEST, Run, controls
 from cliplit.scoring.metrics import catalogue, choose
 from cliplit.settings import INFINITE, Data, Settings, Watch
 from cliplit.values import check_values
@@ -157,10 +157,11 @@ def check_models(settings: Settings) -> None:
 
 
 def network_iterations(settings: Settings) -> int:
-    """Iterations that train the networks of a run, the control included."""
-    network, rounds = settings.enhancement, settings.refinement
-    once = network.warmup_iterations + network.iterations + rounds.rounds * rounds.tuning_iterations
-    return once * (1 + settings.evaluation.control)
+    """Iterations that train the networks of a run and of its controls."""
+    network, asked = settings.enhancement, controls(settings)
+    tuning = settings.refinement.rounds * settings.refinement.tuning_iterations
+    initial = network.warmup_iterations + network.iterations
+    return (initial + tuning) * (1 + ("random-clip" in asked)) + tuning * ("longer" in asked)
 
 
 def seconds_each(settings: Settings) -> float:

@@ -72,7 +72,10 @@ def test_the_time_and_what_is_there_already_and_what_is_not_given_are_said(cli, 
     network, rounds = SMOKE.enhancement, SMOKE.refinement
     tuning = rounds.rounds * rounds.tuning_iterations  # of the run, of the control and of `longer`
     count = 2 * (network.warmup_iterations + network.iterations) + 3 * tuning
-    assert out[-1].startswith("training the networks takes about 0") and f"({count} iterations of " in out[-1]
+    assert (
+        out[-1].startswith("training the networks, controls included, takes about 0")
+        and f"({count} iterations of " in out[-1]
+    )
     assert run.finished() == ["data"]
 
 

@@ -18,7 +18,7 @@ finally:
 
 
 def test_the_method_runs_without_imagecodecs_pillow_heif_and_rawpy(tmp_path):
-    changes = ["--set", "evaluation.control=false", "--set", "refinement.rounds=1"]
+    changes = ["--set", "evaluation.control=false", "--set", "evaluation.longer=false", "--set", "refinement.rounds=1"]
     command = ["train", "--profile", "smoke", "--run", str(tmp_path / "run"), *changes]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     call = subprocess.run([sys.executable, "-c", BLOCKED, *command], capture_output=True, text=True, env=environment)

@@ -38,10 +38,28 @@ ROUNDING = 1e-5  # relative: sums of some thousand float32 numbers in another or
 BF16_ILLUMINATION = 0.02  # absolute: eight bits of mantissa through 16 convolutions
 BF16_COSINE = 0.98  # of gradients in bfloat16 and float32
 KILLS = 5
-KILLED = ["--profile", "smoke", "--set", "evaluation.control=false", "--set", "watch.save_seconds=0"]
+KILLED = [
+    "--profile",
+    "smoke",
+    "--set",
+    "evaluation.control=false",
+    "--set",
+    "evaluation.longer=false",
+    "--set",
+    "watch.save_seconds=0",
+]
 KILLED += ["--set", "enhancement.warmup_iterations=16", "--set", "enhancement.iterations=16"]
 KILLED += ["--set", "refinement.tuning_iterations=12", "--set", "evaluation.metrics=psnr"]
-SHARED = ["--profile", "smoke", "--set", "evaluation.control=false", "--set", "refinement.rounds=1"]
+SHARED = [
+    "--profile",
+    "smoke",
+    "--set",
+    "evaluation.control=false",
+    "--set",
+    "evaluation.longer=false",
+    "--set",
+    "refinement.rounds=1",
+]
 SHARED += ["--set", "evaluation.metrics=psnr"]
 SHARED += ["--set", "enhancement.learning_rate=2e-5"]  # the paper's: Adam makes whole steps of the smallest roundings
 

@@ -18,7 +18,7 @@ from cliplit.method.enhancer import Enhancer
 from cliplit_photos.options import Inference
 from cliplit_photos.preview import predict_small
 from cliplit_photos.regions import Region
-from cliplit_photos.tiles import predict, reach_of, to_planes, white
+from cliplit_photos.tiles import device_of, predict, reach_of, to_planes, white
 
 SHIPPED_ENHANCER = Path(cliplit.__file__).parent / "models" / "enhancer.safetensors"  # the shipped checkpoint
 BAND = 256  # rows of a tile that are divided at a time, to save memory
@@ -52,8 +52,7 @@ def enhance(
     check_options(chosen)
     if not isinstance(checkpoint, Enhancer):
         checkpoint = load_enhancer(checkpoint or SHIPPED_ENHANCER).to(find_device(device))
-    place = next(checkpoint.parameters()).device
-    chosen = replace(chosen, precision=usable_precision(chosen.precision, place))
+    chosen = replace(chosen, precision=usable_precision(chosen.precision, device_of(checkpoint)))
     if isinstance(image, Image.Image):
         if image.mode not in MODES:
             raise CliplitError(f"expected a PIL image of mode {', '.join(MODES)}, got {image.mode}; convert it first")
@@ -70,12 +69,19 @@ def enhance(
 def _enhance_array(network: Enhancer, array: np.ndarray, options: Inference) -> np.ndarray:
     if array.ndim == 2:
         return _enhance_array(network, array[..., None], options)[..., 0]
-    if array.dtype in (np.float16, np.float64):
-        return _enhance_array(network, array.astype(np.float32), options).astype(array.dtype)
+    plain = _plain(array)
+    if plain.dtype != array.dtype:
+        return _enhance_array(network, plain, options).astype(array.dtype)
     if array.ndim == 3 and array.shape[2] in (2, 4):
         alpha = array[..., -1:]
         return np.concatenate([enhance_pixels(network, array[..., :-1], options), alpha], 2)
     return enhance_pixels(network, array, options)
+
+
+def _plain(array: np.ndarray) -> np.ndarray:
+    """The array in this machine's byte order; floats become float32."""
+    dtype = array.dtype.newbyteorder("=")
+    return array.astype(np.float32 if dtype in (np.float16, np.float64) else dtype, copy=False)
 
 
 def _enhance_tensor(network: Enhancer, images: Tensor, options: Inference) -> Tensor:
@@ -119,8 +125,12 @@ def enhance_pixels(
         if low < 0 or high > 1:
             raise CliplitError(f"expected values from 0 to 1, got {low:g} to {high:g}")
     check_options(options)
-    with limits_told(f"lower max_memory (--max-memory), which is {options.max_memory >> 20} MB"):
-        return _enhance_pixels(network, pixels, options, illumination, np.empty_like(pixels) if out is None else out)
+    result = np.empty(pixels.shape, pixels.dtype) if out is None else out
+    pixels = np.require(pixels, requirements=["A", "C"])  # PyTorch takes no negative strides
+    hint = f"lower max_memory (--max-memory), which is {options.max_memory >> 20} MB"
+    # The caller's autocast and default device must not change the result.
+    with limits_told(hint), torch.autocast(device_of(network).type, enabled=False), torch.device("cpu"):
+        return _enhance_pixels(network, pixels, options, illumination, result)
 
 
 def _enhance_pixels(

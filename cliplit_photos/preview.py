@@ -34,7 +34,7 @@ def predict_small(
     device = device_of(network)
     small = reduced_size(size, longer_side)
     copy = _reduced(pixels, small, device)
-    map_ = torch.empty(small, device=device)
+    map_ = torch.empty(small, dtype=torch.float32, device=device)
 
     for tile, part in predict(network, copy, inference, lambda tile, part: (tile, part)):
         map_[tile.slices] = part

@@ -42,6 +42,7 @@ def predict(
         inference: its precision, memory and tile matter here.
         then: called in the thread of the tile, with the map (h, w), float32, on the network's device.
     """
+    network = copy.deepcopy(network).float().requires_grad_(False)
     max_memory = inference.max_memory
     device = device_of(network)
     dtype = PRECISIONS[inference.precision]
@@ -235,7 +236,7 @@ class Context:
 
 def without_padding(network: Enhancer, dtype: torch.dtype) -> Enhancer:
     """A copy whose convolutions do not pad; the one that fuses features and pyramid takes the features only."""
-    valid = copy.deepcopy(network).requires_grad_(False)
+    valid = copy.deepcopy(network)
     fuse = _fusing(valid)
     fuse.weight = nn.Parameter(fuse.weight[:, : len(fuse.weight)], requires_grad=False)
     valid = valid.to(dtype).to(memory_format=torch.channels_last)

@@ -1,5 +1,7 @@
 """Tiles change nothing: the result equals the network's on the full frame, at any size, in little memory."""
 
+import contextlib
+import copy
 import subprocess
 import sys
 from pathlib import Path
@@ -14,8 +16,9 @@ import cliplit
 from cliplit.data.demo_images import photo
 from cliplit.errors import CliplitError
 from cliplit.files.tensors import to_uint8
-from cliplit.method.checkpoints import load_enhancer
+from cliplit.method.checkpoints import load_enhancer, save_enhancer
 from cliplit.method.enhancer import Enhancer
+from cliplit.profiles import SMOKE
 from cliplit_photos.inference import Inference, enhance, enhance_pixels
 
 SHARED = Path(__file__).parents[3] / "shared"
@@ -178,6 +181,80 @@ def test_pil_images(narrow, mode):
     result = enhance(image, narrow)
     assert (result.mode, result.size, result.info) == (mode, image.size, image.info)
     assert np.array_equal(np.asarray(result), enhance(np.asarray(image), narrow))
+
+
+LAYOUTS = {
+    "mirrored": lambda a: a[:, ::-1],
+    "BGR": lambda a: a[..., ::-1],
+    "turned": np.rot90,
+    "every other pixel": lambda a: a[::2, 1::2],
+    "planes": lambda a: np.asfortranarray(a),
+    "repeated": lambda a: np.broadcast_to(a[:1], a.shape),
+    "read-only": lambda a: np.frombuffer(a.tobytes(), a.dtype).reshape(a.shape),
+    "unaligned": lambda a: np.frombuffer(b"x" + a.tobytes(), a.dtype, offset=1).reshape(a.shape),
+}
+
+
+@pytest.mark.parametrize("dtype", ["u1", "<u2", ">u2", "<f4", ">f4", ">f8"])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_any_layout_in_memory(narrow, layout, dtype):
+    image = random_pixels(20, 30, 4).astype(dtype)
+    image = LAYOUTS[layout](image * 257 if dtype[1:] == "u2" else image / 255 if "f" in dtype else image)
+    image = image.astype(dtype, copy=False)
+    before = image.copy()
+    for part in image, image[..., :3], image[..., 0]:
+        result = enhance(part, narrow)
+        assert result.dtype == part.dtype and np.array_equal(image, before)
+        expected = enhance(np.array(part, np.dtype(dtype).newbyteorder("="), order="C"), narrow)
+        assert np.array_equal(result, expected) and not np.array_equal(result, part)
+    if dtype == "u1" and layout != "unaligned":
+        tensor = torch.from_numpy(before).movedim(-1, 0)[:3].flip(1)
+        assert np.array_equal(enhance(tensor, narrow).movedim(0, -1), enhance(before[::-1, :, :3], narrow))
+
+
+@contextlib.contextmanager
+def default_dtype(dtype):
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+STATES = {
+    "autocast": lambda: torch.autocast("cpu", torch.bfloat16),
+    "float64": lambda: default_dtype(torch.float64),
+    "inference mode": torch.inference_mode,
+    "grad": torch.enable_grad,
+    "another device": lambda: torch.device("meta"),
+}
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("state", STATES)
+@pytest.mark.parametrize("kind", ["narrow", "fixed size"])
+def test_the_state_of_torch_changes_nothing(kind, state, threads, tmp_path):
+    network = random_network(**NETWORKS[kind])
+    save_enhancer(network, tmp_path / "a.safetensors", SMOKE, "enhancer0", 1)
+    image = torch.from_numpy(random_pixels(44, 58, dtype=np.float32)).movedim(-1, 0)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        expected = enhance(image, network, tile=30)
+        with STATES[state]():
+            found = [enhance(image.clone().requires_grad_(), network, tile=30)]
+            if state != "another device":  # on which files would be loaded
+                found.append(enhance(image, tmp_path / "a.safetensors", "cpu", tile=30))
+    finally:
+        torch.set_num_threads(before)
+    assert all(result.dtype == torch.float32 and torch.equal(result, expected) for result in found)
+
+
+def test_networks_of_other_precisions(narrow):
+    pixels = random_pixels(20, 30)
+    doubled = copy.deepcopy(narrow).double()
+    assert np.array_equal(enhance(pixels, doubled), enhance(pixels, narrow))
+    assert next(doubled.parameters()).dtype == torch.float64
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.uint8])

@@ -1,4 +1,4 @@
-"""Augmentation as released, in batches for the network, and as CLIP features for the stages that learn prompts."""
+"""The released augmentation: batches of images for the network, and CLIP features for the stages that learn prompts."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,16 +17,16 @@ from cliplit.method.clip import ClipBackbone
 from cliplit.method.run_images import TrainingImages
 from cliplit.settings import Settings
 
-CHUNK = 64  # images encoded at a time for the bank
+CHUNK = 64  # images encoded at a time for the bank of views
 
 
 def augmented_batch(
     images: TrainingImages, settings: Settings, stage: str, iteration: int, device: torch.device
 ) -> Tensor:
-    """The images (n, 3, H, W) in [0, 1] that the network sees in an iteration: this process's share of the batch.
+    """Augmented images (n, 3, H, W) in [0, 1] of an iteration of the network: this process's share of the batch.
 
-    All of them show the same part of their image, at the size of the image or at one of `enhancement.sizes`. The name of
-    the stage is a key of all random draws.
+    All are cropped at the same place, and have the size of the crop or one of `enhancement.sizes`. The name of the
+    stage seeds all random draws, together with the seed.
     """
     options, seed = settings.enhancement, settings.seed
     batch = batch_indices(len(images), options.batch_size, iteration, seed, stage)
@@ -43,14 +43,15 @@ def augmented_batch(
 
 @dataclass(frozen=True)
 class ViewFeatures:
-    """CLIP features of augmented views, in batches: encoded anew in every iteration as the authors do, or from a bank.
+    """CLIP features of augmented views, in batches.
 
-    The bank holds `prompts.views_per_image` views of every image, which are encoded once; 0 means that there is no bank.
+    With `prompts.views_per_image` = 0, new views are encoded in every iteration, as the authors do. Otherwise a bank
+    holds that many views of every image, encoded once, and the batches are drawn from it.
 
     Attributes:
-        groups: images (N, S, S, 3) of 8 bits; images at the same position in their groups are augmented alike.
-        stage: its name is a key of all random draws.
-        partners: images (M, S, S, 3) of other scenes; each image of a batch gets one, augmented like it.
+        groups: 8-bit images (N, S, S, 3). Images at the same position of different groups get the same augmentation.
+        stage: its name seeds all random draws, together with the seed.
+        partners: images (M, S, S, 3) of other scenes. Each image of a batch gets a partner with the same augmentation.
     """
 
     clip: ClipBackbone
@@ -60,7 +61,7 @@ class ViewFeatures:
     partners: np.ndarray | None = None
 
     def __call__(self, batch: list[int], iteration: int) -> Tensor:
-        """Features (G, n, D) of a batch by number, of every group and, last, the partners: this process's share."""
+        """Features (G, n, D) of images by number: of all groups, and of the partners last; this process's share."""
         mine = processes.share(len(batch))
         if not self.settings.prompts.views_per_image:
             return self._encode(batch, iteration, self.stage, mine)
@@ -91,7 +92,7 @@ class ViewFeatures:
 
 
 def augment(images: Tensor, matrices: Tensor) -> Tensor:
-    """Images (N, 3, H, W) moved by affine matrices (N, 2, 3) of `augmentation`; borders are reflected."""
+    """Images (N, 3, H, W) transformed by the affine matrices (N, 2, 3) of `augmentation`; borders are reflected."""
     grid = F.affine_grid(matrices.to(images), list(images.shape), align_corners=False)
     return F.grid_sample(images, grid, "bilinear", "reflection", align_corners=False)
 
@@ -99,8 +100,8 @@ def augment(images: Tensor, matrices: Tensor) -> Tensor:
 def augmentation(count: int, zoom: tuple[float, float], random: Generator) -> Tensor:
     """Affine matrices (N, 2, 3) of the released augmentation.
 
-    Flips and transposition (each with probability 1/2), zoom of both axes by factors between the two of `zoom` (0.3),
-    rotation by up to 90 degrees either way (0.3).
+    Flips and transposition have probability 1/2 each. Zoom of each axis by a factor in the range `zoom`, and rotation
+    by up to 90 degrees either way, have probability 0.3 each.
     """
     chance = torch.rand(count, 5, generator=random)
     identity = torch.eye(2).repeat(count, 1, 1)
@@ -115,9 +116,9 @@ def augmentation(count: int, zoom: tuple[float, float], random: Generator) -> Te
 
 
 def random_view(groups: list[Tensor], smallest: float, random: Generator) -> list[Tensor]:
-    """One random square view of the images, mirrored or not, the same for all groups (N, 3, H, W).
+    """A random square crop of the images, mirrored or not, the same for all groups (N, 3, H, W).
 
-    Its side is at least `smallest` times the images' shorter side; 1 keeps the images as they are.
+    Its side is at least `smallest` times the shorter side of the images; 1 leaves the images unchanged.
     """
     if smallest >= 1:
         return groups

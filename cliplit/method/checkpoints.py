@@ -1,4 +1,4 @@
-"""Checkpoints: safetensors with everything that made them inside; the released files of CLIP-LIT and RAVE."""
+"""Checkpoints: our safetensors files, which hold all settings, and the released files of CLIP-LIT and RAVE."""
 
 import json
 from collections import OrderedDict
@@ -21,10 +21,10 @@ from cliplit.method.guidance.clip_lit import PromptGuidance
 from cliplit.method.guidance.registry import new_guidance
 from cliplit.settings import INFINITE, Settings, from_json, plain, to_json
 
-PROGRAMS = (".onnx", ".pt2")  # of `cliplit export`: what a network computes, not what is stored of it
-RELEASED_PREFIX = "module."  # left by DataParallel
+PROGRAMS = (".onnx", ".pt2")  # by `cliplit export`; they are programs, and cannot be read as checkpoints
+RELEASED_PREFIX = "module."  # added by DataParallel
 PROMPT_KEY = "embedding_prompt"
-NOTES = "cliplit"  # metadata entry of our files
+NOTES = "cliplit"  # name of the metadata in our files
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ def save_enhancer(enhancer: Enhancer, path: str | Path, settings: Settings, stag
 
 
 def save_guidance(guidance: Guidance, path: str | Path, settings: Settings, stage: str, iteration: int) -> None:
-    """Write what a guidance knows, with its kind, settings, stage and iteration, atomically."""
+    """Write the weights of a guidance, with its kind, settings, stage and iteration, atomically."""
     kind, notes = settings.guidance.kind, {}
     if isinstance(guidance, PromptGuidance):
         kind, notes = "prompts", {"end": str(guidance.end)}
@@ -50,7 +50,7 @@ def save_guidance(guidance: Guidance, path: str | Path, settings: Settings, stag
 
 
 def load_guidance(path: str | Path, settings: Settings, clip: ClipBackbone) -> Guidance:
-    """Load what `save_guidance` wrote, for these settings and this CLIP, on the CLIP's device.
+    """Load a file of `save_guidance` for these settings and this CLIP, on the CLIP's device.
 
     Raises CliplitError if there is no such file, or if it belongs to another guidance or CLIP.
     """
@@ -59,16 +59,16 @@ def load_guidance(path: str | Path, settings: Settings, clip: ClipBackbone) -> G
     learned = dict(guidance.named_parameters())
     with told(f"{path}: not of the guidance '{settings.guidance.kind}'"):
         for name, value in state.items():
-            if name not in learned:  # buffers come from `fit`, also their shapes
+            if name not in learned:  # `fit` decides the shapes of buffers
                 guidance.register_buffer(name, value)
         guidance.load_state_dict(state)
     return guidance.to(clip.mean.device)
 
 
 def load_enhancer(path: str | Path) -> Enhancer:
-    """Load an enhancer: ours, the authors' or RAVE's (with or without `module.`, saved from any device).
+    """Load an enhancer: a file of cliplit, of the authors or of RAVE (with or without `module.`, from any device).
 
-    Raises CliplitError if there is no such file, it is no checkpoint, or it does not fit; names what differs.
+    Raises CliplitError if the file is missing or not a checkpoint, or if its weights do not fit, and says what differs.
     """
     state, metadata = _load(path)
     with told(f"{path}: notes of an architecture that is not known"):
@@ -80,7 +80,7 @@ def load_enhancer(path: str | Path) -> Enhancer:
 
 
 def load_prompts(path: str | Path) -> PromptPair:
-    """Load a prompt pair: ours or the authors' (key `embedding_prompt`). Prefixes and errors are as in `load_enhancer`."""
+    """Load a prompt pair: ours or the authors' (key `embedding_prompt`). Prefixes and errors as in `load_enhancer`."""
     state, metadata = _load(path)
     embedding = state.get(PROMPT_KEY)
     if embedding is None:
@@ -94,7 +94,7 @@ def load_prompts(path: str | Path) -> PromptPair:
 
 
 def read_metadata(path: str | Path) -> dict[str, Any]:
-    """What a checkpoint of ours says of itself: kind, settings, stage, iteration, version.
+    """The metadata of a checkpoint of cliplit: kind, settings, stage, iteration, version.
 
     Raises CliplitError as `load_enhancer` does, and for settings of another version.
     """
@@ -103,15 +103,15 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
         notes: dict[str, Any] = {
             key: json.loads(value) if value.startswith(("{", "[")) else value for key, value in metadata.items()
         }
-        if "model_cfg" not in notes:  # a CLIP's settings are of another kind
-            from_json(notes.get("settings", {}))  # whether this version knows them
+        if "model_cfg" not in notes:  # the settings of a CLIP are different
+            from_json(notes.get("settings", {}))  # raises if this version does not know them
         return notes
 
 
 def export_released(source: str | Path, target: str | Path, prefix: str = RELEASED_PREFIX) -> None:
     """Write an enhancer or a prompt pair in the released format (a pickled state dict), atomically.
 
-    Raises CliplitError for an architecture that the released code does not have.
+    Raises CliplitError if the released code does not have this architecture.
     """
     state, _ = _load(source)
     if PROMPT_KEY not in state and load_enhancer(source).architecture != Enhancer().architecture:
@@ -122,7 +122,7 @@ def export_released(source: str | Path, target: str | Path, prefix: str = RELEAS
 def _save(
     tensors: dict[str, Tensor], path: str | Path, kind: str, settings: Settings, stage: str, iteration: int, **more: str
 ) -> None:
-    """Write tensors, and what every checkpoint of ours says of itself."""
+    """Write tensors with the metadata of our checkpoints."""
     stored = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
     notes = {
         "kind": kind,
@@ -131,7 +131,7 @@ def _save(
         "iteration": str(iteration),
         "version": cliplit.__version__,
     }
-    # One entry: safetensors writes several in random order, and the same run must give the same bytes.
+    # Only one entry, because safetensors writes several in random order, and the same run must give the same bytes.
     metadata = {NOTES: json.dumps(notes | more, sort_keys=True)}
     write_bytes(save(stored, metadata), path)
 

@@ -1,10 +1,10 @@
 """Frozen CLIP backbones, loaded through open_clip and named by a string.
 
-tiny, tiny2                      the embedded stand-ins, no network (docs/tiny.md)
+tiny, tiny2                      the embedded stand-ins, which need no network (docs/tiny.md)
 MODEL/TAG                        any open_clip model and tag, e.g. ViT-B-32-quickgelu/openai
 MODEL/FILE                       an open_clip model with weights from a local file
-FILE.safetensors                 a file of data_scripts/train_tiny_clip.py
-FOLDER                           open_clip_config.json and weights, as on the hub
+FILE.safetensors                 a file written by data_scripts/train_tiny_clip.py
+FOLDER                           a folder with open_clip_config.json and weights, as on the hub
 """
 
 import json
@@ -29,19 +29,19 @@ from cliplit.files.atomic import read_json
 from cliplit.method.clip_weights import EMBEDDED, digest_of_weights, find_weights, model_config
 from cliplit.settings import Settings
 
-KNOWN = Path(cliplit.__file__).parent / "models" / "known_clips.json"  # of data_scripts/known_clips.py
+KNOWN = Path(cliplit.__file__).parent / "models" / "known_clips.json"  # by data_scripts/known_clips.py
 KNOWN_PROMPTS = ("a backlit photo", "a well lit photo")
 KNOWN_DIGITS = 4
-KNOWN_TOLERANCE = 1e-3  # rounding of another processor or device
+KNOWN_TOLERANCE = 1e-3  # for the rounding of other processors and devices
 OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
 OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
 
 
 class ClipBackbone(nn.Module):
-    """A frozen CLIP, read the way CLIP-LIT reads it. Images are (N, 3, H, W) in [0, 1], of any size.
+    """A frozen CLIP, used as CLIP-LIT does. Images are (N, 3, H, W) in [0, 1], of any size.
 
     Args:
-        size, mean, std: CLIP sees an image at size x size pixels, bilinear, and normalised.
+        size, mean, std: images are resized to size x size pixels (bilinear), and normalised.
     """
 
     clip: Any  # open_clip's classes have no common type
@@ -49,7 +49,7 @@ class ClipBackbone(nn.Module):
     mean: Tensor
     std: Tensor
 
-    bf16 = False  # encode images in bfloat16 where that is safe; features keep the type of the images
+    bf16 = False  # encode images in bfloat16 where it is safe; features keep the type of the images
 
     def __init__(
         self,
@@ -68,12 +68,12 @@ class ClipBackbone(nn.Module):
 
     @property
     def embed_dim(self) -> int:
-        """D, the size of image and text features."""
+        """D, the length of image and text features."""
         projection = self.text.text_projection
         return projection.out_features if isinstance(projection, nn.Linear) else projection.shape[1]
 
     def preprocess(self, images: Tensor) -> Tensor:
-        """Images as this CLIP wants them: (N, 3, S, S), resized without antialiasing, as in the paper, and normalised."""
+        """Images as input of this CLIP: (N, 3, S, S), resized without antialiasing as in the paper, and normalised."""
         check_images(images)
         size = (self.size, self.size)
         resized = F.interpolate(images, size, mode="bilinear", align_corners=False)
@@ -86,7 +86,7 @@ class ClipBackbone(nn.Module):
             return self.clip.visual(seen).to(seen)
 
     def pool(self, activation: Tensor) -> Tensor:
-        """Image features (N, D) of the activation of the ResNet's last stage."""
+        """Image features (N, D) from the activation of the ResNet's last stage."""
         with torch.autocast(activation.device.type, torch.bfloat16, enabled=self.bf16):
             return self.clip.visual.attnpool(activation).to(activation)
 
@@ -103,7 +103,7 @@ class ClipBackbone(nn.Module):
         return [activation.to(seen) for activation in activations]
 
     def tokenize(self, text: str) -> tuple[Tensor, int]:
-        """Token ids (1, context length) of a text, and the position of its end token. Raises CliplitError if it is too long."""
+        """Token ids (1, context length) of a text, and the position of its end token. CliplitError if too long."""
         import open_clip
 
         length = self.text.positional_embedding.shape[0]
@@ -120,9 +120,9 @@ class ClipBackbone(nn.Module):
         return self.text.token_embedding(ids.to(self.mean.device)), end
 
     def encode_prompts(self, embeddings: Tensor, end: int) -> Tensor:
-        """Text features (K, D), not normalised, of token embeddings (K, L, W), read at position `end`.
+        """Text features (K, D), not normalised, of token embeddings (K, L, W): the output at position `end`.
 
-        Attention is causal, so only the positions up to `end` are computed: exact, and 4 times cheaper.
+        Attention is causal, so only the positions up to `end` are computed. This is exact, and 4 times cheaper.
         """
         text = self.text
         length = end + 1
@@ -137,13 +137,13 @@ class ClipBackbone(nn.Module):
 
 
 def load_backbone(name: str, *, random: bool = False, seed: int = 0, known: bool = True) -> ClipBackbone:
-    """Load a CLIP by name (see the top of this file), or its architecture with random weights.
+    """Load a CLIP by its name (see the top of this file), with its own or with random weights.
 
     Args:
-        random: seeded random weights instead of the trained ones: a control, and no download.
-        known: compare it with the numbers that are stored for its name, if there are any.
+        random: use random weights from `seed` instead of the trained ones, as a control; nothing is downloaded.
+        known: compare it with the stored numbers of this name, if there are any.
     Raises:
-        CliplitError: unknown name, weights that cannot be had, a file that does not fit, or another model than known.
+        CliplitError: unknown name, weights not found, a file that does not fit, or a model that is not the known one.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -160,7 +160,7 @@ def load_backbone(name: str, *, random: bool = False, seed: int = 0, known: bool
 
 @torch.no_grad()
 def known_by(clip: ClipBackbone) -> list[float]:
-    """Cosines that tell a model from others: of two prompts to each other, and of an image, a ramp, to both."""
+    """Cosine similarities that identify a model: of two prompts with each other, and of a grey ramp with both."""
     side = clip.size
     ramp = torch.linspace(0, 1, 3 * side * side, device=clip.mean.device).view(1, 3, side, side)
     features = torch.cat([*map(clip.encode_text, KNOWN_PROMPTS), clip.encode_image(ramp)])
@@ -182,7 +182,7 @@ def _loaded(name: str, random: bool, seed: int, digest: str | None) -> ClipBackb
 
 
 def _load_file(name: str, random: bool) -> ClipBackbone:
-    """A file of data_scripts/train_tiny_clip.py."""
+    """A file written by data_scripts/train_tiny_clip.py."""
     from open_clip.model import CLIP
 
     path = EMBEDDED.get(name, Path(name))
@@ -195,7 +195,7 @@ def _load_file(name: str, random: bool) -> ClipBackbone:
         rows = state.pop("token_embedding.rows")
         ids = state.pop("token_embedding.ids").long()
         if not random:
-            # Only the words of the captions are stored; all others share their mean.
+            # The file stores only the words of the captions. All other words get their mean.
             table = rows.mean(0, keepdim=True).repeat(clip.vocab_size, 1)
             table[ids] = rows
             clip.load_state_dict(state | {"token_embedding.weight": table})
@@ -204,10 +204,10 @@ def _load_file(name: str, random: bool) -> ClipBackbone:
 
 
 def _load_with_open_clip(name: str, random: bool) -> ClipBackbone:
-    """A folder in the hub's layout, or a model of open_clip with the weights of a tag or a file."""
+    """A folder with the layout of the hub, or a model of open_clip with the weights of a tag or a file."""
     import open_clip
 
-    model_config(name)  # refuses an unknown name
+    model_config(name)  # raises for an unknown name
     weights = None if random else find_weights(name)
     is_folder = Path(name).is_dir()
     model, _, tag = name.partition("/")
@@ -223,7 +223,7 @@ def _load_with_open_clip(name: str, random: bool) -> ClipBackbone:
             pretrained_text=False,
             force_preprocess_cfg=published,
         )
-    except Exception as error:  # open_clip lets every kind through: pickle, zip, key and shape errors
+    except Exception as error:  # open_clip raises many kinds: pickle, zip, key and shape errors
         reason = "not tensors alone" if isinstance(error, pickle.UnpicklingError) else one_line(error)
         if is_folder:
             raise CliplitError(f"{name}: not a CLIP that open_clip can load ({reason})") from None

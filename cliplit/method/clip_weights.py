@@ -1,4 +1,4 @@
-"""Weights of CLIPs: found by name on this machine, or downloaded and checked."""
+"""Find the weights of a CLIP by name on this machine, or download and check them."""
 
 import json
 import os
@@ -12,8 +12,8 @@ from cliplit.errors import CliplitError, did_you_mean, one_line, shortened, told
 from cliplit.files.atomic import digest_of, sha256
 from cliplit.files.web import hub_address, hub_digest, reachable
 
-QUICK = "-quickgelu"  # end of the names of open_clip's models with this activation
-WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")  # names on the hub; the first one found counts
+QUICK = "-quickgelu"  # ending of open_clip's names of models with the activation QuickGELU
+WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")  # names on the hub, the first one preferred
 
 EMBEDDED = {  # CLIPs that come with the package (docs/tiny.md)
     name: Path(cliplit.__file__).parent / "models" / f"{name}_clip.safetensors" for name in ("tiny", "tiny2")
@@ -21,19 +21,19 @@ EMBEDDED = {  # CLIPs that come with the package (docs/tiny.md)
 
 
 def digest_of_weights(clip: str) -> str | None:
-    """A digest of the weights of a CLIP that is a local file: of its content, if it is small."""
+    """Digest of the weights of a CLIP that is a local file: of the content, if the file is small."""
     return digest_of(EMBEDDED.get(clip, Path(clip))) or digest_of(Path(clip.partition("/")[2]))
 
 
 def has_resnet(name: str) -> bool:
-    """Whether the named CLIP has a ResNet tower, so that it can serve the identity loss too."""
+    """Whether the named CLIP has a ResNet tower, which the identity loss needs."""
     return isinstance(model_config(name)["vision_cfg"].get("layers"), (list, tuple))
 
 
 def model_config(name: str) -> dict[str, Any]:
-    """The architecture of a CLIP as open_clip describes it (`model_cfg`). Nothing is downloaded.
+    """The architecture of a CLIP (open_clip's `model_cfg`). Nothing is downloaded.
 
-    Raises CliplitError for an unknown name, or a file or folder without a description that can be read.
+    Raises CliplitError for an unknown name, or a file or folder without a readable description.
     """
     path = EMBEDDED.get(name, Path(name))
     if not path.exists():
@@ -60,12 +60,12 @@ def model_config(name: str) -> dict[str, Any]:
 
 
 def find_weights(name: str, download: bool = True) -> str | None:
-    """Local path of the weights of a CLIP. Those of an open_clip model and tag are downloaded if they are missing.
+    """Local path of the weights of a CLIP. Missing weights of an open_clip model and tag are downloaded.
 
     Args:
-        download: False to look on this machine only; then the answer may be None.
+        download: if False, look only on this machine, and return None if they are missing.
     Raises:
-        CliplitError: unknown name, weights of another activation than the model's, or weights that cannot be had.
+        CliplitError: unknown name, weights for another activation than the model's, or weights that cannot be found.
     """
     config = model_config(name)
     path = EMBEDDED.get(name, Path(name))
@@ -78,7 +78,7 @@ def find_weights(name: str, download: bool = True) -> str | None:
     from open_clip.pretrained import get_pretrained_cfg, list_pretrained_tags_by_model
 
     published = get_pretrained_cfg(model, tag)
-    # Weights learned with QuickGELU give other features in a model with GELU, and the reverse. open_clip only warns of it.
+    # Weights trained with QuickGELU give wrong features with GELU, and vice versa. open_clip only warns about this.
     other = model.removesuffix(QUICK) if model.endswith(QUICK) else model + QUICK
     elsewhere = get_pretrained_cfg(other, tag)
     quick = (published or elsewhere).get("quick_gelu", False)
@@ -91,7 +91,7 @@ def find_weights(name: str, download: bool = True) -> str | None:
         raise CliplitError(
             f"CLIP '{model}/{tag}': '{tag}' is neither a file nor a tag of {model}{some}{did_you_mean(tag, known)}"
         )
-    repository, file = os.path.split(published["hf_hub"])  # the file's name may be missing
+    repository, file = os.path.split(published["hf_hub"])  # the file name may be empty
     files = (file,) if file else WEIGHTS
     for file in files:
         if isinstance(cached := try_to_load_from_cache(repository, file), str):
@@ -112,14 +112,14 @@ def find_weights(name: str, download: bool = True) -> str | None:
 
 
 def _download(name: str, repository: str, file: str, hub: str) -> str | None:
-    """Local path of a file from the hub, compared with its SHA-256 there; None if the hub does not have the file."""
+    """Download a file and check its SHA-256 on the hub. Returns its local path; None if the hub does not have it."""
     from huggingface_hub import hf_hub_download, hf_hub_url
     from huggingface_hub.errors import LocalEntryNotFoundError
 
     try:
         promised = hub_digest(hf_hub_url(repository, file))
         path = hf_hub_download(repository, file)
-    except Exception as error:  # of the hub's library, of what it uses for HTTP, and of the system
+    except Exception as error:  # from the hub's library, its HTTP library, or the system
         cause = error.__cause__ if isinstance(error, LocalEntryNotFoundError) and error.__cause__ else error
         if getattr(getattr(cause, "response", None), "status_code", None) == 404:
             return None
@@ -127,7 +127,7 @@ def _download(name: str, repository: str, file: str, hub: str) -> str | None:
             f"CLIP weights '{name}': {hub} can be reached, but the download failed ({one_line(cause)}); "
             f"run the same command again"
         ) from None
-    if promised and sha256(Path(path)) != promised:  # which the hub's library does not compare
+    if promised and sha256(Path(path)) != promised:  # the hub's library does not check this
         Path(path).resolve().unlink()
         Path(path).unlink(missing_ok=True)
         raise CliplitError(

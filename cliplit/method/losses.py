@@ -1,6 +1,6 @@
-"""The four losses of CLIP-LIT, and one on the map itself. Encoders are passed in; features need not be normalised.
+"""The four losses of CLIP-LIT, and a smoothness loss on the illumination map.
 
-Image and text features are (N, D) and (2, D); the prompt pair is (backlit, well-lit).
+Image and text features are (N, D) and (2, D) and need not be normalised. The prompt pair is (backlit, well-lit).
 Scores are P(backlit), the probability of the backlit prompt, in [0, 1].
 """
 
@@ -11,13 +11,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-SMOOTHNESS_GRID = 64  # cells a side, on which the smoothness of illumination maps is measured
-LEAST_LIGHT = 1e-3  # illumination below which differences do not count as roughness
+SMOOTHNESS_GRID = 64  # cells per side of the grid on which the smoothness of illumination maps is measured
+LEAST_LIGHT = 1e-3  # smaller illumination values count as this one in the smoothness loss
 PAPER_SCALE = 100.0  # factor on the cosine similarity before the softmax (released code)
 
 
 def similarity_logits(image_features: Tensor, text_features: Tensor, scale: float = PAPER_SCALE) -> Tensor:
-    """``scale`` x cosine similarity of every image (N, D) to both prompts (2, D): (N, 2)."""
+    """``scale`` x cosine similarity of every image (N, D) and both prompts (2, D): (N, 2)."""
     return scale * F.normalize(image_features, dim=-1) @ F.normalize(text_features, dim=-1).T
 
 
@@ -29,7 +29,7 @@ def backlit_scores(image_features: Tensor, text_features: Tensor, scale: float =
 def prompt_initialization_loss(
     image_features: Tensor, text_features: Tensor, labels: Tensor, scale: float = PAPER_SCALE, smoothing: float = 0.0
 ) -> Tensor:
-    """Cross-entropy of the prompt pair as a classifier of backlit (label 0) and well-lit (1) images (paper, section 3.1)."""
+    """Cross-entropy of the prompt pair as classifier of backlit (label 0) and well-lit (1) images (paper, 3.1)."""
     logits = similarity_logits(image_features, text_features, scale)
     return F.cross_entropy(logits, labels, label_smoothing=smoothing)
 
@@ -42,13 +42,13 @@ def clip_enhance_loss(image_features: Tensor, text_features: Tensor, scale: floa
 def identity_loss(predicted: Sequence[Tensor], target: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
     """Identity loss: weighted squared distance of CLIP-ResNet activations (paper, section 3.1).
 
-    Averaged over every activation, **summed** over the batch, as in the released code.
+    The distance is averaged over each activation and **summed** over the batch, as in the released code.
 
     Args:
         predicted, target: activations (N, C_k, H_k, W_k) of stem and stages 1-4, of results and inputs.
         weights: one per activation; released: (1, 1, 1, 1, 1) in warm-up, then (1, 1, 1, 1, 0.5).
     Raises:
-        ValueError: numbers or shapes differ.
+        ValueError: the numbers of activations and weights differ, or the shapes.
     """
     if not len(predicted) == len(target) == len(weights):
         raise ValueError(f"{len(predicted)} and {len(target)} activations, but {len(weights)} weights")
@@ -65,8 +65,8 @@ def identity_loss(predicted: Sequence[Tensor], target: Sequence[Tensor], weights
 def smoothness_loss(illumination: Tensor) -> Tensor:
     """Smoothness of illumination maps: mean squared difference of the logarithm between neighbours (not in the paper).
 
-    On a grid of 64 x 64 cells, so that it does not depend on the images' size; **summed** over the batch, as the identity
-    loss is. Zero-DCE (Guo et al., CVPR 2020, section 3.3) has one of this kind.
+    The map is averaged on a grid of 64 x 64 cells, so that the loss does not depend on the size of the images. Like the
+    identity loss it is **summed** over the batch. Zero-DCE (Guo et al., CVPR 2020, section 3.3) has a similar loss.
 
     Args:
         illumination: (N, 1, H, W), positive.
@@ -79,14 +79,14 @@ def smoothness_loss(illumination: Tensor) -> Tensor:
 
 
 def margin_ranking_loss(scores: Sequence[Tensor], far: float = 0.9, near: float = 0.2) -> Tensor:
-    """Margin ranking of scores P(backlit), from backlit over older and newer results to well-lit (paper, section 3.2).
+    """Margin ranking loss of scores P(backlit): backlit > older result > newer result > well-lit (paper, section 3.2).
 
-    Every score shall exceed the next one by a margin: `far` between the backlit image and what follows it
-    (first result; and, always, the well-lit image), `near` between all later neighbours.
+    Each score should exceed the next one by a margin. The margin is `far` between the backlit image and the first
+    result, and between the backlit and the well-lit image. It is `near` between all later neighbours.
 
     Args:
         scores: two, three or four tensors (N,): backlit, [older result,] [newer result,] well-lit.
-        far, near: released: 1.0 and none for pairs, 0.9 and 0.2 for triples, 0.9 and 0.1 for quadruples.
+        far, near: released values: 1.0 and none for pairs, 0.9 and 0.2 for triples, 0.9 and 0.1 for quadruples.
     """
     if not 2 <= len(scores) <= 4:
         raise ValueError(f"expected two to four groups of scores, got {len(scores)}")

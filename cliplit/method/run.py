@@ -1,4 +1,4 @@
-"""A run of CLIP-LIT: a directory with settings and one folder per stage, and the plan that says which needs which."""
+"""A run of CLIP-LIT: a directory with settings and a folder for each stage. `plan` lists stages and what they need."""
 
 import platform
 import subprocess
@@ -21,12 +21,12 @@ from cliplit.settings import Settings, from_json, override, parse_overrides, to_
 from cliplit.values import check_values, differing, placed
 
 MANIFEST = "manifest.json"
-CHECKOUT = Path(cliplit.__file__).parent.parent  # if cliplit runs from one
-GUIDED = ("clip", "guidance", "engine")  # groups of settings that concern everything guided
+CHECKOUT = Path(cliplit.__file__).parent.parent  # the checkout, if cliplit runs from one
+GUIDED = ("clip", "guidance", "engine")  # groups of settings of all stages with a guidance
 PACKAGES = ("torch", "torchvision", "open_clip_torch", "pyiqa", "papermill", "numpy", "pillow", "scikit-image")
 VERSIONS = {package: version(package) for package in PACKAGES}
 
-# By what a step learns, in round 0 and later: groups of settings that change the result, and the notebook that shows it.
+# By what a step learns, in round 0 or later: the groups of settings that change its result, and its notebook.
 STEPS: dict[tuple[str, int], tuple[tuple[str, ...], str]] = {
     ("warmup", 0): (("clip", "engine", "enhancement"), "02_enhancer_training"),
     ("prompts", 0): ((*GUIDED, "prompts"), "01_prompt_initialization"),
@@ -36,7 +36,7 @@ STEPS: dict[tuple[str, int], tuple[tuple[str, ...], str]] = {
 }
 
 
-# Rows of the tables, their stages (also the names of the settings that ask for them), and how their settings differ.
+# By row of the tables: the stage, named like the setting that asks for it, and the settings that differ.
 CONTROLS: dict[str, tuple[str, dict[str, Any]]] = {
     "random-clip": ("control", {"clip.random": True}),
     "longer": ("longer", {"refinement.iterations": 0}),
@@ -44,14 +44,14 @@ CONTROLS: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 def controls(settings: Settings) -> dict[str, str]:
-    """The stages of the controls that the settings ask for, by row; without refined rounds nothing is longer."""
+    """The stages of the controls that the settings ask for, by row. `longer` needs rounds with refinement."""
     refined = settings.refinement.rounds > 0 and is_refined(settings.guidance.kind)
     asked = {"control": settings.evaluation.control, "longer": settings.evaluation.longer and refined}
     return {name: stage for name, (stage, _) in CONTROLS.items() if asked[stage]}
 
 
 def plan(settings: Settings) -> dict[str, Stage]:
-    """The stages of a run in order: data, the alternation of the paper, the controls, and the evaluation of all networks."""
+    """The stages of a run in order: data, the paper's alternation, the controls, and the evaluation of all networks."""
     steps = alternation(settings.refinement.rounds, is_refined(settings.guidance.kind))
     stages = [Stage("data", (), ("data", "backlight"), "00_setup_and_data")]
     stages += [Stage(step.name, step.needs, *STEPS[step.learns, min(step.round, 1)]) for step in steps]
@@ -67,7 +67,7 @@ def plan(settings: Settings) -> dict[str, Stage]:
 class Run(Stages):
     """A run directory with its settings.
 
-    An empty path stands for runs/PROFILE in the checkout that cliplit runs from, or else in the working directory.
+    An empty path means runs/PROFILE in the checkout that cliplit runs from, or else in the working directory.
     """
 
     def __init__(self, path: str | Path, settings: Settings):
@@ -77,11 +77,11 @@ class Run(Stages):
 
     @classmethod
     def start(cls, path: str | Path, settings: Settings, rebuild: bool = False) -> "Run":
-        """A run to work in, whose directory is made if needed. Arguments and errors as of `begin`."""
+        """A run to work in. Its directory is created if needed. Arguments and errors as in `begin`."""
         return cls(path, settings).begin(rebuild)
 
     def adopt_from(self, others: Iterable[Path]) -> None:
-        """Take over finished stages of other runs, as long as they were made of the same things."""
+        """Take over finished stages of other runs that have the same settings and inputs."""
         runs = [path for path in others if path != self.path and (path / MANIFEST).is_file()]
         with held(self.path):
             for stage in self.plan:
@@ -95,17 +95,17 @@ class Run(Stages):
 
     @classmethod
     def open(cls, path: str | Path) -> "Run":
-        """A run to read what is finished, whichever version made it. Raises CliplitError without a readable manifest."""
+        """A run to read from, made by any version. Raises CliplitError if it has no readable manifest."""
         settings = stored_settings(path, strict=False)
         if settings is None:
             raise CliplitError(f"{path}: no run here (no readable {MANIFEST}); make one with `cliplit reproduce`")
         return cls(path, settings)
 
     def check(self, rebuild: bool = False) -> None:
-        """Raise CliplitError if work in the directory would change what is finished, or if it is no run's."""
+        """Raise CliplitError if work in the directory would change finished stages, or if it is not a run."""
         stored = stored_settings(self.path)
         finished, begun = (any(self.path.glob(f"*/{name}.json")) for name in ("stage", "building"))
-        if any(self.path.glob("[!.]*")) and not (stored or finished or begun):  # a damaged manifest is written anew
+        if any(self.path.glob("[!.]*")) and not (stored or finished or begun):  # a damaged manifest is rewritten
             raise CliplitError(
                 f"{self.path}: this folder is neither empty nor a run (no {MANIFEST} of one); choose another one with --run"
             )
@@ -118,19 +118,19 @@ class Run(Stages):
         self.refuse_outdated()
 
     def begin(self, rebuild: bool = False) -> "Run":
-        """Check the directory, write settings and versions into its manifest, and return the run.
+        """Check the directory, write settings and versions to its manifest, and return the run.
 
         Args:
-            rebuild: stages that the settings would make differently may be replaced, each when the new one is complete.
+            rebuild: replace outdated stages, each when its new version is complete.
         Raises:
-            CliplitError: the directory has other settings, stages made from something else, or is no run's; another
-                process is at work there; or it cannot be written.
+            CliplitError: the directory has other settings or outdated stages, or is not a run; another process works
+                there; or it cannot be written.
         """
         self.check(rebuild)
         if rebuild and (found := self.outdated()):
             listed = "; ".join(f"{stage} ({shortened(reasons)})" for stage, reasons in found.items())
             processes.say(f"{self.path}: replaced, each stage when its new one is complete: {listed}")
-        processes.wait()  # until all have looked
+        processes.wait()  # until all processes have checked
         other = stored_settings(self.path) != self.settings
         if processes.is_main() and (rebuild or other or (self.path / NEW).exists()):
             with held(self.path):
@@ -138,7 +138,7 @@ class Run(Stages):
         return self
 
     def summary(self) -> str:
-        """Path, profile, seed and versions in a few lines."""
+        """Path, profile, seed and versions in two lines."""
         versions = ", ".join(f"{name} {found}" for name, found in VERSIONS.items())
         maker = self._manifest().get("cliplit", cliplit.__version__)
         return (
@@ -147,16 +147,16 @@ class Run(Stages):
         )
 
     def settle(self) -> None:
-        """Also write manifest.json: settings, seed, versions, and how long each stage took and what it left."""
+        """Also write manifest.json: settings, seed, versions, and the time and outputs of each stage."""
         super().settle()
         records = {name: self.record(name) or {} for name in self.finished()}
         self.rebuilding = self.rebuilding and bool(self.outdated())
         command = ["git", f"--git-dir={CHECKOUT / '.git'}", "rev-parse", "--verify", "--quiet", "HEAD"]
-        revision = None  # cliplit does not run from a checkout, or git is not installed
+        revision = None  # without a checkout or git
         with suppress(OSError):
             revision = subprocess.run(command, capture_output=True, text=True).stdout.strip() or None
         manifest = {
-            "cliplit": self._manifest().get("cliplit", cliplit.__version__),  # the version that began it
+            "cliplit": self._manifest().get("cliplit", cliplit.__version__),  # the version that started the run
             "git": revision,
             "rebuilding": self.rebuilding,
             "profile": self.settings.profile,
@@ -173,7 +173,7 @@ class Run(Stages):
         return read_json(self.path / MANIFEST) or {}
 
     def inputs_of(self, stage: str) -> dict[str, Any]:
-        """Seed, settings, and digests of the files that decide what is learned."""
+        """Seed, settings, and digests of the files that change the result of a stage."""
         every = to_json(self.settings)
         groups = {group: every[group] for group in self.plan[stage].settings}
         if "guidance" in groups and (kind := self.settings.guidance.kind) not in BUILT_IN:
@@ -185,7 +185,7 @@ class Run(Stages):
 
 
 def stored_settings(path: str | Path, strict: bool = True) -> Settings | None:
-    """The settings in the manifest of a run; None without a readable one. Raises CliplitError as `from_json`."""
+    """The settings in the manifest of a run; None if it is not readable. Raises CliplitError as `from_json` does."""
     file = Path(path) / MANIFEST
     manifest = read_json(file, settings=dict)
     try:
@@ -197,11 +197,11 @@ def stored_settings(path: str | Path, strict: bool = True) -> Settings | None:
 
 
 def choose_run(profile: str, path: str | Path, changes: Mapping[str, Any]) -> Run:
-    """The run of a command or notebook: a new one or, where there is one, with its own settings but for `changes`.
+    """The run of a command or notebook: a new one, or an existing one with its own settings and `changes`.
 
     Args:
-        profile: empty for the one that is there, or else for demo.
-        path: the directory; empty as for `Run`.
+        profile: empty for the profile of the existing run, or else demo.
+        path: the directory; if empty, as in `Run`.
         changes: settings by dotted name.
     Raises:
         CliplitError: unknown profile or setting, or a value that is not allowed.
@@ -216,11 +216,11 @@ def choose_run(profile: str, path: str | Path, changes: Mapping[str, Any]) -> Ru
 def start_run(
     profile: Any = "", run: Any = "", seed: int | None = None, overrides: Mapping[str, Any] | str | float | None = None
 ) -> Run:
-    """The run of a notebook, begun. Arguments and errors as of `choose_run` and `Run.begin`.
+    """Begin the run of a notebook. Arguments and errors as in `choose_run` and `Run.begin`.
 
     Args:
-        profile, run: texts; a number, as papermill takes "2024" for one, means its text.
-        overrides: by dotted name, as a dictionary or as "name=value name=value".
+        profile, run: texts; a number means its text, since papermill turns "2024" into a number.
+        overrides: a dictionary by dotted name, or a text "name=value name=value".
     """
     changes: dict[str, Any] = {} if seed is None else {"seed": seed}
     changes |= overrides if isinstance(overrides, Mapping) else parse_overrides(str(overrides or ""))

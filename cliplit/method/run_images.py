@@ -1,4 +1,4 @@
-"""The data of a run: training images at training size, test images, and a record of where they come from."""
+"""The data of a run: training images at training size, test images, and a record of their sources."""
 
 import shutil
 from collections.abc import Iterator, Sequence
@@ -19,7 +19,7 @@ from cliplit.method.run import Run
 from cliplit.settings import Data, Settings
 
 SIDES = ("backlit", "well_lit")
-Training = tuple[str, list[dict[str, str]], Tensor]  # side, what is recorded of each image, images
+Training = tuple[str, list[dict[str, str]], Tensor]  # side, the record of each image, images
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class TestImage:
 
 
 class TrainingImages:
-    """Training images of one side, kept on disk as 8 bits. Raises CliplitError if the file is damaged."""
+    """Training images of one side, read from disk as 8 bits. Raises CliplitError if the file is damaged."""
 
     def __init__(self, path: Path):
         with told(f"{path}: damaged", f"remove {path.parent} to make it again"):
@@ -42,14 +42,14 @@ class TrainingImages:
         return len(self._array)
 
     def batch(self, indices: Sequence[int], device: torch.device | str = "cpu") -> Tensor:
-        """The images at these positions, (N, 3, S, S) in [0, 1], on a device."""
+        """The images at these positions as (N, 3, S, S) in [0, 1], on a device."""
         return to_tensor(self._array[list(indices)], device)
 
 
 def prepare_data(run: Run) -> dict[str, Any]:
     """Stage `data`: resize the training images, copy the test images, and record names, hashes and sources.
 
-    From then on the run uses its own copies, so the folders may change or move.
+    Later stages use these copies, so the folders may change or move.
 
     Raises CliplitError as `check_folders` does, and for an image that cannot be read.
     """
@@ -85,9 +85,9 @@ def prepare_data(run: Run) -> dict[str, Any]:
 
 
 def check_folders(data: Data) -> dict[str, Images]:
-    """The images of every role, after a look at the folders. Only test images without a partner are opened.
+    """Check the folders and return the images of every role. Only test images without a partner are opened.
 
-    Raises CliplitError if one of a pair is not given, a folder has no images, or references do not match.
+    Raises CliplitError if one folder of a pair is not given, a folder has no images, or references do not match.
     """
     chosen = images_by_role(data)
     if "test_backlit" in chosen:
@@ -96,26 +96,26 @@ def check_folders(data: Data) -> dict[str, Images]:
 
 
 def changed_sources(run: Run) -> list[str]:
-    """Images that were added, removed or changed in the folders since the run copied them."""
+    """Images that were added, removed or changed in the folders after the run copied them."""
     try:
         chosen = images_by_role(run.settings.data)
         there = {str(file): file.stat().st_size for images in chosen.values() for file in images.files}
     except (CliplitError, OSError):
-        there = {}  # moved away
-    roles = run.notes("data", "data.json")["roles"].values()  # earlier versions of cliplit noted no sizes
+        there = {}  # the folders are gone
+    roles = run.notes("data", "data.json")["roles"].values()  # earlier versions of cliplit stored no sizes
     copied = {file: size for role in roles for file, size in role.get("sizes", there).items()}
     return sorted({file for file, _ in copied.items() ^ there.items()})
 
 
 def training_images(run: Run) -> tuple[TrainingImages, TrainingImages]:
-    """Backlit and well-lit training images of a run whose data are prepared."""
+    """Backlit and well-lit training images of a run with a finished stage `data`."""
     folder = run.folder("data")
     backlit, well_lit = (TrainingImages(folder / f"{side}.npy") for side in SIDES)
     return backlit, well_lit
 
 
 def test_images(run: Run) -> list[TestImage]:
-    """Readable test images of a run, in order of their names."""
+    """Test images of a run, in the order of their names."""
     folder = run.folder("data")
     images = []
     for record in run.notes("data", "data.json")["test"]:
@@ -125,7 +125,7 @@ def test_images(run: Run) -> list[TestImage]:
 
 
 def _own_training(data: Data, chosen: dict[str, Images], skipped: list[str]) -> Iterator[Training]:
-    """Training images of folders and data sets. Those that cannot be read are named in `skipped`."""
+    """Training images from folders and data sets. Files that cannot be read are listed in `skipped`."""
     for side in SIDES:
         source = chosen[f"train_{side}"]
         files = source.files[: data.well_lit_images or None] if side == "well_lit" else source.files
@@ -153,7 +153,7 @@ def _embedded_tests(settings: Settings, folder: Path) -> list[dict[str, Any]]:
 
 
 def _own_tests(chosen: dict[str, Images], skipped: list[str], folder: Path) -> list[dict[str, Any]]:
-    """Copies of the test images. Those that cannot be read are named in `skipped` and left out."""
+    """Copy the test images. Files that cannot be read are listed in `skipped` and left out."""
     records = []
     for stem, (path, reference) in _pairs(chosen, skipped).items():
         try:
@@ -181,7 +181,7 @@ def _own_tests(chosen: dict[str, Images], skipped: list[str], folder: Path) -> l
 
 
 def _checked(path: Path, images: Images) -> str:
-    """SHA-256 of a file, after a check that it is the one that the data set promises."""
+    """SHA-256 of a file. Raises CliplitError if the data set lists another one."""
     digest = sha256(path)
     if images.hashes.get(path, digest) != digest:
         raise CliplitError(
@@ -191,9 +191,9 @@ def _checked(path: Path, images: Images) -> str:
 
 
 def _pairs(chosen: dict[str, Images], skipped: list[str]) -> dict[str, tuple[Path, Path | None]]:
-    """Test images and their references by stem, after a check that they match.
+    """Test images and their references by stem. Raises CliplitError if they do not match.
 
-    An image without a partner that cannot be read is named in `skipped` and left out.
+    An unreadable image without a partner is listed in `skipped` and left out.
     """
     backlit = by_stem(chosen["test_backlit"].files)
     if "test_reference" not in chosen:

@@ -1,8 +1,8 @@
-"""The paper's alternation and its numbers, as the released code schedules them. Nothing here computes or writes.
+"""The schedule of the released code: order and settings of the stages. Nothing here computes or writes.
 
     prompts0, warmup -> enhancer0 -> prompts1 -> enhancer1 -> prompts2 -> enhancer2 -> ...
 
-`alternation` is the one place that spells it out: the stages of a run (run.py) and the training (training.py) follow it.
+`alternation` defines this order. The stages of a run (run.py) and the training (training.py) follow it.
 """
 
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from cliplit.settings import Settings
 
 @dataclass(frozen=True)
 class Step:
-    """A step of the alternation: what is learned in which round, and the stages that it learns from."""
+    """A step of the alternation: what is learned, in which round, and from which stages."""
 
     learns: str  # prompts, warmup or enhancer
     round: int
@@ -26,9 +26,9 @@ class Step:
 
 
 def alternation(rounds: int, refined: bool = True) -> list[Step]:
-    """All steps in order: first pair and network, then rounds of prompt refinement and tuning (paper, section 3).
+    """All steps in order: initial prompts and network, then rounds of prompt refinement and tuning (paper, section 3).
 
-    A guidance that the rounds do not refine stays prompts0.
+    Without refinement, all rounds use prompts0.
     """
     steps = [
         Step("prompts", 0, ("data",)),
@@ -50,7 +50,7 @@ def initial_prompts(settings: Settings) -> Part:
 
 
 def warm_up(settings: Settings) -> Part:
-    """Warm-up towards the identity, guarded."""
+    """Warm-up towards the identity, with the guard that restarts it."""
     options = settings.enhancement
     return Part(
         "warmup",
@@ -91,12 +91,12 @@ def refined_prompts(settings: Settings, k: int) -> Part:
 def ranked_rounds(k: int) -> list[int]:
     """The rounds whose results are ranked in round k, older first.
 
-    The released code has two slots for results, written in turn, so that it ranks the newest two (one in round 1).
+    The released code keeps the newest two results and ranks them. In round 1 there is only one.
     """
     return list(range(max(0, k - 2), k))
 
 
 def margins(settings: Settings, k: int) -> tuple[float, float]:
-    """Far and near margin of the ranking in round k: the near one is wider while there is one result only."""
+    """Far and near margin of the ranking in round k. The near one is wider in round 1, which ranks only one result."""
     options = settings.refinement
     return options.far_margin, options.near_margin_first if k == 1 else options.near_margin

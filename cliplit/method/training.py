@@ -1,4 +1,4 @@
-"""The stages of CLIP-LIT. Each function is one stage of a run: it loads what it needs, resumes, and returns nothing.
+"""The stages of CLIP-LIT. Each function trains one stage of a run, or resumes it, and returns nothing.
 
 initialize_prompts      prompts0     learn the initial prompt pair               paper, section 3.1
 warm_up                 warmup       identity loss only                          released code
@@ -6,7 +6,7 @@ train_enhancer          enhancer0    CLIP-Enhance and identity loss             
 refine_prompts          prompts<k>   margin ranking of inputs and results        paper, section 3.2
 train_enhancer          enhancer<k>  tuning with the refined prompts             paper, section 3.2
 
-A guidance of another kind (cliplit/method/guidance/) takes the place of the prompt pair in all of them.
+Another guidance (cliplit/method/guidance/) can replace the prompt pair in all stages.
 """
 
 from collections.abc import Callable
@@ -37,12 +37,12 @@ from cliplit.method.run import Run
 from cliplit.method.run_images import TrainingImages, prepare_data, training_images
 from cliplit.settings import Settings
 
-PANEL_IMAGES = 6  # training images in the panels that show a run in progress
+PANEL_IMAGES = 6  # training images in the image panels that are recorded during training
 LESS_MEMORY = "set a smaller enhancement.batch_size or prompts.batch_size"
 
 
 def train(run: Run) -> None:
-    """The whole method: initial prompts and network, then rounds of prompt refinement and tuning."""
+    """Train the whole method: initial prompts and network, then rounds of prompt refinement and tuning."""
     prepare_data(run)
     for step in schedule.alternation(run.settings.refinement.rounds, is_refined(run.settings.guidance.kind)):
         match step.learns, step.round:
@@ -57,9 +57,9 @@ def train(run: Run) -> None:
 
 
 def initialize_prompts(run: Run) -> None:
-    """Learn the initial prompt pair: cross-entropy on backlit against well-lit images.
+    """Learn the initial prompt pair with the cross-entropy of backlit and well-lit images.
 
-    A guidance that is not learned by gradient is fitted to the features of all training images.
+    A guidance that is not learned by gradient descent is fitted to the features of all training images.
     """
     settings = run.settings
     options = settings.prompts
@@ -94,7 +94,7 @@ def initialize_prompts(run: Run) -> None:
 def warm_up(run: Run) -> None:
     """Train the network towards the identity, with the identity loss only.
 
-    Guard of the released code: if the results are far from the inputs for too long, start anew with another seed.
+    As in the released code, a guard restarts with another seed if the results stay too far from the inputs.
     """
     settings = run.settings
     options = settings.enhancement
@@ -125,9 +125,9 @@ def warm_up(run: Run) -> None:
 
 
 def train_enhancer(run: Run, k: int) -> None:
-    """Train the network with CLIP-Enhance and identity loss: `initial` for k = 0, tuning in round k after that.
+    """Train the network with CLIP-Enhance and identity loss: initial training for k = 0, else the tuning of round k.
 
-    Keeps a copy of the best network: lowest mean loss of the last `average` iterations.
+    The best network is kept: the one with the lowest mean loss over the last `average` iterations.
     """
     settings = run.settings
     options = settings.enhancement
@@ -136,7 +136,7 @@ def train_enhancer(run: Run, k: int) -> None:
 
     def make(folder: Path, using: Machine) -> None:
         backlit, well_lit = training_images(run)
-        # A guidance that learns along with the network continues from the round before.
+        # A guidance that is trained together with the network continues from the previous stage.
         along = run.path / before / "guidance.safetensors"
         similarity = load_clip(settings.clip.similarity, settings)
         guidance = load_guidance(along, settings, similarity) if along.is_file() else guidance_of(run, k)
@@ -157,14 +157,14 @@ def train_enhancer(run: Run, k: int) -> None:
         for iteration in loop.until(using.interrupts):
             images = augmented_batch(backlit, settings, part.name, iteration, using.device)
             illumination = enhancer(images, padding="zeros")
-            results = divide(images, illumination)  # clipping tells the network to lift no further
+            results = divide(images, illumination)  # not keep_highlights: clipping limits the brightening
             enhance = identity = results.new_zeros(())
             for n in range(options.views):
                 view = generator(settings.seed, "view", n, part.name, iteration)
                 seen = random_view([results, images], options.view_scale, view)
                 predicted = clip.encode_activations(seen[0])
                 encode = partial(guidance.clip.encode_image, seen[0])
-                if guidance.clip is clip:  # the last activation gives the features, too
+                if guidance.clip is clip:  # then the last activation also gives the features
                     encode = partial(clip.pool, predicted[-1])
                 enhance = enhance + guidance.loss(Seen(seen[0], encode)) / options.views
                 identity = identity + _identity_loss(clip, predicted, seen[1], options.identity_stages) / options.views
@@ -174,7 +174,7 @@ def train_enhancer(run: Run, k: int) -> None:
                 more["smoothness"] = processes.count() * losses.smoothness_loss(illumination)
                 loss = loss + options.smoothness_weight * more["smoothness"]
             companion = None
-            if guidance.learned:  # against other well-lit images in every iteration
+            if guidance.learned:  # it compares results with new well-lit images in every iteration
                 others = augmented_batch(well_lit, settings, f"{part.name} well-lit", iteration, using.device)
                 pair = [Seen(side, partial(guidance.clip.encode_image, side)) for side in (results.detach(), others)]
                 companion = guidance.companion_loss(*pair)
@@ -187,7 +187,7 @@ def train_enhancer(run: Run, k: int) -> None:
 def refine_prompts(run: Run, k: int) -> None:
     """Refine the prompt pair in round k: rank backlit images, older and newer results, and well-lit images.
 
-    A guidance that is not refined stays as it is.
+    Does nothing for a guidance that is not refined.
     """
     settings = run.settings
     options = settings.refinement
@@ -222,14 +222,14 @@ def refine_prompts(run: Run, k: int) -> None:
 
 
 def guidance_of(run: Run, k: int) -> Guidance:
-    """The guidance of round k before the network is tuned, on the run's device; k = 0 is the initial one."""
+    """The guidance with which the network of round k is trained, on the run's device; k = 0 is the initial one."""
     stage = f"prompts{k}" if f"prompts{k}" in run.plan else "prompts0"
     clip = load_clip(run.settings.clip.similarity, run.settings)
     return load_guidance(run.folder(stage) / "prompts.safetensors", run.settings, clip)
 
 
 def network_of(run: Run, stage: str) -> Enhancer:
-    """The network that a finished stage (warmup, enhancer<k> or control) left, on the run's device."""
+    """The network of a finished stage (warmup, enhancer<k> or a control), on the run's device."""
     return load_enhancer(run.folder(stage) / "enhancer.safetensors").to(find_device(run.settings.device))
 
 
@@ -237,7 +237,7 @@ def network_of(run: Run, stage: str) -> Enhancer:
 def at_prompt_size(
     images: TrainingImages, size: int, device: torch.device | str = "cpu", network: Enhancer | None = None
 ) -> np.ndarray:
-    """All images at the size of the prompt stages, enhanced if a network is given: (N, S, S, 3), 8 bits."""
+    """All images at the size of the prompt stages, enhanced by the network if there is one: (N, S, S, 3), 8 bits."""
     done = []
     for start in range(0, len(images), 16):
         batch = images.batch(range(start, min(start + 16, len(images))), device)
@@ -247,7 +247,7 @@ def at_prompt_size(
 
 
 def _build(run: Run, stage: str, make: Callable[[Path, Machine], None]) -> None:
-    """Make a stage, by all processes together."""
+    """Train a stage with all processes together."""
 
     def train_together(folder: Path) -> None:
         with limits_told(LESS_MEMORY), engine(run.settings) as using:
@@ -257,7 +257,7 @@ def _build(run: Run, stage: str, make: Callable[[Path, Machine], None]) -> None:
 
 
 def _panels(run: Run, stage: str, backlit: TrainingImages, enhancer: Enhancer) -> Recorder:
-    """A recorder that shows the results for the first training images."""
+    """A recorder of image panels: inputs, maps and results of the first training images."""
     images = backlit.batch(range(min(PANEL_IMAGES, len(backlit))), next(enhancer.parameters()).device)
 
     @torch.no_grad()
@@ -269,14 +269,14 @@ def _panels(run: Run, stage: str, backlit: TrainingImages, enhancer: Enhancer) -
 
 
 def _identity_loss(clip: ClipBackbone, predicted: list[Tensor], images: Tensor, stages: tuple[float, ...]) -> Tensor:
-    """Identity loss, summed over the batch. Each process has its share of it; the mean over processes is the sum."""
+    """Identity loss, summed over the batch. A process has a share of the batch; the mean over processes is the sum."""
     with torch.no_grad():
         target = clip.encode_activations(images)
     return processes.count() * losses.identity_loss(predicted, target, stages)
 
 
 def _with_state(optimizer: Optimizer, folder: Path) -> None:
-    """Set the optimiser to where the stage before left it: the released code has one for the whole training."""
+    """Restore the optimiser of the stage before: the released code uses one optimiser for the whole training."""
     file = folder / "optimizer.pt"
     state = load_tensors(file)
     with told(f"{file}: not of this training", f"remove {folder} to make it again"):
@@ -284,7 +284,7 @@ def _with_state(optimizer: Optimizer, folder: Path) -> None:
 
 
 def _finish(loop: Loop, settings: Settings, enhancer: Enhancer | None = None, guidance: Guidance | None = None) -> None:
-    """Keep the best weights, write them and the optimiser, and only then remove the progress."""
+    """Write the best weights and the optimiser; only then remove the saved progress."""
     loop.module.load_state_dict(loop.finish())
     if not processes.is_main():
         return

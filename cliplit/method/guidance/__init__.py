@@ -1,1 +1,1 @@
-"""Guidances: what leads the enhancement network from backlit to well-lit images; `registry` has all of them by kind."""
+"""Guidances: losses that lead the enhancement network to well-lit results. `registry` lists all kinds."""

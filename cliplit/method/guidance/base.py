@@ -1,4 +1,4 @@
-"""The interface of all guidances. A new idea is one file with one class; docs/guidance.md has a recipe."""
+"""The interface of all guidances. To add your own, write one class in one file: see docs/guidance.md."""
 
 from collections.abc import Callable
 from functools import cached_property
@@ -10,11 +10,11 @@ from cliplit.settings import Settings
 
 
 class Seen:
-    """A batch of images as CLIP sees it; features are computed once, when first asked for.
+    """A batch of images and their CLIP features, which are computed once, at the first use.
 
     Args:
-        images: (N, 3, H, W) in [0, 1]; None where only features are at hand.
-        features: image features (N, D), not normalised, or what computes them.
+        images: (N, 3, H, W) in [0, 1]; None if there are only features.
+        features: image features (N, D), not normalised, or a function that computes them.
     """
 
     def __init__(self, images: Tensor | None, features: Tensor | Callable[[], Tensor]):
@@ -23,7 +23,7 @@ class Seen:
 
     @property
     def images(self) -> Tensor:
-        """(N, 3, H, W) in [0, 1]; a ValueError where only features are at hand."""
+        """(N, 3, H, W) in [0, 1]; raises ValueError if there are only features."""
         if self._images is None:
             raise ValueError("only features are at hand here, no images")
         return self._images
@@ -35,21 +35,20 @@ class Seen:
 
 
 class Guidance(nn.Module):
-    """What leads the network to well-lit images.
+    """A loss that leads the network to well-lit results, and a score that says how backlit an image looks.
 
-    A guidance gets what it knows in one of three ways:
-    *  `fit`, once, from the features of all training images;
-    *  by gradient: with `refined` it has a `learning_loss` before the training, and is refined in every round by
+    A guidance is trained in one of three ways:
+    *  `fit` computes it once from the features of all training images;
+    *  with `refined`, gradient descent on `learning_loss` trains it before the network, and every round refines it by
        margin ranking of its scores;
-    *  along with the network, if it has a `companion_loss`.
+    *  with a `companion_loss`, it is trained together with the network.
 
-    What it learns are its parameters, what it computes its buffers; both are stored with the run. CLIP is no part of
-    them.
+    Learned values are parameters, and computed values are buffers. Both are stored with the run, but without CLIP.
     """
 
     clip: ClipBackbone
-    refined = False  # learned by gradient before the training, and refined by ranking in every round
-    factor = 1.0  # of its loss, in units of `enhancement.clip_weight`
+    refined = False  # trained before the network, and refined by ranking in every round
+    factor = 1.0  # weight of its loss, in units of `enhancement.clip_weight`
 
     def __init__(self, settings: Settings, clip: ClipBackbone):
         super().__init__()
@@ -58,33 +57,33 @@ class Guidance(nn.Module):
 
     @property
     def learned(self) -> list[nn.Parameter]:
-        """What is still to be learned."""
+        """The parameters that are still trained."""
         return [parameter for parameter in self.parameters() if parameter.requires_grad]
 
     @property
     def learning_rate(self) -> float:
-        """Of what it learns, for Adam."""
+        """Adam's learning rate for its parameters."""
         return self.settings.prompts.learning_rate
 
     def loss(self, results: Seen) -> Tensor:
-        """Loss (scalar) of results of the network."""
+        """Loss (scalar) of the network's results."""
         raise NotImplementedError
 
     def score(self, images: Seen) -> Tensor:
-        """How backlit every image looks, (N,); a probability in [0, 1] unless the class says otherwise."""
+        """How backlit each image looks, (N,): a probability in [0, 1] unless the class says otherwise."""
         raise NotImplementedError
 
     def fit(self, backlit: Tensor, well_lit: Tensor) -> None:
-        """Compute what follows from the features (N, D) of all training images; not for refined ones."""
+        """Compute its buffers from the features (N, D) of all training images; not called if `refined`."""
 
     def learning_loss(self, features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Loss (scalar) and scores (N,), without gradient, of labelled features: 0 backlit, 1 well-lit."""
+        """Loss (scalar), and scores (N,) without gradient, of labelled features: 0 backlit, 1 well-lit."""
         raise NotImplementedError
 
     def companion_loss(self, results: Seen, well_lit: Seen) -> Tensor | None:
-        """Loss of what is learned along with the network, from results without gradient and well-lit images; or None."""
+        """Loss that trains the guidance with the network, from detached results and well-lit images; or None."""
         return None
 
     def frozen(self) -> "Guidance":
-        """What guides the network between two refinements, without gradient to what is refined."""
+        """The guidance while the network is trained: refined parameters are fixed."""
         return self.requires_grad_(False) if self.refined else self

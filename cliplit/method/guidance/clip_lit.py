@@ -1,4 +1,4 @@
-"""Guidance by a pair of vectors in CLIP's latent space: CLIP-LIT's prompt pair (section 3.1), and RAVE's latent pair."""
+"""Guidance by two vectors in CLIP's latent space: the prompt pair of CLIP-LIT (section 3.1), and RAVE's latent pair."""
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +12,7 @@ from cliplit.settings import Settings
 
 
 class PairGuidance(Guidance):
-    """Two features, 0 = backlit and 1 = well-lit; the score is the probability of the first (CLIP-LIT, section 3.1)."""
+    """Two features, 0 = backlit and 1 = well-lit. The score is P(backlit), the softmax over both (section 3.1)."""
 
     refined = True
 
@@ -38,10 +38,10 @@ class PairGuidance(Guidance):
 
 
 class PromptGuidance(PairGuidance):
-    """Token embeddings (2, L, W) of both prompts, read at position `end` of CLIP's frozen text tower.
+    """Token embeddings (2, L, W) of both prompts, encoded by CLIP's frozen text tower at position `end`.
 
-    They start from "X X ... X" twice, or from the texts of the settings. Raises CliplitError if these have different
-    numbers of tokens, for the pair is read at one position.
+    They start from "X X ... X" twice, or from two texts in the settings. Raises CliplitError if these texts have
+    different numbers of tokens, since there is only one `end`.
     """
 
     def __init__(self, settings: Settings, clip: ClipBackbone):
@@ -60,7 +60,7 @@ class PromptGuidance(PairGuidance):
 
 
 class LatentGuidance(PairGuidance):
-    """CLIP-LIT-Latent of RAVE: the pair itself is learned, without a text tower; it starts from N(0, 1)."""
+    """CLIP-LIT-Latent of RAVE: the two features are learned directly, without a text tower, starting from N(0, 1)."""
 
     def __init__(self, settings: Settings, clip: ClipBackbone, vectors: Tensor | None = None):
         super().__init__(settings, clip)

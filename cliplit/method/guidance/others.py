@@ -1,4 +1,4 @@
-"""Guidances without a learned pair: RAVE's residual (ECCV 2024), an adversarial loss as in CLIP-LIT's ablations, none."""
+"""Guidances without a learned pair: RAVE's residual (ECCV 2024), the adversarial loss of CLIP-LIT's ablations, none."""
 
 import torch
 import torch.nn.functional as F
@@ -11,9 +11,9 @@ from cliplit.settings import Settings
 
 
 class ResidualGuidance(Guidance):
-    """Nothing is learned: results shall lie as far along the residual as well-lit images do on the mean.
+    """RAVE's fixed residual vector: the projection of results on it should equal the mean of well-lit images.
 
-    Its score is threshold - projection: 0 for the mean of well-lit images, above 0 for darker ones; no probability.
+    The score is this mean minus the projection: 0 for an average well-lit image, more for darker ones, no probability.
     """
 
     def __init__(self, settings: Settings, clip: ClipBackbone):
@@ -34,19 +34,19 @@ class ResidualGuidance(Guidance):
 
 
 def mean_direction(features: Tensor) -> Tensor:
-    """Unit vector (D,) along the mean of the unit features of (N, D)."""
+    """Unit vector (D,) in the direction of the mean of normalised features (N, D)."""
     return F.normalize(F.normalize(features, dim=-1).mean(0), dim=0)
 
 
 def residual_vector(backlit: Tensor, well_lit: Tensor) -> Tensor:
-    """Unit vector (D,) from the mean direction of backlit features (N, D) to that of well-lit ones (M, D)."""
+    """Unit vector (D,) from the mean direction of backlit features (N, D) to the one of well-lit features (M, D)."""
     return F.normalize(mean_direction(well_lit) - mean_direction(backlit), dim=0)
 
 
 class AdversarialGuidance(Guidance):
-    """A small PatchGAN discriminator, unpaired, with least-squares targets: well-lit patches 1, results 0.
+    """A small PatchGAN discriminator for unpaired images, with least-squares targets: well-lit patches 1, results 0.
 
-    Its score is 1 - the mean over patches, clamped to [0, 1]: how little the image looks like a well-lit one.
+    The score is 1 - the mean output over patches, clamped to [0, 1]: how little the image looks like a well-lit one.
     """
 
     def __init__(self, settings: Settings, clip: ClipBackbone):
@@ -55,7 +55,7 @@ class AdversarialGuidance(Guidance):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
             width = settings.guidance.adversarial_width
-            self.discriminator = nn.Sequential(  # one number per overlapping patch of 34 x 34 pixels
+            self.discriminator = nn.Sequential(  # one output per overlapping patch of 34 x 34 pixels
                 nn.Conv2d(3, width, 4, stride=2, padding=1),
                 nn.LeakyReLU(0.2),
                 nn.Conv2d(width, 2 * width, 4, stride=2, padding=1),
@@ -83,7 +83,7 @@ class AdversarialGuidance(Guidance):
 
 
 class NoGuidance(Guidance):
-    """Loss 0; every image scores 1/2."""
+    """No guidance: the loss is 0, and every image scores 1/2."""
 
     def loss(self, results: Seen) -> Tensor:
         return results.images.new_zeros(())

@@ -1,4 +1,4 @@
-"""Guidances by kind: those of this package, or a class in a file of one's own."""
+"""Guidances by kind: those of this package, or a class in the user's own file."""
 
 import inspect
 from importlib import import_module
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from cliplit.method.clip import ClipBackbone
     from cliplit.method.guidance.base import Guidance
 
-# Kind: module, class, and whether the rounds refine it; imported at first use, so that plans need no torch.
+# Kind: module, class, and whether the rounds refine it. Modules are imported at the first use, so plans need no torch.
 BUILT_IN = {
     "clip-lit": ("clip_lit", "PromptGuidance", True),
     "clip-lit-latent": ("clip_lit", "LatentGuidance", True),
@@ -24,7 +24,7 @@ BUILT_IN = {
 
 
 def new_guidance(settings: Settings, clip: "ClipBackbone") -> "Guidance":
-    """The untrained guidance of these settings. Raises CliplitError if the kind is unknown or the file lacks the class."""
+    """The untrained guidance of these settings. Raises CliplitError for an unknown kind or class."""
     return _class(settings.guidance.kind)(settings, clip)
 
 
@@ -47,7 +47,7 @@ def _class(kind: str) -> type["Guidance"]:
         )
     try:
         found = run_path(file, run_name=Path(file).stem).get(name)
-    except Exception as error:  # whatever the user's file does
+    except Exception as error:  # the user's file may raise anything
         raise CliplitError(f"{file}: cannot be imported ({type(error).__name__}: {one_line(error)})") from None
     if not (inspect.isclass(found) and issubclass(found, Guidance)):
         raise CliplitError(f"{file}: no subclass of cliplit.method.guidance.base.Guidance named '{name}'")

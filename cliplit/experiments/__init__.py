@@ -1,8 +1,8 @@
-"""What is made of runs: evaluated, compared, told.
+"""Evaluate runs, compare them, and report the results.
 
-evaluation    every stage, simple baselines and the random-CLIP control on the test images
-tables        stages, differences, and the paper's tables, of one run or several seeds
-analysis      what notebooks show of a run, and what a guidance sees
-studies       ablations and guidance variants: many runs, one setting apart
-notebooks     the notebooks executed, each when it is out of date
+evaluation    scores of every stage, simple baselines and controls on the test images
+tables        tables of stages and differences, and the paper's tables, for one run or several seeds
+analysis      the scores, small tables and checks in the notebooks
+studies       ablations and guidance variants: many runs that differ in one setting
+notebooks     executes the notebooks that are out of date
 """

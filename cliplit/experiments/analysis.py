@@ -1,4 +1,4 @@
-"""What the notebooks look at beside the pictures: scores of images under the learned prompts, small tables, checks."""
+"""For the notebooks: scores of images under the learned prompts, small tables, and checks."""
 
 from collections.abc import Sequence
 
@@ -21,30 +21,30 @@ from cliplit.settings import describe, flatten
 
 STOPS = tuple(half / 2 for half in range(-8, 5))  # EV: -4 ... +2
 STRENGTHS = tuple(n / 8 for n in range(13))  # 0 ... 1.5
-CROPS = 64  # of a score map, encoded at a time
+CROPS = 64  # crops of a score map that are encoded at a time
 BATCH = 16  # training images encoded at a time
-LOOKED_AT = 96  # training images per side, evenly spaced
+LOOKED_AT = 96  # training images per side that are scored, evenly spaced
 
 BACKLIT = "backlit"
 WELL_LIT = "well-lit"
-UNTRAINED = -1  # in place of a round: the guidance that learning starts from
+UNTRAINED = -1  # as a round: the guidance before it is trained
 
 
 def training_log(run: Run, stage: str) -> pd.DataFrame:
-    """What a stage logged: one row per iteration, from its log.csv; empty where nothing was trained."""
+    """The log.csv of a stage, with one row per iteration; empty if nothing was trained."""
     file = run.folder(stage) / "log.csv" if stage in run.plan else None
     return pd.read_csv(file) if file and file.is_file() else pd.DataFrame()
 
 
 @torch.no_grad()
 def prompt_scores(run: Run, rounds: Sequence[int], results: bool = True) -> dict[int, dict[str, Tensor]]:
-    """Scores of training images and of their results, (N,) each, by the guidance of the given rounds: P(backlit) of pairs.
+    """Scores (N,) of training images and their results by the guidance of some rounds: P(backlit) for prompt pairs.
 
     Args:
-        rounds: 0 is the initial pair, `UNTRAINED` the one that its learning starts from.
-        results: also score the results of the networks up to the last of these rounds.
+        rounds: 0 is the initial pair, `UNTRAINED` the pair before training.
+        results: also score the results of all networks up to the last of these rounds.
     Returns:
-        For every round: `backlit`, `initial`, `round1` ..., `well-lit`, at the size at which prompts are learned.
+        For every round: scores of `backlit`, `initial`, `round1` ..., `well-lit`, at the size of the prompt stages.
     """
     clip = load_clip(run.settings.clip.similarity, run.settings)
     backlit, well_lit = training_images(run)
@@ -56,14 +56,14 @@ def prompt_scores(run: Run, rounds: Sequence[int], results: bool = True) -> dict
     scores = {}
     for k in rounds:
         guidance = guidance_of(run, max(k, 0))
-        if k == UNTRAINED and guidance.refined:  # one that is only fitted starts as it is
+        if k == UNTRAINED and guidance.refined:  # a fitted guidance has no untrained state
             guidance = new_guidance(run.settings, clip).to(clip.mean.device)
         scores[k] = {label: guidance.score(side).cpu() for label, side in sides.items()}
     return scores
 
 
 def _seen(clip: ClipBackbone, images: TrainingImages, size: int, network: Enhancer | None = None) -> Seen:
-    """Evenly spaced training images, or their results, as CLIP sees them."""
+    """Evenly spaced training images, or their results, as input for guidances."""
     count = min(LOOKED_AT, len(images))
     picked = [n * len(images) // count for n in range(count)]
     pixels = []
@@ -75,10 +75,10 @@ def _seen(clip: ClipBackbone, images: TrainingImages, size: int, network: Enhanc
 
 
 def separation(scores: dict[str, Tensor]) -> dict[str, float]:
-    """How well P(backlit) tells backlit from well-lit images: accuracy at 1/2, area under the ROC curve."""
+    """How well P(backlit) separates backlit from well-lit images: accuracy at 1/2, and area under the ROC curve."""
     backlit = scores[BACKLIT]
     well_lit = scores[WELL_LIT]
-    accuracy = 0.5 + ((backlit - 0.5).sign().mean() - (well_lit - 0.5).sign().mean()) / 4  # 1/2 is half right
+    accuracy = 0.5 + ((backlit - 0.5).sign().mean() - (well_lit - 0.5).sign().mean()) / 4  # 1/2 counts half
     above = (backlit[:, None] > well_lit).float() + 0.5 * (backlit[:, None] == well_lit).float()
     return {"accuracy": accuracy.item(), "auc": above.mean().item()}
 
@@ -90,14 +90,14 @@ def score_table(scores: dict[int, dict[str, Tensor]]) -> pd.DataFrame:
 
 
 def settings_table(run: Run, *groups: str) -> pd.DataFrame:
-    """Settings of a run that belong to the given groups, beside the paper's."""
+    """The settings of a run in the given groups, next to the paper's values."""
     rows = [row for row in describe(run.settings) if row["name"].split(".")[0] in groups]
     return pd.DataFrame(rows).set_index("name")
 
 
 @torch.no_grad()
 def illumination_maps(run: Run, k: int = 0, images: Sequence[int] = range(6)) -> list[tuple[TestImage, Tensor]]:
-    """Test images, by position, and the illumination maps (1, H, W) that the network of round k predicts for them."""
+    """Test images at the given positions, and their illumination maps (1, H, W) by the network of round k."""
     network = network_of(run, f"enhancer{k}")
     device = next(network.parameters()).device
     picked = [test for n, test in enumerate(test_images(run)) if n in images]
@@ -112,14 +112,14 @@ def require(claim: str, holds: bool | Tensor) -> None:
 
 
 def expect(claim: str, holds: bool | Tensor) -> None:
-    """A check of the images that are given, or of what was learned from them: a warning where it does not hold."""
+    """A check of the user's images, or of results that depend on them; warns if it does not hold."""
     print(f"{'ok      ' if bool(holds) else 'WARNING  it does not hold that'} {claim}")
 
 
 def require_effect(run: Run, claim: str, holds: bool | Tensor) -> None:
-    """A check of what training is for; with other images than the embedded ones, a warning where it does not hold.
+    """A check of an effect of training; only warns if the images are not the embedded ones.
 
-    It is skipped where nothing can be learned: profile smoke, fewer iterations than the profile's, random CLIP weights.
+    It is skipped if nothing can be learned: profile smoke, fewer iterations than in the profile, random CLIP weights.
     """
     usual = flatten(PROFILES[run.settings.profile])
     chosen = flatten(run.settings)

@@ -1,4 +1,4 @@
-"""The paper's claims, as far as runs can test them: effects with intervals over seeds and photos, and what follows."""
+"""The paper's claims that runs can test: effects with intervals over seeds and photos, and verdicts."""
 
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -16,7 +16,7 @@ from cliplit.method.schedule import ranked_rounds
 from cliplit.scoring.metrics import catalogue
 from cliplit.scoring.summary import paired_difference, read_table
 
-Cell = tuple[Run, str]  # a run, and the stage that is looked at
+Cell = tuple[Run, str]  # a run and one of its stages
 LAST = "last round against"
 WORDS = "P(backlit) of inputs minus references: initial pair against words"
 ORDER = "share of neighbours in the right order: last round against initial pair"
@@ -24,9 +24,9 @@ REACHED = "last round against the reported number"
 
 
 class Claim(NamedTuple):
-    """A claim of the paper: its section, what is measured, and the effect, which is positive where the claim holds.
+    """A claim of the paper, its section, what is measured, and the effect by run (rows) and test photo (columns).
 
-    `effect` gives it by run (rows) and test photo (columns). It raises CliplitError with the reason if runs cannot tell.
+    A positive effect supports the claim. `effect` raises CliplitError with the reason if runs cannot test the claim.
     """
 
     says: str
@@ -36,7 +36,7 @@ class Claim(NamedTuple):
 
 
 def claims() -> list[Claim]:
-    """Every claim that a run can test."""
+    """All claims that runs can test."""
 
     def over(row: str, section: str, says: str) -> Claim:
         return Claim(
@@ -66,13 +66,13 @@ def claims() -> list[Claim]:
 
 
 def claims_table(runs: list[Run]) -> pd.DataFrame:
-    """A row for each claim: what was measured, the effect with its interval, and the verdict that follows from it.
+    """A row for each claim: what was measured, the effect with its interval, and the verdict.
 
-    An interval above zero supports a claim, one below contradicts it; otherwise, and with one seed, it is undecided.
-    Effects are gains in the evaluation's first metric unless `measured` says otherwise.
+    An interval above zero supports the claim, an interval below zero contradicts it. All others, and claims with only
+    one seed, are undecided. Effects are gains in the evaluation's first metric unless `measured` says otherwise.
 
     Args:
-        runs: seeds of one experiment; the first one has the studies.
+        runs: seeds of one experiment. The first one holds the studies.
     """
     options = runs[0].settings.evaluation
     rows = []
@@ -95,7 +95,7 @@ def claims_table(runs: list[Run]) -> pd.DataFrame:
 
 
 def for_readers(table: pd.DataFrame) -> pd.DataFrame:
-    """The table of claims with effect and interval in one cell, and the numbers of seeds and photos in another."""
+    """The table of claims for readers: effect and interval in one cell, numbers of seeds and photos in another."""
     told = table["effect"].notna()
     effect = table.agg("{0[effect]:+.2f} [{0[low]:+.2f}, {0[high]:+.2f}]".format, axis=1).where(told, "")
     count = table.agg("{0[seeds]:.0f} × {0[photos]:.0f}".format, axis=1).where(told, "")
@@ -115,7 +115,7 @@ def _over_variant(name: str, variant: str, runs: list[Run]) -> pd.DataFrame:
 
 
 def _gain(pairs: Iterable[tuple[Cell, Cell]]) -> pd.DataFrame:
-    """By how much the first cell of every pair is better than the second, photo by photo."""
+    """How much better the first cell of every pair is than the second, for each photo."""
     rows = {}
     for (run, stage), (other, against) in pairs:
         scores, others = photo_scores(run), photo_scores(other)

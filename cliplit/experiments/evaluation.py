@@ -1,4 +1,4 @@
-"""Evaluation of a run on its test images: every stage, simple baselines and the random-CLIP control."""
+"""Evaluation of a run on its test images: every stage, simple baselines and controls."""
 
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -35,20 +35,20 @@ from cliplit.scoring.summary import read_table
 from cliplit.scoring.weights import available_now, left_out, why_unavailable
 from cliplit.settings import Evaluation, override
 
-Method = Callable[[TestImage], Tensor]  # from a test image to its result (3, H, W), rounded to 8 bits as in a file
+Method = Callable[[TestImage], Tensor]  # from a test image to its result (3, H, W), rounded to 8 bits like a file
 Change = Callable[[Tensor], Tensor]  # (3, H, W) to (3, H, W), both in [0, 1]
-REFERENCE = "reference"  # as a stage of images that prompts score
+REFERENCE = "reference"  # the stage name of references in tables of P(backlit)
 PROMPT_SCORES = "prompt_scores.csv"
-WORDS = ("backlit", "well lit")  # prompts that nobody has trained
-LONGEST = 100  # bytes of a method's name
-OURS = ("input", "gamma", "warmup", "initial", *CONTROLS, REFERENCE)  # names in tables and figures
+WORDS = ("backlit", "well lit")  # untrained prompts
+LONGEST = 100  # most bytes in a method's name
+OURS = ("input", "gamma", "warmup", "initial", *CONTROLS, REFERENCE)  # names of our own rows in tables and figures
 
 
 def train_controls(run: Run) -> None:
-    """Stages `control` and `longer`, where the settings ask for them.
+    """Train the stages `control` and `longer`, if the settings ask for them.
 
-    The first is the same run, rounds included, with random CLIP weights for both losses; the second tunes the initial
-    network for as many iterations as the rounds do, with the initial prompts.
+    `control` is the same run, including its rounds, with random CLIP weights for both losses. `longer` tunes the
+    initial network with the initial prompts, for as many iterations as all rounds together.
     """
     for stage, changes in (CONTROLS[name] for name in controls(run.settings)):
 
@@ -67,10 +67,10 @@ def train_controls(run: Run) -> None:
 
 
 def evaluate(run: Run) -> pd.DataFrame:
-    """Stage `evaluation`: scores of every test image in every stage: columns stage, image and one per metric.
+    """Stage `evaluation`: scores of every test image in every stage, with columns stage, image and one per metric.
 
-    The results themselves lie in evaluation/images/STAGE. Metrics that cannot be computed here are left out until they
-    can; an image that a metric refuses has no score (NaN). evaluation/evaluation.json says which and why.
+    The results are saved in evaluation/images/STAGE. Metrics that this machine cannot compute are left out until it
+    can. An image that a metric cannot score gets NaN. evaluation/evaluation.json lists both with the reasons.
     """
 
     def make(folder: Path) -> None:
@@ -82,7 +82,7 @@ def evaluate(run: Run) -> pd.DataFrame:
         names = [name for name in choose(options.metrics) if name not in missing]
         gamma = best_gamma(tests, options.gammas)
         rows = []
-        unscored: dict[str, dict[str, str]] = {}  # by metric and image, why
+        unscored: dict[str, dict[str, str]] = {}  # the reason, by metric and image
         ranked = {"input", *map(stage_name, ranked_rounds(run.settings.refinement.rounds))}
         seen = {(REFERENCE, test.name): test.reference for test in tests if test.reference is not None}
         for stage, method in tqdm(methods(run, tests, gamma).items(), desc="evaluation", leave=False):
@@ -120,12 +120,12 @@ def evaluate(run: Run) -> pd.DataFrame:
 
 
 def read_scores(run: Run) -> pd.DataFrame:
-    """What `evaluate` returns, as it was stored; raises CliplitError if it was not."""
+    """The stored table of `evaluate`; raises CliplitError if there is none."""
     return read_table(run.folder("evaluation") / "scores.csv", "stage", "image")
 
 
 def _prompt_scores(run: Run, images: dict[tuple[str, str], Tensor]) -> pd.DataFrame:
-    """P(backlit) of images by stage and name, at the size of the prompt stages: by `WORDS`, the first and the last prompts."""
+    """P(backlit) of images by stage and name, at prompt size: by `WORDS`, the initial and the last prompts."""
     settings = run.settings
     clip = load_clip(settings.clip.similarity, settings)
     words = override(settings, {"guidance.kind": "clip-lit", "prompts.initial": WORDS})
@@ -144,7 +144,7 @@ def _prompt_scores(run: Run, images: dict[tuple[str, str], Tensor]) -> pd.DataFr
 
 
 def _measured(meter: Meter, name: str, image: Tensor, reference: Tensor | None) -> float | str:
-    """A score of an image (3, H, W), or the reason why there is none."""
+    """The score of an image (3, H, W), or the reason why it has none."""
     try:
         return sensible(name, meter.measure(name, image[None], None if reference is None else reference[None])[0])
     except CliplitError as error:
@@ -152,10 +152,10 @@ def _measured(meter: Meter, name: str, image: Tensor, reference: Tensor | None) 
 
 
 def methods(run: Run, tests: Sequence[TestImage], gamma: float | None) -> dict[str, Method]:
-    """What is evaluated, by the names that tables use: the input, simple baselines, every network, other methods' results.
+    """All methods that are evaluated, by their names in tables: input, simple baselines, networks, others' results.
 
-    Without a gamma there is no row `gamma`. Raises CliplitError for a folder of results that lacks some of the images, or
-    has them in another size.
+    If `gamma` is None, there is no row `gamma`. Raises CliplitError if a folder of results lacks an image or has it in
+    another size.
     """
     options = run.settings.evaluation
     networks = {name: partial(network_of, run, stage) for name, stage in network_stages(run).items()}
@@ -171,18 +171,18 @@ def methods(run: Run, tests: Sequence[TestImage], gamma: float | None) -> dict[s
 
 
 def stage_name(k: int) -> str:
-    """Name in tables and figures of the network of round k: `initial`, `round1`, ..."""
+    """Name of the network of round k in tables and figures: `initial`, `round1`, ..."""
     return f"round{k}" if k else "initial"
 
 
 def network_stages(run: Run) -> dict[str, str]:
-    """The stages that leave a network, by the names that tables give them."""
+    """The stages that train a network, by their names in tables."""
     stages = {"warmup": "warmup"} | {stage_name(k): f"enhancer{k}" for k in range(run.settings.refinement.rounds + 1)}
     return stages | controls(run.settings)
 
 
 def results(run: Run, stage: str, tests: Sequence[TestImage]) -> list[Tensor]:
-    """Results (3, H, W) of test images in one stage of the table, as the evaluation saved them, or else made again."""
+    """Results (3, H, W) of test images in one stage of the table, saved by the evaluation or computed again."""
     files = [_result_file(run.path / "evaluation", stage, test) for test in tests]
     evaluated = run.record("evaluation") is not None
     if evaluated and all(file.is_file() for file in files):
@@ -200,13 +200,13 @@ def _changed_by(change: Change) -> Method:
 
 
 def _enhanced_by(load: Callable[[], Enhancer]) -> Change:
-    """What a network makes of an image. It is loaded for the first one."""
+    """A function that enhances an image. The network is loaded at its first use."""
     network = cache(load)
     return lambda image: network().enhance(image[None].to(network().cond1.weight.device))[0].cpu()
 
 
 def check_others(options: Evaluation) -> None:
-    """Look at metrics and at what is to be compared, before anything is started; raise CliplitError if it cannot be used."""
+    """Check metrics, baselines, networks and results before training; raise CliplitError if one cannot be used."""
     missing = why_unavailable(options.metrics)
     if len(missing) == len(choose(options.metrics)):
         raise CliplitError(f"none of these metrics can be computed here ({'; '.join(left_out(missing))})")
@@ -222,7 +222,7 @@ def check_others(options: Evaluation) -> None:
 
 
 def find_results(folder: Path, sizes: Mapping[str, tuple[int, ...]]) -> dict[str, Path]:
-    """Results of test images in a folder, by exact stem.
+    """Results of test images in a folder. Their file stems must be the names of the images.
 
     Args:
         sizes: width and height in pixels of the test images by name.
@@ -241,7 +241,7 @@ def find_results(folder: Path, sizes: Mapping[str, tuple[int, ...]]) -> dict[str
 
 
 def best_gamma(tests: Sequence[TestImage], gammas: tuple[float, ...]) -> float | None:
-    """The exponent with the best mean PSNR on these very images, the best such a curve can do; None without references."""
+    """The exponent with the best mean PSNR on these test images; None without references."""
     pairs = [(test.backlit, test.reference) for test in tests if test.reference is not None]
 
     def likeness(gamma: float) -> float:
@@ -256,7 +256,7 @@ def _rounded(image: Tensor) -> Tensor:
 
 
 def _on_value(equalise: Callable[[np.ndarray], np.ndarray], image: Tensor) -> Tensor:
-    """An image (3, H, W) in [0, 1] whose HSV value is equalised, so that hues stay."""
+    """An image (3, H, W) in [0, 1] with equalised HSV value, so that hues do not change."""
     hsv = color.rgb2hsv(image.movedim(0, -1).numpy())
     hsv[..., 2] = equalise(hsv[..., 2])
     return torch.from_numpy(color.hsv2rgb(hsv).astype(np.float32)).movedim(-1, 0).clamp(0, 1).contiguous()
@@ -270,7 +270,7 @@ BASELINES: dict[str, Change] = {
 
 
 def named_paths(pairs: tuple[str, ...]) -> dict[str, Path]:
-    """``("a=x", "b=y")`` as paths by name. Raises CliplitError for a name that is taken, or no folder or legend could have."""
+    """``("a=x", "b=y")`` as paths by name. Raises CliplitError for a name in use, or unfit for a folder or legend."""
     found: dict[str, Path] = {}
     for name, equals, path in (each.partition("=") for each in pairs):
         if not name or not path:
@@ -280,7 +280,7 @@ def named_paths(pairs: tuple[str, ...]) -> dict[str, Path]:
                 f"the name '{name}' cannot be used: no slashes, spaces at the ends, dot or underscore in front, control "
                 f"characters, or more than {LONGEST} bytes"
             )
-        same = name.lower()  # some file systems do not tell letters' cases apart
+        same = name.lower()  # some file systems ignore case
         if same in (*OURS, *BASELINES, *map(str.lower, found)) or same.startswith("round"):
             raise CliplitError(f"the name '{same}' is taken; give the checkpoint or folder another one")
         found[name] = Path(path)

@@ -1,4 +1,4 @@
-"""Execute the numbered notebooks of a run through papermill; leave out those that have nothing to do."""
+"""Execute the numbered notebooks of a run with papermill, and skip those that are up to date."""
 
 import logging
 import os
@@ -22,12 +22,12 @@ from cliplit.method.run import Run
 from cliplit.profiles import overrides
 from cliplit.scoring.weights import available_now
 
-KERNEL_OPTIONS = ("--log-level=CRITICAL", "--HistoryManager.enabled=False")  # counts start at 1 in each notebook
-KERNEL_STARTS = 3  # of a notebook, at most
-INTERRUPTED_WAIT = 60.0  # seconds that a training has for the iteration at work
-RESULTS = ("figures", "tables")  # what notebooks write beside the stages
+KERNEL_OPTIONS = ("--log-level=CRITICAL", "--HistoryManager.enabled=False")  # cell numbers start at 1 in each notebook
+KERNEL_STARTS = 3  # most attempts to start the kernel
+INTERRUPTED_WAIT = 60.0  # seconds that an interrupted training gets to finish its iteration
+RESULTS = ("figures", "tables")  # folders that notebooks write to, besides the stages
 FORGET_NAMES = "get_ipython().run_line_magic('reset_selective', '-f .')\nget_ipython().execution_count = 1"
-STUDIES = 5  # notebooks from this number on are studies: many trainings, only on demand
+STUDIES = 5  # notebooks from this number on are studies, which train many networks and run only on demand
 
 
 def reproduce(run: Run, notebooks: Path | None = None, rebuild: bool = False, studies: bool = False) -> list[Path]:
@@ -35,15 +35,15 @@ def reproduce(run: Run, notebooks: Path | None = None, rebuild: bool = False, st
 
     They share a kernel, so that libraries and CLIP are loaded once.
 
-    A notebook is up to date while its source, its parameters, its stages and its results are those of its last execution.
-    Executed copies lie in <run>/notebooks, also after a failure.
+    A notebook is up to date if its source, parameters, stages and results have not changed since its last execution.
+    Executed copies are written to <run>/notebooks, even after a failure.
 
     Args:
-        notebooks: their folder; by default that of the checkout or of the installed package.
+        notebooks: their folder; by default the one of the checkout or of the installed package.
         rebuild: as for `Run.start`.
-        studies: also the studies, notebooks from 05 on.
+        studies: also execute the studies, notebooks from 05 on.
     Returns:
-        The executed copies; none if everything is up to date. A cell that failed is a CliplitError.
+        The executed copies; none if everything is up to date. Raises CliplitError if a cell fails.
     """
     if processes.count() > 1:
         raise CliplitError("several processes train with `cliplit train`; `cliplit reproduce` then resumes there")
@@ -64,7 +64,7 @@ def reproduce(run: Run, notebooks: Path | None = None, rebuild: bool = False, st
 
 
 def notebooks_folder() -> Path:
-    """Folder of the notebooks: of the checkout that cliplit runs from, else of the installed package."""
+    """The folder of the notebooks: in the checkout that cliplit runs from, or else in the installed package."""
     package = Path(cliplit.__file__).parent
     return (package.parent if (package.parent / "pyproject.toml").is_file() else package) / "notebooks"
 
@@ -82,7 +82,7 @@ def _number(notebook: Path) -> int:
 
 
 def parameters(run: Run) -> dict[str, Any]:
-    """What the cell tagged `parameters` of every notebook is given."""
+    """The values for the cell tagged `parameters` in every notebook."""
     changed = overrides(run.settings)
     seed = changed.pop("seed", 0)
     return {"profile": run.settings.profile, "run": str(run.path), "seed": seed, "overrides": changed}
@@ -101,7 +101,7 @@ def _up_to_date(source: Path, run: Run) -> bool:
 
 
 def _inputs(source: Path, run: Run) -> dict[str, Any]:
-    """What an executed copy depends on beside its stages; `watch` and `device` change no result, and a run may be moved."""
+    """The inputs of an executed copy besides its stages. `watch`, `device` and the run's path change no result."""
     changes = overrides(run.settings).items()
     matter = {name: value for name, value in changes if name != "device" and not name.startswith("watch.")}
     return {"notebook": sha256(source), "profile": run.settings.profile, "changes": matter}
@@ -144,20 +144,20 @@ def _execute(source: Path, run: Run, kernel: Any) -> None:
 
 
 def _is_no_dead_kernel(record: logging.LogRecord) -> bool:
-    """Whether a message is worth showing after Ctrl-C: asyncio tells of cells left behind, whose kernel was ended."""
+    """False for asyncio's messages after Ctrl-C about cells whose kernel was ended."""
     from nbclient.exceptions import DeadKernelError
 
     return not (record.exc_info and isinstance(record.exc_info[1], DeadKernelError))
 
 
 def _literal(path: Path) -> str:
-    """A path for papermill, for which {names} are parameters, and one that starts with "-" is the terminal."""
+    """An escaped absolute path, since papermill reads {names} as parameters, and "-" as standard input."""
     return os.path.abspath(path).replace("{", "{{").replace("}", "}}")
 
 
 @contextmanager
 def _kernel() -> Iterator[Any]:
-    """A kernel of the interpreter that runs cliplit, whatever kernels are registered; without progress bars."""
+    """A kernel of the Python that runs cliplit, whatever kernels are registered; without progress bars."""
     from jupyter_client.kernelspec import KernelSpec
     from jupyter_client.manager import AsyncKernelManager
     from nbclient.util import run_sync
@@ -184,7 +184,7 @@ def _kernel() -> Iterator[Any]:
             run_sync(kernel.start_kernel)()
             kernel.run("pass")
             break
-        except RuntimeError as error:  # two kernels started at the same moment may choose the same port
+        except RuntimeError as error:  # two kernels that start at the same time may choose the same port
             with suppress(RuntimeError):
                 run_sync(kernel.shutdown_kernel)(now=True)
             if not left:
@@ -192,11 +192,11 @@ def _kernel() -> Iterator[Any]:
     try:
         yield kernel
     finally:
-        with suppress(RuntimeError):  # it died
+        with suppress(RuntimeError):  # the kernel died
             run_sync(kernel.shutdown_kernel)()
 
 
 def _results(run: Run) -> dict[str, int]:
-    """Figures and tables of a run, and when they were changed."""
+    """Figures and tables of a run, with their modification times."""
     files = (file for folder in RESULTS for file in (run.path / folder).rglob("*") if file.is_file())
     return {str(file.relative_to(run.path)): file.stat().st_mtime_ns for file in files}

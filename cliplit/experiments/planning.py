@@ -1,6 +1,6 @@
-"""What a run needs, looked at before hours are spent on it, and how long its training takes here.
+"""Check what a run needs before it spends hours, and estimate how long its training takes on this machine.
 
-`plan`, `train`, `reproduce` and `study` share these looks.
+The commands `plan`, `train`, `reproduce` and `study` share these checks.
 """
 
 import math
@@ -23,18 +23,18 @@ from cliplit.scoring.metrics import catalogue, choose
 from cliplit.settings import INFINITE, Data, Settings, Watch
 from cliplit.values import check_values
 
-IMAGES = 16  # of each side, for the timing
-TIMED = 5  # iterations
-CPU_PIXELS = 1 << 18  # of a batch that is timed on a CPU; a larger one takes as many times longer
+IMAGES = 16  # training images of each side, for the timing
+TIMED = 5  # iterations that are timed
+CPU_PIXELS = 1 << 18  # most pixels of a batch that is timed on a CPU; time grows in proportion to the batch
 SIDES = ("train_backlit", "train_well_lit")
-BYTES = 3  # of a pixel, at most
+BYTES = 3  # most bytes that a pixel needs
 
 
 @contextmanager
 def at_work(run: Run, rebuild: bool = False) -> Iterator[None]:
-    """One command on a run: everything is looked at, then no other command writes to the run until the block ends.
+    """Check a run, begin it, and keep other commands from writing to it until the block ends.
 
-    Arguments and errors as of `Run.begin`; an obstacle of `look_over` is an error, too.
+    Arguments and errors as in `Run.begin`. An obstacle of `look_over` is also an error.
     """
     run.check(rebuild)
     obstacles, notes = look_over(run)
@@ -51,12 +51,12 @@ def at_work(run: Run, rebuild: bool = False) -> Iterator[None]:
 
 
 def look_over(run: Run, read: bool = False) -> tuple[list[str], list[str]]:
-    """All that keeps a run from being started, and what else is worth knowing, in one line each.
+    """Obstacles that keep a run from starting, and notes that are useful to know, in one line each.
 
-    Nothing is written but CLIP weights, which are downloaded if need be.
+    Nothing is written except missing CLIP weights, which are downloaded.
 
     Args:
-        read: also read every image, which the stage `data` does anyway.
+        read: also read every image, as the stage `data` does.
     """
     from cliplit.engine.compute import find_device
     from cliplit.experiments.evaluation import check_others, find_results, named_paths
@@ -110,7 +110,7 @@ def look_over(run: Run, read: bool = False) -> tuple[list[str], list[str]]:
 def look_at_images(
     data: Data, chosen: Mapping[str, Images], read: bool, obstacles: list[str], notes: list[str]
 ) -> dict[str, tuple[int, int]]:
-    """Width and height in pixels of every backlit test image by its name; what is in the folders is added to the lines."""
+    """Width and height in pixels of backlit test images by name. Adds lines to `obstacles` and `notes`."""
     sizes = {} if "test_backlit" in chosen else {"embedded": (data.test_size or data.train_size,) * 2}
     if not chosen:
         notes.append(f"images: {data.embedded_images} embedded crops a side, for no data set is given (--data)")
@@ -130,7 +130,7 @@ def look_at_images(
 
 
 def check_space(run: Run, chosen: Mapping[str, Images], sizes: Mapping[str, tuple[int, int]]) -> None:
-    """Raise CliplitError if there is no space for training images, copies of the test images and what is saved of results."""
+    """Raise CliplitError if there is no space for training images, copies of test images, and results."""
     data, evaluation = run.settings.data, run.settings.evaluation
     training = sum(len(chosen[role].files) if role in chosen else data.embedded_images for role in SIDES)
     saved = (6 + run.settings.refinement.rounds + len(evaluation.baselines)) * sum(map(math.prod, sizes.values()))
@@ -143,7 +143,7 @@ def check_space(run: Run, chosen: Mapping[str, Images], sizes: Mapping[str, tupl
 
 
 def check_models(settings: Settings) -> None:
-    """Raise CliplitError if a CLIP is not there or has no ResNet for the identity loss, or the guidance cannot be made."""
+    """Raise CliplitError if a CLIP is missing, the identity loss has no ResNet, or the guidance cannot be made."""
     from cliplit.method.clip import load_clip
     from cliplit.method.clip_weights import find_weights, has_resnet, model_config
     from cliplit.method.guidance.registry import new_guidance
@@ -157,7 +157,7 @@ def check_models(settings: Settings) -> None:
 
 
 def network_iterations(settings: Settings) -> int:
-    """Iterations that train the networks of a run and of its controls."""
+    """Number of iterations that train the networks of a run and of its controls."""
     network, asked = settings.enhancement, controls(settings)
     tuning = settings.refinement.rounds * settings.refinement.tuning_iterations
     initial = network.warmup_iterations + network.iterations
@@ -165,9 +165,9 @@ def network_iterations(settings: Settings) -> int:
 
 
 def seconds_each(settings: Settings) -> float:
-    """Seconds of an iteration of the network on its device: of a few with embedded images, in a folder that is removed.
+    """Seconds per iteration of the network on its device, measured with embedded images in a temporary folder.
 
-    On a CPU a part of a large batch is timed. Errors as of training, e.g. out of memory.
+    On a CPU, only a part of a large batch is timed. Errors as in training, e.g. out of memory.
     """
     from cliplit.engine.compute import find_device
     from cliplit.method import training
@@ -184,7 +184,7 @@ def seconds_each(settings: Settings) -> float:
     )
     taken = []
     with tempfile.TemporaryDirectory() as folder:
-        for iterations in (1, 1 + TIMED):  # the difference is without what a stage does once
+        for iterations in (1, 1 + TIMED):  # the difference excludes what a stage does only once
             changed = replace(settings.enhancement, iterations=iterations, **quick)
             trial = Run.start(Path(folder) / f"{iterations}", replace(probe, enhancement=changed))
             training.prepare_data(trial)

@@ -1,4 +1,4 @@
-"""What a run tells: all its tables, and whether it agrees with what is published."""
+"""The report of a run: all its tables, and whether it agrees with the published results."""
 
 from pathlib import Path
 
@@ -13,14 +13,14 @@ from cliplit.values import differing
 
 
 def run_tables(runs: list[Run]) -> dict[str, pd.DataFrame]:
-    """All tables of one or several runs (seeds) by name: stages, differences, claims, one per data set of the paper."""
+    """All tables of one or several runs (seeds) by name: stages, differences, claims, and the paper's data sets."""
     stages = tables.stages_table(runs)
     made = {"stages": stages, "differences": tables.differences_table(runs), "claims": claims.claims_table(runs)}
     return made | {f"paper_{data.lower()}": tables.paper_table(runs, stages, data) for data in tables.PAPER_DATA}
 
 
 def for_readers(made: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
-    """Tables of `run_tables` as people read them."""
+    """Tables of `run_tables`, formatted for readers."""
     layouts = {"stages": summary.with_spread, "differences": summary.with_intervals, "claims": claims.for_readers}
     return {name: layouts[name](table) if name in layouts else table for name, table in made.items()}
 
@@ -34,10 +34,10 @@ def write_tables(made: dict[str, pd.DataFrame], folder: str | Path) -> list[Path
 
 
 def comparison(run: Run) -> pd.DataFrame:
-    """A finished run beside what is published: columns row, published, here, tolerance, agrees.
+    """A finished run next to published results: columns row, published, here, tolerance, agrees.
 
-    The demo is compared with the PSNR of its published seeds, the profile `paper` with the paper's numbers as far as they
-    are known. There are no rows for other settings.
+    The demo is compared with the PSNR of its published seeds, and the profile `paper` with the paper's numbers that are
+    known. Other settings give no rows.
     """
     stages = tables.stages_table([run])
     rows: list[tuple[str, float, float, float]] = []
@@ -54,7 +54,7 @@ def comparison(run: Run) -> pd.DataFrame:
             rows.append(
                 (f"{row.stage} {row.metric}", row.value, here[row.metric].get(row.stage, np.nan), row.tolerance)
             )
-    table = pd.DataFrame(rows, columns=["row", "published", "here", "tolerance"]).round(4)  # as published
+    table = pd.DataFrame(rows, columns=["row", "published", "here", "tolerance"]).round(4)  # like the published ones
     return table.assign(agrees=(table["here"] - table["published"]).abs() <= table["tolerance"])
 
 

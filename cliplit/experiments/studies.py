@@ -1,8 +1,8 @@
-"""Studies: the paper's ablations and the guidances compared. A study is a table of variants; a variant is settings.
+"""Studies: the paper's ablations, and a comparison of guidances. A study has variants, which differ in settings.
 
-Every variant is a run of its own for every seed, in <run>/studies/<digest of its settings>. Variants that several
-studies have in common are trained once, finished ones are kept, and `outcome_of` makes tables of what is there. Each
-run is trained on one thread, so that results do not depend on how many are trained at a time.
+Every variant has one run for each seed, in <run>/studies/<digest of its settings>. Variants that several studies share
+are trained once, finished runs are kept, and `outcome_of` makes tables of the finished ones. Each run is trained on one
+thread, so that results do not depend on how many are trained at a time.
 """
 
 import hashlib
@@ -39,20 +39,20 @@ from cliplit.values import check_values, differing
 
 @dataclass(frozen=True)
 class Variant:
-    """Settings that differ from the study's, and the stage that is looked at: initial, round1 ..., last."""
+    """Changes to the study's settings, and the stage that is evaluated: initial, round1 ..., last."""
 
     changes: Mapping[str, Any] = field(default_factory=dict)
     stage: str = "last"
 
     def stage_of(self, cell: Run) -> str:
-        """The stage that is looked at in a run of this variant."""
+        """The stage that is evaluated in a run of this variant."""
         rounds = cell.settings.refinement.rounds
         return self.stage if self.stage != "last" else f"round{rounds}" if rounds else "initial"
 
 
 @dataclass(frozen=True)
 class Study:
-    """A question, and the variants that answer it; the first one is the method as it is."""
+    """A question, and the variants that answer it. The first one is the unchanged method."""
 
     name: str
     question: str
@@ -104,9 +104,9 @@ def ablations(settings: Settings) -> dict[str, Study]:
 
 
 def guidance_variants(settings: Settings) -> Study:
-    """The paper's guidance, RAVE's two, and none, with equally many iterations of the network.
+    """The paper's guidance, both of RAVE, and none, with the same number of network iterations.
 
-    Half of the iterations are the initial training, the others are divided into rounds, so that progress shows.
+    Half of the iterations are the initial training. The others are divided into rounds, to show the progress.
     """
     common = _study_settings(settings)
     steps = settings.studies.progress_rounds
@@ -134,12 +134,12 @@ def every_study(settings: Settings) -> dict[str, Study]:
 
 @dataclass(frozen=True)
 class Outcome:
-    """A study as far as its runs are finished.
+    """The finished runs of a study.
 
     Attributes:
-        metric: the first of `studies.metrics` that could be computed, which ranks.
+        metric: the first of `studies.metrics` that could be computed. It ranks the variants.
         cells: the finished runs of every variant, one per seed.
-        stages: their `tables.stages_table`, of the variants that have any.
+        stages: `tables.stages_table` of every variant with finished runs.
     """
 
     study: Study
@@ -151,8 +151,8 @@ class Outcome:
     def table(self) -> pd.DataFrame:
         """Mean scores of the input and of every variant over test images and seeds.
 
-        For every metric m: `m`, the mean; `m_std`, the standard deviation over images; `m_seed_std`, that of the
-        seeds' means; and `seeds`, how many there are.
+        For every metric m: the mean `m`, the standard deviation over images `m_std`, the standard deviation of the
+        seeds' means `m_seed_std`; and the number of seeds, `seeds`.
         """
         rows: dict[str, pd.Series] = {}
         for label, table in self.stages.items():
@@ -180,10 +180,10 @@ class Outcome:
 
 
 def run_studies(run: Run, studies: Iterable[Study], jobs: int = 0, rebuild: bool = False) -> dict[str, Outcome]:
-    """Train and evaluate what is missing of some studies; returns their outcomes by name.
+    """Train and evaluate the missing runs of some studies; return their outcomes by name.
 
     Args:
-        jobs: runs trained at a time; 0: one per core on a CPU, one on a GPU. If some fail, the others are done.
+        jobs: runs trained at a time; 0: one per core on a CPU, one on a GPU. If one fails, the others continue.
         rebuild: as for `Run.start`.
     """
     studies = list(studies)
@@ -209,7 +209,7 @@ def run_studies(run: Run, studies: Iterable[Study], jobs: int = 0, rebuild: bool
             processes.say(f"metrics of studies: {line}")
         usual = (os.cpu_count() or 1) if find_device(run.settings.device).type == "cpu" else 1
         count = min(jobs or usual, len(missing))
-        # After Ctrl-C, a run ends after its iteration.
+        # After Ctrl-C, a run stops at the end of its iteration.
         with at_work(run, rebuild), workers(count, "spawn", _prepare_worker) as pool:
             futures = [pool.submit(_train, str(cell.path), to_json(cell.settings)) for cell in missing]
             done = tqdm(as_completed(futures), "studies", len(futures), unit="run", leave=False)
@@ -220,7 +220,7 @@ def run_studies(run: Run, studies: Iterable[Study], jobs: int = 0, rebuild: bool
 
 
 def outcome_of(run: Run, study: Study) -> Outcome:
-    """What is finished of a study."""
+    """The outcome of a study: its finished runs."""
     every = {label: study_runs(run, study, label) for label in study.variants}
     cells = {label: [cell for cell in runs if cell.record("evaluation")] for label, runs in every.items()}
     stages = {label: stages_table(done).set_index("stage") for label, done in cells.items() if done}
@@ -229,28 +229,28 @@ def outcome_of(run: Run, study: Study) -> Outcome:
 
 
 def study_runs(run: Run, study: Study, label: str) -> list[Run]:
-    """The runs of a variant, one for each seed; they need not be there yet."""
+    """The runs of a variant, one for each seed. They need not exist yet."""
     base = override(_study_settings(run.settings), study.variants[label].changes)
     there = []
     for manifest in sorted(run.path.glob("studies/*/manifest.json")):
-        with suppress(CliplitError):  # it has a setting that this version does not have
+        with suppress(CliplitError):  # this version does not know one of its settings
             if stored := stored_settings(manifest.parent):
                 there.append(Run(manifest.parent, stored))
     cells = []
     for seed in run.settings.studies.seeds:
         settings = replace(base, seed=seed)
         digest = hashlib.sha256(json.dumps(to_json(settings)).encode()).hexdigest()[:12]
-        found = [cell for cell in there if not differing(cell.settings, settings)]  # of an earlier version, too
+        found = [cell for cell in there if not differing(cell.settings, settings)]  # also those of earlier versions
         cells.append(found[0] if found else Run(run.path / "studies" / digest, settings))
     return cells
 
 
 def write_study(run: Run, outcome: Outcome) -> pd.DataFrame:
-    """Write a study's table to <run>/tables as CSV, Markdown and LaTeX; returns it as readers like it.
+    """Write a study's table to <run>/tables as CSV, Markdown and LaTeX; return it formatted for readers.
 
-    The table of `guidance_variants` has a column `iterations`: how many of the network it took to score as all guided
-    variants do in the end. That is the worst of the last scores that are better than the input's; who never reaches it
-    has no number.
+    The table of `guidance_variants` has a column `iterations`: the network iterations until a variant reaches a common
+    score. This is the worst of the final scores that are better than the input's. Variants that never reach it get no
+    number.
     """
     table, course, metric = outcome.table, outcome.course, outcome.metric
     shown = with_spread(table)
@@ -266,7 +266,7 @@ def write_study(run: Run, outcome: Outcome) -> pd.DataFrame:
 
 
 def _study_settings(settings: Settings) -> Settings:
-    """What all runs of a study have in common: no rounds, no controls, no baselines."""
+    """The settings that all runs of a study share: no rounds, no controls, no baselines."""
     base = replace(settings, studies=Studies(seeds=(), changes=()))
     base = override(base, parse_overrides(settings.studies.changes))
     common: dict[str, Any] = {"evaluation.metrics": settings.studies.metrics, "evaluation.gammas": (1.0,)}
@@ -276,10 +276,10 @@ def _study_settings(settings: Settings) -> Settings:
 
 
 def _prepare_worker() -> None:
-    tqdm.__init__ = partialmethod(tqdm.__init__, disable=True)  # it may have read the environment already
+    tqdm.__init__ = partialmethod(tqdm.__init__, disable=True)  # tqdm may have read the environment already
     torch.set_num_threads(1)
 
-    def end_with_parent() -> None:  # else the workers of a killed parent would train on
+    def end_with_parent() -> None:  # otherwise the workers of a killed parent would continue training
         if parent := multiprocessing.parent_process():
             parent.join()
         os._exit(1)
@@ -288,7 +288,7 @@ def _prepare_worker() -> None:
 
 
 def _train(path: str, settings: Mapping[str, Any]) -> None:
-    """Train and evaluate one run of a study, with the stages of its siblings where they are the same."""
+    """Train and evaluate one run of a study. Stages that other runs of the study share are taken from them."""
     cell = Run.start(path, from_json(settings))
     cell.adopt_from(cell.path.parent.iterdir())
     train(cell)

@@ -1,4 +1,4 @@
-"""Tables of one or several runs: CSV, Markdown and LaTeX, from the per-image scores."""
+"""Tables of one or several runs, computed from the scores of every image."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +15,7 @@ from cliplit.scoring import summary
 from cliplit.values import differing
 
 REPORTED, PUBLISHED = "paper/reported.csv", "demo/tables/published.csv"  # in results/
-NOT_TOLD = "not transcribed"  # in place of a reported number
+NOT_TOLD = "not transcribed"  # instead of a reported number
 PAPER_DATA = {  # name: (test images, with references, metrics of the paper's table)
     "BAID": (368, True, ("psnr", "ssim", "lpips", "musiq")),
     "Backlit300": (305, False, ("musiq",)),
@@ -25,10 +25,10 @@ PAPER_DATA = {  # name: (test images, with references, metrics of the paper's ta
 def stages_table(runs: list[Run]) -> pd.DataFrame:
     """Mean scores per stage over test images and runs (seeds).
 
-    For every metric m: `m`, the mean; `m_std`, the standard deviation over images (mean over seeds); and, for
-    several runs, `m_seed_std`, that of the seeds' means.
+    For every metric m: the mean `m`, the standard deviation over images `m_std` (mean over seeds), and for several
+    runs the standard deviation of the seeds' means `m_seed_std`.
 
-    Raises CliplitError for several runs that are not seeds of one experiment.
+    Raises CliplitError if several runs differ in more than their seeds.
     """
     first = runs[0].settings
     for run in runs[1:]:
@@ -48,7 +48,7 @@ def stages_table(runs: list[Run]) -> pd.DataFrame:
 
 
 def by_photo(run: Run, scores: Any) -> Any:
-    """Scores by photo instead of image: crops of one embedded photo are averaged, because they are not independent.
+    """Scores by photo instead of image: crops of an embedded photo are averaged, because they are not independent.
 
     Args:
         scores: a series or table whose last index is `image`.
@@ -64,9 +64,9 @@ def photo_scores(run: Run) -> pd.DataFrame:
 
 
 def differences_table(runs: list[Run], against: str = "input") -> pd.DataFrame:
-    """Paired differences of every stage to the inputs, with confidence intervals over runs (seeds) and test photos.
+    """Paired differences between every stage and the inputs, with confidence intervals over seeds and test photos.
 
-    Columns stage, metric, difference, low, high, higher, images; metrics without any pair are left out.
+    Columns: stage, metric, difference, low, high, higher, images. Metrics without any pair are left out.
     """
     options = runs[0].settings.evaluation
     seeds = [photo_scores(run) for run in runs]
@@ -84,7 +84,7 @@ def differences_table(runs: list[Run], against: str = "input") -> pd.DataFrame:
 
 
 def paper_table(runs: list[Run], stages: pd.DataFrame, data: str) -> pd.DataFrame:
-    """The paper's table for a data set: metric, reported, reproduced (`stages_table` of these runs), and why not."""
+    """The paper's table for a data set: metric, reported and reproduced number (or the reason why there is none)."""
     count, paired, metrics = PAPER_DATA[data]
     reported = committed(REPORTED).query("data == @data and method == 'CLIP-LIT'").set_index("metric").reindex(metrics)
     settings = runs[0].settings
@@ -113,7 +113,7 @@ def paper_table(runs: list[Run], stages: pd.DataFrame, data: str) -> pd.DataFram
 
 
 def committed(file: str) -> pd.DataFrame:
-    """A published table: that of results/ in the checkout, or its copy in the package."""
+    """A published table from results/ in the checkout, or its copy in the package."""
     package = Path(cliplit.__file__).parent
     candidates = (package.parent / "results" / file, package / Path(file).name)
     path = next(path for path in candidates if path.is_file())

@@ -1,5 +1,5 @@
-"""Figures. Each function saves <run>/figures/NN_name, NN being the notebook's number, and returns a Picture.
+"""Figures. Each function saves <run>/figures/NN_name, where NN is the notebook's number, and returns a Picture.
 
-Charts are PNG, grids of photos JPEG; neither holds dates or versions. Images are always the first ones of the run,
-not picked ones, unless `images` says otherwise.
+Charts are PNG, grids of photos are JPEG. Neither holds dates or versions. Figures show the first images of the run,
+unless `images` selects others.
 """

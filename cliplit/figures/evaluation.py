@@ -1,4 +1,4 @@
-"""Figures of notebook 04: how all stages and methods score on the test images; `scores` are those of `evaluate`."""
+"""Figures of notebook 04: scores of all stages and methods on the test images. `scores` is the table of `evaluate`."""
 
 from collections.abc import Sequence
 
@@ -17,7 +17,7 @@ from cliplit.scoring.metrics import catalogue
 
 @saved("04_comparison.jpg")
 def comparison_strip(run: Run, scores: pd.DataFrame, images: Sequence[int] = range(3)) -> Figure:
-    """The same test images: input, simple baselines, networks, control, other methods, reference."""
+    """The same test images by every method: input, simple baselines, networks, control, other methods, reference."""
     rounds = range(run.settings.refinement.rounds + 1)
     left_out = {"input", "warmup"} | {stage_name(k) for k in set(rounds) - set(style.evenly(list(rounds), 3))}
     shown = {stage: (run, stage) for stage in scores["stage"].unique() if stage not in left_out}
@@ -26,7 +26,7 @@ def comparison_strip(run: Run, scores: pd.DataFrame, images: Sequence[int] = ran
 
 @saved("04_quality.png")
 def quality(run: Run, scores: pd.DataFrame) -> Figure:
-    """Two scores of every test image in every stage, and what the last network changes for each image."""
+    """Two metrics of every test image in every stage, and how the last network changes them for each image."""
     every = [name for name in scores if name not in ("stage", "image")]
     metrics = ([name for name in every if scores[name].notna().any()] or every)[:2]
     last = stage_name(run.settings.refinement.rounds)
@@ -67,7 +67,7 @@ def _stage_points(axes: Axes, scores: pd.DataFrame, metric: str) -> None:
 
 @saved("hero.jpg")
 def hero(run: Run, images: Sequence[int] = range(5)) -> Figure:
-    """Before and after, for the README: test images, their results by the last network, and references."""
+    """The figure of the README: test images, their results by the last network, and references."""
     last = stage_name(run.settings.refinement.rounds)
     rows = beside_tests(run, images, {"result": (run, last)})
     return style.mosaic([*rows.values()], row_labels=["backlit input", *list(rows)[1:]])

@@ -1,4 +1,4 @@
-"""One page of a run: whether it reproduced, claims, tables, pictures, settings, versions and times."""
+"""The page of a run: comparison with published results, claims, tables, pictures, settings, versions and times."""
 
 from pathlib import Path
 from typing import Any
@@ -15,14 +15,14 @@ from cliplit.settings import describe, shown
 
 
 def write_page(run: Run) -> Path:
-    """Write <run>/report.html. It holds its pictures and links to the notebooks and tables beside it.
+    """Write <run>/report.html and return its path. It contains its pictures, and links to notebooks and tables.
 
-    Returns its path. Raises CliplitError if the run is not evaluated.
+    Raises CliplitError if the run is not evaluated.
     """
     run.folder("evaluation")
     compared = report.comparison(run)
     tables = {name: markdown(table) for name, table in report.for_readers(report.run_tables([run])).items()}
-    for file in sorted((run.path / "tables").glob("*.md")):  # those of the studies
+    for file in sorted((run.path / "tables").glob("*.md")):  # tables of the studies
         tables.setdefault(file.stem, file.read_text(encoding="utf-8"))
     manifest = read_json(run.path / MANIFEST) or {}
     names = {"cliplit": "cliplit", "git": "revision", "python": "Python", "platform": "platform"}
@@ -30,7 +30,7 @@ def write_page(run: Run) -> Path:
         run=run,
         verdict=report.reproduced(compared),
         compared=markdown2html(markdown(compared)) if len(compared) else "",
-        tables={name: markdown2html(table.replace(r"\`", "`")) for name, table in tables.items()},  # names as code
+        tables={name: markdown2html(table.replace(r"\`", "`")) for name, table in tables.items()},  # show names as code
         pairs=pairs(run),
         chapters=_chapters(run),
         settings=[
@@ -48,7 +48,7 @@ def write_page(run: Run) -> Path:
 
 
 def _chapters(run: Run) -> dict[str, dict[str, Any]]:
-    """By number, the notebooks and figures of a run: `notebook`, its file if it was executed, and `figures`."""
+    """Notebooks and figures of a run by number: `notebook`, its file if it was executed, and `figures`."""
     chapters: dict[str, dict[str, Any]] = {}
     for file in sorted((run.path / "notebooks").glob("*.ipynb")) + sorted((run.path / "figures").glob("*.*g")):
         number = file.stem.partition("_")[0] if file.stem[0].isdigit() else ""
@@ -57,7 +57,7 @@ def _chapters(run: Run) -> dict[str, dict[str, Any]]:
             chapter["notebook"] = file.name
             continue
         with Image.open(file) as image:
-            size = [side * 3 // 4 for side in image.size]  # as notebooks show it
+            size = [side * 3 // 4 for side in image.size]  # the size at which notebooks show it
         uri = data_uri(file.read_bytes(), file.suffix[1:].replace("jpg", "jpeg"))
         title = file.stem.removeprefix(f"{number}_").replace("_", " ")
         chapter["figures"].append({"title": title, "uri": uri, "size": size})

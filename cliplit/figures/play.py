@@ -1,4 +1,4 @@
-"""To play with: a slider between before and after, which needs no kernel, and a panel for JupyterLab."""
+"""Interactive views: a before/after slider, which needs no kernel, and a panel for JupyterLab."""
 
 import base64
 import io
@@ -29,17 +29,17 @@ from cliplit.method.run_images import TestImage, test_images
 from cliplit.method.training import guidance_of, network_of
 
 PAGES = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True)
-LONGEST = 800  # pixels, longer side of the pictures of a slider
+LONGEST = 800  # pixels, longer side of the pictures in a slider
 WORDS = ("a backlit photo", "a well lit photo")
 
 
 def slider(run: Run, images: Sequence[int] = range(6)) -> HTML:
-    """Test images before and after the last network, with a line to drag. It needs no kernel."""
+    """Test images before and after the last network, with a line to drag. This needs no kernel."""
     return HTML(PAGES.get_template("sliders.html.jinja").render(pairs=pairs(run, images)))
 
 
 def pairs(run: Run, images: Sequence[int] = range(6)) -> list[dict[str, str]]:
-    """Test images: `name`, and data URIs of `before` and `after`."""
+    """Test images as dictionaries: `name`, and data URIs `before` and `after`."""
     tests = [test for n, test in enumerate(test_images(run)) if n in images]
     rows = zip(tests, results(run, stage_name(run.settings.refinement.rounds), tests), strict=True)
     return [{"name": test.name, "before": _uri(test.backlit), "after": _uri(after)} for test, after in rows]
@@ -59,12 +59,12 @@ def _uri(image: Tensor) -> str:
 def play(run: Run, images: Sequence[int] = range(6)) -> style.Picture | None:
     """A panel for JupyterLab: choose a test image and a round, move strength and exposure, type a pair of prompts.
 
-    The picture is an output of its own, which stays when the kernel is gone. Without ipywidgets, and where nobody can
-    move anything, as under papermill and nbconvert, there is only the picture.
+    The picture is a separate output, which stays when the kernel stops. Only the picture is shown without ipywidgets,
+    and if nobody can move the controls, as in papermill and nbconvert.
     """
     tests = {test.name: test for n, test in enumerate(test_images(run)) if n in images}
     first = played(run, *look_at(run, next(iter(tests.values())), run.settings.refinement.rounds))
-    kernel = getattr(get_ipython(), "kernel", None)  # a front-end with a person lets cells ask for input
+    kernel = getattr(get_ipython(), "kernel", None)  # only front-ends with a user let cells ask for input
     if not (find_spec("ipywidgets") and kernel and kernel.get_parent("shell")["content"].get("allow_stdin")):
         return first
     place = DisplayHandle()
@@ -73,7 +73,7 @@ def play(run: Run, images: Sequence[int] = range(6)) -> style.Picture | None:
 
 
 def panel(run: Run, tests: Mapping[str, TestImage], show: Callable[[style.Picture], Any]) -> Any:
-    """The widgets of `play`. Every change gives a new picture to `show` and displays a table of scores."""
+    """The controls of `play`. Every change calls `show` with a new picture and displays a table of scores."""
     from ipywidgets import Text, interactive
 
     def move(image: str, round: int, strength: float, exposure: float, backlit: str, well_lit: str) -> None:
@@ -91,7 +91,7 @@ def panel(run: Run, tests: Mapping[str, TestImage], show: Callable[[style.Pictur
 def look_at(
     run: Run, test: TestImage, k: int, strength: float = 1.0, stops: float = 0.0, words: tuple[str, str] = WORDS
 ) -> tuple[list[Tensor], pd.DataFrame]:
-    """Input, illumination map to the power of `strength`, and result; and P(backlit) by the round's prompts and by words."""
+    """Input, illumination map to the power of `strength`, result; P(backlit) by the round's prompts and by words."""
     network, learned = network_of(run, f"enhancer{k}"), guidance_of(run, k)
     image = expose(test.backlit[None].to(learned.clip.mean.device), stops)
     light = network(image) ** strength
@@ -105,7 +105,7 @@ def look_at(
 
 @style.saved("04_play.jpg")
 def played(run: Run, images: list[Tensor], scores: pd.DataFrame) -> Figure:
-    """What `look_at` returns: input, illumination map and result, with P(backlit) by the round's prompts."""
+    """Draw the output of `look_at`: input, illumination map and result, with P(backlit) by the round's prompts."""
     image, light, result = images
     low, high = light.min().item(), light.max().item()
     coloured = style.painted(ScalarMappable(Normalize(0, max(1.0, high)), "viridis"), light[0], image)

@@ -26,21 +26,21 @@ from cliplit.method.training import network_of
 
 @saved("00_training_images.jpg")
 def training_grid(run: Run, count: int = 8) -> Figure:
-    """Backlit and well-lit training images: unpaired, of different scenes."""
+    """Backlit and well-lit training images, which are unpaired and show different scenes."""
     rows = [list(side.batch(range(min(count, len(side))))) for side in training_images(run)]
     return style.mosaic(rows, row_labels=["backlit", "well-lit"])
 
 
 @saved("00_test_pairs.jpg")
 def test_grid(run: Run, count: int = 8) -> Figure:
-    """Test images and, where there are any, their references."""
+    """Test images and their references, if there are any."""
     rows = beside_tests(run, range(count), {})
     return style.mosaic([*rows.values()], row_labels=[*rows])
 
 
 @saved("00_severity_levels.jpg")
 def severity_levels(run: Run, count: int = 6) -> Figure:
-    """Well-lit images of the run and the degrees of backlight that `cliplit data synthesize` simulates on them."""
+    """Well-lit images of the run, with the levels of backlight that `cliplit data synthesize` simulates."""
     well_lit = training_images(run)[1]
     references = [test.reference for test in test_images(run) if test.reference is not None][:count]
     photos = references or well_lit.batch(range(min(count, len(well_lit))))
@@ -53,7 +53,7 @@ def severity_levels(run: Run, count: int = 6) -> Figure:
 
 @saved("01_prompt_separation.png")
 def prompt_separation(run: Run, scores: dict[int, dict[str, Tensor]]) -> Figure:
-    """P(backlit) of training images before and after learning, by `analysis.prompt_scores`, and the training curves."""
+    """P(backlit) of training images before and after training, from `analysis.prompt_scores`, and training curves."""
     figure, (untrained, learned, curves) = style.panels(2.5, 3)
     _score_histogram(untrained, scores[analysis.UNTRAINED], "Before: untrained prompts")
     _score_histogram(learned, scores[0], "After: learned prompts")
@@ -87,14 +87,14 @@ def _score_histogram(axes: Axes, scores: dict[str, Tensor], title: str) -> None:
 
 @saved("02_training_curves.png")
 def enhancer_curves(run: Run) -> Figure:
-    """Warm-up (identity loss, and how near the results are to the inputs) and the terms of the initial training."""
+    """The warm-up (identity loss, and PSNR of results to inputs) and the loss terms of the initial training."""
     options = run.settings.enhancement
     warmup = training_log(run, "warmup")
     initial = training_log(run, "enhancer0")
     figure, (identity, near, terms) = style.panels(2.4, 3)
     style.curve(identity, warmup["iteration"], options.warmup_identity_weight * warmup["identity"], style.DARK)
     identity.set(title="Warm-up: identity loss", xlabel="iteration", yscale="log")
-    identity.yaxis.set_major_formatter(LogFormatter())  # by default a formula, which is no text
+    identity.yaxis.set_major_formatter(LogFormatter())  # the default is a formula, which is not text
     identity.yaxis.set_minor_formatter(LogFormatter(labelOnlyBase=False))
     style.curve(near, warmup["iteration"], warmup["psnr"], style.DARK)
     near.axhline(options.guard_psnr, color=style.WRONG, linewidth=1, linestyle=(0, (3, 2)))
@@ -116,7 +116,7 @@ def enhancer_curves(run: Run) -> Figure:
 
 @saved(lambda k, maps: f"02_illumination_{stage_name(k)}.jpg")
 def illumination(run: Run, k: int, maps: list[tuple[TestImage, Tensor]]) -> Figure:
-    """Test images, the `analysis.illumination_maps` that the network of round k divides them by, and the results."""
+    """Test images, their `analysis.illumination_maps` of round k, and the results of dividing by them."""
     divide = network_of(run, f"enhancer{k}").divide
     results = [divide(test.backlit, light) for test, light in maps]
     top = max(1.0, max(light.max().item() for _, light in maps))
@@ -128,7 +128,7 @@ def illumination(run: Run, k: int, maps: list[tuple[TestImage, Tensor]]) -> Figu
 
 @saved("03_scores.png")
 def score_rounds(run: Run, scores: dict[int, dict[str, Tensor]]) -> Figure:
-    """How P(backlit) of backlit images, results and well-lit images moves over the rounds: `analysis.prompt_scores` of all."""
+    """P(backlit) of backlit images, results and well-lit images in every round, from `analysis.prompt_scores`."""
     rounds = list(scores)
     shown = style.evenly(rounds, 4)
     every = [values for groups in scores.values() for values in groups.values()]
@@ -199,7 +199,7 @@ def _tuning_curves(axes: Axes, run: Run, rounds: Iterable[int]) -> None:
 
 
 def _round_end(axes: Axes, end: int, label: str, length: int) -> int:
-    """Mark the end of a round; name it if the rounds are few."""
+    """Mark the end of a round, with its name if there are few rounds."""
     axes.axvline(end, color="#c8c8c8", linewidth=0.8)
     if end <= style.MOST * length:
         style.note(axes, label, (end - length / 2, 1), ("data", "axes fraction"), "center")
@@ -208,13 +208,13 @@ def _round_end(axes: Axes, end: int, label: str, length: int) -> int:
 
 @saved("03_rounds.jpg")
 def rounds_strip(run: Run, images: Sequence[int] = range(3)) -> Figure:
-    """The same test images after every round."""
+    """The same test images after each round."""
     stages = [stage for stage in network_stages(run) if stage not in CONTROLS]
     return strip(run, images, {stage: (run, stage) for stage in style.evenly(stages, style.MOST)})
 
 
 def beside_tests(run: Run, images: Sequence[int], shown: dict[str, tuple[Run, str]]) -> dict[str, list[Tensor]]:
-    """By label: these test images, their results by each run and stage, and their references, if every one has one."""
+    """By label: test images, their results by each run and stage, and their references, if all images have one."""
     tests = [test for n, test in enumerate(test_images(run)) if n in images]
     columns = {"input": [test.backlit for test in tests]}
     columns |= {label: results(run, stage, tests) for label, (run, stage) in shown.items()}

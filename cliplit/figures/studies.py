@@ -1,4 +1,4 @@
-"""The pictures of the studies: what variants score, how guidances progress, and what they see."""
+"""Figures of the studies: scores of variants, progress of guidances, and score maps."""
 
 from collections.abc import Sequence
 
@@ -22,7 +22,7 @@ LINES = (style.GREEN, style.LIGHT, style.DARK, style.OTHERS[1], style.NEUTRAL, s
 
 @saved(lambda outcome: f"{outcome.study.name}.png")
 def variants(run: Run, outcome: Outcome) -> Figure:
-    """Mean of every variant (bar: standard deviation over seeds) and its seeds; dashed: the input."""
+    """Mean and single seeds of every variant (bar: standard deviation over seeds; dashed line: the input)."""
     table = outcome.table.set_index("variant")
     metrics = score_columns(table)[:2]
     labels = list(outcome.stages)
@@ -49,7 +49,7 @@ def variants(run: Run, outcome: Outcome) -> Figure:
 
 @saved("06_progress.png")
 def guidance_progress(run: Run, outcome: Outcome) -> Figure:
-    """The first metric over the iterations of the network; band: standard deviation over seeds."""
+    """The first metric over network iterations (band: standard deviation over seeds)."""
     metric = outcome.metric
     figure, (axes,) = style.panels(3.0)
     for (label, rows), colour in zip(outcome.course.groupby("variant", sort=False), LINES, strict=False):
@@ -64,7 +64,7 @@ def guidance_progress(run: Run, outcome: Outcome) -> Figure:
 
 @saved("06_results.jpg")
 def guidance_results(run: Run, outcome: Outcome, images: Sequence[int] = range(4)) -> Figure:
-    """The same test images by every variant, its first seed and last stage."""
+    """The same test images by every variant, with its first seed and last stage."""
     cells = {label: cells[0] for label, cells in outcome.cells.items()}
     shown = {label: (cell, stage_name(cell.settings.refinement.rounds)) for label, cell in cells.items()}
     return strip(next(iter(cells.values())), images, shown)
@@ -72,7 +72,7 @@ def guidance_results(run: Run, outcome: Outcome, images: Sequence[int] = range(4
 
 @saved("05_score_maps.jpg")
 def score_maps(run: Run, images: Sequence[int] = range(6)) -> Figure:
-    """P(backlit) of crops over test images and their results, by the last prompts."""
+    """P(backlit) of crops, drawn over test images and their results, by the last prompts."""
     last = run.settings.refinement.rounds
     guidance = guidance_of(run, last)
     inputs, enhanced, *_ = beside_tests(run, images, {"result": (run, stage_name(last))}).values()

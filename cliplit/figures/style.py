@@ -1,4 +1,4 @@
-"""How all figures look and are saved: sizes, colours, grids of images, notes."""
+"""The style of all figures, and how they are saved: sizes, colours, grids of images, notes."""
 
 import re
 from collections.abc import Callable, Iterable, Sequence
@@ -28,18 +28,18 @@ from cliplit.scoring.metrics import catalogue
 Colour = str | tuple[float, ...]  # as matplotlib takes it
 
 WIDTH = 8.0  # inches
-DPI = 150  # so pictures are 1200 pixels wide
-HIGH = 16  # points: pad of titles above a line of notes
-LARGEST = 1.6  # inches: side of an image in a grid
-SCORE = "P(backlit)"  # name of a score on axes
+DPI = 150  # pictures are 1200 pixels wide
+HIGH = 16  # points, padding of titles above a line of notes
+LARGEST = 1.6  # inches, largest side of an image in a grid
+SCORE = "P(backlit)"  # axis label of scores
 UNIT = {"ylim": (-0.03, 1.03), "yticks": (0, 0.25, 0.5, 0.75, 1)}  # axis of a probability
-FILES = {  # JPEG with whole colours, for labels and fine detail; PNG without versions
+FILES = {  # JPEG without colour subsampling, for labels and fine detail; PNG without version numbers
     ".jpg": {"pil_kwargs": {"quality": 82, "subsampling": 0}},
     ".png": {"metadata": {"Software": None}},
 }
-MOST = 6  # rounds that a figure shows; longer runs show evenly spaced ones, the last one included
+MOST = 6  # rounds that a figure shows; of more rounds it shows evenly spaced ones, including the last
 
-# Okabe and Ito's palette, which colour-blind readers can tell apart: blue is backlit, orange well-lit, green a result.
+# Okabe and Ito's palette for colour-blind readers: blue is backlit, orange well-lit, green a result.
 INK = "#222222"
 QUIET = "#6f6f6f"
 DARK = "#0072B2"
@@ -59,12 +59,12 @@ FIXED = {
     "random-clip": WRONG,
     "longer": "#c98a4b",
 }
-OTHERS = ("#56B4E9", "#CC79A7", "#F0E442", "#333333")  # networks and results given by path
-STYLE = ["default", str(Path(__file__).with_name("cliplit.mplstyle"))]  # whatever the user's matplotlibrc says
+OTHERS = ("#56B4E9", "#CC79A7", "#F0E442", "#333333")  # networks and results of other methods
+STYLE = ["default", str(Path(__file__).with_name("cliplit.mplstyle"))]  # ignores the user's matplotlibrc
 
 
 class Picture(IPython.display.Image):
-    """A figure and its file; a notebook shows the very bytes of the file, at 3/4 of its pixels."""
+    """A figure and its file. A notebook shows exactly this file, at 3/4 of its size."""
 
     def __init__(self, path: Path, figure: Figure):
         with Image.open(path) as image:
@@ -77,7 +77,7 @@ class Picture(IPython.display.Image):
 
 
 def saved(name: str | Callable[..., str]) -> Callable:
-    """Decorator: draw in this file's style and save as <run>/figures/<name>; a function makes the name of the arguments."""
+    """Decorator: draw in our style and save as <run>/figures/<name>. A function makes the name from the arguments."""
 
     def decorate(draw: Callable[..., Figure]) -> Callable[..., Picture]:
         @wraps(draw)
@@ -95,7 +95,7 @@ def saved(name: str | Callable[..., str]) -> Callable:
 
 
 def panels(height: float, columns: int = 1) -> tuple[Figure, Sequence[Axes]]:
-    """A figure of so many inches, and its axes side by side."""
+    """A figure of this height in inches, and its axes side by side."""
     figure = Figure(figsize=(WIDTH, height), dpi=DPI, layout="constrained")
     return figure, figure.subplots(1, columns, squeeze=False)[0]
 
@@ -106,8 +106,8 @@ def mosaic(
     column_labels: Sequence[str] = (),
     scale: ScalarMappable | None = None,
 ) -> Figure:
-    """Images (3, H, W) in cells of the first one's shape; at the right the colour bar of the second row, if it has a scale."""
-    gap = 8  # pixels, as all sizes here
+    """A grid of images (3, H, W) in cells of the first one's shape; with a scale, a colour bar for the second row."""
+    gap = 8  # pixels, like all sizes here
     left = 30 if row_labels else 0
     head = 30 if column_labels else 0
     right = 82 if scale else 0
@@ -137,48 +137,48 @@ def mosaic(
 
 @saved(lambda name, *_: name)
 def look(run: Run, name: str, rows: Sequence[Iterable[Tensor]], **labels: Sequence[str]) -> Figure:
-    """Images of a notebook's batch, row by row, saved under this name; `labels` are those of `mosaic`."""
+    """A grid of images for a notebook, saved under this name. `labels` as in `mosaic`."""
     return mosaic([[*row] for row in rows], **labels)
 
 
 def painted(scale: ScalarMappable, values: Tensor, image: Tensor) -> Tensor:
-    """A map (h, w) in the colours of a scale and the size of its image: (3, H, W)."""
+    """A map (h, w) in the colours of a scale, at the size of its image (3, H, W)."""
     colours = torch.from_numpy(scale.to_rgba(values.numpy())[..., :3]).movedim(-1, 0).float()
     return F.interpolate(colours[None], image.shape[-2:], mode="bilinear")[0]
 
 
 def score_range(scores: Iterable[Tensor]) -> tuple[float, float]:
-    """0 to 1 if all scores are probabilities, else what they span."""
+    """0 and 1 if all scores are probabilities, or else their minimum and maximum."""
     low, high = torch.cat([values.flatten() for values in scores]).aminmax()
     return (0, 1) if low >= 0 and high <= 1 else (low.item(), high.item())
 
 
 def resized(image: Tensor, width: float, height: float) -> np.ndarray:
-    """The image (3, H, W) as it fits into width x height, 8 bits."""
+    """The image (3, H, W) resized to fit into width x height, 8 bits."""
     scale = min(width / image.shape[-1], height / image.shape[-2])
     size = round(image.shape[-1] * scale), round(image.shape[-2] * scale)
     return np.asarray(Image.fromarray(to_uint8(image)).resize(size, Image.Resampling.LANCZOS))
 
 
 def note(axes: Axes, text: str, at: tuple[float, float], coordinates: str | tuple[str, str], side: str) -> Annotation:
-    """A small text two points above a place, whose coordinates are those of `Axes.annotate`; its left or right side is there."""
+    """A small text two points above a place, aligned by `side`. Coordinates as in `Axes.annotate`."""
     shift = ({"left": 2, "center": 0, "right": -2}[side], 2)
     return axes.annotate(text, at, shift, coordinates, "offset points", fontsize=7, color=QUIET, ha=side, va="bottom")
 
 
 def curve(axes: Axes, x: pd.Series, y: pd.Series, colour: Colour, label: str | None = None) -> None:
-    """A running mean, the raw values faint behind it."""
+    """Plot a running mean, with the raw values faint behind it."""
     axes.plot(x, y, color=colour, linewidth=0.6, alpha=0.3)
     axes.plot(x, running_mean(y), color=colour, label=label, marker="o" if len(x) == 1 else "")
 
 
 def running_mean(y: pd.Series) -> pd.Series:
-    """Mean of every value and those before it, over a twentieth of all."""
+    """The running mean over the last twentieth of all values."""
     return y.rolling(max(1, len(y) // 20), min_periods=1).mean()
 
 
 def colour_of(label: str) -> Colour:
-    """Colour of a kind of image or stage; results darken with the rounds."""
+    """Colour of a kind of image or stage. Later rounds are darker."""
     if label in FIXED:
         return FIXED[label]
     if label != "initial" and not re.fullmatch(r"round\d+", label):
@@ -193,10 +193,10 @@ def darker(colour: Colour) -> tuple[float, ...]:
 
 
 def metric_name(name: str) -> str:
-    """A metric with its unit, and an arrow to where it is better."""
+    """A metric with its unit, and an arrow in the direction of better scores."""
     return f"{'PSNR, dB' if name == 'psnr' else name.upper()} {'↓' if catalogue()[name].lower_better else '↑'}"
 
 
 def evenly(items: list, most: int) -> list:
-    """Up to `most` items in order, evenly spaced, the first and the last among them."""
+    """Up to `most` items in order, evenly spaced, including the first and the last."""
     return [items[round(n)] for n in np.linspace(0, len(items) - 1, min(most, len(items)))]

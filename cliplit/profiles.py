@@ -92,10 +92,9 @@ PHOTOS = replace(
     clip=replace(DEMO.clip, softmax_scale=11.0),
     data=replace(PAPER.data, train_size=256, embedded_images=192),
     backlight=PAPER.backlight,
-    prompts=replace(  # `tiny2` was taught these words
+    prompts=replace(
         DEMO.prompts,
-        initial=("a backlit photo", "a well lit photo"),
-        iterations=0,
+        initial=("a backlit photo", "a well lit photo"),  # `tiny2` was taught these words
         batch_size=32,
         views_per_image=0,
     ),
@@ -113,7 +112,6 @@ PHOTOS = replace(
         iterations=400,
         average=100,
     ),
-    refinement=replace(DEMO.refinement, rounds=0, iterations=4, tuning_iterations=10, far_margin=0.5),
 )
 
 # Seconds, for tests: too short to learn anything. `tiny` is the quickest CLIP.

@@ -92,6 +92,7 @@ class Backlight:
     down: float = amount(0.7, "cliplit", "", 'weight of "lower in the picture"')
     centre: float = amount(0.2, "cliplit", "", 'weight of "nearer the vertical middle line"')
     overall: bool = setting(False, "cliplit", "", "darken the whole picture by a random share of the stops")
+    local: float = share(0.0, "cliplit", "share", "with `overall`: share of pictures whose foreground alone is darkened")
     untouched: float = share(0.0, "cliplit", "share", "share of pictures that keep their light")
     photons: float = positive(4000.0, "cliplit", "electrons", "count at white; shot noise has variance light / photons")
     read_noise: float = amount(0.0015, "cliplit", "of white", "standard deviation of noise in the dark")

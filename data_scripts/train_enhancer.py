@@ -2,14 +2,15 @@
 
     python data_scripts/train_enhancer.py PHOTOS... [--work runs/photos] [--output cliplit/models/enhancer.safetensors]
 
-Every eighth photo of each folder is held out (data_scripts/evaluate_enhancer.py looks at those). Three times, half of
-the others are made dark, from not at all to severely, everywhere, in the foreground or both; the other half is the
-well-lit side.
-The settings are those of the profile `photos` (`cliplit settings --profile photos`). It goes on where it was interrupted.
-What ships lifts by a quarter more stops than the network was trained to, as `--strength 1.25` would.
+Every eighth photo of each folder is held out for data_scripts/evaluate_enhancer.py. Three times, the script makes half
+of the others dark, from not at all to severely, in half of them in the foreground alone. The other half is the well-lit
+side. The settings are those of the profile `photos` (`cliplit settings --profile photos`). An interrupted training
+resumes where it stopped. The file that the script writes lifts more than the network learned (--lift), and at most by
+MOST stops.
 """
 
 import argparse
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,14 +20,16 @@ from photo_sets import described, split
 from cliplit.data.manifest import has_manifest
 from cliplit.data.prepare import synthesize_data_set
 from cliplit.method.checkpoints import load_enhancer, save_enhancer
+from cliplit.method.enhancer import Enhancer
 from cliplit.method.run import Run
 from cliplit.method.training import train
 from cliplit.profiles import profile
 from cliplit.settings import parse_overrides
 
-THREADS = 2  # results depend on their number
-STRENGTH = 1.25  # stops of the map that ships, over those that were learned: the guide is satisfied a little early
-DRAWS = 3  # of each photo: the side that it serves on, and its light
+THREADS = 1  # results depend on their number
+LIFT = 2.25  # factor on small lifts, in stops: the guide is satisfied before the eye is
+MOST = 2.75  # stops: the most that any pixel is lifted
+DRAWS = 3  # each photo is used so often, each time with another side and another light
 
 
 def main() -> None:
@@ -34,6 +37,7 @@ def main() -> None:
     options.add_argument("photos", type=Path, nargs="+", help="folders of photos in good light")
     options.add_argument("--work", type=Path, default=Path("runs/photos"), help="folder of the data and the run")
     options.add_argument("--output", type=Path, default=Path("cliplit/models/enhancer.safetensors"))
+    options.add_argument("--lift", type=float, default=LIFT, help=f"factor on small lifts, in stops; default {LIFT}")
     options.add_argument("--set", default="", metavar='"NAME=VALUE ..."', help="settings other than the profile's")
     given = options.parse_args()
     torch.set_num_threads(THREADS)
@@ -45,11 +49,22 @@ def main() -> None:
     train(run)
     last = f"enhancer{run.settings.refinement.rounds}"
     network = load_enhancer(run.folder(last) / "enhancer.safetensors")
-    network.architecture["min_illumination"] **= STRENGTH  # the lower bound to a power: the whole map to it
+    lift(network, given.lift, MOST)
     photos = f"photos of {described(given.photos)}, made dark"
     named = replace(settings, data=replace(settings.data, sets=(photos,)))
     save_enhancer(network, given.output, named, last, len((run.folder(last) / "log.csv").read_text().splitlines()) - 1)
     print(given.output)
+
+
+def lift(network: Enhancer, factor: float, most: float) -> None:
+    """Multiply small lifts in stops by a factor, and bound all lifts by `most` stops.
+
+    The lift is the range of the map in stops times a sigmoid (`Enhancer.positive`). So the new range is a new lower bound
+    of the map, and the factor is a shift of the sigmoid's argument.
+    """
+    learned = -math.log2(network.architecture["min_illumination"])
+    network.architecture["min_illumination"] = 2**-most
+    network.cond_add1.bias.data -= math.log(factor * learned / most)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ import processors
 import publish as publish_run
 import pytest
 import torch
+import train_enhancer
 import train_tiny_clip
 from PIL import Image
 
@@ -26,8 +27,10 @@ from cliplit.errors import CliplitError
 from cliplit.experiments.notebooks import notebooks_folder
 from cliplit.files.tensors import to_tensor, to_uint8, write_image
 from cliplit.method.clip import load_backbone
+from cliplit.method.enhancer import Enhancer
 from cliplit.method.run import Run
 from cliplit.profiles import SMOKE
+from cliplit_photos.inference import SHIPPED_ENHANCER
 
 SMALL = train_tiny_clip.Settings(
     iterations=6,
@@ -45,6 +48,7 @@ SMALL = train_tiny_clip.Settings(
     generation=2,
 )
 ANGLE_TOLERANCE = 1.0  # degrees: hue of HSV is not quite the angle of chroma
+SMALL_LIFTS = 0.15  # relative: the sigmoid is an exponential only far out
 RATIO_TOLERANCE = 0.05  # of noise: rounding to 8 bits
 
 
@@ -117,7 +121,11 @@ def test_the_columns_measure_what_they_say():
     lifted = to_tensor(to_uint8(dark**0.6))
     scores = evaluate_enhancer.dark_scores(dark, lifted)
     assert scores["noise"] == pytest.approx(1, abs=RATIO_TOLERANCE) and scores["newly clipped"] == 0
-    assert scores["shadows"] == pytest.approx(evaluate_enhancer.luma(lifted[None])[0, 0][where].mean().item())
+    before, after = (evaluate_enhancer.luma(x[None])[0, 0][where].mean().item() for x in (dark, lifted))
+    assert scores["dark"] == pytest.approx(np.log2(after / before)) and "backlit" not in scores
+    window = torch.where(torch.arange(dark.shape[-1]) < dark.shape[-1] / 5, 0.9, dark)
+    assert evaluate_enhancer.is_backlit(window) and not evaluate_enhancer.is_backlit(dark)
+    assert evaluate_enhancer.dark_scores(window, window)["backlit"] == 0
     half_white = torch.where(torch.arange(dark.shape[-1]) < dark.shape[-1] / 2, 1.0, dark)
     assert evaluate_enhancer.dark_scores(dark, half_white)["newly clipped"] == pytest.approx(50, abs=1)
 
@@ -126,18 +134,22 @@ def test_the_table_has_all_columns_and_the_best_gamma(tmp_path, monkeypatch):
     monkeypatch.setattr(evaluate_enhancer, "TRIED", (0.5, 0.7))
     monkeypatch.setattr(evaluate_enhancer, "GAMMAS", (0.7,))
     scenes = {name: photo(name)[:, :96, :128] for name in ("coffee", "astronaut", "chelsea")}
+    window = torch.where(torch.arange(128) < 32, 0.9, scenes["chelsea"] ** 4)
     other = tmp_path / "theirs"
     write_image(scenes["coffee"], other / "coffee.png")
-    methods = evaluate_enhancer.methods_of(results=[f"theirs={other}"])
+    methods = evaluate_enhancer.methods_of(results=[f"theirs={other}"], seeds=[SHIPPED_ENHANCER] * 2)
     exposures = {"coffee": (scenes["coffee"] ** 2, scenes["coffee"])}
-    scores = evaluate_enhancer.measure(methods, scenes, exposures, {"cat": scenes["chelsea"] ** 2})
+    scores = evaluate_enhancer.measure(methods, scenes, exposures, {"cat": window})
     table, shown = evaluate_enhancer.summarise(scores, list(methods))
-    assert list(shown.iloc[:, 0]) == ["input", "best gamma", "gamma 0.7", "theirs", "ours"]
+    rows = ["input", "best gamma", "gamma 0.7", "theirs", "seed 0", "seed 1", "ours", "mean of the seeds"]
+    assert list(shown.iloc[:, 0]) == rows
+    assert list(shown.iloc[-1, 1:]) == list(shown.iloc[-2, 1:])  # both seeds are the network that ships
     assert {
         "made backlit",
         "exposures",
         "ssim",
-        "shadows",
+        "backlit",
+        "dark",
         "newly clipped",
         "hue change",
         "white",
@@ -149,6 +161,31 @@ def test_the_table_has_all_columns_and_the_best_gamma(tmp_path, monkeypatch):
     theirs = table[table["method"] == "theirs"]
     assert theirs[theirs["column"] == "exposures"]["mean"].item() == pytest.approx(100, abs=60)
     assert evaluate_enhancer.sheet(methods, {"cat": scenes["chelsea"]}).axes
+
+
+def test_small_lifts_are_multiplied_and_all_are_bounded():
+    network = Enhancer(width=4, max_illumination=1.0, min_illumination=0.05).initialize(0)
+
+    def stops(x: torch.Tensor) -> torch.Tensor:  # of the last convolution's output, without the bias
+        return -torch.log2(network.positive(x + network.cond_add1.bias)).detach()
+
+    x = torch.linspace(-40, 3, 50)
+    before = stops(x)
+    train_enhancer.lift(network, 2.0, 2.5)
+    after = stops(x)
+    assert (after.diff() < 0).all() and after.max() < 2.5 < before.max()  # more output, less lift
+    small = before < 0.2
+    assert small.any() and torch.allclose(after[small], 2 * before[small], rtol=SMALL_LIFTS)
+
+
+def test_a_hash_of_the_name_splits_the_photos_in_halves():
+    names = [f"{n}.jpg" for n in range(200)]
+    halves = [evaluate_enhancer.half(Path(name).stem) for name in names]
+    assert 80 < halves.count("chosen") < 120 and {*halves} == {*evaluate_enhancer.HALVES}
+    files = [Path("folder") / name for name in names]
+    assert [evaluate_enhancer.half(file.stem) for file in files[:4]] == ["reported"] * 3 + ["chosen"]  # everywhere
+    parts = [evaluate_enhancer.within([half], files) for half in evaluate_enhancer.HALVES]
+    assert sorted(parts[0] + parts[1]) == sorted(files) and not {*parts[0]} & {*parts[1]}
 
 
 def test_the_card_is_what_the_files_and_tables_say(tmp_path, monkeypatch):

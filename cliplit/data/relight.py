@@ -23,7 +23,7 @@ SEVERITIES = {
 }
 LEVELS = SEVERITIES | {  # from well-lit to severe, to train on
     "mixed": Backlight(stops_min=0.0, stops_max=4.5),
-    "any": Backlight(stops_min=0.0, stops_max=5.5, overall=True, untouched=0.2),
+    "any": Backlight(stops_min=0.0, stops_max=5.5, background_stops=1.0, overall=True, local=0.5, untouched=0.2),
 }
 
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
@@ -109,7 +109,8 @@ def backlit(
 
     `stops` and `background_stops` in EV: darkening of the foreground and brightening of the background; `coverage`: the
     share of the foreground in the picture. With `settings.overall` also `overall`: the share of the stops that the
-    background loses too; its brightening shrinks by the same share. It is 0 in a quarter of the pictures, and 1 in another.
+    background loses too; its brightening shrinks by the same share. It is 0 in a quarter of the pictures, and 1 in another;
+    `settings.local` of all pictures get 0 instead.
     """
     mask = foreground_mask(images, generator, settings)
     strength = uniform(len(images), 0, 1, generator) if strength is None else strength
@@ -121,6 +122,8 @@ def backlit(
     drawn = {"stops": stops.flatten(), "background_stops": lift.flatten(), "coverage": mask.mean((1, 2, 3))}
     if settings.overall:
         overall = uniform(len(images), -0.5, 1.5, generator).clamp(0, 1)
+        if settings.local:
+            overall = overall * (uniform(len(images), 0, 1, generator) >= settings.local)
         drawn["overall"] = overall.flatten()
         lift = lift * (1 - overall)
         mask = overall + (1 - overall) * mask

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-from PIL import Image, ImageCms, UnidentifiedImageError
+from PIL import Image, ImageCms, PngImagePlugin, UnidentifiedImageError
 
 from cliplit.errors import CliplitError, one_line, printable
 
@@ -42,6 +42,8 @@ GREY_OR_RGB = (0, 1, 2)  # photometric interpretations of TIFF; in the first one
 TIFF_HEADS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 PPM_HEAD = re.compile(rb"P[56]" + 3 * rb"(?:\s|#[^\n]*\n)+(\d+)" + rb"\s")  # width, height, value of white
 _opening = threading.Lock()
+logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # what matters is raised
+PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY
 
 
 def decode(path: str | Path, max_pixels: int | None = None) -> np.ndarray:
@@ -69,9 +71,9 @@ def decode(path: str | Path, max_pixels: int | None = None) -> np.ndarray:
         return np.require(upright(colours, orientation), requirements=["C", "W"])
 
 
-def size_in(file: BinaryIO, max_pixels: int | None = None) -> tuple[int, int]:
+def size_in(file: BinaryIO, max_pixels: int | None = None, unread: Mapping[str, str] = UNREAD) -> tuple[int, int]:
     """Width and height of an upright image, from the header of its open file. Errors of decoders are passed on."""
-    with tiff_page(file, max_pixels) as page:
+    with tiff_page(file, max_pixels, unread) as page:
         if page is not None:
             size, orientation = (page.imagewidth, page.imagelength), page.tags.valueof(ORIENTATION, 1)
     if page is None:
@@ -185,11 +187,12 @@ def tiff_page(file: BinaryIO, max_pixels: int | None, unread: Mapping[str, str] 
     if file.read(4) not in TIFF_HEADS:
         yield None
         return
-    if reason := unread.get(Path(file.name).suffix.lower()):  # many RAW files are TIFFs whose first page is a thumbnail
+    if reason := unread.get(
+        Path(getattr(file, "name", "")).suffix.lower()
+    ):  # many RAW files are TIFFs whose first page is a thumbnail
         raise CliplitError(reason)
     import tifffile
 
-    logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # what matters is raised
     file.seek(0)
     with tifffile.TiffFile(file) as tiff:
         page = tiff.pages.first
@@ -221,7 +224,9 @@ def tiff_channels(page: Any) -> np.ndarray:
     elif 8 < bits < 16:
         channels = to_16_bits(channels, (1 << bits) - 1)
     white = 1 if channels.dtype.kind == "f" else np.iinfo(channels.dtype).max
-    return white - channels if page.photometric == GREY_OR_RGB[0] else channels
+    if page.photometric == GREY_OR_RGB[0]:
+        return np.dstack([white - channels[..., :1], channels[..., 1:]])
+    return channels
 
 
 def deep_pixels(file: BinaryIO, image: Image.Image) -> np.ndarray | None:

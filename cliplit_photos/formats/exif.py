@@ -12,6 +12,7 @@ EXIF = 0x8769  # directories below
 GPS = 0x8825
 INTEROPERABILITY = 0xA005
 DIRECTORIES = (EXIF, GPS, INTEROPERABILITY)
+SUBJECTS = (0x9214, 0xA214)  # a point, a circle or a rectangle, which begin with a point
 SIDES = {0x0100: 0, 0x0101: 1, 0xA002: 0, 0xA003: 1}  # tags that give the width (0) or the height (1)
 SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}  # bytes of a value, by type
 NUMBERS = {1: "B", 3: "H", 4: "I"}  # types that a whole number may have
@@ -22,11 +23,13 @@ PREFIX = b"Exif\0\0"  # of a block, in some formats
 
 @dataclass
 class Entry:
-    """The row of a tag: its type, its value as in the file, the offset of the row, and the directory it points to."""
+    """The row of a tag: its type, its value as in the file, the offsets of the row and of the value, and the directory it
+    points to."""
 
     type: int
     value: bytes
     row: int = 0
+    place: int = 0
     below: "Tags | None" = None
 
 
@@ -91,7 +94,7 @@ def _walk(data: Any, start: int, block: Block, tags: Tags, seen: set[int]) -> in
         if kind not in SIZES or place + size > len(data):
             block.problem = block.problem or f"tag {tag:#06x} has no proper value"
             continue
-        entry = Entry(kind, bytes(data[place : place + size]), row)
+        entry = Entry(kind, bytes(data[place : place + size]), row, place)
         if tag in DIRECTORIES:
             if at in seen:
                 raise ValueError("directories in a circle")
@@ -104,10 +107,21 @@ def _walk(data: Any, start: int, block: Block, tags: Tags, seen: set[int]) -> in
     return end
 
 
-def upright_block(data: bytes, width: int, height: int) -> tuple[bytes, list[str]]:
+def turned_point(x: float, y: float, width: float, height: float, orientation: int) -> tuple[float, float]:
+    """Where a point of a picture of this orientation (1 to 8) and size lies in the upright picture."""
+    x = width - x if orientation in (2, 3, 7, 8) else x
+    y = height - y if orientation in (3, 4, 6, 7) else y
+    return (y, x) if orientation > 4 else (x, y)
+
+
+def upright_block(data: bytes, width: int, height: int, orientation: int) -> tuple[bytes, list[str]]:
     """The block of a picture that was turned upright, without the old thumbnail; and notes on what was lost.
 
     Everything else keeps its place, byte for byte, because makers' notes hold offsets. A damaged block is left out.
+
+    Args:
+        width: of the upright picture, as `height`.
+        orientation: that the picture had.
     """
     data = data.removeprefix(PREFIX)
     if not data:
@@ -125,12 +139,25 @@ def upright_block(data: bytes, width: int, height: int) -> tuple[bytes, list[str
     for tags in (block.tags, below.below if below and below.below else {}):
         for tag in SIDES.keys() & tags.keys():
             _put(result, block, tags[tag], (width, height)[SIDES[tag]])
+        for entry in (tags[tag] for tag in SUBJECTS if tag in tags and orientation != 1):
+            _turn(result, block, entry, (height, width) if orientation > 4 else (width, height), orientation)
     if block.next + 4 <= len(result):
         (thumbnail,) = struct.unpack_from(block.order + "I", result, block.next)
         struct.pack_into(block.order + "I", result, block.next, 0)
         if thumbnail >= block.end:  # nothing that is kept lies after it
             del result[thumbnail:]
+        notes += ["thumbnail of the old photo left out"] if thumbnail else []
     return bytes(result), notes
+
+
+def _turn(result: bytearray, block: Block, entry: Entry, lying: tuple[int, int], orientation: int) -> None:
+    """Turn an area, in place: its point, and width and height if it has four numbers."""
+    form = f"{block.order}{len(entry.value) // SIZES[entry.type]}{NUMBERS.get(entry.type, 's')}"
+    if form[1] in "234" and form[-1] in "HI":
+        x, y, *size = struct.unpack(form, entry.value)
+        point = (max(0, round(side)) for side in turned_point(x, y, *lying, orientation))
+        size = size[::-1] if orientation > 4 else size
+        struct.pack_into(form, result, entry.place, *point, *size)
 
 
 def _put(result: bytearray, block: Block, entry: Entry, number: int) -> bool:

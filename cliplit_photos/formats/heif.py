@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from cliplit.files.images import check_size
+from cliplit_photos.formats.exif import ORIENTATION, PREFIX, read_block
 from cliplit_photos.formats.photo import Photo, extra, split
 
 BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1")
@@ -33,6 +34,13 @@ def read_heif(path: Path, max_pixels: int) -> Photo:
     photo.exif = info.get("exif") or b""
     photo.xmp = info.get("xmp") or b""
     photo.icc = info.get("icc_profile") or b""
+    turned = read_block(photo.exif.removeprefix(PREFIX)).number(
+        ORIENTATION, 1
+    )  # as phones say it, besides the container
+    photo.options["orientation"] = turned if turned in range(1, 9) else 1
+    nclx = info.get("nclx_profile")
+    if nclx and not photo.icc:
+        photo.options["cicp"] = (int(nclx["color_primaries"]), int(nclx["transfer_characteristics"]))
     if len(opened) > 1:
         photo.notes.append("first of several pictures taken")
     if info.get("depth_images") or info.get("aux"):
@@ -50,6 +58,10 @@ def write_heif(photo: Photo, path: Path, quality: int) -> None:
     mode = ("RGB", "RGBA")[channels.shape[2] - 3] + (";16" if deep else "")
     image = pillow_heif.from_bytes(mode, channels.shape[1::-1], np.ascontiguousarray(channels).tobytes())
     options: dict[str, Any] = {"quality": quality, "chroma": 444, "format": "HEIF"}
+    if "cicp" in photo.options:
+        primaries, transfer = photo.options["cicp"]
+        options |= {"color_primaries": primaries, "transfer_characteristics": transfer, "full_range_flag": 1}
+        options["matrix_coefficients"] = 9 if primaries == 9 else 6
     if photo.exif:
         options["exif"] = b"Exif\0\0" + photo.exif
     if photo.xmp:

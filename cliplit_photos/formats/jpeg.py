@@ -1,7 +1,9 @@
 """JPEG: copies segments unchanged, around what OpenCV encodes (any subsampling, progressive)."""
 
+import io
 import struct
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, BinaryIO
 
 from PIL import Image
 
@@ -19,7 +21,56 @@ LOST = {
     b"FPXR\0": "FlashPix segment",
     b"JP": "APP11 segment, such as content credentials,",
 }  # that apply only to the source
+END = b"\xff\xd9"
+# Data with every restart mark, in which a decoder goes on that has not yet finished the picture.
+MORE = [b"".join(bits * 99 + bytes([0xFF, 0xD0 + n]) for n in range(8)) for bits in (b"\x55", b"\xaa", b"\xc8\x21\xfe")]
 SAMPLINGS = (0x111111, 0x121111, 0x211111, 0x221111, 0x411111)  # horizontal and vertical factors, as OpenCV has them
+
+
+def refusal(content: bytes) -> str:
+    """Why Pillow cannot open this JPEG; empty if it is no such JPEG."""
+    for marker, at in _headers(content):
+        bits = content[at + 4 : at + 5]
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC) and bits > b"\x08":
+            kind = "lossless JPEG" if marker & 3 == 3 else "JPEG"
+            return f"{kind} of {bits[0]} bits is not supported; convert it to a 16-bit TIFF or PNG"
+    return ""
+
+
+def loaded(image: Image.Image, file: BinaryIO) -> Image.Image:
+    """An opened image, decoded. A JPEG may lack its end mark: it is whole if no data in that place change its pixels."""
+    try:
+        image.load()
+        return image
+    except OSError:
+        if image.format not in ("JPEG", "MPO"):
+            raise
+        file.seek(0)
+        content = file.read().rstrip(b"\xff")  # half an end mark
+        whole, *longer = (Image.open(io.BytesIO(content + more + END), formats=["JPEG"]) for more in (b"", *MORE))
+        if not _is_complete(whole, content) or any(other.tobytes() != whole.tobytes() for other in longer):
+            raise
+        return whole
+
+
+def _is_complete(image: Image.Image, content: bytes) -> bool:
+    """Whether the scans of a JPEG, of which a progressive one has many, begin with all bits of all coefficients."""
+    missing: dict[tuple[int, int], int] = {}  # bits by component and coefficient
+    at = max(place for _, place in _headers(content))
+    while at > 0:
+        number = content[at + 4]
+        first, last, bits = content[at + 5 + 2 * number : at + 8 + 2 * number]
+        components = content[at + 5 : at + 5 + 2 * number : 2]
+        missing |= {(component, n): bits & 15 for component in components for n in range(first, last + 1)}
+        at = content.find(b"\xff\xda", at + 4)
+    return len(missing) == 64 * len(image.getbands()) and not any(missing.values())
+
+
+def profile(image: Image.Image) -> bytes:
+    """The colour profile in the segments of a JPEG: each part once, in their order, however they are counted."""
+    segments: list[tuple[str, bytes]] = getattr(image, "applist", [])
+    parts = {data[len(ICC) :] for _, data in segments if data.startswith(ICC)}
+    return b"".join(part[2:] for part in sorted(parts))
 
 
 def read_segments(image: Image.Image, content: bytes, photo: Photo) -> None:
@@ -44,9 +95,12 @@ def read_segments(image: Image.Image, content: bytes, photo: Photo) -> None:
     if len(layers) == 3:
         factors = "".join(f"{layer[1]:x}{layer[2]:x}" for layer in layers)
         photo.options["subsampling"] = int(factors, 16)
+    behind = _behind(content)
+    if behind is None:
+        photo.notes.append("the end mark of the JPEG was missing")
     if any(data.startswith(b"MPF\0") for _, data in segments):
         photo.notes.append("first of several pictures taken")
-    elif _behind(content).strip(b"\0"):
+    elif behind and behind.strip(b"\0"):
         photo.notes.append("what follows the picture left out (a film, or data of the maker)")
 
 
@@ -109,13 +163,21 @@ def _segment(name: str, data: bytes) -> bytes:
     return struct.pack(">BBH", 0xFF, marker, len(data) + 2) + data
 
 
-def _behind(content: bytes) -> bytes:
-    """The bytes after the end of the picture."""
+def _headers(content: bytes) -> Iterator[tuple[int, int]]:
+    """Markers and places of the segments, up to the scan."""
     at = 2
-    while content[at : at + 1] == b"\xff" and content[at + 1 : at + 2] != b"\xda":  # headers, until the scan
+    while content[at : at + 1] == b"\xff" and at + 4 <= len(content):
+        yield content[at + 1], at
+        if content[at + 1] == 0xDA:
+            return
         at += 2 + int.from_bytes(content[at + 2 : at + 4], "big")
-    end = content.find(b"\xff\xd9", at)
-    return content[end + 2 :] if end > 0 else b""
+
+
+def _behind(content: bytes) -> bytes | None:
+    """The bytes after the end of the picture; None if it has no end."""
+    places = [at for _, at in _headers(content)]
+    end = content.find(END, places[-1]) if places else -1
+    return content[end + 2 :] if end > 0 else None
 
 
 def _without_thumbnails(resources: bytes) -> bytes:

@@ -18,6 +18,7 @@ class Photo:
     Attributes:
         pixels: (H, W, 3), or (H, W, 1) for grey, of uint8, uint16 or float32 in [0, 1], in the colours of `icc`.
         alpha: (H, W) of the same type, or None.
+        further: (H, W, N) of the same type, samples of a TIFF that are neither; or None.
         kind: format of the source, such as JPEG.
         exif: a block, set upright and without thumbnail, otherwise byte for byte.
         icc: colour profile; empty for sRGB.
@@ -30,6 +31,7 @@ class Photo:
 
     pixels: np.ndarray
     alpha: np.ndarray | None = None
+    further: np.ndarray | None = None
     kind: str = ""
     exif: bytes = b""
     icc: bytes = b""
@@ -62,6 +64,13 @@ def split(channels: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
     if channels.shape[2] % 2:
         return np.require(channels, requirements=["C", "W"]), None
     return np.require(channels[..., :-1], requirements=["C", "W"]), np.ascontiguousarray(channels[..., -1])
+
+
+def fits(icc: bytes, channels: int) -> bool:
+    """Whether a colour profile is whole, and made for RGB, which grey (1 channel) may have too, or for grey."""
+    size = int.from_bytes(icc[:4], "big")
+    whole = 128 <= size <= len(icc) and not icc[size:].strip(b"\0") and icc[36:40] == b"acsp"
+    return whole and (icc[16:20] == b"RGB " or (channels == 1 and icc[16:20] == b"GRAY"))
 
 
 def reduced(pixels: np.ndarray, side: int) -> Image.Image:

@@ -1,14 +1,14 @@
 """PNG: copies chunks unchanged, around what OpenCV encodes with 8 or 16 bits."""
 
 import contextlib
-import mmap
+import io
 import struct
 import zlib
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from cliplit_photos.formats.photo import Photo
 
@@ -19,45 +19,69 @@ XMP = b"XML:com.adobe.xmp\0"  # keyword
 RAW_EXIF = (b"Raw profile type exif\0", b"Raw profile type APP1\0")  # ImageMagick's, before PNG had EXIF
 # Chunks that stay valid for other pixels of the same colours, besides those safe to copy (a small last letter).
 SAFE = (b"cHRM", b"gAMA", b"sRGB", b"cICP", b"mDCV", b"cLLI", b"sCAL", b"tIME")
-OTHERWISE = (b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"iCCP", b"eXIf", b"pHYs")  # in `Photo`, or of the encoding
-DROPPED = (b"sBIT", b"bKGD", b"hIST", b"sPLT", b"acTL", b"fcTL", b"fdAT")  # of the source's palette, depth, frames
+SHOWN = (b"tRNS", b"iCCP", b"eXIf", b"pHYs")  # in `Photo`, by Pillow
+OTHERWISE = (b"IHDR", b"PLTE", b"IDAT", b"IEND")  # of the encoding
+DROPPED = (b"sBIT", b"bKGD", b"hIST", b"sPLT", b"fcTL", b"fdAT")  # of the source's palette, depth, frames
 LEVEL = 4  # of compression, 0 to 9
 
 
-def chunks(content: Any) -> Iterator[tuple[bytes, bytes, bool]]:
-    """Names and data of a PNG's chunks, without pixels, and whether they are intact. It stops at a truncated chunk.
-
-    Args:
-        content: bytes, or an object that is sliced like bytes.
-    """
+def chunks(content: bytes) -> Iterator[tuple[bytes, memoryview]]:
+    """Names of a PNG's chunks, and the whole chunks. It stops at a truncated chunk."""
+    view = memoryview(content)
     at = len(START)
-    while at + 12 <= len(content):
-        length, name = struct.unpack_from(">I4s", content, at)
+    while at + 12 <= len(view):
+        length, name = struct.unpack_from(">I4s", view, at)
         end = at + 12 + length
-        if end > len(content):
+        if end > len(view):
             return
-        data = b"" if name == b"IDAT" else bytes(content[at + 8 : end - 4])
-        sound = name == b"IDAT" or struct.unpack_from(">I", content, end - 4)[0] == zlib.crc32(name + data)
-        yield name, data, sound
+        yield name, view[at:end]
         at = end
 
 
-def says_more_behind(path: Path) -> bool:
-    """Whether there are texts or EXIF after the pixels, which Pillow sees only after decoding the pixels."""
-    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        names = [name for name, _, _ in chunks(content)]
-    behind = names[names.index(b"IDAT") :] if b"IDAT" in names else []
-    return not {b"eXIf", b"tEXt", b"zTXt", b"iTXt"}.isdisjoint(behind)
+def bare_png(content: bytes) -> bytes:
+    """A PNG of only what Pillow must see, and in front of the pixels. Damaged or long data beside them cost no photo."""
+    needed, shown = [], []
+    size = len(START)
+    for name, chunk in chunks(content):
+        size += len(chunk)
+        if name[:1].isupper():
+            needed.append(chunk)
+        elif _is_shown(name, chunk) and _is_usable(chunk, content):
+            shown.append(chunk)
+    rest = content[size:] if content[size + 4 : size + 8] == b"IDAT" else b""  # for Pillow, which refuses it
+    return b"".join([START, *needed[:1], *shown, *needed[1:], rest])
+
+
+def _is_shown(name: bytes, chunk: memoryview) -> bool:
+    return name in SHOWN or bytes(chunk[8:40]).startswith((XMP, *RAW_EXIF))
+
+
+def _is_usable(chunk: memoryview, content: bytes) -> bool:
+    """Whether the check sum of a chunk is right, and Pillow accepts it in a small PNG of the same kind."""
+    if int.from_bytes(chunk[-4:], "big") != zlib.crc32(chunk[4:-4]):
+        return False
+    header = _chunk(b"IHDR", struct.pack(">II", 1, 1) + content[24:29])
+    try:
+        if _is_shown(bytes(chunk[4:8]), chunk):
+            Image.open(io.BytesIO(START + header + chunk + _chunk(b"IDAT", b"")), formats=["PNG"])
+    except Exception:  # damaged chunks raise every kind
+        return False
+    return True
 
 
 def read_chunks(content: bytes, photo: Photo) -> None:
     """Fill in what a PNG holds besides its pixels, profile and XMP."""
-    for name, data, sound in chunks(content):
-        if not sound:
-            photo.notes.append(f"PNG's damaged chunk {name.decode('latin-1')!r} left out")
-        elif name == b"IDAT":
+    for name, chunk in chunks(content):
+        data = b"" if name == b"IDAT" else bytes(chunk[8:-4])
+        if name == b"IDAT":
             photo.options.setdefault("in_front", len(photo.own))
-        elif name in OTHERWISE or name in DROPPED or data.startswith((XMP, *RAW_EXIF)):
+        elif not _is_usable(chunk, content) or (name == b"iCCP" and not photo.icc):
+            photo.notes.append(f"PNG's damaged chunk {name.decode('latin-1')!r} left out")
+        elif name == b"acTL":
+            photo.notes.append("first of several pictures taken")
+        elif name == b"cICP" and data[2:] == b"\0\1":
+            photo.options["cicp"] = tuple(data[:2])
+        elif name in OTHERWISE or name in DROPPED or _is_shown(name, chunk):
             continue
         elif name in SAFE or name[3:].islower():
             photo.own.append((name.decode("latin-1"), data))
@@ -85,6 +109,8 @@ def encode_png(photo: Photo) -> bytes:
     parts = [bare[:HEADER]]
     if photo.icc:
         parts.append(_chunk(b"iCCP", b"ICC Profile\0\0" + zlib.compress(photo.icc)))
+    if "cicp" in photo.options:
+        parts.append(_chunk(b"cICP", bytes([*photo.options["cicp"], 0, 1])))
     if photo.exif:
         parts.append(_chunk(b"eXIf", photo.exif))
     if photo.xmp:

@@ -12,8 +12,10 @@ from cliplit.errors import CliplitError
 from cliplit.files.images import check_size
 from cliplit_photos.formats.exif import EXIF, GPS, pack_block, read_block
 from cliplit_photos.formats.photo import Photo, extra
+from cliplit_photos.formats.tiff import XMP, resources, value
 
-KEPT = (270, 271, 272, 305, 306, 315, 33432, EXIF, GPS)  # description, camera, software, time, people, rights
+KEPT = (270, 271, 272, 305, 306, 315, 18246, 33432, EXIF, GPS)  # description, camera, software, time, people, rating
+TURNS = {3: 3, 5: 8, 6: 6}  # LibRaw's, as orientations
 
 
 def open_raw(path: Path, max_pixels: int) -> Any:
@@ -34,19 +36,22 @@ def read_raw(path: Path, max_pixels: int) -> Photo:
         with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
             block = read_block(content)  # most RAW files are built like a TIFF
         exif = pack_block({tag: entry for tag, entry in block.tags.items() if tag in KEPT}, block.order)
-        exif = exif or _exif_of_thumbnail(raw)
+        xmp, iptc = value(block.tags, XMP), resources(block.tags)
+        if not exif:
+            exif, xmp = _of_thumbnail(raw)
+        orientation = TURNS.get(raw.sizes.flip, 1)
         pixels = raw.postprocess(use_camera_wb=True, no_auto_bright=True, output_bps=16)
     notes = ["RAW developed to 16 bits, in sRGB"] + ([] if exif else ["EXIF of this kind of RAW left out"])
-    return Photo(pixels, kind="RAW", exif=exif, notes=notes)
+    return Photo(pixels, kind="RAW", exif=exif, xmp=xmp, iptc=iptc, options={"orientation": orientation}, notes=notes)
 
 
-def _exif_of_thumbnail(raw: Any) -> bytes:
-    """EXIF of any other RAW, from its JPEG thumbnail, if that has it."""
+def _of_thumbnail(raw: Any) -> tuple[bytes, bytes]:
+    """EXIF and XMP of any other RAW, from its JPEG thumbnail, if that has them."""
     import rawpy
 
     with contextlib.suppress(rawpy.LibRawError, OSError, SyntaxError):
         thumbnail = raw.extract_thumb()
         if thumbnail.format == rawpy.ThumbFormat.JPEG:
             with Image.open(io.BytesIO(thumbnail.data), formats=["JPEG"]) as image:
-                return bytes(image.info.get("exif", b""))
-    return b""
+                return image.info.get("exif", b""), image.info.get("xmp", b"")
+    return b"", b""

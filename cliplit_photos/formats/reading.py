@@ -1,10 +1,12 @@
 """Reads photos: Pillow reads 8 bits, and the library made for a format reads the rest."""
 
+import io
+import struct
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from cliplit.errors import CliplitError
 from cliplit.files.images import (
@@ -15,16 +17,16 @@ from cliplit.files.images import (
     errors_named,
     opened,
     orientation_of,
-    tiff_page,
+    size_in,
     upright,
 )
 from cliplit_photos.formats import heif, jpeg, png, raw, tiff
-from cliplit_photos.formats.exif import ORIENTATION, upright_block
+from cliplit_photos.formats.exif import upright_block
 from cliplit_photos.formats.kinds import RAW, UNREAD
-from cliplit_photos.formats.photo import Photo, split
+from cliplit_photos.formats.photo import Photo, fits, split
 from cliplit_photos.formats.xmp import upright_xmp
 
-WITH_OWN = ("JPEG", "MPO", "PNG", "WEBP")  # hold more than Pillow reports
+WITH_OWN = ("JPEG", "MPO", "PNG", "WEBP", "AVIF")  # hold more than Pillow reports
 HEAD = 4096  # bytes of a file that show its kind
 
 
@@ -37,11 +39,20 @@ def read_photo(path: str | Path, max_pixels: int = MAX_PIXELS) -> Photo:
     path = Path(path)
     with errors_named(path, UNREAD), open(path, "rb") as file:
         photo = _read(file, path, max_pixels)
-        height, width = photo.pixels.shape[:2]
-        photo.exif, notes = upright_block(photo.exif, width, height)
-        photo.xmp, more = upright_xmp(photo.xmp)
-        photo.notes += notes + more
+        put_right(photo)
         return photo
+
+
+def put_right(photo: Photo) -> None:
+    """Let EXIF, XMP and profile fit the pixels of a photo, which were turned upright from `options["orientation"]`."""
+    if photo.icc and not fits(photo.icc, photo.pixels.shape[2]):
+        photo.icc = b""
+        photo.notes.append("colour profile left out: it is damaged, or made for other colours")
+    height, width = photo.pixels.shape[:2]
+    orientation = photo.options.get("orientation", 1)
+    photo.exif, notes = upright_block(photo.exif, width, height, orientation)
+    photo.xmp, more = upright_xmp(photo.xmp, width, height, orientation, photo.kind == "RAW")
+    photo.notes += notes + more
 
 
 def photo_size(path: str | Path, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
@@ -58,40 +69,49 @@ def photo_size(path: str | Path, max_pixels: int = MAX_PIXELS) -> tuple[int, int
                 return (sizes.iheight, sizes.iwidth) if sizes.flip & 4 else (sizes.iwidth, sizes.iheight)
         if heif.is_heif(file.read(HEAD)):
             return heif.open_heif(path, max_pixels).size
-        with tiff_page(file, max_pixels, UNREAD) as page:
-            if page is not None:
-                size, orientation = (page.imagewidth, page.imagelength), page.tags.valueof(ORIENTATION, 1)
-        if page is None:
-            with opened(file, max_pixels) as image:
-                if image.format == "PNG" and png.says_more_behind(path):
-                    image.load()
-                size, orientation = image.size, orientation_of(image)
-        return (size[1], size[0]) if orientation in (5, 6, 7, 8) else size
+        return size_in(_alone(file), max_pixels, UNREAD)
+
+
+def _alone(file: BinaryIO) -> BinaryIO:
+    """The file itself, or one in memory that readers open at the right picture and are not kept from its pixels."""
+    file.seek(0)
+    if file.read(len(png.START)) != png.START:
+        return tiff.largest_first(file)
+    file.seek(0)
+    return io.BytesIO(png.bare_png(file.read()))
 
 
 def _read(file: BinaryIO, path: Path, max_pixels: int) -> Photo:
     """A photo with its EXIF and XMP unchanged."""
     if path.suffix.lower() in RAW:
         return raw.read_raw(path, max_pixels)
-    start = file.read(HEAD)
-    if heif.is_heif(start):
+    if heif.is_heif(file.read(HEAD)):
         return heif.read_heif(path, max_pixels)
-    photo = tiff.read_tiff(file, max_pixels)
+    alone = _alone(file)
+    photo = tiff.read_tiff(alone, max_pixels)
     if photo is None:
-        with opened(file, max_pixels) as image:
-            photo = _of_pillow(image, file, start)
+        try:
+            with opened(alone, max_pixels) as image:
+                photo = _of_pillow(image, alone, file)
+        except UnidentifiedImageError:
+            file.seek(0)
+            if reason := jpeg.refusal(file.read()):
+                raise CliplitError(reason) from None
+            raise
     if photo.kind == "TIFF":
-        tiff.read_tags(path, photo)
+        tiff.read_tags(file, alone, photo)
     return photo
 
 
-def _of_pillow(image: Image.Image, file: BinaryIO, start: bytes) -> Photo:
+def _of_pillow(image: Image.Image, alone: BinaryIO, file: BinaryIO) -> Photo:
     """An opened image with everything in its file."""
-    several = image.format != "MPO" and _frames(image) > 1  # JPEG's segments show an MPO
-    image.load()
+    several = image.format not in ("MPO", "TIFF") and _frames(image) > 1  # these are counted elsewhere
+    image = jpeg.loaded(image, file)
     file.seek(0)
     content = file.read() if image.format in WITH_OWN else b""
-    deep = deep_pixels(file, image)
+    if image.format in ("JPEG", "MPO"):
+        image.info["icc_profile"] = jpeg.profile(image)
+    deep = deep_pixels(alone, image)
     if deep is not None:
         if deep.shape[2] == 1 and "transparency" in image.info:
             alpha = np.where(deep == image.info["transparency"], 0, 65535)
@@ -101,6 +121,7 @@ def _of_pillow(image: Image.Image, file: BinaryIO, start: bytes) -> Photo:
         raise CliplitError(f"{image.format} of this depth is not supported; convert it to a 16-bit TIFF or PNG")
     else:
         photo = _pixels(image)
+    photo.options["orientation"] = orientation_of(image)
     photo.kind = {"MPO": "JPEG", "DIB": "BMP"}.get(str(image.format), str(image.format))
     if several:
         photo.notes.append("first of several pictures taken")
@@ -116,9 +137,11 @@ def _of_pillow(image: Image.Image, file: BinaryIO, start: bytes) -> Photo:
         png.read_chunks(content, photo)
     if photo.kind == "WEBP":
         photo.options["lossless"] = b"VP8L" in content[: content.find(b"ANMF")]
-    depth_at = start.find(b"pixi") + 9
-    if photo.kind == "AVIF" and depth_at >= 9 and start[depth_at : depth_at + 1] > b"\x08":
-        photo.notes.append("read as 8 bits: there is no deeper reader for AVIF")
+    if photo.kind == "AVIF":
+        if b"pixi" in content[:HEAD] and content[content.find(b"pixi") + 9] > 8:
+            photo.notes.append("read as 8 bits: there is no deeper reader for AVIF")
+        if b"colrnclx" in content[:HEAD] and not photo.icc:
+            photo.options["cicp"] = struct.unpack_from(">HH", content, content.find(b"colrnclx") + 8)
     if photo.kind == "GIF" and image.info.get("comment"):
         photo.own.append(("comment", image.info["comment"]))
     return photo

@@ -1,24 +1,29 @@
 """TIFF: tifffile reads any depth; Pillow reads palettes, CMYK and the like. Tags are copied as bytes."""
 
+import contextlib
 import errno
+import io
 import mmap
 import os
 import struct
 from importlib.util import find_spec
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
-from cliplit.files.images import GREY_OR_RGB, ROWS, tiff_channels, tiff_page, upright
+from cliplit.files.images import GREY_OR_RGB, ROWS, TIFF_HEADS, tiff_channels, tiff_page, upright
 from cliplit_photos.formats.exif import ORIENTATION, Block, Entry, Tags, pack_block, pack_tags, read_block
 from cliplit_photos.formats.kinds import UNREAD
 from cliplit_photos.formats.photo import Photo, split
 
 GREY = (0, 1)  # photometric interpretations: white is 0, black is 0
-PREMULTIPLIED = 1  # a kind of alpha
+PREMULTIPLIED, STRAIGHT = 1, 2  # kinds of alpha
 LOSSLESS = {1: None, 5: "lzw", 8: "zlib", 32773: "packbits", 34925: "lzma", 50000: "zstd"}  # kept; others are deflated
+INKS = 5  # a photometric interpretation: CMYK
 COMPRESSION = 259  # tags
+PHOTOMETRIC = 262
+SAMPLES = 277
 RESOLUTIONS = (282, 283)
 UNIT = 296
 XMP = 700
@@ -26,11 +31,66 @@ IPTC = 33723
 PHOTOSHOP = 34377
 ICC = 34675
 LAYERS = 37724
-SMALLER = 330
 PREDICTED = ("zlib", "lzw", "zstd", "lzma")  # better compressed as differences of neighbours
-# Tags that say how the file is laid out, or that `Photo` holds elsewhere.
+# Tags that say how the file is laid out; and those, too, that `Photo` holds elsewhere (the last two are ImageJ's).
 LAYOUT = {*range(254, 268), 273, *range(277, 285), *range(290, 298), 317, *range(320, 348), *range(512, 533)}
-LAYOUT |= {ORIENTATION, XMP, PHOTOSHOP, ICC, LAYERS, 50838, 50839}  # the last two are ImageJ's
+NO_EXIF = LAYOUT | {ORIENTATION, XMP, PHOTOSHOP, ICC, LAYERS, 50838, 50839}
+NAMED = 3  # pictures in a note
+
+
+class Picture(NamedTuple):
+    """A picture in a TIFF: its name, number of pixels, the places of its directory and of the one above (0: none), and
+    whether it is a thumbnail or a mask."""
+
+    name: str
+    pixels: int
+    place: int
+    above: int
+    partial: bool
+
+
+def _pictures(file: BinaryIO) -> list[Picture]:
+    """The pictures of a TIFF, the photo first; fewer if those after the first one are damaged."""
+    import tifffile
+
+    found = []
+    file.seek(0)
+    with contextlib.suppress(Exception), tifffile.TiffFile(file) as tiff:  # damaged pages raise every kind
+        page: Any
+        for number, page in enumerate(tiff.pages, 1):
+            for inner, above in ((page, 0), *((inner, page.offset) for inner in page.pages or ())):
+                width, height = inner.imagewidth, inner.imagelength
+                name = f"{'inside ' if above else ''}page {number} ({width} x {height})"
+                found.append(Picture(name, width * height, inner.offset, above, bool(inner.subfiletype & 5)))
+    return sorted(found, key=lambda picture: (picture.partial, -picture.pixels))
+
+
+def largest_first(file: BinaryIO) -> BinaryIO:
+    """A TIFF whose first picture is the photo: the same file, or one in memory. Other files stay the same.
+
+    A photo inside a page also gets the page's metadata.
+    """
+    file.seek(0)
+    if file.read(4) not in TIFF_HEADS:
+        return file
+    photo = next(iter(_pictures(file)), None)
+    if photo is None or photo.name.startswith("page 1 ("):
+        return file
+    file.seek(0)
+    content = bytearray(file.read())
+    order = "<" if content[:1] == b"I" else ">"
+    where = (order + "Q", content, 8) if b"+" in content[:4] else (order + "I", content, 4)
+    struct.pack_into(*where, photo.place)
+    if photo.above:
+        tags = read_block(content).tags
+        struct.pack_into(*where, photo.above)
+        tags = {tag: entry for tag, entry in read_block(content).tags.items() if tag not in LAYOUT} | tags
+        place = len(content) + len(content) % 2
+        struct.pack_into(*where, place if tags else photo.place)  # a BigTIFF's tags are not read
+        content += b"\0" * (len(content) % 2) + pack_tags(tags, order, place)
+    memory = io.BytesIO(content)
+    memory.name = getattr(file, "name", "")  # type: ignore[attr-defined]
+    return memory
 
 
 def read_tiff(file: BinaryIO, max_pixels: int) -> Photo | None:
@@ -41,47 +101,64 @@ def read_tiff(file: BinaryIO, max_pixels: int) -> Photo | None:
         bits = int(np.max(page.bitspersample))
         if bits < 8 or (bits == 8 and page.photometric not in GREY_OR_RGB):
             return None
-        notes = ["first of several pictures taken"] if len(page.parent.pages) > 1 else []
+        notes = []
+        further = None
         channels = tiff_channels(page)
         if channels.dtype.kind == "f":
             notes += _clip(channels)
         white = {1: 255, 2: 65535, 4: 1}[channels.dtype.itemsize]
         number = 1 if page.photometric in GREY else 3  # of colours
-        extra = channels.shape[2] - number
-        if extra > 1 or (extra and page.extrasamples and page.extrasamples[0] == 0 and number == 1):
-            notes.append(f"{extra} extra channels left out")
-            channels = channels[..., :number]
-        elif extra and page.extrasamples and page.extrasamples[0] == PREMULTIPLIED:
+        extra = range(number, channels.shape[2])
+        kinds = page.extrasamples or (STRAIGHT,) * (len(extra) == 1)
+        alphas = [at for at, kind in zip(extra, kinds, strict=False) if kind in (PREMULTIPLIED, STRAIGHT)][:1]
+        if len(extra) > len(alphas):
+            further = channels[..., [at for at in extra if at not in alphas]]
+            channels = channels[..., [*range(number), *alphas]]
+        if alphas and kinds[alphas[0] - number] == PREMULTIPLIED:
             notes.append("premultiplied transparency written as straight")
             channels = _straight(channels, white)
-        orientation = page.tags.valueof(ORIENTATION, 1)
-        orientation = orientation if orientation in range(1, 9) else 1
-    return Photo(*split(upright(channels, orientation)), kind="TIFF", notes=notes)
+        orientation = _orientation(page.tags.valueof(ORIENTATION))
+    photo = Photo(*split(upright(channels, orientation)), kind="TIFF", notes=notes)
+    photo.further = None if further is None else upright(further, orientation)
+    return photo
 
 
-def read_tags(path: Path, photo: Photo) -> None:
-    """Fill in what a TIFF holds besides its pixels."""
-    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        block = read_block(content)
+def read_tags(file: BinaryIO, alone: BinaryIO, photo: Photo) -> None:
+    """Fill in what a TIFF holds besides its pixels.
+
+    Args:
+        file: the whole file; `alone` begins with the photo.
+    """
+    taken, *others = _pictures(file) or [Picture("", 0, 0, 0, False)]
+    if others:
+        what = "first" if taken.name.startswith("page 1 (") else "largest"
+        more = f" and {len(others) - NAMED} more" if len(others) > NAMED else ""
+        names = ", ".join(picture.name for picture in others[:NAMED])
+        photo.notes.append(f"{what} of several pictures taken, without {names}{more}")
+    in_memory = isinstance(alone, io.BytesIO)
+    content = alone.getvalue() if in_memory else mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)  # type: ignore
+    block = read_block(content)
     if block.problem:
-        what = "all tags of a BigTIFF" if _is_big(path) else f"some of its tags ({block.problem})"
+        what = "all tags of a BigTIFF" if b"+" in content[:4] else f"some of its tags ({block.problem})"
         photo.notes.append(f"{what} left out")
     tags = block.tags
-    photo.icc = _value(tags, ICC)
-    photo.xmp = _value(tags, XMP)
-    photo.iptc = _value(tags, PHOTOSHOP)
-    if not photo.iptc and IPTC in tags:
-        iptc = tags[IPTC].value  # bare; as one of Photoshop's image resources:
-        photo.iptc = struct.pack(">4sHHI", b"8BIM", 1028, 0, len(iptc)) + iptc + b"\0" * (len(iptc) % 2)
-    photo.exif = pack_block({tag: entry for tag, entry in tags.items() if tag not in LAYOUT}, block.order)
+    photo.icc = value(tags, ICC)
+    photo.xmp = value(tags, XMP)
+    photo.iptc = resources(tags)
+    photo.exif = pack_block({tag: entry for tag, entry in tags.items() if tag not in NO_EXIF}, block.order)
+    photo.options["orientation"] = _orientation(block.number(ORIENTATION))
     photo.options["compression"] = block.number(COMPRESSION, 1)
     dpi = [_resolution(block, tag) for tag in RESOLUTIONS]
     if all(dpi):
         photo.options["dpi"] = tuple(dpi)
     if LAYERS in tags:
         photo.notes.append("Photoshop's layers left out")
-    if SMALLER in tags:
-        photo.notes.append("pictures of other sizes left out")
+    if block.number(PHOTOMETRIC) == INKS and block.number(SAMPLES) > 4:
+        photo.notes.append("channels beside CMYK left out")
+
+
+def _orientation(found: Any) -> int:
+    return int(found) if found in range(1, 9) else 1
 
 
 def _is_big(path: Path) -> bool:
@@ -90,8 +167,16 @@ def _is_big(path: Path) -> bool:
         return b"+" in file.read(4)
 
 
-def _value(tags: Tags, tag: int) -> bytes:
+def value(tags: Tags, tag: int) -> bytes:
+    """The value of a tag; empty if it is not there."""
     return tags[tag].value if tag in tags else b""
+
+
+def resources(tags: Tags) -> bytes:
+    """Photoshop's image resources, or IPTC as one of them."""
+    iptc = value(tags, IPTC)
+    bare = struct.pack(">4sHHI", b"8BIM", 1028, 0, len(iptc)) + iptc + b"\0" * (len(iptc) % 2) if iptc else b""
+    return value(tags, PHOTOSHOP) or bare
 
 
 def _resolution(block: Block, tag: int) -> float:
@@ -136,7 +221,9 @@ def write_tiff(photo: Photo, path: Path) -> list[str]:
     import tifffile
 
     block = read_block(photo.exif)
-    channels = photo.channels
+    alpha = [] if photo.alpha is None else ["unassalpha"]
+    further = [] if photo.further is None else ["unspecified"] * photo.further.shape[2]
+    channels = photo.channels if photo.further is None else np.dstack([photo.channels, photo.further])
     compression = LOSSLESS.get(photo.options.get("compression", 1), "zlib")
     predictor = (2 if channels.dtype.kind == "u" else 3) if compression in PREDICTED else None
     if find_spec("imagecodecs") is None:  # then tifffile has no other compressions
@@ -147,9 +234,9 @@ def write_tiff(photo: Photo, path: Path) -> list[str]:
             path,
             channels if channels.shape[2] > 1 else channels[..., 0],
             byteorder=block.order,
-            photometric="rgb" if channels.shape[2] > 2 else "minisblack",
+            photometric="rgb" if photo.pixels.shape[2] == 3 else "minisblack",
             planarconfig="contig" if channels.shape[2] > 1 else None,
-            extrasamples=None if photo.alpha is None else ["unassalpha"],
+            extrasamples=alpha + further or None,
             compression=compression,
             predictor=predictor,
             rowsperstrip=ROWS,
@@ -165,7 +252,7 @@ def write_tiff(photo: Photo, path: Path) -> list[str]:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from None  # NumPy only says: less written
     if _is_big(path):
         return ["EXIF, XMP and colour profile left out: the TIFF is too large"]
-    tags = {tag: entry for tag, entry in block.tags.items() if tag not in LAYOUT}
+    tags = {tag: entry for tag, entry in block.tags.items() if tag not in NO_EXIF}
     iptc = photo.iptc if IPTC not in tags else b""
     blobs = ((XMP, 1, photo.xmp), (PHOTOSHOP, 1, iptc), (ICC, 7, photo.icc))
     tags |= {tag: Entry(kind, value) for tag, kind, value in blobs if value}

@@ -178,7 +178,7 @@ def cmyk() -> Made:
 def infrared() -> Made:
     pixels = noise(5)
     content = by_tifffile(pixels, extrasamples=["unspecified", "unspecified"])
-    return content, Right(pixels[..., :3], said="channel|sample|band")
+    return content, Right(pixels[..., :3])
 
 
 def turned_deep(orientation: int) -> Made:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:  # so that editors and type checkers see them
     from cliplit.errors import CliplitError
     from cliplit.experiments.evaluation import evaluate
-    from cliplit.files.tensors import read_image, write_image
+    from cliplit.files.tensors import read_image
     from cliplit.method.checkpoints import load_enhancer, load_prompts
     from cliplit.method.clip import load_backbone
     from cliplit.method.enhancer import Enhancer
@@ -16,7 +16,7 @@ if TYPE_CHECKING:  # so that editors and type checkers see them
     from cliplit.scoring.files import score
     from cliplit.scoring.metrics import Conventions
     from cliplit.settings import Settings
-    from cliplit_photos.inference import Inference, enhance
+    from cliplit_photos.inference import Inference, enhance, write_image
 
 __version__ = "0.1.0"
 __all__ = ["CliplitError", "Conventions", "Enhancer", "Inference", "Run", "Settings", "__version__", "enhance"]
@@ -27,7 +27,7 @@ __all__ += ["start_run", "train", "write_image"]
 _HOMES = {
     "cliplit.errors": ("CliplitError",),
     "cliplit.experiments.evaluation": ("evaluate",),
-    "cliplit.files.tensors": ("read_image", "write_image"),
+    "cliplit.files.tensors": ("read_image",),
     "cliplit.method.checkpoints": ("load_enhancer", "load_prompts"),
     "cliplit.method.clip": ("load_backbone",),
     "cliplit.method.enhancer": ("Enhancer",),
@@ -37,7 +37,7 @@ _HOMES = {
     "cliplit.scoring.files": ("score",),
     "cliplit.scoring.metrics": ("Conventions",),
     "cliplit.settings": ("Settings",),
-    "cliplit_photos.inference": ("Inference", "enhance"),
+    "cliplit_photos.inference": ("Inference", "enhance", "write_image"),
 }
 
 

@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from cliplit.errors import CliplitError, one_line, reason_of
 from cliplit.method.enhancer import Enhancer
-from cliplit_photos.formats import MAX_PIXELS, photo_size, read_photo, reduced, write_photo
+from cliplit_photos.formats import MAX_PIXELS, jpeg_quality, photo_size, read_photo, reduced, write_photo
 from cliplit_photos.inference import enhance_pixels
 from cliplit_photos.jobs import Job
 from cliplit_photos.ledger import File, Ledger, Mark, remove_half_written
@@ -236,6 +236,8 @@ class _Work:
         """Enhance one photo. Returns what could not be kept."""
         mark = File(job.source).mark
         photo = read_photo(job.source, self.options.max_pixels)
+        if not File(job.source).fits(mark):
+            raise CliplitError(f"{job.source}: changed while it was read; run the same command again")
         map_ = np.empty(photo.pixels.shape[:2], np.float32) if self.options.save_illumination else None
         before = reduced(photo.pixels, COMPARE_SIDE) if self.options.compare else None
         with self.computing:
@@ -260,6 +262,9 @@ class _Work:
                 both.save(temporary, "JPEG", quality=90, icc_profile=profile or None)
         if job.source.suffix.lower() == job.target.suffix.lower() and photo.kind != job.kind:
             photo.notes.append(f"content is {photo.kind}, written as {job.kind} to match the name")
+        photo.options["quality"] = self.options.quality
+        if photo.kind == job.kind == "JPEG" and not self.options.quality:
+            photo.options["quality"] = jpeg_quality(job.source)
         with self._writing(job.target, mark) as temporary:
             try:
                 notes = photo.notes + write_photo(photo, temporary, job.kind)

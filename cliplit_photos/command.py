@@ -61,8 +61,10 @@ def enhance(
     memory = parse_size(max_memory)
     if not all([*inputs, out]):  # `Path` takes an empty text for the working directory
         raise CliplitError("'': an argument is empty; give a file or a folder")
+    if out == "-":
+        raise CliplitError("-o -: results cannot go to standard output; give a file or a folder")
     place = Path(out)
-    plan = plan_jobs(list(map(Path, inputs)), place, recursive)
+    plan = plan_jobs(list(map(Path, inputs)), out, recursive)
     to_one_file = [job.target for job in plan.jobs] == [place]
     page = place / "report.html" if report else None
     if page and to_one_file:
@@ -96,7 +98,7 @@ def enhance(
         _say(f"enhancer {file}{origin}, on {computer}")
     settings: dict[str, Any] = {"version": cliplit.__version__, "checkpoint": sha256(file)}  # all that affects a result
     settings |= {"precision": usable, "strength": inference.strength, "preview": inference.preview}
-    settings |= {"illumination": options.save_illumination, "compare": options.compare}
+    settings |= {"illumination": options.save_illumination, "compare": options.compare, "quality": options.quality}
     ledger = Ledger(place, settings, plan.inputs, processes.index(), single=to_one_file)
     if page and (refusal := ledger.refusal(page, overwrite=True)):
         raise CliplitError(refusal)

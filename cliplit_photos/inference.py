@@ -1,5 +1,6 @@
 """Enhances images of any kind and size: exactly, quickly and in bounded memory."""
 
+import warnings
 from collections import deque
 from dataclasses import fields, replace
 from pathlib import Path
@@ -12,10 +13,16 @@ from torch import Tensor
 
 import cliplit
 from cliplit.engine.compute import find_device, limits_told, usable_precision
-from cliplit.errors import CliplitError
+from cliplit.errors import CliplitError, one_line
+from cliplit.files.atomic import writing
+from cliplit.files.images import orientation_of, to_8_bits, upright
 from cliplit.method.checkpoints import load_enhancer
 from cliplit.method.enhancer import Enhancer
-from cliplit_photos.options import Inference
+from cliplit.values import check_values
+from cliplit_photos.formats import Photo, kind_of, write_photo
+from cliplit_photos.formats.photo import split
+from cliplit_photos.formats.reading import put_right
+from cliplit_photos.options import BatchOptions, Inference
 from cliplit_photos.preview import predict_small
 from cliplit_photos.regions import Region
 from cliplit_photos.tiles import device_of, predict, reach_of, to_planes, white
@@ -53,16 +60,71 @@ def enhance(
     if not isinstance(checkpoint, Enhancer):
         checkpoint = load_enhancer(checkpoint or SHIPPED_ENHANCER).to(find_device(device))
     chosen = replace(chosen, precision=usable_precision(chosen.precision, device_of(checkpoint)))
+    if isinstance(image, Tensor) and image.ndim == 4 and len(image):
+        return torch.stack([enhance(one, checkpoint, **options) for one in image])
+    result = _enhance_array(checkpoint, _array_of(image), chosen)
     if isinstance(image, Image.Image):
-        if image.mode not in MODES:
-            raise CliplitError(f"expected a PIL image of mode {', '.join(MODES)}, got {image.mode}; convert it first")
-        result = Image.fromarray(_enhance_array(checkpoint, np.asarray(image), chosen))
-        result.info = dict(image.info)
-        return result
+        made = Image.fromarray(result)
+        made.info = dict(image.info)
+        return made
     if isinstance(image, Tensor):
-        return _enhance_tensor(checkpoint, image, chosen)
+        return torch.from_numpy(result).movedim(-1, 0).contiguous().to(image)
+    return result
+
+
+def write_image(image: Picture, path: str | Path, quality: int = 0) -> None:
+    """Write an image of any kind that `enhance` returns, atomically, as `cliplit enhance` writes its results.
+
+    uint16 is written with 16 bits if the format has them, and all else with 8. A PIL image keeps its metadata and colour
+    profile. It is turned upright, as its EXIF says. A warning names what the format cannot hold.
+
+    Args:
+        image: as for `enhance`; a batch may hold one image only.
+        path: its ending determines the format.
+        quality: of JPEG, HEIC, AVIF and WebP, 1 to 100; 0: 95, and 90 for HEIC and AVIF.
+    Raises:
+        CliplitError: another kind of image, values that are not in [0, 1], another format or quality.
+        OSError: the file cannot be written.
+    """
+    path = Path(path)
+    kind = kind_of(path)
+    check_values(BatchOptions(quality=quality))
+    array = _plain(_array_of(image[0] if isinstance(image, Tensor) and image.ndim == 4 and len(image) == 1 else image))
+    array = array[..., None] if array.ndim == 2 else array
+    _check_pixels(array, (1, 2, 3, 4))
+    array = to_8_bits(array) if array.dtype == np.float32 else array
+    if isinstance(image, Image.Image):
+        array = upright(array, orientation_of(image))
+    photo = Photo(*split(array), options={"quality": quality})
+    if isinstance(image, Image.Image):
+        photo.exif, photo.xmp, photo.icc = (image.info.get(name) or b"" for name in ("exif", "xmp", "icc_profile"))
+        photo.options["orientation"] = orientation_of(image)
+        put_right(photo)
+    with writing(path) as temporary:
+        try:
+            photo.notes += write_photo(photo, temporary, kind)
+        except ValueError as error:
+            raise CliplitError(f"{path}: cannot be written as {kind} ({one_line(error)})") from None
+    for note in photo.notes:
+        warnings.warn(f"{path}: {note}", stacklevel=2)
+
+
+def _array_of(image: Picture) -> np.ndarray:
+    """The pixels of an image, channels last."""
+    if isinstance(image, Image.Image):
+        if image.mode not in MODES or "transparency" in image.info:
+            what = "a transparent colour" if image.mode in MODES else image.mode
+            raise CliplitError(f"expected a PIL image of mode {', '.join(MODES)}, got {what}; convert it first")
+        return np.asarray(image)
+    if isinstance(image, Tensor):
+        if image.ndim != 3 or image.shape[0] not in (1, 3):
+            raise CliplitError(f"expected a tensor of shape (3, H, W) or (N, 3, H, W), got {tuple(image.shape)}")
+        image = image.detach().cpu()
+        if image.dtype == torch.bfloat16:  # NumPy does not have it
+            image = image.float()
+        return image.movedim(0, -1).numpy()
     if isinstance(image, np.ndarray):
-        return _enhance_array(checkpoint, image, chosen)
+        return image
     raise CliplitError(f"expected an array, a tensor or a PIL image, got {type(image).__name__}")
 
 
@@ -84,18 +146,6 @@ def _plain(array: np.ndarray) -> np.ndarray:
     return array.astype(np.float32 if dtype in (np.float16, np.float64) else dtype, copy=False)
 
 
-def _enhance_tensor(network: Enhancer, images: Tensor, options: Inference) -> Tensor:
-    if images.ndim == 4 and len(images):
-        return torch.stack([_enhance_tensor(network, image, options) for image in images])
-    if images.ndim != 3 or images.shape[0] not in (1, 3):
-        raise CliplitError(f"expected a tensor of shape (3, H, W) or (N, 3, H, W), got {tuple(images.shape)}")
-    image = images.detach().cpu()
-    if image.dtype == torch.bfloat16:  # NumPy does not have it
-        image = image.float()
-    result = _enhance_array(network, image.movedim(0, -1).numpy(), options)
-    return torch.from_numpy(result).movedim(-1, 0).contiguous().to(images)
-
-
 def enhance_pixels(
     network: Enhancer,
     pixels: np.ndarray,
@@ -113,17 +163,7 @@ def enhance_pixels(
         CliplitError: another shape or type, values that are not in [0, 1], or invalid options.
     """
     options = options or Inference()
-    if pixels.ndim != 3 or pixels.shape[2] not in (1, 3) or 0 in pixels.shape:
-        raise CliplitError(f"expected an image of shape (H, W, 3), (H, W, 1) or (H, W), got {pixels.shape}")
-    if pixels.dtype not in (np.uint8, np.uint16, np.float32):
-        raise CliplitError(f"expected an image of uint8, uint16 or float32, got {pixels.dtype}")
-    if pixels.dtype == np.float32:
-        low = pixels.min()
-        high = pixels.max()
-        if not (np.isfinite(low) and np.isfinite(high)):
-            raise CliplitError("the image has values that are NaN or infinite")
-        if low < 0 or high > 1:
-            raise CliplitError(f"expected values from 0 to 1, got {low:g} to {high:g}")
+    _check_pixels(pixels)
     check_options(options)
     result = np.empty(pixels.shape, pixels.dtype) if out is None else out
     pixels = np.require(pixels, requirements=["A", "C"])  # PyTorch takes no negative strides
@@ -172,6 +212,20 @@ def _enhance_pixels(
     for done, part in waiting:
         result[done.slices] = part
     return result
+
+
+def _check_pixels(pixels: np.ndarray, channels: tuple[int, ...] = (1, 3)) -> None:
+    if pixels.ndim != 3 or pixels.shape[2] not in channels or 0 in pixels.shape:
+        raise CliplitError(f"expected an image of shape (H, W, 3), (H, W, 1) or (H, W), got {pixels.shape}")
+    if pixels.dtype not in (np.uint8, np.uint16, np.float32):
+        raise CliplitError(f"expected an image of uint8, uint16 or float32, got {pixels.dtype}")
+    if pixels.dtype == np.float32:
+        low = pixels.min()
+        high = pixels.max()
+        if not (np.isfinite(low) and np.isfinite(high)):
+            raise CliplitError("the image has values that are NaN or infinite")
+        if low < 0 or high > 1:
+            raise CliplitError(f"expected values from 0 to 1, got {low:g} to {high:g}")
 
 
 def check_options(options: Inference) -> None:

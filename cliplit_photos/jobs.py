@@ -5,6 +5,7 @@ Importing it does not import torch.
 
 import contextlib
 import os
+import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -13,8 +14,10 @@ from typing import NamedTuple
 
 from cliplit.errors import CliplitError
 from cliplit.files.folders import find_images
-from cliplit_photos.formats import FORMATS, RAW, READ, UNREAD
+from cliplit_photos.formats import FORMATS, RAW, READ, UNREAD, kind_of
 from cliplit_photos.ledger import EarlierResults
+
+FILE_ENDING = re.compile(r"\.[a-z]{2,4}\d?")  # .pdf, .jgp, .mp4; but not .2024, .v2, .originals
 
 
 @dataclass(frozen=True)
@@ -55,16 +58,23 @@ class Plan(NamedTuple):
     problems: Sequence[str] = ()
 
 
-def plan_jobs(inputs: Sequence[Path], out: Path, recursive: bool = False) -> Plan:
+def plan_jobs(inputs: Sequence[Path], out: str | Path, recursive: bool = False) -> Plan:
     """Jobs of photo files and folders.
 
     A single file goes to `out` if that is the name of a photo. Everything else goes below the folder `out`, with the
     folders that it has below the common folder of all `inputs`. If names still collide, all of them are problems.
     Formats that cannot be written become PNG, and RAW becomes TIFF; the new ending follows the old name.
 
+    Args:
+        out: a folder if it exists as one, has no ending of a file, or ends in a slash.
     Raises:
-        CliplitError: a path does not exist, or there are no photos.
+        CliplitError: a path does not exist, there are no photos, or `out` is a file of a format that is not written.
     """
+    ending = Path(os.path.basename(out)).suffix.lower()  # none before a slash
+    out = Path(out)
+    to_file = not out.is_dir() and (ending in READ | UNREAD.keys() or FILE_ENDING.fullmatch(ending))
+    if to_file:
+        kind_of(out, f", or a folder ({out}{os.sep})")
 
     def lies_beside_its_photo(path: Path) -> bool:  # as a.gif.png beside a.gif
         photo = path.with_suffix("")
@@ -81,9 +91,7 @@ def plan_jobs(inputs: Sequence[Path], out: Path, recursive: bool = False) -> Pla
             f"{', '.join(map(str, inputs))}: only results of earlier calls here, no photos; "
             "to enhance them again, give their own folder"
         )
-    if out.suffix.lower() in (READ | UNREAD.keys()) - FORMATS.keys() and not out.is_dir():
-        raise CliplitError(f"{out}: cannot write this format; use one of {', '.join(FORMATS)}, or a folder")
-    if out.suffix.lower() in FORMATS and not out.is_dir():
+    if to_file:
         if len(inputs) > 1 or not inputs[0].is_file():
             raise CliplitError(f"{out}: several photos need a folder as OUT, not a file")
         return Plan([Job(sources[0].name, sources[0], out)], sources)

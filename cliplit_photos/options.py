@@ -30,6 +30,9 @@ class BatchOptions:
 
     overwrite: bool = setting(False, "cliplit", about="replace results of earlier calls, but no other files")
     save_illumination: bool = setting(False, "cliplit", about="also write NAME.illumination.png (16 bits, 32768 is 1)")
+    quality: int = setting(
+        0, "cliplit", about="quality of JPEG, HEIC, AVIF and WebP, 1 to 100; 0: a JPEG keeps its own", within="[0, 100]"
+    )
     compare: bool = setting(False, "cliplit", about="also write NAME.compare.jpg: before and after, side by side")
     jobs: int = count(1, "cliplit", about="photos to compute at a time on a CPU; useful for many small photos")
     max_pixels: int = amount(0, "cliplit", "pixels", "refuse photos with more pixels; 0: 268 million")

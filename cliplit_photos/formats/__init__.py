@@ -14,7 +14,7 @@ from cliplit.files.images import MAX_PIXELS
 from cliplit_photos.formats.kinds import FORMATS, RAW, READ, UNREAD
 from cliplit_photos.formats.photo import Photo, reduced
 from cliplit_photos.formats.reading import photo_size, read_photo
-from cliplit_photos.formats.writing import write_photo
+from cliplit_photos.formats.writing import jpeg_quality, kind_of, write_photo
 
 __all__ = [
     "FORMATS",
@@ -23,8 +23,9 @@ __all__ = [
     "READ",
     "UNREAD",
     "Photo",
+    "jpeg_quality",
+    "kind_of",
     "photo_size",
     "read_photo",
-    "reduced",
-    "write_photo",
 ]
+__all__ += ["reduced", "write_photo"]

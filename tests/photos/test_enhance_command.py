@@ -1,5 +1,6 @@
 """`cliplit enhance`: where results go, what is left alone, going on, several processes, report and side files."""
 
+import io
 import json
 import os
 import re
@@ -15,12 +16,14 @@ import tifffile
 from photo_files import contents, partial, picture
 from PIL import Image
 
+import cliplit
 from cliplit.errors import CliplitError
 from cliplit.method.checkpoints import save_enhancer
 from cliplit.method.enhancer import Enhancer
 from cliplit.profiles import SMOKE
 from cliplit_photos import batch, page
 from cliplit_photos.command import parse_size
+from cliplit_photos.formats import jpeg_quality
 from cliplit_photos.inference import Inference, enhance_pixels
 from cliplit_photos.jobs import plan_jobs
 
@@ -229,6 +232,101 @@ def test_only_what_changed_is_made_again(enhance, photos, tmp_path, monkeypatch)
     code, _, err = enhance(photos, "-o", out, "--strength", 2)
     assert code == 2 and "0 photos enhanced" in err[-1] and any("already exists" in line for line in err)
     assert "7 photos enhanced" in enhance(photos, "-o", out, "--strength", 2, "--overwrite")[2][-1]
+
+
+def test_quality_of_lossy_formats(enhance, tmp_path):
+    photos = tmp_path / "photos"
+    smooth = Image.fromarray(np.random.default_rng(0).integers(0, 99, (9, 12, 3), np.uint8)).resize((240, 180))
+    for quality, sampling in ((60, "4:2:0"), (90, "4:4:4")):
+        smooth.save(picture(photos / f"{quality}.jpg"), quality=quality, subsampling=sampling)
+    for name in ("a.png", "a.webp", "a.avif", "a.heic"):
+        cliplit.write_image(smooth, photos / name)
+    sizes = {}
+    for quality in (0, 30, 75):
+        out = tmp_path / f"{quality}"
+        assert enhance(photos, "-o", out, *(("--quality", quality) if quality else ()))[0] == 0
+        sizes[quality] = {path.name: path.stat().st_size for path in out.glob("*.*[!l]")}
+        for own in (60, 90):
+            same, made = (Image.open(folder / f"{own}.jpg") for folder in (photos, out))
+            wanted = io.BytesIO()
+            smooth.save(wanted, "JPEG", quality=quality or own)
+            assert made.quantization == Image.open(wanted).quantization and made.layer == same.layer  # and sampling
+    assert sizes[30]["a.png"] == sizes[0]["a.png"]
+    for name in sizes[0].keys() - {"a.png"}:
+        assert sizes[30][name] < sizes[75][name] and sizes[30][name] < sizes[0][name]
+    assert sizes[0]["90.jpg"] < 1.5 * (photos / "90.jpg").stat().st_size
+    assert "6 were already done" in enhance(photos, "-o", tmp_path / "75", "--quality", 75)[2][-1]
+    code, _, err = enhance(photos, "-o", tmp_path / "75", "--quality", 30)
+    assert code == 2 and err[-1] == "0 photos enhanced; 6 problems"
+    assert "6 photos enhanced" in enhance(photos, "-o", tmp_path / "75", "--quality", 30, "--overwrite")[2][-1]
+    assert contents(tmp_path / "75") == contents(tmp_path / "30")
+    assert enhance(photos / "a.png", "-o", tmp_path / "b.jpg")[0] == 0
+    with Image.open(tmp_path / "b.jpg") as image:
+        wanted = io.BytesIO()
+        smooth.save(wanted, "JPEG", quality=95)
+        assert image.quantization == Image.open(wanted).quantization
+
+
+@pytest.mark.parametrize("quality", [-1, 101, "high", 7.5])
+def test_quality_out_of_range(enhance, photos, tmp_path, quality):
+    code, out, err = enhance(photos, "-o", tmp_path / "out", "--quality", quality)
+    assert (code, out) == (2, []) and "quality" in err[-1] and not (tmp_path / "out").exists()
+
+
+def test_the_quality_of_a_jpeg(tmp_path):
+    for quality in (*range(20, 100), 10, 100):
+        Image.new("RGB", (9, 9)).save(tmp_path / "a.jpg", quality=quality)
+        assert abs(jpeg_quality(tmp_path / "a.jpg") - quality) <= (0 if 20 <= quality < 100 else 5)
+    (tmp_path / "a.jpg").write_bytes(b"no JPEG")
+    assert jpeg_quality(tmp_path / "a.jpg") == 0
+
+
+@pytest.mark.parametrize("name", ["x.pdf", "x.jgp", "x.PSD", "x.mp4", "x.json"])
+def test_an_out_of_a_format_that_is_not_written(enhance, photos, tmp_path, name):
+    for given in photos, photos / "a.png":
+        code, out, err = enhance(given, "-o", tmp_path / name)
+        assert (code, out, len(err)) == (2, [], 1) and not (tmp_path / name).exists()
+        assert err[0].startswith(f"cliplit: error: {tmp_path / name}: cannot write this format; use one of .jpg, ")
+        assert err[0].endswith(f", or a folder ({tmp_path / name}/)")
+    assert enhance(photos / "a.png", "-o", f"{tmp_path / name}/")[0] == 0  # as that line says
+    assert (tmp_path / name / "a.png").is_file()
+    assert "1 was already done" in enhance(photos / "a.png", "-o", tmp_path / name)[2][-1]  # now it is a folder
+
+
+@pytest.mark.parametrize("name", ["2026.12.01", "0.7", "x.v2", "x.originals", ".out"])
+def test_folders_with_a_dot(enhance, photos, tmp_path, name):
+    assert enhance(photos / "a.png", "-o", tmp_path / name)[0] == 0 and (tmp_path / name / "a.png").is_file()
+
+
+def test_standard_output_is_refused(enhance, photos, monkeypatch):
+    monkeypatch.chdir(photos)
+    before = contents(photos)
+    code, out, err = enhance("a.png", "-o", "-")
+    assert (code, out, len(err)) == (2, [], 1) and "-o -: results cannot go to standard output" in err[0]
+    assert contents(photos) == before and not (photos / "-").exists()
+
+
+@pytest.mark.parametrize("change", ["content", "size", "time"])
+def test_a_photo_that_changes_while_it_is_read(enhance, photos, tmp_path, monkeypatch, change):
+    read = batch.read_photo
+    photo = photos / "a.png"
+
+    def edited(path, max_pixels):
+        found = read(path, max_pixels)
+        if path == photo:
+            content = path.read_bytes()
+            path.write_bytes(content[:-1] + b"x" if change == "content" else content + b"x" * (change == "size"))
+            os.utime(path, ns=(1, 1))
+        return found
+
+    monkeypatch.setattr(batch, "read_photo", edited)
+    code, _, err = enhance(photos, "-o", tmp_path / "out")
+    if change == "time":
+        assert code == 0 and (tmp_path / "out" / "a.png").is_file()
+        return
+    assert code == 2 and err[-2] == f"  {photo}: changed while it was read; run the same command again"
+    assert not (tmp_path / "out" / "a.png").exists() and not partial(tmp_path) and photo.read_bytes().endswith(b"x")
+    assert "6 photos enhanced; 1 problem" in err[-1]
 
 
 def test_side_files(enhance, tmp_path):

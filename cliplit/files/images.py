@@ -43,7 +43,7 @@ TIFF_HEADS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 PPM_HEAD = re.compile(rb"P[56]" + 3 * rb"(?:\s|#[^\n]*\n)+(\d+)" + rb"\s")  # width, height, value of white
 _opening = threading.Lock()
 logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # what matters is raised
-PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY
+PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY  # one text may be as long as all texts
 
 
 def decode(path: str | Path, max_pixels: int | None = None) -> np.ndarray:
@@ -187,9 +187,7 @@ def tiff_page(file: BinaryIO, max_pixels: int | None, unread: Mapping[str, str] 
     if file.read(4) not in TIFF_HEADS:
         yield None
         return
-    if reason := unread.get(
-        Path(getattr(file, "name", "")).suffix.lower()
-    ):  # many RAW files are TIFFs whose first page is a thumbnail
+    if reason := unread.get(Path(file.name).suffix.lower()):  # many RAW files are TIFFs whose first page is a thumbnail
         raise CliplitError(reason)
     import tifffile
 
@@ -224,9 +222,7 @@ def tiff_channels(page: Any) -> np.ndarray:
     elif 8 < bits < 16:
         channels = to_16_bits(channels, (1 << bits) - 1)
     white = 1 if channels.dtype.kind == "f" else np.iinfo(channels.dtype).max
-    if page.photometric == GREY_OR_RGB[0]:
-        return np.dstack([white - channels[..., :1], channels[..., 1:]])
-    return channels
+    return np.dstack([white - channels[..., :1], channels[..., 1:]]) if page.photometric == GREY_OR_RGB[0] else channels
 
 
 def deep_pixels(file: BinaryIO, image: Image.Image) -> np.ndarray | None:

@@ -48,7 +48,7 @@ def loaded(image: Image.Image, file: BinaryIO) -> Image.Image:
         file.seek(0)
         content = file.read().rstrip(b"\xff")  # half an end mark
         whole, *longer = (Image.open(io.BytesIO(content + more + END), formats=["JPEG"]) for more in (b"", *MORE))
-        if not _is_complete(whole, content) or any(other.tobytes() != whole.tobytes() for other in longer):
+        if not _is_complete(whole, content + MORE[0]) or any(other.tobytes() != whole.tobytes() for other in longer):
             raise
         return whole
 
@@ -58,10 +58,9 @@ def _is_complete(image: Image.Image, content: bytes) -> bool:
     missing: dict[tuple[int, int], int] = {}  # bits by component and coefficient
     at = max(place for _, place in _headers(content))
     while at > 0:
-        number = content[at + 4]
-        first, last, bits = content[at + 5 + 2 * number : at + 8 + 2 * number]
-        components = content[at + 5 : at + 5 + 2 * number : 2]
-        missing |= {(component, n): bits & 15 for component in components for n in range(first, last + 1)}
+        length = int.from_bytes(content[at + 2 : at + 4], "big")
+        *components, first, last, bits = content[at + 5 : at + 2 + length]
+        missing |= {(component, n): bits & 15 for component in components[::2] for n in range(first, last + 1)}
         at = content.find(b"\xff\xda", at + 4)
     return len(missing) == 64 * len(image.getbands()) and not any(missing.values())
 

@@ -8,24 +8,20 @@ import os
 import struct
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from cliplit.files.images import GREY_OR_RGB, ROWS, TIFF_HEADS, tiff_channels, tiff_page, upright
-from cliplit_photos.formats.exif import ORIENTATION, Block, Entry, Tags, pack_block, pack_tags, read_block
+from cliplit_photos.formats.exif import ORIENTATION, Entry, Tags, pack_block, pack_tags, read_block
 from cliplit_photos.formats.kinds import UNREAD
 from cliplit_photos.formats.photo import Photo, split
 
 GREY = (0, 1)  # photometric interpretations: white is 0, black is 0
 PREMULTIPLIED, STRAIGHT = 1, 2  # kinds of alpha
 LOSSLESS = {1: None, 5: "lzw", 8: "zlib", 32773: "packbits", 34925: "lzma", 50000: "zstd"}  # kept; others are deflated
-INKS = 5  # a photometric interpretation: CMYK
 COMPRESSION = 259  # tags
-PHOTOMETRIC = 262
-SAMPLES = 277
-RESOLUTIONS = (282, 283)
-UNIT = 296
+RESOLUTION = 282
 XMP = 700
 IPTC = 33723
 PHOTOSHOP = 34377
@@ -35,25 +31,16 @@ PREDICTED = ("zlib", "lzw", "zstd", "lzma")  # better compressed as differences 
 # Tags that say how the file is laid out; and those, too, that `Photo` holds elsewhere (the last two are ImageJ's).
 LAYOUT = {*range(254, 268), 273, *range(277, 285), *range(290, 298), 317, *range(320, 348), *range(512, 533)}
 NO_EXIF = LAYOUT | {ORIENTATION, XMP, PHOTOSHOP, ICC, LAYERS, 50838, 50839}
+FIRST = "page 1 ("
 NAMED = 3  # pictures in a note
 
 
-class Picture(NamedTuple):
-    """A picture in a TIFF: its name, number of pixels, the places of its directory and of the one above (0: none), and
-    whether it is a thumbnail or a mask."""
-
-    name: str
-    pixels: int
-    place: int
-    above: int
-    partial: bool
-
-
-def _pictures(file: BinaryIO) -> list[Picture]:
-    """The pictures of a TIFF, the photo first; fewer if those after the first one are damaged."""
+def _pictures(file: BinaryIO) -> list[tuple[str, int, int]]:
+    """Names of the pictures of a TIFF, and places of their directories and of the ones above (or 0): the photo first, which
+    is the largest, thumbnails and masks last. Damaged pages and those after them are left out."""
     import tifffile
 
-    found = []
+    found: list[tuple[bool, int, int, tuple[str, int, int]]] = []
     file.seek(0)
     with contextlib.suppress(Exception), tifffile.TiffFile(file) as tiff:  # damaged pages raise every kind
         page: Any
@@ -61,8 +48,9 @@ def _pictures(file: BinaryIO) -> list[Picture]:
             for inner, above in ((page, 0), *((inner, page.offset) for inner in page.pages or ())):
                 width, height = inner.imagewidth, inner.imagelength
                 name = f"{'inside ' if above else ''}page {number} ({width} x {height})"
-                found.append(Picture(name, width * height, inner.offset, above, bool(inner.subfiletype & 5)))
-    return sorted(found, key=lambda picture: (picture.partial, -picture.pixels))
+                picture = (name, inner.offset, above)
+                found.append((inner.subfiletype & 5 != 0, -width * height, len(found), picture))
+    return [picture for *_, picture in sorted(found)]
 
 
 def largest_first(file: BinaryIO) -> BinaryIO:
@@ -73,21 +61,21 @@ def largest_first(file: BinaryIO) -> BinaryIO:
     file.seek(0)
     if file.read(4) not in TIFF_HEADS:
         return file
-    photo = next(iter(_pictures(file)), None)
-    if photo is None or photo.name.startswith("page 1 ("):
+    name, place, above = next(iter(_pictures(file)), (FIRST, 0, 0))
+    if name.startswith(FIRST):
         return file
     file.seek(0)
     content = bytearray(file.read())
     order = "<" if content[:1] == b"I" else ">"
     where = (order + "Q", content, 8) if b"+" in content[:4] else (order + "I", content, 4)
-    struct.pack_into(*where, photo.place)
-    if photo.above:
-        tags = read_block(content).tags
-        struct.pack_into(*where, photo.above)
+    struct.pack_into(*where, place)
+    tags = read_block(content).tags
+    if above and tags:  # not of a BigTIFF
+        struct.pack_into(*where, above)
         tags = {tag: entry for tag, entry in read_block(content).tags.items() if tag not in LAYOUT} | tags
-        place = len(content) + len(content) % 2
-        struct.pack_into(*where, place if tags else photo.place)  # a BigTIFF's tags are not read
-        content += b"\0" * (len(content) % 2) + pack_tags(tags, order, place)
+        content += b"\0" * (len(content) % 2)
+        struct.pack_into(*where, len(content))
+        content += pack_tags(tags, order, len(content))
     memory = io.BytesIO(content)
     memory.name = getattr(file, "name", "")  # type: ignore[attr-defined]
     return memory
@@ -104,8 +92,9 @@ def read_tiff(file: BinaryIO, max_pixels: int) -> Photo | None:
         notes = []
         further = None
         channels = tiff_channels(page)
-        if channels.dtype.kind == "f":
-            notes += _clip(channels)
+        if channels.dtype.kind == "f" and (channels.min() < 0 or channels.max() > 1):
+            np.clip(channels, 0, 1, out=channels)
+            notes.append("values outside [0, 1] clipped")
         white = {1: 255, 2: 65535, 4: 1}[channels.dtype.itemsize]
         number = 1 if page.photometric in GREY else 3  # of colours
         extra = range(number, channels.shape[2])
@@ -118,8 +107,10 @@ def read_tiff(file: BinaryIO, max_pixels: int) -> Photo | None:
             notes.append("premultiplied transparency written as straight")
             channels = _straight(channels, white)
         orientation = _orientation(page.tags.valueof(ORIENTATION))
-    photo = Photo(*split(upright(channels, orientation)), kind="TIFF", notes=notes)
-    photo.further = None if further is None else upright(further, orientation)
+        photo = Photo(*split(upright(channels, orientation)), kind="TIFF", notes=notes)
+        photo.further = None if further is None else upright(further, orientation)
+        if RESOLUTION in page.tags and page.resolutionunit in (2, 3):
+            photo.options["dpi"] = page.get_resolution("INCH")
     return photo
 
 
@@ -129,12 +120,11 @@ def read_tags(file: BinaryIO, alone: BinaryIO, photo: Photo) -> None:
     Args:
         file: the whole file; `alone` begins with the photo.
     """
-    taken, *others = _pictures(file) or [Picture("", 0, 0, 0, False)]
-    if others:
-        what = "first" if taken.name.startswith("page 1 (") else "largest"
-        more = f" and {len(others) - NAMED} more" if len(others) > NAMED else ""
-        names = ", ".join(picture.name for picture in others[:NAMED])
-        photo.notes.append(f"{what} of several pictures taken, without {names}{more}")
+    names = [name for name, *_ in _pictures(file)]
+    if len(names) > 1:
+        which = "first" if names[0].startswith(FIRST) else "largest"
+        more = f" and {len(names) - 1 - NAMED} more" if len(names) > 1 + NAMED else ""
+        photo.notes.append(f"{which} of several pictures taken, without {', '.join(names[1 : 1 + NAMED])}{more}")
     in_memory = isinstance(alone, io.BytesIO)
     content = alone.getvalue() if in_memory else mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)  # type: ignore
     block = read_block(content)
@@ -148,12 +138,9 @@ def read_tags(file: BinaryIO, alone: BinaryIO, photo: Photo) -> None:
     photo.exif = pack_block({tag: entry for tag, entry in tags.items() if tag not in NO_EXIF}, block.order)
     photo.options["orientation"] = _orientation(block.number(ORIENTATION))
     photo.options["compression"] = block.number(COMPRESSION, 1)
-    dpi = [_resolution(block, tag) for tag in RESOLUTIONS]
-    if all(dpi):
-        photo.options["dpi"] = tuple(dpi)
     if LAYERS in tags:
         photo.notes.append("Photoshop's layers left out")
-    if block.number(PHOTOMETRIC) == INKS and block.number(SAMPLES) > 4:
+    if block.number(262) == 5 and block.number(277) > 4:  # colours are inks; samples
         photo.notes.append("channels beside CMYK left out")
 
 
@@ -177,26 +164,6 @@ def resources(tags: Tags) -> bytes:
     iptc = value(tags, IPTC)
     bare = struct.pack(">4sHHI", b"8BIM", 1028, 0, len(iptc)) + iptc + b"\0" * (len(iptc) % 2) if iptc else b""
     return value(tags, PHOTOSHOP) or bare
-
-
-def _resolution(block: Block, tag: int) -> float:
-    """Dots per inch; 0 if unknown."""
-    entry = block.tags.get(tag)
-    if entry is None or len(entry.value) != 8 or entry.type != 5:
-        return 0
-    dots, parts = struct.unpack(block.order + "II", entry.value)
-    inches = {2: 1, 3: 2.54}.get(block.number(UNIT, 2), 0)
-    return dots / parts * inches if parts else 0
-
-
-def _clip(channels: np.ndarray) -> list[str]:
-    """Bring floats into [0, 1], in place."""
-    low = channels.min()
-    high = channels.max()
-    if low >= 0 and high <= 1:
-        return []
-    np.clip(channels, 0, 1, out=channels)
-    return ["values outside [0, 1] clipped"]
 
 
 def _straight(channels: np.ndarray, white: int) -> np.ndarray:

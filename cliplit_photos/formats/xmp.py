@@ -45,13 +45,12 @@ def upright_xmp(xmp: bytes, width: int, height: int, orientation: int, raw: bool
         for element in document.getElementsByTagName("*"):
             lost |= set(_without_stale(element, orientation, raw))
             _put_right(element, (width, height), orientation)
-    except (ExpatError, ValueError, UnicodeError):
+    except (ExpatError, TypeError, ValueError):
         return b"", ["XMP left out: it may say what is no longer so, and cannot be parsed"]
     if document.toxml() == before:
         return xmp, []
-    return b"".join(node.toxml().encode() for node in document.childNodes), [
-        f"XMP {what} left out" for what in sorted(lost)
-    ]
+    changed = b"".join(node.toxml().encode() for node in document.childNodes)
+    return changed, [f"XMP {what} left out" for what in sorted(lost)]
 
 
 def _without_stale(element: Any, orientation: int, raw: bool) -> Iterator[str]:
@@ -78,34 +77,19 @@ def _without_stale(element: Any, orientation: int, raw: bool) -> Iterator[str]:
 def _put_right(element: Any, size: tuple[int, int], orientation: int) -> None:
     """Let orientation, dimensions and areas in an element be those of the upright picture."""
     area = {}
-    for node in (*element.attributes.values(), *filter(_is_text, element.childNodes)):
-        name = node.localName
+    for node in (*element.attributes.values(), *element.childNodes):
+        name = getattr(node, "localName", "")
+        text = node if node.nodeType == node.ATTRIBUTE_NODE else node.firstChild
+        if text is None:
+            continue
         if name == "Orientation":
-            _set(node, "1")
+            text.nodeValue = "1"
         elif name in SIDES:
-            _set(node, str(size[SIDES[name]]))
+            text.nodeValue = str(size[SIDES[name]])
         elif orientation != 1 and node.namespaceURI in (AREA, DIMENSIONS):
-            area[name] = node
+            area[name] = text
     if {"x", "y"} <= area.keys():
-        x, y = turned_point(float(_get(area["x"])), float(_get(area["y"])), 1, 1, orientation)
-        _set(area["x"], f"{x:.6g}")
-        _set(area["y"], f"{y:.6g}")
+        place = turned_point(float(area["x"].nodeValue), float(area["y"].nodeValue), 1, 1, orientation)
+        area["x"].nodeValue, area["y"].nodeValue = (f"{side:.6g}" for side in place)
     if {"w", "h"} <= area.keys() and orientation > 4:
-        width = _get(area["w"])
-        _set(area["w"], _get(area["h"]))
-        _set(area["h"], width)
-
-
-def _is_text(node: Any) -> bool:
-    return node.nodeType == node.ELEMENT_NODE and isinstance(node.firstChild, minidom.Text)
-
-
-def _get(node: Any) -> str:
-    return str(node.value if isinstance(node, minidom.Attr) else node.firstChild.data)
-
-
-def _set(node: Any, text: str) -> None:
-    if isinstance(node, minidom.Attr):
-        node.value = text
-    else:
-        node.firstChild.data = text
+        area["w"].nodeValue, area["h"].nodeValue = area["h"].nodeValue, area["w"].nodeValue

@@ -76,7 +76,7 @@ def panel(run: Run, tests: Mapping[str, TestImage], show: Callable[[style.Pictur
     """The controls of `play`. Every change calls `show` with a new picture and displays a table of scores."""
     from ipywidgets import Text, interactive
 
-    def move(image: str, round: int, strength: float, exposure: float, backlit: str, well_lit: str) -> None:
+    def move(image: str, round: int, strength=1.0, exposure=0.0, backlit=WORDS[0], well_lit=WORDS[1]) -> None:
         images, scores = look_at(run, tests[image], round, strength, exposure, (backlit, well_lit))
         show(played(run, images, scores))
         display(scores.round(3))

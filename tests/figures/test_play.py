@@ -9,6 +9,7 @@ from conftest import write_notebook
 
 from cliplit.experiments import analysis
 from cliplit.figures import play
+from cliplit.figures.play import look_at
 from cliplit.method.run import Run
 from cliplit.method.run_images import test_images as images_of
 
@@ -41,6 +42,13 @@ def test_every_control_changes_the_picture(moved):
     assert len({picture for picture, _ in told}) == len(steps)
     assert len({scores for _, scores in told}) == len(steps)
     assert "prompts of round2" in told[0][1] and "prompts of initial" in told[1][1]
+
+
+def test_the_panel_starts_with_the_picture_below_it(run, monkeypatch):
+    seen = []
+    monkeypatch.setattr(play, "look_at", lambda run, test, *values: seen.append(values) or look_at(run, test, *values))
+    play.panel(run, {test.name: test for test in images_of(run)}, lambda picture: None)
+    assert seen == [(2, 1.0, 0.0, play.WORDS)]
 
 
 def test_words_change_their_scores_alone(moved):

@@ -14,12 +14,12 @@ import cliplit
 from cliplit.errors import CliplitError, one_line
 from cliplit.files.atomic import write_bytes
 from cliplit.method.checkpoints import PROGRAMS, load_enhancer, read_metadata
-from cliplit.method.enhancer import Enhancer, averages, reduced_size, upsample_along_edges, working_size
+from cliplit.method.enhancer import Enhancer, reduced_size, upsample_along_edges, working_size
 
 ONNX = ("onnx", "onnxscript", "onnxruntime")  # packages of the extra
 OPSET = 18  # of ONNX
 LEAST = 8  # pixels, smallest side of an image
-TRIED = ((301, 413), (97, 530))  # sizes in pixels of the images to compare on
+TRIED = ((301, 413), (97, 530), (2001, 9))  # sizes in pixels of the images to compare on
 STEP = 1 / 255  # largest difference allowed
 
 
@@ -36,11 +36,12 @@ class Program(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         side, factor = (self.network.architecture[name] for name in ("longer_side", "downscale"))
-        copy = _averaged(image, reduced_size(image.shape[-2:], side)) if side else image
+        size = reduced_size(image.shape[-2:], side)
+        copy = _averaged(image, size) if side else image
         small = _averaged(copy, working_size(copy.shape[-2:], factor)) if factor > 1 else copy
         maps = self.network.layers(small)
         maps = F.interpolate(maps, copy.shape[-2:], mode="bilinear") if factor > 1 else maps
-        return self.network.divide(image, upsample_along_edges(maps, copy, image) if side else maps)
+        return self.network.divide(image, upsample_along_edges(_averaged(maps, size), copy, image) if side else maps)
 
 
 def export_program(checkpoint: str | Path, target: Path) -> Path:
@@ -100,6 +101,17 @@ def _onnx(exported: torch.export.ExportedProgram, notes: str) -> tuple[bytes, Ca
 
 
 def _averaged(image: Tensor, size: tuple[int, int]) -> Tensor:
-    """The image at another size by averages, as with `interpolate` in the mode "area"."""
-    rows, columns = (averages(cells, side, image) for cells, side in zip(size, image.shape[-2:], strict=True))
+    """The image at another size by averages, as with `interpolate` in the mode "area"; a side of 1 is there twice.
+
+    torch.export would otherwise fix whether a side is 1, which it is for very long images.
+    """
+    rows, columns = (_averages(cells, side, image) for cells, side in zip(size, image.shape[-2:], strict=True))
     return rows @ image @ columns.T
+
+
+def _averages(cells: int, side: int, like: Tensor) -> Tensor:
+    """As `averages`, but with two equal rows in place of a single one."""
+    cell = torch.arange(torch.sym_max(2, cells), device=like.device).clamp(max=cells - 1)[:, None]
+    place = torch.arange(side, device=like.device)
+    first, after = cell * side // cells, ((cell + 1) * side + cells - 1) // cells
+    return (((place >= first) & (place < after)) / (after - first)).to(like)

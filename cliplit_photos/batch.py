@@ -1,6 +1,7 @@
 """Enhances many photo files: decoding, computing and encoding overlap, and an interrupted run resumes."""
 
 import errno
+import sys
 import threading
 import time
 import traceback
@@ -16,7 +17,7 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
-from cliplit.errors import CliplitError, one_line, reason_of
+from cliplit.errors import CliplitError, one_line, printable, reason_of
 from cliplit.method.enhancer import Enhancer
 from cliplit_photos.formats import MAX_PIXELS, jpeg_quality, photo_size, read_photo, reduced, write_photo
 from cliplit_photos.inference import enhance_pixels
@@ -185,6 +186,7 @@ class _Work:
     ledger: Ledger
     room: Room
     stop: threading.Event = field(default_factory=threading.Event)
+    printed: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.computing = threading.Semaphore(self.options.jobs)
@@ -236,6 +238,7 @@ class _Work:
         """Enhance one photo. Returns what could not be kept."""
         mark = File(job.source).mark
         photo = read_photo(job.source, self.options.max_pixels)
+        photo.notes = self._rest_of(photo.notes, job)
         if not File(job.source).fits(mark):
             raise CliplitError(f"{job.source}: changed while it was read; run the same command again")
         map_ = np.empty(photo.pixels.shape[:2], np.float32) if self.options.save_illumination else None
@@ -271,6 +274,14 @@ class _Work:
             except ValueError as error:
                 raise CliplitError(f"{job.source}: cannot be written as {job.kind} ({one_line(error)})") from None
         return notes
+
+    def _rest_of(self, notes: list[str], job: Job) -> list[str]:
+        """The notes, without new ones, which are printed now: before the work. The others are printed at its end."""
+        new = [note for note in notes if self.options.progress and note not in self.printed]
+        self.printed.update(new)
+        for note in new:
+            tqdm.write(printable(f"{note}: {job.name}"), sys.stderr)
+        return [note for note in notes if note not in new]
 
     @contextmanager
     def _writing(self, path: Path, photo: Mark | None = None) -> Iterator[Path]:

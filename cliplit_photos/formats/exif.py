@@ -108,7 +108,7 @@ def _walk(data: Any, start: int, block: Block, tags: Tags, seen: set[int]) -> in
 
 
 def turned_point(x: float, y: float, width: float, height: float, orientation: int) -> tuple[float, float]:
-    """Where a point of a picture of this orientation (1 to 8) and size lies in the upright picture."""
+    """The place in the upright picture of a point in a picture of this size and orientation (1 to 8)."""
     x = width - x if orientation in (2, 3, 7, 8) else x
     y = height - y if orientation in (3, 4, 6, 7) else y
     return (y, x) if orientation > 4 else (x, y)
@@ -152,12 +152,11 @@ def upright_block(data: bytes, width: int, height: int, orientation: int) -> tup
 
 def _turn(result: bytearray, block: Block, entry: Entry, lying: tuple[int, int], orientation: int) -> None:
     """Turn an area, in place: its point, and width and height if it has four numbers."""
-    form = f"{block.order}{len(entry.value) // SIZES[entry.type]}{NUMBERS.get(entry.type, 's')}"
-    if form[1] in "234" and form[-1] in "HI":
+    form = f"{block.order}{len(entry.value) // 2}H"
+    if entry.type == 3 and len(entry.value) in (4, 6, 8):
         x, y, *size = struct.unpack(form, entry.value)
-        point = (max(0, round(side)) for side in turned_point(x, y, *lying, orientation))
-        size = size[::-1] if orientation > 4 else size
-        struct.pack_into(form, result, entry.place, *point, *size)
+        point = (min(max(0, round(side)), 0xFFFF) for side in turned_point(x, y, *lying, orientation))
+        struct.pack_into(form, result, entry.place, *point, *(size[::-1] if orientation > 4 else size))
 
 
 def _put(result: bytearray, block: Block, entry: Entry, number: int) -> bool:

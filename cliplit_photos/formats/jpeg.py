@@ -1,12 +1,16 @@
 """JPEG: copies segments unchanged, around what OpenCV encodes (any subsampling, progressive)."""
 
+import contextlib
 import io
 import struct
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any, BinaryIO
 
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
+from cliplit.errors import CliplitError
+from cliplit.files.images import opened
 from cliplit_photos.formats.photo import Photo
 
 EXIF = b"Exif\0\0"
@@ -21,20 +25,37 @@ LOST = {
     b"FPXR\0": "FlashPix segment",
     b"JP": "APP11 segment, such as content credentials,",
 }  # that apply only to the source
-END = b"\xff\xd9"
+START, END = b"\xff\xd8", b"\xff\xd9"
 # Data with every restart mark, in which a decoder goes on that has not yet finished the picture.
 MORE = [b"".join(bits * 99 + bytes([0xFF, 0xD0 + n]) for n in range(8)) for bits in (b"\x55", b"\xaa", b"\xc8\x21\xfe")]
 SAMPLINGS = (0x111111, 0x121111, 0x211111, 0x221111, 0x411111)  # horizontal and vertical factors, as OpenCV has them
 
 
-def refusal(content: bytes) -> str:
-    """Why Pillow cannot open this JPEG; empty if it is no such JPEG."""
+def openable(file: BinaryIO) -> BinaryIO:
+    """A JPEG without the segments of data that Pillow refuses: the same file, or one in memory.
+
+    Raises:
+        CliplitError: it has more than 8 bits.
+    """
+    with contextlib.suppress(UnidentifiedImageError), opened(file, 1 << 62):
+        return file
+    file.seek(0)
+    content = file.read()
     for marker, at in _headers(content):
         bits = content[at + 4 : at + 5]
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC) and bits > b"\x08":
             kind = "lossless JPEG" if marker & 3 == 3 else "JPEG"
-            return f"{kind} of {bits[0]} bits is not supported; convert it to a 16-bit TIFF or PNG"
-    return ""
+            raise CliplitError(f"{kind} of {bits[0]} bits is not supported; convert it to a 16-bit TIFF or PNG")
+    places = [at for _, at in _headers(content)]
+    segments = [content[at:end] for at, end in pairwise([*places, len(content)])]
+    bare = [segment for segment in segments if segment[1] < 0xE0]
+    kept = []
+    for segment in segments:
+        with contextlib.suppress(Exception):  # damaged segments raise every kind
+            if segment[1] >= 0xE0:
+                Image.open(io.BytesIO(b"".join([START, segment, *bare])), formats=["JPEG"])
+            kept.append(segment)
+    return io.BytesIO(b"".join([START, *kept]))
 
 
 def loaded(image: Image.Image, file: BinaryIO) -> Image.Image:

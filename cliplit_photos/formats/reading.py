@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from cliplit.errors import CliplitError
 from cliplit.files.images import (
@@ -75,10 +75,11 @@ def photo_size(path: str | Path, max_pixels: int = MAX_PIXELS) -> tuple[int, int
 def _alone(file: BinaryIO) -> BinaryIO:
     """The file itself, or one in memory that readers open at the right picture and are not kept from its pixels."""
     file.seek(0)
-    if file.read(len(png.START)) != png.START:
-        return tiff.largest_first(file)
+    head = file.read(len(png.START))
     file.seek(0)
-    return io.BytesIO(png.bare_png(file.read()))
+    if head == png.START:
+        return io.BytesIO(png.bare_png(file.read()))
+    return jpeg.openable(file) if head.startswith(jpeg.START) else tiff.largest_first(file)
 
 
 def _read(file: BinaryIO, path: Path, max_pixels: int) -> Photo:
@@ -90,14 +91,8 @@ def _read(file: BinaryIO, path: Path, max_pixels: int) -> Photo:
     alone = _alone(file)
     photo = tiff.read_tiff(alone, max_pixels)
     if photo is None:
-        try:
-            with opened(alone, max_pixels) as image:
-                photo = _of_pillow(image, alone, file)
-        except UnidentifiedImageError:
-            file.seek(0)
-            if reason := jpeg.refusal(file.read()):
-                raise CliplitError(reason) from None
-            raise
+        with opened(alone, max_pixels) as image:
+            photo = _of_pillow(image, alone, file)
     if photo.kind == "TIFF":
         tiff.read_tags(file, alone, photo)
     return photo
@@ -106,7 +101,7 @@ def _read(file: BinaryIO, path: Path, max_pixels: int) -> Photo:
 def _of_pillow(image: Image.Image, alone: BinaryIO, file: BinaryIO) -> Photo:
     """An opened image with everything in its file."""
     several = image.format not in ("MPO", "TIFF") and _frames(image) > 1  # these are counted elsewhere
-    image = jpeg.loaded(image, file)
+    image = jpeg.loaded(image, alone)
     file.seek(0)
     content = file.read() if image.format in WITH_OWN else b""
     if image.format in ("JPEG", "MPO"):
@@ -132,6 +127,7 @@ def _of_pillow(image: Image.Image, alone: BinaryIO, file: BinaryIO) -> Photo:
     if info.get("dpi"):
         photo.options["dpi"] = tuple(float(dots) for dots in info["dpi"])
     if photo.kind == "JPEG":
+        photo.notes += ["damaged segments of the JPEG left out"] if alone is not file else []
         jpeg.read_segments(image, content, photo)
     if photo.kind == "PNG":
         png.read_chunks(content, photo)

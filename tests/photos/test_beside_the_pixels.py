@@ -330,6 +330,28 @@ def test_deep_jpeg_is_named(tmp_path, marker, bits, name):
         read_photo(tmp_path / "a.jpg")
 
 
+DATA = {
+    "JFIF": (0xE0, b"JFIF\0"),
+    "Adobe": (0xEE, b"Adobe"),
+    "ICC": (0xE2, b"ICC_PROFILE\0"),
+    "part": (0xE2, b"ICC_PROFILE\0\1"),
+}
+DATA |= {"EXIF": (0xE1, b"Exif"), "COM": (0xFE, b""), "Photoshop": (0xED, b"Photoshop 3.0\0008BIM\4\4\0\0\0\0\xff\xff")}
+
+
+@pytest.mark.parametrize("name", DATA)
+@pytest.mark.filterwarnings("ignore")
+def test_damaged_segments_cost_no_photo(tmp_path, name):
+    exif = parts.exif_segment(parts.exif_block({0x112: shorts(6)}))
+    content = parts.jpeg(None, segment(*DATA[name]), exif, segment(0xFE, b"scanned by me"))
+    photo, result, notes = rewritten(tmp_path, "a.jpg", content)
+    (tmp_path / "whole.jpg").write_bytes(parts.jpeg(None, exif))
+    assert np.array_equal(photo.pixels, read_photo(tmp_path / "whole.jpg").pixels)
+    assert b"scanned by me" in result.read_bytes()
+    refused = name in ("JFIF", "Adobe", "ICC", "part")
+    assert notes == ["damaged segments of the JPEG left out"] * refused
+
+
 def test_wide_colours_of_heif_are_kept_or_said(tmp_path):
     heif = pytest.importorskip("pillow_heif")
     deep = np.ascontiguousarray(smooth().astype(np.uint16) * 257)

@@ -1,15 +1,16 @@
-"""Time and memory of `enhance_pixels` against the plain network on the full frame in float32, on the same photo.
+"""Compare time and memory of `enhance_pixels` and of the plain network on the full frame in float32, on one photo.
 
     python benchmarks/enhance.py [PHOTO] [--checkpoint FILE] [--megapixels 0.25 3 12] [--output FILE]
     python benchmarks/enhance.py --files [PHOTO] [--checkpoint FILE] [--megapixels 3 12 48] [--output FILE]
     python benchmarks/enhance.py --check DIR --checkpoint FILE  # every photo, three tile sizes, against the full frame
 
-With --files: JPEG to JPEG as `cliplit enhance` does it, by the shipped network if no other is given; how the time of
-computing compares with that of decoding and encoding, and the memory over that of the program once started.
+With --files, photos are enhanced from JPEG to JPEG as `cliplit enhance` does, by default with the shipped network. The
+table compares the time of computing with the time of decoding and encoding, and shows the memory above that of the
+started program.
 
-Every row is a process of its own. Its memory is the peak that the operating system saw while it computed, over what it
-held before, with the image loaded; so it counts the result, too. Without a photo: one of scikit-image's, resized;
-without a checkpoint: random weights, as quick as any, but their preview is not worth looking at.
+Every row is measured in its own process. Its memory is the peak during computing minus the memory before it, with the
+image loaded, so it includes the result. The default photo is one of scikit-image, resized. Without a checkpoint the
+weights are random: the speed is the same, but the preview is meaningless.
 """
 
 import argparse
@@ -29,9 +30,9 @@ HOW = {
     "bf16": "bf16",
     "preview": "preview of 512 pixels, fp32",
 }
-REPEATED = 9  # from file to file
+REPEATED = 9  # repetitions from file to file
 CHECK_TILES = (100, 256, 600)
-PLAIN_SPARE = 1.2  # the plain network runs where this times the memory it needs is free
+PLAIN_SPARE = 1.2  # the plain network runs only if this times the memory it needs is free
 
 
 def main() -> None:
@@ -61,10 +62,10 @@ def main() -> None:
 
 
 def compare(given: argparse.Namespace) -> str:
-    """The table, in Markdown; this process stays small and imports little."""
+    """The table in Markdown. This process stays small and imports little."""
     rows = []
     notes = []
-    per_megapixel = 0.0  # bytes, of the plain network
+    per_megapixel = 0.0  # bytes that the plain network needs
     with tempfile.TemporaryDirectory() as folder:
         for megapixels in given.megapixels:
             needs = PLAIN_SPARE * per_megapixel * megapixels
@@ -104,7 +105,7 @@ def compare_files(given: argparse.Namespace) -> str:
 
 
 def written(rows: list[list[str]], columns: list[str], weights: str, notes: list[str]) -> str:
-    """A table in Markdown with what it was measured on."""
+    """A table in Markdown, with the network and the machine."""
     import pandas as pd
 
     from cliplit.scoring.summary import markdown
@@ -115,7 +116,7 @@ def written(rows: list[list[str]], columns: list[str], weights: str, notes: list
 
 
 def run_child(how: str, given: argparse.Namespace, megapixels: float, folder: Path) -> dict:
-    """What `measure` finds in a process of its own."""
+    """The result of `measure` in a separate process."""
     command = [sys.executable, __file__, "--child", how, "--megapixels", str(megapixels)]
     if given.photo:
         command.append(str(given.photo))
@@ -151,7 +152,7 @@ def measure(how: str, photo: Path | None, megapixels: float, checkpoint: Path | 
 
 
 def measure_file(how: str, photo: Path | None, megapixels: float, checkpoint: Path | None) -> dict:
-    """Median seconds of every part from JPEG to JPEG, and bytes over those of the program once started."""
+    """Median seconds of each part from JPEG to JPEG, and bytes above those of the started program."""
     import numpy as np
 
     from cliplit.method.checkpoints import load_enhancer
@@ -182,7 +183,7 @@ def measure_file(how: str, photo: Path | None, megapixels: float, checkpoint: Pa
 
 
 def save_jpeg(how: str, photo: Path | None, megapixels: float, checkpoint: Path | None) -> dict:
-    """Write a JPEG of so many megapixels to $RESULT, in a process of its own for the sake of the peak of memory."""
+    """Write a JPEG of this many megapixels to $RESULT, in a separate process, which keeps the peak memory correct."""
     from PIL import Image
 
     Image.fromarray(load_pixels(photo, megapixels)).save(Path(os.environ["RESULT"]).with_suffix(".jpg"), quality=92)
@@ -190,7 +191,7 @@ def save_jpeg(how: str, photo: Path | None, megapixels: float, checkpoint: Path 
 
 
 def plain(network, pixels):
-    """The full frame, as the released test script does it, but for its missing ε."""
+    """Enhance the full frame like the released test script, but with ε."""
     import torch
 
     from cliplit.files.tensors import to_tensor, to_uint8
@@ -213,7 +214,7 @@ def load_network(checkpoint: Path | None):
 
 
 def load_pixels(photo: Path | None, megapixels: float):
-    """A photo at 4:3, uint8, of so many megapixels."""
+    """A 4:3 photo of this many megapixels, uint8."""
     import numpy as np
     from PIL import Image
 
@@ -226,7 +227,7 @@ def load_pixels(photo: Path | None, megapixels: float):
 
 
 def cells(found: dict, reference: dict | None, checkpoint: Path | None) -> list[str]:
-    """Seconds, ratio, megabytes, ratio, and how far the result is from the plain one, in 8-bit steps and dB."""
+    """Seconds, ratio, megabytes, ratio, and the difference to the plain result in 8-bit steps and dB."""
     import numpy as np
 
     own = [f"{found['seconds']:.2f}", f"{found['memory'] / 1e6:.0f}"]
@@ -240,7 +241,7 @@ def cells(found: dict, reference: dict | None, checkpoint: Path | None) -> list[
 
 
 def check(folder: Path, checkpoint: Path | None) -> None:
-    """Largest difference to the full frame, of the map and in 8-bit steps, of every photo and tile size."""
+    """Largest difference to the full frame, of the map and in 8-bit steps, for every photo and tile size."""
     import numpy as np
     import torch
     from PIL import Image
@@ -264,13 +265,13 @@ def check(folder: Path, checkpoint: Path | None) -> None:
 
 
 def memory(key: str) -> int:
-    """Bytes of this process, as Linux counts them: VmRSS now, VmHWM at its peak."""
+    """Memory of this process in bytes on Linux: VmRSS is the memory now, VmHWM the peak."""
     status = Path("/proc/self/status").read_text()
     return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith(key))
 
 
 def available() -> int:
-    """Bytes of memory that programs can still have."""
+    """Bytes of memory that are available to programs."""
     lines = Path("/proc/meminfo").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
 

@@ -1,9 +1,9 @@
-"""Does a prompt pair learned from a bank of precomputed views do as well as one that sees new views in every iteration?
+"""Compare prompt pairs learned from a bank of precomputed views and from new views in every iteration.
 
     python benchmarks/feature_bank.py [--output results/benchmarks/feature_bank.md]
 
-With `tiny` on the demo's images, few of them, so that an image is drawn about as often (167 times) and the pair can move
-about as far (iterations x learning rate) as in the profile paper. Each pair is then tried on new views of new crops.
+They are trained with `tiny` on a few images of the demo. Each image is drawn about as often (167 times), and the pair
+can move about as far (iterations x learning rate), as in the profile paper. Then each pair scores new views of new crops.
 """
 
 import argparse
@@ -21,9 +21,9 @@ from cliplit.method.run import Run, start_run
 from cliplit.method.run_images import prepare_data, training_images
 from cliplit.scoring.summary import markdown
 
-BANKS = (0, 4, 16)  # views per image; 0: new ones in every iteration
+BANKS = (0, 4, 16)  # views per image; 0: new views in every iteration
 SETTINGS = {"data.embedded_images": 48, "prompts.iterations": 1000, "prompts.learning_rate": 4e-5}
-NEW_VIEWS = 8  # of every new crop
+NEW_VIEWS = 8  # test views of each new crop
 
 
 def main() -> None:
@@ -52,7 +52,7 @@ def compare(root: Path, seeds: int) -> str:
 
 @torch.no_grad()
 def learned(folder: Path, views: int, seed: int) -> dict[str, float]:
-    """A pair learned with so many views per image, tried on new views of new crops."""
+    """Learn a pair with this many views per image, and test it on new views of new crops."""
     run = start_run("demo", folder / "run", seed, SETTINGS | {"prompts.views_per_image": views})
     prepare_data(run)
     with torch.enable_grad():

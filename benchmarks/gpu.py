@@ -1,13 +1,13 @@
-"""What could not be run where this was developed, on a GPU in under ten minutes: is it right, how fast, how large?
+"""Measure on a GPU, in less than ten minutes, what needs one: correctness, speed and memory.
 
     python benchmarks/gpu.py [--device cuda] [--profile paper] [--output results/benchmarks/gpu.md]
 
-* Golden numbers of the released code, recomputed on the device, with the differences that are allowed.
-* The network with random CLIP weights in float32 and in bfloat16: seconds of an iteration, and memory.
-* A photo by the shipped network and by the paper's: seconds, and a part of it against the CPU's result.
-* A short training twice with --deterministic, two at a time, and once killed and resumed: the same bytes?
+* Golden numbers of the released code, computed on the device, with allowed differences.
+* Training of the network with random CLIP weights in float32 and bfloat16: seconds per iteration, and memory.
+* A photo enhanced by the shipped network and by the paper's: seconds, and the difference of a part to the CPU.
+* A short training with --deterministic: twice at the same time, and once killed and resumed. All give the same bytes.
 
-Each is a row of the table even if it fails; exit code 1 then. Only the numbers of float32 are compared: TF32 is off.
+Each gives a row of the table. If one fails, its row says so, and the exit code is 1. TF32 is off.
 """
 
 import argparse
@@ -41,15 +41,15 @@ from cliplit.profiles import profile  # noqa: E402
 from cliplit.scoring.summary import markdown  # noqa: E402
 from cliplit_photos.inference import SHIPPED_ENHANCER, enhance_pixels  # noqa: E402
 
-MAP_TOLERANCE = 1e-4  # absolute: convolutions add in another order
+MAP_TOLERANCE = 1e-4  # absolute, since convolutions add in another order
 LOSS_TOLERANCE = 1e-5  # relative
-STEPS_TOLERANCE = 1.0  # of 8 bits: roundings
-PART = 300  # pixels of a side
+STEPS_TOLERANCE = 1.0  # 8-bit steps, for rounding
+PART = 300  # pixels, side of the part
 KINDS = {
     "fp32": {"engine.precision": "fp32"},
     "bf16": {"engine.precision": "bf16"},
 }
-KILLED_AFTER = "warmup"  # this stage is there
+KILLED_AFTER = "warmup"  # the training is killed after this stage
 Row = tuple[str, str]
 
 
@@ -70,7 +70,7 @@ def main() -> None:
     for name, look in looks.items():
         try:
             rows += [(name, *row) for row in look()]
-        except Exception as error:  # whatever a device does not have is to be in the table
+        except Exception as error:  # the table reports everything that a device cannot do
             rows.append((name, "failed", one_line(error)))
             failures += 1
     table = markdown(pd.DataFrame(rows, columns=["what", "", "found"])) + f"\n{machine(given.device)}\n"
@@ -99,7 +99,7 @@ def golden(device: str) -> Iterator[Row]:
 
 
 def cost(device: str, name: str, kind: str) -> Iterator[Row]:
-    """What `cliplit plan` says of the profile's networks."""
+    """The estimate of `cliplit plan` for the networks of the profile."""
     settings = profile(name, {"device": device, "clip.random": True} | KINDS[kind])
     each = planning.seconds_each(settings)
     yield "network: seconds per iteration; peak GB", f"{each:.3g}; {torch.cuda.max_memory_allocated() / 2**30:.1f}"
@@ -108,7 +108,7 @@ def cost(device: str, name: str, kind: str) -> Iterator[Row]:
 
 
 def enhanced(device: str, megapixels: float) -> Iterator[Row]:
-    """Seconds for a photo, and how a part of it differs from what the CPU makes of it."""
+    """Seconds for a photo, and the difference of a part of it to the CPU's result."""
     height = round((megapixels * 1e6 * 3 / 4) ** 0.5)
     generator = torch.Generator().manual_seed(0)
     blotches = F.interpolate(torch.rand(1, 3, 30, 40, generator=generator), (height, height * 4 // 3), mode="bicubic")
@@ -127,14 +127,14 @@ def enhanced(device: str, megapixels: float) -> Iterator[Row]:
 
 
 def seconds(work: Callable[[], object]) -> float:
-    """How long it takes, results on the CPU included."""
+    """Seconds of a call, including the transfer of results to the CPU."""
     began = time.perf_counter()
     work()
     return time.perf_counter() - began
 
 
 def same_bytes(device: str) -> Iterator[Row]:
-    """A short training twice, two at a time, and once killed and resumed."""
+    """A short training: twice at the same time, and once killed and resumed."""
     options = ["--profile", "smoke", "--deterministic", "--device", device, "--set", "evaluation.control=false"]
     with tempfile.TemporaryDirectory() as folder:
         runs = {name: Path(folder) / name for name in ("one", "again", "left", "right", "killed")}
@@ -156,10 +156,10 @@ def same_bytes(device: str) -> Iterator[Row]:
 
 
 def trained(options: list[str], *runs: Path) -> float:
-    """Seconds that it takes to train runs at the same time.
+    """Seconds to train runs at the same time.
 
     Raises:
-        RuntimeError: one failed.
+        RuntimeError: a training failed.
     """
     began = time.perf_counter()
     processes = [started(options, run) for run in runs]
@@ -171,23 +171,23 @@ def trained(options: list[str], *runs: Path) -> float:
 
 
 def started(options: list[str], run: Path) -> multiprocessing.Process:
-    """A training under way."""
+    """A started training process."""
     return start("train", "--run", run, *options, output=shown_by(run))
 
 
 def shown_by(run: Path) -> Path:
-    """The file with what a training shows."""
+    """The file with the output of a training."""
     return run.with_suffix(".txt")
 
 
 def last_network(run: Path) -> bytes:
-    """The bytes of the last round's network."""
+    """The bytes of the network of the last round."""
     rounds = profile("smoke").refinement.rounds
     return (run / f"enhancer{rounds}" / "enhancer.safetensors").read_bytes()
 
 
 def allowed(name: str, apart: float, tolerance: float) -> Row:
-    """A difference beside what is allowed.
+    """A difference and its tolerance.
 
     Raises:
         ValueError: it is larger.

@@ -1,10 +1,10 @@
-"""Three ways to read a photo and write it again, on photo files as people have them (`tests/support/field_files`).
+"""Compare three ways to read a photo and write it again, on many kinds of photo files (`tests/support/field_files`).
 
-    pip install pyvips pyvips-binary pyexiv2        # which cliplit itself does not need; what is missing is left out
+    pip install pyvips pyvips-binary pyexiv2        # cliplit does not need them; missing ones are left out
     python benchmarks/photo_libraries.py [--output results/benchmarks/photo_libraries.md]
 
-Each file is read into an upright array, and that is written to the same format with the metadata, by a process of its
-own; then the result is looked at by other means. "unsaid" is a result that is right but for a loss that is not told.
+Each file is read into an upright array and written in the same format with its metadata, by a separate process. Then
+independent programs check the result. "unsaid" means that the result is right, except for a loss that is not reported.
 """
 
 import argparse
@@ -29,13 +29,13 @@ from cliplit_photos.formats import FORMATS, read_photo, write_photo
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "tests" / "support"))
-MOST_SECONDS = 60  # of a file
+MOST_SECONDS = 60  # limit for a file
 
-Rewritten = tuple[Path, list[str]]  # the result, and what was said
+Rewritten = tuple[Path, list[str]]  # the result, and the messages
 
 
 def by_pyvips(source: Path, folder: Path) -> Rewritten:
-    """pyvips, and Pillow for what its wheel does not read."""
+    """pyvips, with Pillow for the formats that its wheel cannot read."""
     import pyvips
 
     ending = source.suffix.lower()
@@ -49,7 +49,7 @@ def by_pyvips(source: Path, folder: Path) -> Rewritten:
         notes.append("CMYK converted to RGB")
     pixels = image.numpy()
     again = pyvips.Image.new_from_array(pixels, interpretation=image.interpretation)
-    again = image.draw_image(again, 0, 0)  # on a copy, which has the metadata
+    again = image.draw_image(again, 0, 0)  # on a copy, which holds the metadata
     if "jpeg-thumbnail-data" in again.get_fields():
         again.remove("jpeg-thumbnail-data")
     options: dict[str, Any] = {}
@@ -84,7 +84,7 @@ def _by_pillow(source: Path, target: Path) -> Rewritten:
 
 
 def by_exiv2(source: Path, folder: Path) -> Rewritten:
-    """Pillow, OpenCV and tifffile for the pixels, pyexiv2 for the metadata."""
+    """Pillow, OpenCV and tifffile for pixels, pyexiv2 for metadata."""
     kind = "TIFF" if source.suffix == ".tif" else _kind(source)
     target = folder / (f"{source.name}.png" if kind == "GIF" else source.name)
     notes = _tiff_again(source, target) if kind == "TIFF" else _pixels_again(source, target)
@@ -170,7 +170,7 @@ def _pixels_again(source: Path, target: Path) -> list[str]:
 def _copy_metadata(source: Path, target: Path) -> None:
     import pyexiv2
 
-    pyexiv2.set_log_level(4)  # or every warning is an exception
+    pyexiv2.set_log_level(4)  # otherwise every warning is an exception
     with pyexiv2.Image(str(source)) as one, pyexiv2.Image(str(target)) as other:
         one.copy_to_another_image(other, comment="jpeg" in one.get_mime_type(), icc=False)
         other.clear_thumbnail()
@@ -246,7 +246,7 @@ def main() -> None:
 
 
 def rewrite_here(how: str, source: str, folder: str) -> None:
-    """What the process of one file does: prints the result, or the refusal, as JSON."""
+    """The process of one file: it prints the result or the refusal as JSON."""
     began = time.perf_counter()
     try:
         target, notes = ADAPTERS[how](Path(source), Path(folder))
@@ -257,7 +257,7 @@ def rewrite_here(how: str, source: str, folder: str) -> None:
 
 
 def rewrite(how: str, source: Path, folder: Path) -> dict[str, Any]:
-    """What a process of its own tells of a file; an error if it crashed, or took too long."""
+    """The result for a file from a separate process; raises if it crashed or took too long."""
     folder.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-W", "ignore", __file__, "--one", how, source, folder]
     try:
@@ -270,7 +270,7 @@ def rewrite(how: str, source: Path, folder: Path) -> dict[str, Any]:
 
 
 def try_all(names: list[str], folder: Path, at_a_time: int) -> dict[str, dict[str, str]]:
-    """What is wrong with every file (nothing, if it is empty), by adapter and file."""
+    """What is wrong with each file, by adapter and file; an empty text means nothing."""
     from field_files import CASES
 
     for name, case in CASES.items():
@@ -298,7 +298,7 @@ def _try(how: str, source: Path) -> str:
 
 
 def cost_of(how: str, folder: Path) -> dict[str, str]:
-    """Lines, size, licence, seconds and memory of an adapter."""
+    """Lines of code, size, licence, seconds and memory of an adapter."""
     from PIL import Image
 
     large = folder / "large.jpg"
@@ -326,7 +326,7 @@ def _lines(how: str) -> int:
 
 
 def _peak() -> float:
-    """The most memory that this process has had, in MB."""
+    """The peak memory of this process in MB."""
     import resource
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20 if sys.platform == "darwin" else 1 << 10)
@@ -345,7 +345,7 @@ def _megabytes(package: str) -> float:
 
 
 def to_table(outcomes: dict[str, dict[str, str]], costs: dict[str, dict[str, str]]) -> str:
-    """Markdown: a row for what must hold, with the number of files, then totals and costs."""
+    """Markdown: a row for each requirement with its number of files, then totals and costs."""
     from field_files import CASES
 
     rows = [["what must hold", "files", *outcomes]]

@@ -1,8 +1,8 @@
-"""Seconds of `cliplit score` against pyiqa's own command, called once per metric, on the same files in one go.
+"""Compare the time of `cliplit score` with pyiqa's own command, called once per metric, on the same files.
 
     python benchmarks/score.py [--folder DIR] [--output results/benchmarks/score.md]
 
-Without a folder: fifty crops of the demo's photos in three sizes, with darker copies as the images to score.
+By default, the images to score are darker copies of fifty crops of the demo's photos, in three sizes.
 """
 
 import argparse
@@ -38,7 +38,7 @@ def main() -> None:
 
 
 def make_images(root: Path, count: int = 50) -> tuple[Path, Path]:
-    """Crops of the embedded photos as references, and darker ones as images."""
+    """Write crops of the embedded photos as references, and darker copies as images."""
     photos = [photo(name) for name in PHOTOS]
     for n in range(count):
         height, width = SIZES[n % len(SIZES)]
@@ -75,7 +75,7 @@ def seconds(program: str, arguments: list, **environment: str) -> float:
     """Seconds that a command of this environment takes.
 
     Raises:
-        subprocess.CalledProcessError: it failed.
+        subprocess.CalledProcessError: the command failed.
     """
     command = [str(Path(sys.executable).with_name(program)), *map(str, arguments)]
     began = time.perf_counter()

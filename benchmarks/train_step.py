@@ -1,16 +1,16 @@
-"""Seconds and memory of one training iteration of each stage, against a plain loop that does what the released code does.
+"""Compare time and memory per training iteration of each stage with a plain loop like the released code.
 
     python benchmarks/train_step.py [--output results/benchmarks/train_step.md]
 
-Same batches, same machine, one run; ViT-B/32 and RN101 with random weights, so nothing is downloaded. On a GPU, if there
-is one, with the published batch; on a CPU the network's batch is smaller: its time is that of two images times four, its
-memory lies on the line through one image and two. Every measurement is a process of its own, so that peak memory is that
-of its stage. Seconds are the clock's, on all cores: nothing else should run on the machine. bfloat16 is for GPUs, and is
-measured there only.
+Both loops use the same batches. ViT-B/32 and RN101 have random weights, so nothing is downloaded. A GPU is used if
+there is one, with the published batch size. On a CPU the network is measured with one and two images: the time for the
+full batch is four times that of two images, and the memory is extrapolated linearly. Each measurement runs in its own
+process, so that peak memory belongs to one stage. Seconds are wall time on all cores, so nothing else should run on the
+machine. bfloat16 is measured on GPUs only.
 
-The plain loop was written from a description of the released one's behaviour: CLIP sees one image at a time, preprocessed
-one by one, while prompts are learned on the CPU in the data loader; float32; the text tower computes all 77 positions;
-identity features of result and input, gradients not disabled.
+The plain loop was written from a description of the released code. CLIP sees one image at a time, and prompt learning
+encodes images on the CPU in the data loader. Everything is float32, the text tower computes all 77 positions, and the
+identity features of results and inputs are computed with gradients.
 """
 
 import argparse
@@ -45,10 +45,10 @@ from cliplit.settings import Settings
 
 STAGES = {"prompts0": "prompt initialization", "enhancer0": "network", "prompts2": "prompt refinement"}
 ON_GPU = torch.cuda.is_available()
-BATCHES = (8,) if ON_GPU else (1, 2)  # images of 512 x 512 for the network
-IMAGES = 16  # training images of each side that are made for this
+BATCHES = (8,) if ON_GPU else (1, 2)  # batch sizes of 512 x 512 images for the network
+IMAGES = 16  # training images of each side
 REDUCED = ["ours in bf16"] if ON_GPU else []
-VIEWS = 2  # in the bank that is measured; its cost per view is what counts
+VIEWS = 2  # in the measured bank; the projection uses the cost per view
 
 
 def main() -> None:
@@ -85,12 +85,12 @@ def compare() -> str:
 
 
 def projection(paper: Settings, seconds: dict[str, dict[str, float]]) -> list[list[str]]:
-    """Hours of the whole run of the profile paper; an iteration of the warm-up counts as one of the network."""
+    """Hours of a whole run of the profile paper. An iteration of the warm-up counts like one of the network."""
     rounds, prompts, pairs = paper.refinement.rounds, paper.prompts, paper.data.embedded_images
     network = paper.enhancement.warmup_iterations + paper.enhancement.iterations
     network += rounds * paper.refinement.tuning_iterations
     refining = rounds * paper.refinement.iterations
-    encode = (seconds["prompts0"]["ours"] - seconds["prompts0"]["ours, bank"]) / 16  # of one view, in a batch
+    encode = (seconds["prompts0"]["ours"] - seconds["prompts0"]["ours, bank"]) / 16  # seconds per view, in a batch
     bank = prompts.views_per_image * pairs * (2 + 4 * rounds) * encode
     hours = {}
     for kind in ("plain", "ours", *REDUCED):
@@ -105,7 +105,7 @@ def projection(paper: Settings, seconds: dict[str, dict[str, float]]) -> list[li
 
 
 def at_batch(measured: list[dict], what: str, batches: tuple[int, ...], full: int) -> float:
-    """A number at the full batch: time in proportion to the largest one measured, memory on the line through all."""
+    """Extrapolate to the full batch: time in proportion to the largest measured batch, memory linearly."""
     values = [one[what] for one in measured]
     if what == "seconds" or len(values) == 1:
         return values[-1] * full / batches[-1]
@@ -128,7 +128,7 @@ def processor() -> str:
 
 
 def in_a_process(kind: str, stage: str, batch: int) -> dict:
-    """Seconds per iteration and peak memory in MB, measured in a process of its own."""
+    """Seconds per iteration and peak memory in MB, measured in a separate process."""
     command = [sys.executable, __file__, "--measure", kind, stage, str(batch)]
     quiet = os.environ | {"TQDM_DISABLE": "1"}
     began = time.monotonic()
@@ -138,7 +138,7 @@ def in_a_process(kind: str, stage: str, batch: int) -> dict:
 
 
 def memory_mb() -> int:
-    """Peak memory in MB: of the GPU if one is used, else of this process; 0 on Windows."""
+    """Peak memory in MB: of the GPU if one is used, or else of this process; 0 on Windows."""
     if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
         return torch.cuda.max_memory_allocated() >> 20
     if sys.platform == "win32":
@@ -150,7 +150,7 @@ def memory_mb() -> int:
 
 
 def measure(kind: str, stage: str, batch: int) -> dict:
-    """The fastest of a few iterations, the first one not counted; and the peak memory of this process or of the GPU."""
+    """Seconds of the fastest of a few iterations, without the first, and the peak memory of this process or the GPU."""
     torch.manual_seed(0)
     marks: list[float] = []
     if kind == "plain":
@@ -172,12 +172,12 @@ def now() -> float:
     return time.perf_counter()
 
 
-# ---- the stages as they are in cliplit ----
+# ---- the stages of cliplit ----
 
 
 @contextlib.contextmanager
 def marked(marks: list[float]) -> Iterator[None]:
-    """Note the time at the beginning of every iteration of a stage, and at its end."""
+    """Record the time at the start of every iteration of a stage, and at its end."""
     original = Loop.until
 
     def iterate(self: Loop, interrupts: Interrupts) -> Iterator[int]:
@@ -195,7 +195,7 @@ def marked(marks: list[float]) -> Iterator[None]:
 
 
 def ours(kind: str, stage: str, batch: int, folder: Path) -> None:
-    """A stage of a run of the profile paper with few images and iterations, after whatever it needs."""
+    """Run a stage of the profile paper with few images and iterations, after the stages it needs."""
     steps = 10 if ON_GPU else 2 if stage == "enhancer0" else 3
     changes = {
         "clip.random": True,
@@ -208,7 +208,7 @@ def ours(kind: str, stage: str, batch: int, folder: Path) -> None:
         "refinement.extend_above": "inf",
         "refinement.rounds": 2,
     }
-    if stage == "prompts2":  # of the networks whose results are ranked, only the results matter
+    if stage == "prompts2":  # only the results of the ranked networks matter
         changes |= {
             "data.train_size": 64,
             "enhancement.batch_size": 1,
@@ -234,11 +234,11 @@ def ours(kind: str, stage: str, batch: int, folder: Path) -> None:
         training.refine_prompts(run, 2)
 
 
-# ---- what the released loop does, plainly ----
+# ---- the plain loop, like the released code ----
 
 
 class PlainPrompts:
-    """Learning prompts: CLIP on the CPU, image by image, as a data loader does it; then the pair, all 77 positions."""
+    """Learn prompts: encode images one by one on the CPU, as in a data loader; then all 77 positions of the pair."""
 
     def __init__(self, batch: int, device: str, per_item: int = 1):
         self.loader_clip = load_backbone("ViT-B-32-quickgelu/openai", random=True)
@@ -263,7 +263,7 @@ class PlainPrompts:
 
 
 class PlainRefinement(PlainPrompts):
-    """The same with tuples of backlit image, two results and well-lit image."""
+    """The same with tuples of a backlit image, two results and a well-lit image."""
 
     def __init__(self, batch: int, device: str):
         super().__init__(batch, device, per_item=4)
@@ -273,7 +273,7 @@ class PlainRefinement(PlainPrompts):
 
 
 class PlainNetwork:
-    """Training the network: both CLIPs image by image."""
+    """Train the network: both CLIPs encode images one by one."""
 
     def __init__(self, batch: int, device: str):
         self.clip = load_backbone("ViT-B-32-quickgelu/openai", random=True).to(device)
@@ -303,7 +303,7 @@ def one_by_one(clip: ClipBackbone, images: torch.Tensor) -> torch.Tensor:
 
 
 def all_positions(clip: ClipBackbone, embeddings: torch.Tensor, end: int) -> torch.Tensor:
-    """Text features of the pair, all positions computed, read at the end token."""
+    """Text features of the pair: all positions are computed, and the end token's output is used."""
     text = clip.text
     x = text.transformer(embeddings + text.positional_embedding, attn_mask=text.attn_mask)
     return text.ln_final(x)[:, end] @ text.text_projection

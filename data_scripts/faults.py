@@ -1,4 +1,4 @@
-"""Other faulty light than backlight, and the faults that enhancement leaves: what `train_tiny_clip.py` teaches."""
+"""Bad light other than backlight, and faults of enhancement methods, simulated for `train_tiny_clip.py`."""
 
 from collections.abc import Callable
 
@@ -11,7 +11,7 @@ from cliplit.settings import Backlight
 
 
 def lifted(images: Tensor, generator: Generator, share: Tensor) -> Tensor:
-    """Backlit images with a share of the missing light given back, divided as the enhancer does it."""
+    """Backlit images that get back a share of the missing light, by a division like the enhancer's."""
     dark, _ = backlit(images, generator)
     return (dark / illumination(dark, images) ** share).clamp(0, 1)
 
@@ -25,32 +25,32 @@ def illumination(dark: Tensor, images: Tensor, grid: int = 16) -> Tensor:
 
 
 def well_lit(images: Tensor, generator: Generator, strength: Tensor) -> Tensor:
-    """As taken, with up to 0.2 EV either way and a little noise."""
+    """The photo as taken, with up to 0.2 EV more or less light and a little noise."""
     return capture(expose(images, 0.4 * (strength - 0.5)), generator)
 
 
 def against_the_light(images: Tensor, generator: Generator, strength: Tensor) -> Tensor:
-    """Backlit, 0.3 to 4.5 EV."""
+    """Backlit by 0.3 to 4.5 EV."""
     return backlit(images, generator, Backlight(stops_min=0.3, stops_max=4.5), strength)[0]
 
 
 def underexposed(images: Tensor, generator: Generator, strength: Tensor) -> Tensor:
-    """Too little light everywhere: 0.3 to 4 EV."""
+    """Underexposed everywhere by 0.3 to 4 EV."""
     return capture(expose(images, -0.3 - 3.7 * strength), generator)
 
 
 def dim(images: Tensor, generator: Generator, strength: Tensor) -> Tensor:
-    """Backlit, and too little light everywhere: 0.3 to 4.5 EV, shared out at random."""
+    """Backlit and underexposed: 0.3 to 4.5 EV in all, divided between both at random."""
     return backlit(images, generator, Backlight(stops_min=0.3, stops_max=4.5, overall=True), strength)[0]
 
 
 def overexposed(images: Tensor, generator: Generator, strength: Tensor) -> Tensor:
-    """Too much light everywhere, clipped: 0.3 to 2 EV."""
+    """Overexposed everywhere by 0.3 to 2 EV, and clipped."""
     return capture(expose(images, 0.3 + 1.7 * strength), generator)
 
 
 def washed_out(images: Tensor, generator: Generator, strength: Tensor) -> Tensor:
-    """A bright veil over 20 to 70 % of the contrast."""
+    """A bright veil that takes 20 to 70 % of the contrast."""
     veil = uniform(len(images), 0.5, 0.95, generator)
     return torch.lerp(images, veil.expand_as(images), 0.2 + 0.5 * strength)
 
@@ -64,30 +64,30 @@ def tinted(images: Tensor, generator: Generator, strength: Tensor) -> Tensor:
 
 
 def half_lifted(images: Tensor, generator: Generator, strength: Tensor) -> Tensor:
-    """Backlit, and 25 to 75 % of the missing stops given back; higher strength leaves more missing."""
+    """Backlit, then enhanced too little: 25 to 75 % of the missing stops come back, less with higher strength."""
     return lifted(images, generator, 0.75 - 0.5 * strength)
 
 
 def over_lifted(images: Tensor, generator: Generator, strength: Tensor) -> Tensor:
-    """Backlit, and 140 to 220 % of the missing stops given back: grey, flat shadows."""
+    """Backlit, then enhanced too much: 140 to 220 % of the missing stops, so shadows become grey and flat."""
     return lifted(images, generator, 1.4 + 0.8 * strength)
 
 
 def blown_out(images: Tensor, generator: Generator, strength: Tensor) -> Tensor:
-    """Backlit, then exposed for the foreground with one gain for all: the background clips."""
+    """Backlit, then brightened everywhere by the gain of the foreground, so the background clips."""
     dark, _ = backlit(images, generator)
     return expose(dark, 1 + 2 * strength)
 
 
 def greyed(images: Tensor, generator: Generator, strength: Tensor) -> Tensor:
-    """Divided by 50 to 100 % of its own smooth brightness: no light and shade left, as in naive retinex."""
+    """Divided by 50 to 100 % of its own smooth brightness, so light and shade vanish, as in naive retinex."""
     smooth = resized(F.interpolate(luma(images), (8, 8), mode="bilinear", antialias=True), images.shape[-2:])
     flat = 0.6 * images / smooth.clamp(0.05, 1)
     return torch.lerp(images, flat, 0.5 + 0.5 * strength).clamp(0, 1)
 
 
 def halo(images: Tensor, generator: Generator, strength: Tensor) -> Tensor:
-    """A shadow lifted through a mask too soft for its edges: 1 to 3 EV of bright and dark rims."""
+    """A shadow brightened with a mask that is too soft at its edges: bright and dark rims of 1 to 3 EV."""
     mask = foreground_mask(images, generator)
     soft = resized(F.interpolate(mask, (10, 10), mode="bilinear", antialias=True), mask.shape[-2:])
     return expose(images, (1 + 2 * strength) * (soft - mask))
@@ -106,12 +106,12 @@ def rippled(images: Tensor, generator: Generator, strength: Tensor) -> Tensor:
 
 
 def patchy(images: Tensor, generator: Generator, strength: Tensor) -> Tensor:
-    """Smooth patches of light and dark that follow nothing in the picture: 0.7 to 2.5 EV."""
+    """Smooth light and dark patches of 0.7 to 2.5 EV that do not follow the picture."""
     return expose(images, (0.7 + 1.8 * strength) * smooth_noise(len(images), images.shape[-2:], generator, 5))
 
 
 def noisy(images: Tensor, generator: Generator, strength: Tensor) -> Tensor:
-    """Shot noise of a sensor that saw 20 to 320 electrons at white."""
+    """Shot noise of a sensor with 20 to 320 electrons at white."""
     return capture(images, generator, 20 * 2 ** (4 - 4 * strength))
 
 
@@ -138,7 +138,7 @@ ARTEFACTS: dict[str, Relight] = {
 
 
 def relit(kind: str, images: Tensor, generator: Generator, strength: Tensor) -> Tensor:
-    """Images ``(N, 3, S, S)`` under a kind of light; `relit` is backlit, then lifted to where it was."""
+    """Images ``(N, 3, S, S)`` under a kind of light. `relit` is backlit, then brightened to its original light."""
     if kind == "relit":
         return lifted(images, generator, 0.9 + 0.2 * strength)
     return {**LIGHTS, **ARTEFACTS}[kind](images, generator, strength)

@@ -2,7 +2,7 @@
 
     python data_scripts/fill.py DOCUMENT TABLE.md...
 
-NAME.md replaces what stands between <!-- NAME --> and <!-- /NAME -->. A table without a place in the document is left out.
+NAME.md replaces the text between <!-- NAME --> and <!-- /NAME -->. A table without marks in the document is skipped.
 """
 
 import argparse
@@ -18,10 +18,10 @@ def main() -> None:
 
 
 def fill_in(document: Path, texts: dict[str, str]) -> None:
-    """Replace what stands between the marks of every name that the document has.
+    """Replace the text between the marks of every table that the document has.
 
     Raises:
-        ValueError: the document has no place for any of them, or one that does not end.
+        ValueError: the document has no marks for any table, or an opening mark without a closing one.
     """
     content = document.read_text(encoding="utf-8")
     filled = [name for name in texts if f"<!-- {name} -->\n" in content]

@@ -1,12 +1,12 @@
-"""Try photo files that nobody thought of: each must give a result, or be refused in one line.
+"""Try randomly changed photo files. Each must give a result, or be refused with one line.
 
     python data_scripts/fuzz_photos.py --inputs 20000 --seed 0 [--output fuzz]
-    python data_scripts/fuzz_photos.py --try FILE          # one of those that were found, with its traceback
+    python data_scripts/fuzz_photos.py --try FILE          # one of the files found, with its traceback
 
 The photo files of the tests are changed at random (`mutations.py`). Each is read, enhanced, written and read again, as
-`enhance` and `score` do it, in a process that may crash or hang (`fuzz_workers.py`). What is neither a result nor a
-refusal is found: another error, too much time or memory, files left over. Lines that libraries write to stderr are
-counted, too. The same seed tries the same files; given again, the command goes on where it stopped.
+`enhance` and `score` do, in a process that may crash or hang (`fuzz_workers.py`). Everything that is neither a result
+nor a refusal is a fault: another error, too much time or memory, leftover files. Lines that libraries write to stderr
+are counted too. The same seed tries the same files. Run the same command again to resume it.
 """
 
 import argparse
@@ -33,14 +33,14 @@ from cliplit.files.images import UNREAD, decode, errors_named, size_in
 from cliplit_photos.batch import is_bug, place_of
 from cliplit_photos.formats import FORMATS, photo_size, read_photo, write_photo
 
-SUPPORT = Path(__file__).parent.parent / "tests" / "support"  # where the photo files are
-MOST_PIXELS = 1 << 21  # of a photo: so few that much memory is a fault
+SUPPORT = Path(__file__).parent.parent / "tests" / "support"  # folder of the photo files
+MOST_PIXELS = 1 << 21  # largest photos; they are so small that much memory is a fault
 READ_OTHERWISE = UNREAD.keys() | {
     ".tif"
-}  # by `enhance` alone, or by another library than `score`'s: so they may differ
-WITH_NETWORK = 10  # every so many files; the others are written as they were read
+}  # read by `enhance` only, or by another library than in `score`, so results may differ
+WITH_NETWORK = 10  # one file in so many is enhanced by the network; the others are only read and written
 
-Line = dict[str, Any]  # of the log: number and name of a file, its outcome, what was said
+Line = dict[str, Any]  # a line of the log: number and name of a file, outcome, messages
 
 
 def main() -> None:
@@ -67,12 +67,12 @@ def try_photo(path: Path, with_network: bool) -> str:
     """Read a file as `score` and `enhance` do, and write its result.
 
     Args:
-        path: a file in a folder of its own, which gets a folder `results`.
+        path: a file in a folder of its own, where the folder `results` is created.
     Returns:
         RESULT or REFUSED.
     Raises:
-        Fault: what came of it is not right.
-        Exception: a fault, too.
+        Fault: the result is wrong.
+        Exception: this is also a fault.
     """
     results = path.parent / "results"
     target = results / (path.name if path.suffix in FORMATS else f"{path.name}.png")
@@ -96,7 +96,7 @@ def try_photo(path: Path, with_network: bool) -> str:
 
 
 def prepare() -> None:
-    """Import all that is needed, so that no file is blamed for it."""
+    """Import everything first, so that time and memory of imports count for no file."""
     with tempfile.TemporaryDirectory() as temporary:
         path = Path(temporary) / "a.png"
         path.write_bytes(seeds()[".png"]["metadata_8.png"])
@@ -133,7 +133,7 @@ def _rewrite(path: Path, target: Path) -> None:
 
 
 def _enhance(path: Path, target: Path) -> None:
-    """By the command's own function, but for a network that is quick."""
+    """Enhance with the function of the command, but with a quick network."""
     from cliplit_photos.batch import BatchOptions, enhance_files
     from cliplit_photos.jobs import Job
 
@@ -157,7 +157,7 @@ def _network() -> Any:
 
 @cache
 def seeds() -> dict[str, dict[str, bytes]]:
-    """The files that are changed, by ending and name: those that have a result."""
+    """The files to change, by ending and name: all files that give a result unchanged."""
     sys.path.insert(0, str(SUPPORT))
     from field_files import CASES
 
@@ -170,7 +170,7 @@ def seeds() -> dict[str, dict[str, bytes]]:
 
 
 def input_of(number: int, seed: int) -> tuple[str, bytes]:
-    """Name and content of a file; every ending has its turn."""
+    """Name and content of a changed file. All endings take turns."""
     random = np.random.default_rng([seed, number])
     endings = list(seeds())
     name, content = _one_of(endings[number % len(endings)], random)
@@ -184,10 +184,10 @@ def _one_of(ending: str, random: np.random.Generator) -> tuple[str, bytes]:
 
 
 def fuzz(numbers: Iterable[int], seed: int, folder: Path, trial: Trial, at_a_time: int = 1) -> list[Line]:
-    """Try files by their numbers, but for those that a call before has tried.
+    """Try files by number, except those that an earlier call tried.
 
     Args:
-        folder: gets `outcomes.jsonl`, and below `found` every file that shows a fault, or about which much is said.
+        folder: here `outcomes.jsonl` is written, and below `found` every file with a fault or many messages.
     """
     (folder / "found").mkdir(parents=True, exist_ok=True)
     log = folder / "outcomes.jsonl"
@@ -220,7 +220,7 @@ def fuzz(numbers: Iterable[int], seed: int, folder: Path, trial: Trial, at_a_tim
 
 
 def summary(lines: list[Line]) -> str:
-    """Markdown: a table by ending, then what was found and what was said, with a file that shows it."""
+    """Markdown: a table by ending, then faults and messages, each with an example file."""
     rows = ["| files | tried | results | refused | found |", "| --- | --- | --- | --- | --- |"]
     endings = sorted({Path(line["name"]).suffix for line in lines})
     for ending in [*endings, ""]:
@@ -235,7 +235,7 @@ def summary(lines: list[Line]) -> str:
 
 
 def _listed(title: str, found: list[tuple[str, str]]) -> list[str]:
-    """What there is, the most frequent first, with the first file of each."""
+    """Distinct values, the most frequent first, each with its first file."""
     first = dict(reversed(found))
     counts = Counter(what for what, _ in found)
     return [

@@ -1,4 +1,4 @@
-"""Worker processes that try files: one may crash, hang, or want too much, and that is what is to be found out."""
+"""Worker processes that try files. A worker may crash, hang, or use too much memory; these faults are reported."""
 
 import contextlib
 import multiprocessing
@@ -16,23 +16,23 @@ from typing import Any
 
 RESULT, REFUSED = "result", "refused"
 FINE = (RESULT, REFUSED)  # any other outcome is a fault
-MOST_TO_START = 120  # seconds, with all imports
-ADDRESSES = 4 << 30  # bytes that a worker may ask for, so that a fault does not take the machine with it
+MOST_TO_START = 120  # seconds to start a worker, including imports
+ADDRESSES = 4 << 30  # most bytes that a worker may allocate, so that a fault does not stop the machine
 
 
 class Fault(Exception):
-    """What must not happen."""
+    """Something that must not happen."""
 
 
 @dataclass(frozen=True)
 class Trial:
-    """How files are tried.
+    """How to try files.
 
     Attributes:
-        attempt: tries a file, which lies in a folder of its own, with or without a network: one of `FINE`, or it raises.
-        prepare: is called before, in every process.
-        seconds: that a file may take.
-        megabytes: by which the worker may grow meanwhile.
+        attempt: tries a file in a folder of its own, with or without a network; returns one of `FINE`, or raises.
+        prepare: called first in every process.
+        seconds: the longest time that a file may take.
+        megabytes: the most memory that a file may add to the worker.
     """
 
     attempt: Callable[[Path, bool], str]
@@ -42,7 +42,7 @@ class Trial:
 
 
 class Worker:
-    """A process that tries files; another takes its place when it crashes or hangs."""
+    """A process that tries files. It is replaced if it crashes or hangs."""
 
     def __init__(self, trial: Trial):
         self._trial = trial
@@ -56,10 +56,10 @@ class Worker:
         theirs.close()
         if not self._pipe.poll(MOST_TO_START):
             raise RuntimeError("a worker does not start")
-        self._pipe.recv()  # that it is ready
+        self._pipe.recv()  # the worker is ready
 
     def try_file(self, path: Path, with_network: bool) -> dict[str, Any]:
-        """What became of a file: its outcome, and the lines that libraries wrote to stderr."""
+        """Try a file and return its outcome, and the lines that libraries wrote to stderr."""
         try:
             self._pipe.send((path, with_network))
             if self._pipe.poll(self._trial.seconds):
@@ -81,11 +81,11 @@ class Worker:
 
 
 def _work(pipe: Connection, trial: Trial) -> None:
-    """Try the files that are told, and tell what became of them."""
+    """Try the files that arrive on the pipe, and send back their outcomes."""
     _limit_addresses()
     warnings.simplefilter("always")
     with tempfile.TemporaryFile() as said:
-        os.dup2(said.fileno(), 2)  # where libraries of C write to, too
+        os.dup2(said.fileno(), 2)  # C libraries also write to it
         sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False)
         warnings.formatwarning = _in_one_line
         if trial.prepare:
@@ -120,13 +120,13 @@ def _tried(trial: Trial, path: Path, with_network: bool) -> str:
 
 
 def _plain(text: str, path: Path) -> str:
-    """A message in one line, without what differs from file to file."""
+    """A message in one line, without the parts that depend on the file."""
     text = re.sub(r"0x[0-9a-f]+|\d+", "N", text.replace(str(path), "FILE").replace(path.name, "FILE"))
     return " ".join(text.split())[:200]
 
 
 def _limit_addresses() -> None:
-    """Let this process ask for no more than so many bytes beside those that it has, where the system tells (Linux)."""
+    """Limit how many more bytes this process may allocate. This works on Linux only."""
     with contextlib.suppress(ImportError, OSError):
         import resource
 
@@ -135,14 +135,14 @@ def _limit_addresses() -> None:
 
 
 def _peak_from_now() -> float:
-    """Megabytes that this process has; from now on they are looked at."""
+    """Start to measure the memory of this process; return its megabytes now."""
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
     return _peak()
 
 
 def _peak() -> float:
-    """The most megabytes that this process has had, where the system tells."""
+    """The peak memory of this process in megabytes, if the system reports it."""
     with contextlib.suppress(OSError):
         found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
         return int(found[1]) / 1024 if found else 0

@@ -1,4 +1,4 @@
-"""`cliplit data get`, for those who look for it here: python data_scripts/get.py --help"""
+"""The same command as `cliplit data get`: python data_scripts/get.py --help"""
 
 import sys
 

@@ -1,8 +1,8 @@
-"""Store the numbers by which CLIPs are known: `cliplit` then refuses another model under the same name.
+"""Store numbers that identify CLIPs, so that `cliplit` refuses another model with the same name.
 
     python data_scripts/known_clips.py [NAME...]        # e.g. ViT-B-32-quickgelu/openai RN101-quickgelu/openai
 
-Without names: the embedded ones. Numbers of other CLIPs stay as they are.
+Without names, the numbers of the embedded CLIPs are stored. Numbers of other CLIPs do not change.
 """
 
 import argparse

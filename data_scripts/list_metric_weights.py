@@ -1,9 +1,9 @@
-"""Find out which files every metric of the installed pyiqa downloads; writes cliplit/models/metric_weights.json.
+"""List the files that each metric of the installed pyiqa downloads, in cliplit/models/metric_weights.json.
 
     python data_scripts/list_metric_weights.py
 
-Every metric is built once with its downloads intercepted: nothing is fetched, nothing is loaded. Run it again when the
-version of pyiqa in constraints.txt changes.
+Every metric is built once with intercepted downloads, so nothing is downloaded or loaded. Run this script again when
+the version of pyiqa in constraints.txt changes.
 """
 
 import json
@@ -24,11 +24,11 @@ from pyiqa.default_model_configs import DEFAULT_CONFIGS
 from tqdm import tqdm
 
 TARGET = Path(__file__).parent.parent / "cliplit" / "models" / "metric_weights.json"
-TIMM, HUB = "timm", "hub"  # libraries that keep downloads themselves
+TIMM, HUB = "timm", "hub"  # libraries with their own caches of downloads
 
 
 class NotLoadable(Exception):
-    """A model so large that building it to learn of further files is not worth it."""
+    """Raised for a model that is too large to build just to find further files."""
 
 
 def main() -> None:
@@ -41,7 +41,7 @@ def main() -> None:
 
 
 def import_architectures() -> None:
-    """All modules whose downloads are to be intercepted; some want packages that are not there."""
+    """All modules with downloads to intercept. Some need packages that are not installed."""
     for module in pkgutil.iter_modules(pyiqa.archs.__path__, "pyiqa.archs."):
         try:
             import_module(module.name)
@@ -50,7 +50,7 @@ def import_architectures() -> None:
 
 
 def clip_loaders(asked: list[str]) -> list[tuple]:
-    """Modules that load OpenAI's CLIP, with a substitute that only notes the address."""
+    """Modules that load OpenAI's CLIP, with a substitute that only records the address."""
 
     def substitute(load):
         addresses, several = load.__globals__["_MODELS"], load.__module__.startswith("clip")
@@ -66,7 +66,7 @@ def clip_loaders(asked: list[str]) -> list[tuple]:
 
 
 def weight_files(name: str) -> tuple[list[str], bool]:
-    """What a metric asks for (URLs, LIBRARY:NAME, or package:NAME for a package that it wants), and was it built."""
+    """The requests of a metric (URL, LIBRARY:NAME, or package:NAME for a missing package), and whether it was built."""
     asked: list[str] = []
     whole = True
 
@@ -118,7 +118,7 @@ def weight_files(name: str) -> tuple[list[str], bool]:
     except ModuleNotFoundError as error:
         whole = False
         asked.append(f"package:{error.name}")
-    except Exception as error:  # whatever the fake weights break; what was asked for until then is noted
+    except Exception as error:  # the fake weights may break anything; earlier requests are kept
         whole = False
         print(f"{name}: {type(error).__name__}: {str(error)[:100]}", file=sys.stderr)
     finally:

@@ -1,4 +1,4 @@
-"""Write the card of the models that ship with the package, from what their files say and the tables of results.
+"""Write the model card of the models in the package, from the metadata of their files and the tables of results.
 
 python data_scripts/model_cards.py [--output cliplit/models/MODEL_CARD.md]
 """
@@ -79,7 +79,7 @@ def clip(name: str) -> str:
 
 
 def architecture(notes: dict) -> str:
-    """The architecture in a file's notes, in words."""
+    """The architecture in a file's metadata, in words."""
     known = notes["architecture"].items()
     return ", ".join(
         f"{name.replace('_', ' ')} {f'{value:.3g}' if type(value) is float else value}" for name, value in known

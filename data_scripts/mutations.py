@@ -1,4 +1,4 @@
-"""Files changed at random, where it hurts: bytes, lengths, directories of tags, order of parts."""
+"""Change files at random in vulnerable places: bytes, lengths, tag directories, order of parts."""
 
 import re
 import struct
@@ -7,15 +7,15 @@ from collections.abc import Callable, Iterator
 
 from numpy.random import Generator
 
-Number = tuple[int, int, str]  # where in a file, how many bytes, order of bytes as `struct` has it
-Part = tuple[int, int]  # from, to
+Number = tuple[int, int, str]  # position in a file, number of bytes, byte order as in `struct`
+Part = tuple[int, int]  # start, end
 MOST_CHANGES = 3
 FORMATS = {1: "B", 2: "H", 4: "I", 8: "Q"}
 EDGES = (0, 1, 2, 7, 8, 255, 0x7F, 0x80)
 
 
 def mutated(content: bytes, other: bytes, random: Generator) -> bytes:
-    """A file changed a few times; parts of another one may get into it."""
+    """A file after a few random changes. It may contain parts of another file."""
     for _ in range(min(MOST_CHANGES, random.geometric(0.6))):
         change = CHANGES[random.integers(len(CHANGES))]
         content = change(content, other, random)
@@ -23,7 +23,7 @@ def mutated(content: bytes, other: bytes, random: Generator) -> bytes:
 
 
 def flip(content: bytes, other: bytes, random: Generator) -> bytes:
-    """A few bits are the other way round."""
+    """Flip a few bits."""
     changed = bytearray(content)
     for at in random.integers(0, max(1, len(content)), random.integers(1, 9)):
         changed[at : at + 1] = bytes(byte ^ (1 << int(random.integers(8))) for byte in changed[at : at + 1])
@@ -31,7 +31,7 @@ def flip(content: bytes, other: bytes, random: Generator) -> bytes:
 
 
 def overwrite(content: bytes, other: bytes, random: Generator) -> bytes:
-    """A range of bytes is of one value, or random."""
+    """Fill a range of bytes with one value or with random values."""
     at, length = _range(content, random)
     return content[:at] + _filling(length, random) + content[at + length :]
 
@@ -51,14 +51,14 @@ def truncate(content: bytes, other: bytes, random: Generator) -> bytes:
 
 
 def splice(content: bytes, other: bytes, random: Generator) -> bytes:
-    """The start of one file, the end of another."""
+    """Join the start of one file and the end of another."""
     start = random.integers(0, len(content) + 1)
     end = random.integers(0, len(other) + 1)
     return content[:start] + other[end:]
 
 
 def set_number(content: bytes, other: bytes, random: Generator) -> bytes:
-    """A length, an offset, a count or a tag has a value at the edge of what it can be."""
+    """Set a length, offset, count or tag to an extreme value."""
     found = [number for number in numbers(content) if number[0] + number[1] <= len(content)]
     if not found:
         return overwrite(content, other, random)
@@ -71,7 +71,7 @@ def set_number(content: bytes, other: bytes, random: Generator) -> bytes:
 
 
 def set_word(content: bytes, other: bytes, random: Generator) -> bytes:
-    """A number that is written in digits, of a PPM or of XMP, is another."""
+    """Change a number that is written as text, in PPM or XMP."""
     found = list(re.finditer(rb"(?<![\w.])\d{1,9}(?![\w.])", content[: 1 << 16]))
     if not found:
         return set_number(content, other, random)
@@ -81,7 +81,7 @@ def set_word(content: bytes, other: bytes, random: Generator) -> bytes:
 
 
 def shuffle(content: bytes, other: bytes, random: Generator) -> bytes:
-    """A segment, chunk or box is left out, stands twice, changes places with another, or comes from another file."""
+    """Remove, repeat or swap a segment, chunk or box, or replace it by one from another file."""
     mine = list(parts(content))
     if len(mine) < 2:
         return splice(content, other, random)
@@ -109,14 +109,14 @@ CHANGES: tuple[Callable[[bytes, bytes, Generator], bytes], ...] = (
     delete,
     truncate,
     splice,
-    *(set_number,) * 6,  # where most libraries stumble
+    *(set_number,) * 6,  # the change that breaks most libraries
     set_word,
     *(shuffle,) * 2,
 )
 
 
 def _range(content: bytes, random: Generator) -> Part:
-    """A place, and a length that is mostly small."""
+    """A random position and length. Most lengths are small."""
     return int(random.integers(0, len(content) + 1)), int(2 ** random.uniform(0, 8))
 
 
@@ -127,7 +127,7 @@ def _filling(length: int, random: Generator) -> bytes:
 
 
 def parts(content: bytes) -> Iterator[Part]:
-    """Segments of a JPEG, chunks of a PNG or WebP, boxes of HEIC and AVIF, from their headers to their ends."""
+    """Segments of a JPEG, chunks of a PNG or WebP, and boxes of HEIC and AVIF, including their headers."""
     if content[:2] == b"\xff\xd8":
         yield from _segments(content)
     elif content[:4] == b"\x89PNG":
@@ -139,11 +139,11 @@ def parts(content: bytes) -> Iterator[Part]:
 
 
 def numbers(content: bytes) -> Iterator[Number]:
-    """Where a file has numbers that a reader relies on."""
+    """Positions of numbers that readers rely on."""
     kind = content[:4]
     for start, _ in parts(content):
         if kind[:2] == b"\xff\xd8":
-            yield from ((start + 2, 2, ">"), (start + 5, 2, ">"), (start + 7, 2, ">"))  # length; size, of a frame
+            yield from ((start + 2, 2, ">"), (start + 5, 2, ">"), (start + 7, 2, ">"))  # length and size of a frame
         elif kind == b"RIFF":
             yield from ((start + 4, 4, "<"), (start + 8, 4, "<"))
         else:
@@ -188,7 +188,7 @@ def _boxes(content: bytes, at: int, end: int) -> Iterator[Part]:
 
 
 def _directories(content: bytes, base: int, most: int = 12) -> Iterator[Number]:
-    """Numbers of the directories of a TIFF, or of a block of EXIF, which starts at `base`."""
+    """Numbers in the directories of a TIFF or an EXIF block that starts at `base`."""
     order = "<" if content[base : base + 1] == b"I" else ">"
     yield base + 4, 4, order
     waiting = [int.from_bytes(content[base + 4 : base + 8], "little" if order == "<" else "big")]
@@ -204,14 +204,14 @@ def _directories(content: bytes, base: int, most: int = 12) -> Iterator[Number]:
             if tag in (0x8769, 0x8825, 0xA005, 0x14A):
                 waiting.append(value)
             if base + value + 4 <= len(content):
-                yield base + value, 4, order  # the first of values that lie elsewhere
+                yield base + value, 4, order  # the first of the values stored elsewhere
         after = at + 2 + 12 * count
         if after + 4 <= len(content):
             yield after, 4, order
 
 
 def with_right_sums(content: bytes) -> bytes:
-    """A PNG whose sums are right again, or else it would be refused for them alone."""
+    """A PNG with corrected checksums. With wrong ones it would be refused for them alone."""
     if content[:4] != b"\x89PNG":
         return content
     changed = bytearray(content)

@@ -1,4 +1,4 @@
-"""Photos to train with, and those held out."""
+"""Split photos into those for training and those held out."""
 
 from pathlib import Path
 
@@ -6,10 +6,10 @@ from PIL import Image, ImageStat
 
 from cliplit.files.folders import list_images
 
-HELD_OUT = 8  # one photo in so many, of each folder in order of names
-LUMA = (0.28, 0.80)  # mean of a photo in good light; night scenes and line drawings lie outside
-THUMBNAIL = 128  # pixels, to measure it
-# Of CID22: diagrams, drawings, posters, abstract pictures; of GB82: scenes of a computer game.
+HELD_OUT = 8  # one photo in so many is held out, in each folder by order of names
+LUMA = (0.28, 0.80)  # range of the mean luma of photos in good light, without night scenes and line drawings
+THUMBNAIL = 128  # pixels, size at which it is measured
+# In CID22: diagrams, drawings, posters, abstract pictures. In GB82: scenes of a computer game.
 NO_PHOTOS = frozenset(
     [
         "1454613116",
@@ -48,7 +48,7 @@ NO_PHOTOS = frozenset(
     ]
 )
 
-LICENCES = {  # as stated where the photos are from
+LICENCES = {  # as stated by the sources of the photos
     "cid22": "CC BY-SA 4.0",
     "clic": "Unsplash licence",
     "gb82": "public domain",
@@ -59,12 +59,12 @@ LICENCES = {  # as stated where the photos are from
 
 
 def described(folders: list[Path]) -> str:
-    """The folders' names with their licences."""
+    """The names of the folders with their licences."""
     return ", ".join(f"{folder.name} ({LICENCES.get(folder.name, 'licence unknown')})" for folder in folders)
 
 
 def split(folders: list[Path]) -> tuple[list[Path], list[Path]]:
-    """Well-lit photos of the folders: those to train with, and those held out."""
+    """Well-lit photos of the folders: training photos and held-out photos."""
     training: list[Path] = []
     held_out: list[Path] = []
     for folder in folders:

@@ -1,4 +1,4 @@
-"""`cliplit data prepare`, for those who look for it here: python data_scripts/prepare.py --help"""
+"""The same command as `cliplit data prepare`: python data_scripts/prepare.py --help"""
 
 import sys
 

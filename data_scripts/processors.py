@@ -1,11 +1,11 @@
-"""What another instruction set or number of threads changes: a seed of the demo, and the tolerances that follow from it.
+"""Measure how results depend on the instruction set and the number of threads, and derive tolerances for the demo.
 
     python data_scripts/processors.py RUNS --seeds runs/results/seed0 runs/results/seed1 ... --output results/demo/tables
 
-The first seed is trained again in RUNS in every configuration that this processor offers, without the random-CLIP control;
-finished runs are kept. The command writes `processors` (CSV, Markdown, LaTeX), the PSNR of every stage minus that of the
-published run, and `published.csv`, the PSNR of all published seeds with a tolerance for each stage. `cliplit reproduce`
-compares a run with the latter.
+The first seed is trained again in RUNS with every configuration that this processor supports, without the random-CLIP
+control. Finished runs are kept. The command writes two tables: `processors` (CSV, Markdown, LaTeX) has the PSNR of each
+stage minus the PSNR of the published run, and `published.csv` has the PSNR of all published seeds with a tolerance for
+each stage. `cliplit reproduce` compares a run with `published.csv`.
 """
 
 import argparse
@@ -24,25 +24,25 @@ from cliplit.profiles import overrides
 from cliplit.scoring.summary import write_table
 from cliplit.settings import Settings
 
-# Name: threads, ATEN_CPU_CAPABILITY, ONEDNN_MAX_CPU_ISA. The published runs have one thread and every instruction set.
+# Name: threads, ATEN_CPU_CAPABILITY, ONEDNN_MAX_CPU_ISA. The published runs use one thread and all instruction sets.
 CONFIGURATIONS = {
     "2 threads": (2, "", ""),
     "AVX2": (1, "avx2", "AVX2"),
     "SSE4.1": (1, "default", "SSE41"),
 }
-LEAST = 0.1  # dB: processors differ in more than was tried
-STEP = 0.1  # dB, to which tolerances are rounded up
+LEAST = 0.1  # dB, smallest tolerance, since only few differences between processors are tried
+STEP = 0.1  # dB, tolerances are rounded up to multiples of it
 METRIC = "psnr"
 
 
 def offered() -> dict[str, tuple[int, str, str]]:
-    """The configurations that differ on this processor."""
+    """The configurations that this processor supports and that differ."""
     best = torch.backends.cpu.get_cpu_capability()
     return {name: each for name, each in CONFIGURATIONS.items() if best != "AVX2" or each[1] != "avx2"}
 
 
 def train(folder: Path, threads: int, aten: str, onednn: str, settings: Settings) -> Run:
-    """Train and evaluate a run in a process of its own: libraries read these variables when they are loaded."""
+    """Train and evaluate a run in a separate process, because libraries read these variables when they are loaded."""
     chosen = {"OMP_NUM_THREADS": str(threads), "ATEN_CPU_CAPABILITY": aten, "ONEDNN_MAX_CPU_ISA": onednn}
     environment = os.environ | {name: value for name, value in chosen.items() if value}
     run = choose_run(settings.profile, folder, overrides(settings) | {"evaluation.control": False})
@@ -52,7 +52,7 @@ def train(folder: Path, threads: int, aten: str, onednn: str, settings: Settings
 
 
 def differences(base: Run, runs: dict[str, Run]) -> pd.DataFrame:
-    """PSNR of every stage (columns) in every configuration (rows), minus that of the published run."""
+    """PSNR of every stage (columns) in every configuration (rows), minus the PSNR of the published run."""
     scores = {name: stages_table([run]).set_index("stage")[METRIC] for name, run in runs.items()}
     return (pd.DataFrame(scores).T - stages_table([base]).set_index("stage")[METRIC]).dropna(axis="columns")
 
@@ -60,7 +60,8 @@ def differences(base: Run, runs: dict[str, Run]) -> pd.DataFrame:
 def published(seeds: list[Run], moved: pd.DataFrame) -> pd.DataFrame:
     """PSNR of every seed and stage with its tolerance in dB.
 
-    A row that moved gets the largest difference of any row, rounded up: few configurations were tried. Others get `LEAST`.
+    If a row differs between configurations, its tolerance is the largest difference of any row, rounded up, because
+    only few configurations are tried. All other rows get `LEAST`.
     """
     most = moved.abs().max()
     most = most.where(most <= LEAST, most.max())

@@ -1,4 +1,4 @@
-"""Copy what is worth keeping of a finished run: figures, tables of studies, notebooks, manifest; no absolute paths.
+"""Copy figures, tables of studies, notebooks and manifest of a finished run, without absolute paths.
 
 python data_scripts/publish.py RUN OUTPUT
 """
@@ -18,7 +18,7 @@ PICTURES = (".jpg", ".png")
 
 
 def publish(run: Run, target: Path) -> list[Path]:
-    """Copy a run to a folder; returns the copies. Raises CliplitError if the run is not finished."""
+    """Copy a run to a folder and return the copies. Raises CliplitError if the run is not finished."""
     for stage in run.plan:
         run.folder(stage)
     if target.resolve() == run.path.resolve():

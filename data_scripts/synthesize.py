@@ -1,4 +1,4 @@
-"""`cliplit data synthesize`, for those who look for it here: python data_scripts/synthesize.py --help"""
+"""The same command as `cliplit data synthesize`: python data_scripts/synthesize.py --help"""
 
 import sys
 

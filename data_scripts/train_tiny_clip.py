@@ -1,21 +1,20 @@
-"""Train the successor of `tiny`, a small CLIP, on relit photos and captions about their light (docs/tiny.md).
+"""Train `tiny2`, a small CLIP, on relit photos and captions about their light (docs/tiny.md).
 
     python data_scripts/train_tiny_clip.py PHOTOS... --output tiny2.safetensors [--work runs/tiny]
 
-`tiny` is a stand-in to show and test the machinery without a download: it knows light, little else.
-Two losses are added up:
+The model is a stand-in for CLIP that needs no download. It knows light, and little else. The loss is a sum of two:
 
-* contrastive: photos under fifteen kinds and three degrees of light or fault, and captions that name them
-  (identical captions are merged; other captions that would also be true are left out of the negatives);
-* graded: the odds of "backlit" against "well-lit" are the distance to the well-lit photo, in units of
-  `error_unit`, so that they keep falling until the light is right and rise again after.
+* contrastive: photos under fifteen kinds and three degrees of light or fault, and captions that name them.
+  Identical captions are merged, and other captions that are also true do not count as negatives.
+* graded: the odds of "backlit" against "well-lit" should equal the distance to the well-lit photo, in units of
+  `error_unit`. So the odds fall until the light is right, and rise again beyond it.
 
-After `settled` of the iterations the statistics of batch normalisation are measured and frozen: the model is used that
-way, and running averages lag behind the weights. From then on it also sees what enhancement networks make of the dark
-photos, which learn along to please it: a network that is trained against a model finds what this model does not see.
-A new one starts now and then, so that results of every age are seen.
+After the share `settled` of the iterations, the statistics of batch normalisation are measured and frozen, because the
+model is used in this state, and running averages lag behind the weights. From then on the model also sees results of
+small enhancement networks on dark photos. These rivals are trained to please the model, and so find errors that it does
+not see. A new rival starts regularly, so that the model sees results of early and late training.
 
-Every eighth photo of each folder is held out for the evaluation. It goes on where it was interrupted.
+Every eighth photo of each folder is held out for the evaluation. Training resumes where it stopped.
 """
 
 import argparse
@@ -53,39 +52,39 @@ from cliplit.settings import Backlight
 
 @dataclass(frozen=True)
 class Settings:
-    """Settings of the model and its training; stored in the file."""
+    """Settings of the model and its training, stored in its file."""
 
     iterations: int = 1200
     seed: int = 0
-    image_size: int = 96  # pixels, of the square input
+    image_size: int = 96  # pixels, side of the square input
     width: int = 20  # channels of the ResNet's stem
     embed_dim: int = 128
     stored_size: int = 256  # pixels, side of the photos in memory
     crop_min: float = 0.4  # least side of a random crop, as a share of the photo's side
     well_lit: int = 20  # images per iteration
     backlit: int = 16  # images per iteration
-    dark: int = 8  # images per iteration that are underexposed, and as many that are so and backlit
+    dark: int = 8  # underexposed images per iteration, and as many that are also backlit
     others: int = 3  # images per iteration of every other kind
     settled: float = 0.3  # share of the training after which batch normalisation is frozen
-    positions: int = 24  # text positions trained
+    positions: int = 24  # number of text positions that are trained
     learning_rate: float = 1.5e-3
     weight_decay: float = 0.05
-    scale: float = 10.0  # first logit scale
+    scale: float = 10.0  # initial logit scale
     scale_max: float = 20.0  # largest logit scale
     graded: float = 6.0  # weight of the graded loss
     error_unit: float = 0.1  # RMS error (image range 1) at which P(backlit) = 1/2
     average: float = 0.995  # decay of the moving average of the weights
-    rival_width: int = 12  # channels of the networks that learn along
-    rival_size: int = 64  # pixels: longer side of the images at which they predict their maps
-    rival_images: int = 16  # per iteration
-    rival_rate: float = 1e-3  # Adam
+    rival_width: int = 12  # channels of the rival networks
+    rival_size: int = 64  # pixels, longer side of the images for which they predict maps
+    rival_images: int = 16  # images per iteration
+    rival_rate: float = 1e-3  # learning rate of Adam
     rival_exponents: tuple[float, float] = (0.5, 1.6)  # range of random exponents on their maps, for variety
-    generation: int = 120  # iterations of such a network, then a new one starts
+    generation: int = 120  # iterations of a rival before a new one starts
 
 
-THREADS = 2  # results depend on their number
-DARK = Backlight(stops_min=0.0, stops_max=4.5, overall=True)  # what the rivals are given
-SIZES = (96, 112, 128)  # pixels; photos are relit at one of these, then resized to the model's input
+THREADS = 2  # results depend on this number
+DARK = Backlight(stops_min=0.0, stops_max=4.5, overall=True)  # the light of the rivals' inputs
+SIZES = (96, 112, 128)  # pixels; photos are relit at one of these sizes, then resized to the model's input
 
 WELL_LIT = (
     "a well-lit photo",
@@ -96,7 +95,7 @@ WELL_LIT = (
     "a bright photo in natural light",
     "a good photo with balanced light",
 )
-WORDINGS = {  # {0} takes the degree
+WORDINGS = {  # {0} stands for the degree
     "backlit": (
         "a {0} backlit photo",
         "a photo taken {0} against the light",
@@ -130,7 +129,7 @@ USER_WORDS = (
 
 @dataclass(frozen=True)
 class Caption:
-    """A text and what it claims; None claims nothing."""
+    """A text and its claims about light. None means no claim."""
 
     text: str
     kinds: frozenset
@@ -153,7 +152,7 @@ def draw_caption(kind: str, degree: int, rng: random.Random) -> Caption:
 
 
 def worded(wording: str, degree: int | None = None) -> str:
-    """A wording with its degree, or without."""
+    """A wording with or without its degree."""
     word = "" if degree is None else DEGREES[degree]
     return " ".join(wording.format(word).split())
 
@@ -174,7 +173,7 @@ def read_photos(files: list[Path], size: int) -> Tensor:
 
 
 def random_crops(photos: Tensor, size: int, least: float, random: Generator) -> Tensor:
-    """Random square crops, flipped at random, resized: ``(N, 3, size, size)`` in [0, 1]."""
+    """Random square crops, randomly flipped and resized: ``(N, 3, size, size)`` in [0, 1]."""
     n = len(photos)
     side = uniform(n, least, 1, random).view(n, 1)
     shift = (1 - side) * (2 * torch.rand(n, 2, generator=random) - 1)
@@ -186,9 +185,9 @@ def random_crops(photos: Tensor, size: int, least: float, random: Generator) -> 
 
 
 def seen(images: Tensor, size: int, random: Generator | None = None) -> Tensor:
-    """Resized as CLIP-LIT does it, without antialiasing; with a generator also noisy, by 0 to 0.02 each.
+    """Resize like CLIP-LIT, without antialiasing. With a generator, add noise of 0 to 0.02 to each image.
 
-    Without the noise the model tells the kinds of light apart by their noise and rounding, not by the light.
+    Without this noise, the model would recognise kinds of light by their noise and rounding instead of the light.
     """
     images = F.interpolate(images, (size, size), mode="bilinear", align_corners=False)
     if random is None:
@@ -199,7 +198,7 @@ def seen(images: Tensor, size: int, random: Generator | None = None) -> Tensor:
 
 @dataclass(frozen=True)
 class Batch:
-    """Images ``(N, 3, S, S)`` in [0, 1] under some kind of light, and the well-lit photos that they are made of."""
+    """Images ``(N, 3, S, S)`` in [0, 1] under several kinds of light, and the well-lit photos they are made from."""
 
     kinds: list[str]
     images: Tensor
@@ -208,16 +207,16 @@ class Batch:
 
     @property
     def degrees(self) -> list[int]:
-        """Number of the degree, from slight to strong."""
+        """Index of the degree, from slight to strong."""
         return (self.strength.flatten() * len(DEGREES)).long().tolist()
 
     def of(self, *kinds: str) -> Tensor:
-        """Which images are of these kinds: (N,) bool."""
+        """Whether each image is of one of these kinds: (N,) bool."""
         return torch.tensor([kind in kinds for kind in self.kinds])
 
 
 def draw_batch(photos: Tensor, settings: Settings, *keys: object) -> Batch:
-    """A batch of all kinds; all randomness follows from the keys."""
+    """A batch of all kinds. The keys seed all random draws."""
     random = generator(settings.seed, "batch", *keys)
     counts = {kind: settings.others for kind in (*LIGHTS, *ARTEFACTS)}
     counts |= {"well_lit": settings.well_lit, "backlit": settings.backlit, "relit": 2 * settings.others}
@@ -244,7 +243,7 @@ def model_config(settings: Settings) -> dict:
 
 
 def normalised(images: Tensor) -> Tensor:
-    """[0, 1] to CLIP's input range, channels last."""
+    """Images from [0, 1] to CLIP's input range, channels last."""
     mean, std = (images.new_tensor(v).view(3, 1, 1) for v in (OPENAI_MEAN, OPENAI_STD))
     return ((images - mean) / std).contiguous(memory_format=torch.channels_last)
 
@@ -255,7 +254,7 @@ def encode_images(model: CLIP, images: Tensor) -> Tensor:
 
 
 def encode_tokens(model: CLIP, tokens: Tensor, positions: int) -> Tensor:
-    """Unit features ``(N, D)`` of token rows; attention is causal, so positions after the end do not matter."""
+    """Unit features ``(N, D)`` of token rows. Attention is causal, so positions after the end token do not matter."""
     tokens = tokens[:, :positions]
     x = model.token_embedding(tokens) + model.positional_embedding[:positions]
     x = model.ln_final(model.transformer(x, attn_mask=model.attn_mask[:positions, :positions]))
@@ -265,7 +264,7 @@ def encode_tokens(model: CLIP, tokens: Tensor, positions: int) -> Tensor:
 def contrastive(images: Tensor, texts: Tensor, target: Tensor, fits: Tensor, scale: Tensor) -> Tensor:
     """CLIP's loss with merged captions: images ``(N, D)``, texts ``(K, D)``, target ``(N,)``, fits ``(N, K)`` bool.
 
-    A caption that fits an image without being its own is no negative for it.
+    Another caption that fits an image is not a negative for it.
     """
     own = F.one_hot(target, len(texts)).bool()
     logits = (scale * images @ texts.T).masked_fill(fits & ~own, -torch.inf)
@@ -280,7 +279,7 @@ def darkness(images: Tensor, dark: Tensor, good: Tensor, scale: Tensor) -> Tenso
 
 
 def badness(images: Tensor, references: Tensor, unit: float) -> Tensor:
-    """Target for P(backlit) ``(N,)`` in [0, 1): its odds are the RMS difference to the well-lit photo at half size."""
+    """Target for P(backlit) ``(N,)`` in [0, 1). Its odds are the RMS difference to the well-lit photo at half size."""
     error = F.avg_pool2d(images - references, 2).square().mean((1, 2, 3)).sqrt()
     return error / (error + unit)
 
@@ -289,11 +288,11 @@ def badness(images: Tensor, references: Tensor, unit: float) -> Tensor:
 
 
 class Learning(nn.Module):
-    """What is trained: the model, the moving average of its weights, and the rival, a network that is to please it."""
+    """The state of training: the model, the moving average of its weights, and the rival network."""
 
     def __init__(self, settings: Settings):
         super().__init__()
-        torch.manual_seed(settings.seed)  # initialisation; everything later draws from its own generator
+        torch.manual_seed(settings.seed)  # for the initial weights; all later draws use their own generators
         self.settings = settings
         self.model = CLIP(**model_config(settings))
         self.model.visual.to(memory_format=torch.channels_last)
@@ -314,16 +313,16 @@ class Learning(nn.Module):
 
     @torch.no_grad()
     def average(self, iteration: int) -> None:
-        """Move the average towards the model."""
+        """Move the average of the weights towards the model."""
         self.model.logit_scale.clamp_(0, math.log(self.settings.scale_max))
         move_average(self.averaged.state_dict(), self.model.state_dict(), self.settings.average, iteration)
 
     @torch.no_grad()
     def settle(self, batches: Iterable[Batch]) -> None:
-        """Measure the statistics of batch normalisation over all batches, and let the average start anew.
+        """Measure the statistics of batch normalisation over all batches, and restart the average of the weights.
 
-        Running averages lag behind the weights, and light is just what normalising a batch by itself hides, so
-        the model has to learn the last part as it will be used.
+        Running averages lag behind the weights, and normalising each batch by itself hides its light. So the last part
+        of training uses fixed statistics, like the finished model.
         """
         norms = [module for module in self.model.modules() if isinstance(module, nn.BatchNorm2d)]
         for norm in norms:
@@ -335,7 +334,7 @@ class Learning(nn.Module):
 
 
 def rate(iteration: int, settings: Settings) -> float:
-    """Learning rate: rises over a tenth of the training, then falls along a cosine."""
+    """Learning rate: it rises over the first tenth of training, then falls along a cosine."""
     done = iteration / settings.iterations
     factor = done / 0.1 if done < 0.1 else (1 + math.cos(math.pi * (done - 0.1) / 0.9)) / 2
     return settings.learning_rate * max(factor, 0.01)
@@ -371,7 +370,7 @@ def train(photos: Tensor, settings: Settings, folder: Path) -> CLIP:
 
 
 def rival_results(learning: Learning, batch: Batch, iteration: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Results of the rival on dark images, without gradient; their references; and what it is to minimise."""
+    """Results of the rival on dark images (detached), their references, and the loss of the rival."""
     settings = learning.settings
     random = generator(settings.seed, "rival", iteration)
     dark = batch.of("backlit", "underexposed", "dim", "well_lit").nonzero().flatten()
@@ -389,7 +388,7 @@ def rival_results(learning: Learning, batch: Batch, iteration: int) -> tuple[Ten
 def model_losses(
     model: CLIP, batch: Batch, views: list[tuple[Tensor, Tensor]], settings: Settings, iteration: int
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Contrastive and graded loss; views: images and references, first those of the batch, which have captions."""
+    """Contrastive and graded loss. views: images and references, starting with the batch, which has captions."""
     rng = random.Random(f"{settings.seed} {iteration}")
     noise = generator(settings.seed, "noise", iteration)
     captions = [draw_caption(kind, degree, rng) for kind, degree in zip(batch.kinds, batch.degrees, strict=True)]
@@ -433,13 +432,13 @@ def prompt_pair(model: CLIP, positions: int) -> tuple[Tensor, Tensor]:
 
 
 def auc(high: Tensor, low: Tensor) -> float:
-    """Chance that a random one of `high` exceeds a random one of `low`."""
+    """Probability that a random value of `high` exceeds a random value of `low`."""
     return (high[:, None] > low[None]).double().mean().item()
 
 
 @torch.no_grad()
 def evaluate(model: CLIP, held_out: Tensor, settings: Settings) -> dict:
-    """Held-out figures: classification, scores along re-lifting and by kind of light; held_out: ``(N, 3, S, S)``, uint8."""
+    """Scores on held-out photos ``(N, 3, S, S)``, uint8: classification, scores by strength and by kind of light."""
     random = Generator().manual_seed(1234)
     references = held_out.float() / 255
     bad, good = prompt_pair(model, settings.positions)
@@ -473,7 +472,7 @@ def evaluate(model: CLIP, held_out: Tensor, settings: Settings) -> dict:
 
 
 def rounded(x):
-    """Floats in nested containers to four digits after the point."""
+    """Round floats in nested containers to four decimals."""
     if isinstance(x, dict):
         return {key: rounded(value) for key, value in x.items()}
     return round(x, 4) if isinstance(x, float) else x
@@ -490,7 +489,7 @@ def used_ids() -> Tensor:
 
 
 def content(model: CLIP, metadata: dict[str, str]) -> bytes:
-    """The file: weights in half precision, token rows in use only."""
+    """The content of the file: weights in half precision, and only the token rows in use."""
     tensors = {key: value.half() if value.is_floating_point() else value for key, value in model.state_dict().items()}
     ids = used_ids()
     tensors["token_embedding.ids"] = ids
@@ -499,7 +498,7 @@ def content(model: CLIP, metadata: dict[str, str]) -> bytes:
 
 
 def in_order(file: bytes) -> bytes:
-    """A safetensors file with its notes in order of their names; the library writes them in any."""
+    """A safetensors file with sorted metadata, since the library writes it in random order."""
     end = 8 + int.from_bytes(file[:8], "little")
     header = json.loads(file[8:end])
     header["__metadata__"] = dict(sorted(header["__metadata__"].items()))

@@ -1,4 +1,4 @@
-"""`cliplit data verify`, for those who look for it here: python data_scripts/verify.py --help"""
+"""The same command as `cliplit data verify`: python data_scripts/verify.py --help"""
 
 import sys
 

@@ -3,7 +3,8 @@
     python benchmarks/feature_bank.py [--output results/benchmarks/feature_bank.md]
 
 They are trained with `tiny` on a few images of the demo. Each image is drawn about as often (167 times), and the pair
-can move about as far (iterations x learning rate), as in the profile paper. Then each pair scores new views of new crops.
+can move about as far (iterations x learning rate), as in the profile paper. Each pair is tested on new views of new
+crops.
 """
 
 import argparse

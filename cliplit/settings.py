@@ -1,7 +1,7 @@
 """Every number that changes a result, as frozen settings with default, unit and source.
 
 The defaults are the published settings, so the profile `paper` is `Settings()`. Sources: "paper" is CLIP-LIT
-(ICCV 2023), "code" is its released training script, and "cliplit" is our own choice, which the paper does not have.
+(ICCV 2023), "code" is its released training script, and "cliplit" is our own choice, which is not in the paper.
 """
 
 import csv
@@ -18,16 +18,16 @@ COMPARED = ("ViT-B-32-quickgelu/openai", "ViT-B-16-quickgelu/openai", "RN50-quic
 PHOTOS = "astronaut | chelsea | coffee | grace_hopper | motorcycle | motorcycle_right | rocket"  # the embedded photos
 SEEDS = "[0, 4294967295]"
 PLACES = ("folder", "folders", "NAME=FILE", "NAME=FOLDER")  # units of settings that are paths
-SIDES = "[16, inf)"  # of images, in pixels: the network pools three times
-# Settings of earlier versions, with the values that all runs have now.
+SIDES = "[16, inf)"  # sides of images in pixels; at least 16, because the network pools three times
+# Settings of earlier versions, with the fixed values that replaced them.
 REMOVED = {"guidance.rave_shift_tokens": 0, "engine.compile": False, "clip.antialias": False}
 
 
 def setting(default: Any, source: str, unit: str = "", about: str = "", within: str = "", some: bool = False) -> Any:
-    """A dataclass field with its unit, its source, a line about it, and the values that it may have.
+    """A dataclass field with its unit, source, description and allowed values.
 
     Args:
-        within: an interval such as "(0, 1]", or a choice such as "auto | fp32"; it applies to every item of a tuple.
+        within: an interval such as "(0, 1]", or choices such as "auto | fp32", for every item of a tuple.
         some: the tuple must not be empty.
     """
     notes = {"source": source, "unit": unit, "about": about, "within": within, "some": some}
@@ -43,7 +43,7 @@ threshold = partial(setting, within="[-inf, inf]")
 
 @dataclass(frozen=True)
 class Clip:
-    """The frozen CLIP models (cliplit/method/clip.py lists the names they can have)."""
+    """The frozen CLIP models (cliplit/method/clip.py lists allowed names)."""
 
     similarity: str = setting("ViT-B-32-quickgelu/openai", "paper 4", about="CLIP of prompts and CLIP-Enhance loss")
     identity: str = setting("RN101-quickgelu/openai", "paper 4", about="CLIP of the identity loss; must be a ResNet")
@@ -79,7 +79,7 @@ class Data:
 
 @dataclass(frozen=True)
 class Backlight:
-    """The backlight simulated on the embedded images (cliplit/data/relight.py); ranges are drawn uniformly per image."""
+    """The backlight simulated on embedded images (cliplit/data/relight.py), with uniform draws for each image."""
 
     stops_min: float = amount(2.0, "cliplit", "EV", "least darkening of the foreground")
     stops_max: float = amount(4.0, "cliplit", "EV", "most darkening of the foreground")
@@ -88,11 +88,11 @@ class Backlight:
     coverage_max: float = share(0.75, "cliplit", "share", "most share of the foreground in the picture")
     softness: float = positive(0.25, "cliplit", "std of score", "width of the mask's edge before edge alignment")
     contrast: float = amount(2.0, "cliplit", "", "gain of the mask around 1/2 after edge alignment")
-    wander: float = share(0.25, "cliplit", "", "weight of smooth randomness in the mask; darkness has 1")
+    wander: float = share(0.25, "cliplit", "", "weight of smooth random values in the mask; darkness has weight 1")
     down: float = amount(0.7, "cliplit", "", 'weight of "lower in the picture"')
     centre: float = amount(0.2, "cliplit", "", 'weight of "nearer the vertical middle line"')
     overall: bool = setting(False, "cliplit", "", "darken the whole picture by a random share of the stops")
-    local: float = share(0.0, "cliplit", "share", "with `overall`: share of pictures whose foreground alone is darkened")
+    local: float = share(0.0, "cliplit", "share", "with `overall`: share of pictures with only a dark foreground")
     untouched: float = share(0.0, "cliplit", "share", "share of pictures that keep their light")
     photons: float = positive(4000.0, "cliplit", "electrons", "count at white; shot noise has variance light / photons")
     read_noise: float = amount(0.0015, "cliplit", "of white", "standard deviation of noise in the dark")
@@ -100,7 +100,7 @@ class Backlight:
 
 @dataclass(frozen=True)
 class GuidanceOptions:
-    """What guides the network (cliplit/method/guidance): the learned prompt pair of the paper, or another guidance."""
+    """The guidance of the network (cliplit/method/guidance): the learned prompt pair of the paper, or another one."""
 
     kind: str = setting("clip-lit", "paper", about="clip-lit, clip-lit-latent, rave, adversarial, none, FILE.py:CLASS")
     latent_learning_rate: float = amount(5e-4, "RAVE's code", "Adam", "learning rate of the latent pair")
@@ -137,7 +137,7 @@ class Enhancement:
     max_illumination: float = setting(
         INFINITE, "code", "", "smooth upper bound of the illumination map; inf: ReLU", "(0, inf]"
     )
-    min_illumination: float = amount(0.0, "code", "", "lower bound beside the upper; maps are learned in stops")
+    min_illumination: float = amount(0.0, "code", "", "lower bound, with an upper one; maps are learned in stops")
     keep_highlights: bool = setting(False, "cliplit", "", "move the map of bright pixels towards 1 in results")
     batch_size: int = count(8, "code", "images")
     learning_rate: float = amount(2e-5, "code", "Adam")
@@ -153,7 +153,7 @@ class Enhancement:
         (1.0, 1.0, 1.0, 1.0, 0.5), "code", "", "weights of stem and stages 1-4"
     )
     smoothness_weight: float = amount(0.0, "cliplit", "", "weight of the smoothness loss (log of the map)")
-    max_gradient_norm: float = setting(INFINITE, "cliplit", "", "longer gradients are scaled down to it", "(0, inf]")
+    max_gradient_norm: float = setting(INFINITE, "cliplit", "", "longer gradients are scaled down to this", "(0, inf]")
     view_scale: float = setting(
         1.0, "cliplit", "of the side", "smallest random square view that CLIP sees; 1: the whole image", "(0, 1]"
     )
@@ -163,8 +163,8 @@ class Enhancement:
     warmup_identity_weight: float = amount(25.0, "code")
     warmup_identity_stages: tuple[float, float, float, float, float] = amount((1.0, 1.0, 1.0, 1.0, 1.0), "code")
     guard_psnr: float = threshold(8.0, "code", "dB", "below this mean PSNR, warm-up restarts with another seed")
-    guard_after: int = amount(100, "code", "iterations", "the guard waits for these; every restart adds as many")
-    guard_attempts: int = amount(10, "cliplit", "restarts", "then training fails; the code has no limit")
+    guard_after: int = amount(100, "code", "iterations", "the guard starts after these; each restart adds as many")
+    guard_attempts: int = amount(10, "cliplit", "restarts", "after these, training fails; the code has no limit")
 
     iterations: int = count(2100, "code", "iterations", "network training after the warm-up")
     extend_above: float = threshold(90.0, "code", "loss", "training is extended while its last loss is higher")
@@ -205,16 +205,16 @@ class Engine:
 
 @dataclass(frozen=True)
 class Watch:
-    """What is recorded for watching a run. It changes no result, so a change rebuilds nothing."""
+    """What to record during training. It changes no result, so changing it rebuilds nothing."""
 
     panel_every: int = amount(100, "cliplit", "iterations", "network training between two image panels; 0: none")
     tensorboard: bool = setting(False, "cliplit", about="also write TensorBoard events")
-    save_seconds: float = amount(5.0, "cliplit", "s", "least time between saves; 0: after every iteration")
+    save_seconds: float = amount(5.0, "cliplit", "s", "shortest time between saves; 0: save after every iteration")
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What is measured on the test images."""
+    """What to measure on the test images."""
 
     metrics: tuple[str, ...] = setting(("psnr", "ssim", "lpips", "musiq"), "paper 4", "pyiqa names", some=True)
     gammas: tuple[float, ...] = positive(
@@ -231,7 +231,7 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Studies:
-    """Ablations and guidance variants (cliplit/experiments/studies.py). Every variant is a separate run for every seed."""
+    """Ablations and guidance variants (cliplit/experiments/studies.py). Every variant has one run for each seed."""
 
     seeds: tuple[int, ...] = setting((0, 1, 2), "cliplit", "seeds", "every variant is trained with each of them", SEEDS)
     metrics: tuple[str, ...] = setting(
@@ -285,7 +285,7 @@ def flatten(settings: Any) -> dict[str, Any]:
 
 
 def describe(settings: Settings) -> list[dict[str, Any]]:
-    """One row per setting: name, value, the paper's value, unit, source, a line about it and the allowed values."""
+    """One row per setting: name, value, the paper's value, unit, source, description and allowed values."""
     paper = flatten(Settings())
     return [
         {"name": name, "value": value, "paper": paper[name]}
@@ -305,7 +305,7 @@ def leaves(settings: Any, prefix: str = "") -> Iterator[tuple[str, Field, Any]]:
 
 
 def to_json(settings: Any) -> dict[str, Any]:
-    """Settings as nested plain values that survive JSON; infinity becomes "inf"."""
+    """Settings as nested plain values for JSON; infinity becomes "inf"."""
     return {
         item.name: to_json(value) if is_dataclass(value := getattr(settings, item.name)) else plain(value)
         for item in fields(settings)
@@ -335,14 +335,14 @@ def dotted(nested: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def plain(value: Any) -> Any:
-    """A value that survives JSON: lists for tuples, "inf" and "-inf" for the infinities."""
+    """A plain value for JSON: lists for tuples, "inf" and "-inf" for infinities."""
     if isinstance(value, tuple):
         return [plain(item) for item in value]
     return str(value) if isinstance(value, float) and math.isinf(value) else value
 
 
 def override(settings: Settings, changes: Mapping[str, Any]) -> Settings:
-    """Settings with changes, given by dotted names; see `profile`."""
+    """Settings with changes by dotted name; see `profile`."""
     valid = {name: item for name, item, _ in leaves(settings) if name != "profile"}
     for key, value in changes.items():
         if key not in valid:
@@ -367,7 +367,7 @@ def shown(value: Any) -> str:
 
 
 def _parse(value: Any, kind: Any) -> Any:
-    """A value of a type, from such a value or from its text."""
+    """Convert a value, or its text, to a type."""
     if get_origin(kind) is tuple:
         kinds = get_args(kind)
         items = next(csv.reader([value], skipinitialspace=True), []) if isinstance(value, str) else list(value)

@@ -86,11 +86,9 @@ def try_photo(path: Path, with_network: bool) -> str:
         if seen and path.suffix not in READ_OTHERWISE:
             raise Fault(f"score reads it, enhance does not: {error}") from None
         return REFUSED
-    if not seen and path.suffix not in READ_OTHERWISE:
-        raise Fault("enhance reads it, score does not")
     if list(results.glob(".*")):
         raise Fault("a half-written file is left")
-    if (_size(target) != seen) if seen else (photo_size(target) != photo_size(path)):
+    if (seen and not _size(target)) or photo_size(target) != photo_size(path):
         raise Fault("the result has another size, or cannot be read")
     return RESULT
 

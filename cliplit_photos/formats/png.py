@@ -39,7 +39,8 @@ def chunks(content: bytes) -> Iterator[tuple[bytes, memoryview]]:
 
 
 def bare_png(content: bytes) -> bytes:
-    """A PNG of only what Pillow must see, and in front of the pixels. Damaged or long data beside them cost no photo."""
+    """A PNG of only what Pillow must see, and in front of the pixels. Damaged or long data beside them cost no photo. One
+    without pixels stays as it is."""
     needed, shown = [], []
     size = len(START)
     for name, chunk in chunks(content):
@@ -48,6 +49,8 @@ def bare_png(content: bytes) -> bytes:
             needed.append(chunk)
         elif _is_shown(name, chunk) and _is_usable(chunk, content):
             shown.append(chunk)
+    if not any(chunk[4:8] == b"IDAT" for chunk in needed):
+        return content
     rest = content[size:] if content[size + 4 : size + 8] == b"IDAT" else b""  # for Pillow, which refuses it
     return b"".join([START, *needed[:1], *shown, *needed[1:], rest])
 
@@ -60,7 +63,8 @@ def _is_usable(chunk: memoryview, content: bytes) -> bool:
     """Whether the check sum of a chunk is right, and Pillow accepts it in a small PNG of the same kind."""
     if int.from_bytes(chunk[-4:], "big") != zlib.crc32(chunk[4:-4]):
         return False
-    header = _chunk(b"IHDR", struct.pack(">II", 1, 1) + content[24:29])
+    at = content.find(b"IHDR") + 12  # its depth and what follows; it should be the first chunk
+    header = _chunk(b"IHDR", struct.pack(">II", 1, 1) + content[at : at + 5])
     try:
         if _is_shown(bytes(chunk[4:8]), chunk):
             Image.open(io.BytesIO(START + header + chunk + _chunk(b"IDAT", b"")), formats=["PNG"])

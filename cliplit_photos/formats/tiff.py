@@ -7,6 +7,7 @@ import mmap
 import os
 import struct
 from importlib.util import find_spec
+from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -33,24 +34,27 @@ LAYOUT = {*range(254, 268), 273, *range(277, 285), *range(290, 298), 317, *range
 NO_EXIF = LAYOUT | {ORIENTATION, XMP, PHOTOSHOP, ICC, LAYERS, 50838, 50839}
 FIRST = "page 1 ("
 NAMED = 3  # pictures in a note
+MOST_PICTURES = 1000
 
 
 def _pictures(file: BinaryIO) -> list[tuple[str, int, int]]:
     """Names of the pictures of a TIFF, and places of their directories and of the ones above (or 0): the photo first, which
-    is the largest, thumbnails and masks last. Damaged pages and those after them are left out."""
+    is the largest, thumbnails and masks last. Damaged pages and those after them are left out, and all after MOST_PICTURES:
+    a damaged file may seem to have millions."""
     import tifffile
 
     found: list[tuple[bool, int, int, tuple[str, int, int]]] = []
     file.seek(0)
     with contextlib.suppress(Exception), tifffile.TiffFile(file) as tiff:  # damaged pages raise every kind
         page: Any
-        for number, page in enumerate(tiff.pages, 1):
-            for inner, above in ((page, 0), *((inner, page.offset) for inner in page.pages or ())):
+        for number, page in enumerate(islice(tiff.pages, MOST_PICTURES), 1):
+            below = islice(page.pages or (), MOST_PICTURES)
+            for inner, above in ((page, 0), *((inner, page.offset) for inner in below)):
                 width, height = inner.imagewidth, inner.imagelength
                 name = f"{'inside ' if above else ''}page {number} ({width} x {height})"
                 picture = (name, inner.offset, above)
                 found.append((inner.subfiletype & 5 != 0, -width * height, len(found), picture))
-    return [picture for *_, picture in sorted(found)]
+    return [picture for _, pixels, _, picture in sorted(found) if pixels]
 
 
 def largest_first(file: BinaryIO) -> BinaryIO:
@@ -109,8 +113,9 @@ def read_tiff(file: BinaryIO, max_pixels: int) -> Photo | None:
         orientation = _orientation(page.tags.valueof(ORIENTATION))
         photo = Photo(*split(upright(channels, orientation)), kind="TIFF", notes=notes)
         photo.further = None if further is None else upright(further, orientation)
-        if RESOLUTION in page.tags and page.resolutionunit in (2, 3):
-            photo.options["dpi"] = page.get_resolution("INCH")
+        with contextlib.suppress(ValueError):  # of odd values
+            if RESOLUTION in page.tags and page.resolutionunit in (2, 3):
+                photo.options["dpi"] = page.get_resolution("INCH")
     return photo
 
 

@@ -283,6 +283,29 @@ def test_damaged_pixels_of_png_are_refused(tmp_path):
     assert np.array_equal(photo.pixels, noise())
 
 
+def test_exif_in_front_of_the_header_turns_the_photo(tmp_path):
+    plain = parts.png(noise())
+    content = plain[:8] + chunk(b"eXIf", parts.usual_exif(3)) + plain[8:]
+    photo, result, notes = rewritten(tmp_path, "a.png", content)
+    assert np.array_equal(photo.pixels, noise()[::-1, ::-1]) and not notes and photo_size(result) == (30, 20)
+
+
+def test_an_odd_resolution_costs_no_photo(tmp_path):
+    odd = (5, struct.pack("<II", 1, 0xFFFFFFFF))
+    entries = {262: shorts(2), 258: shorts(8, 8, 8), 277: shorts(3), 282: odd, 283: (5, bytes(8)), 296: shorts(2)}
+    photo, result, _ = rewritten(tmp_path, "a.tif", parts.tiff((20, 30), [noise().tobytes()], entries))
+    assert np.array_equal(photo.pixels, noise()) and np.array_equal(read_photo(result).pixels, noise())
+
+
+def test_pages_without_end_cost_no_photo(tmp_path):
+    content = bytearray(pictures_in_tiff(noise(), noise()))
+    with tifffile.TiffFile(io.BytesIO(content)) as tiff:
+        second = tiff.pages[1].offset
+    struct.pack_into("<HI", content, second, 0, second)  # an empty directory, after which it comes again
+    photo, _, notes = rewritten(tmp_path, "a.tif", bytes(content))
+    assert np.array_equal(photo.pixels, noise()) and not notes
+
+
 def test_frames_of_a_png_are_said(tmp_path):
     frames = [Image.fromarray(noise()), Image.fromarray(noise()[::-1])]
     frames[0].save(tmp_path / "b.png", save_all=True, append_images=frames[1:])

@@ -35,6 +35,7 @@ NO_EXIF = LAYOUT | {ORIENTATION, XMP, PHOTOSHOP, ICC, LAYERS, 50838, 50839}
 FIRST = "page 1 ("
 NAMED = 3  # pictures in a note
 MOST_PICTURES = 1000
+MOST_DPI = 1_000_000  # others are damage
 
 
 def _pictures(file: BinaryIO) -> list[tuple[str, int, int]]:
@@ -114,8 +115,9 @@ def read_tiff(file: BinaryIO, max_pixels: int) -> Photo | None:
         photo = Photo(*split(upright(channels, orientation)), kind="TIFF", notes=notes)
         photo.further = None if further is None else upright(further, orientation)
         with contextlib.suppress(ValueError):  # of odd values
-            if RESOLUTION in page.tags and page.resolutionunit in (2, 3):
-                photo.options["dpi"] = page.get_resolution("INCH")
+            dpi = page.get_resolution("INCH") if RESOLUTION in page.tags and page.resolutionunit in (2, 3) else (0,)
+            if all(0 < dots < MOST_DPI for dots in dpi):
+                photo.options["dpi"] = dpi
     return photo
 
 

@@ -291,10 +291,11 @@ def test_exif_in_front_of_the_header_turns_the_photo(tmp_path):
 
 
 def test_an_odd_resolution_costs_no_photo(tmp_path):
-    odd = (5, struct.pack("<II", 1, 0xFFFFFFFF))
-    entries = {262: shorts(2), 258: shorts(8, 8, 8), 277: shorts(3), 282: odd, 283: (5, bytes(8)), 296: shorts(2)}
-    photo, result, _ = rewritten(tmp_path, "a.tif", parts.tiff((20, 30), [noise().tobytes()], entries))
-    assert np.array_equal(photo.pixels, noise()) and np.array_equal(read_photo(result).pixels, noise())
+    for odd in (1, 0xFFFFFFFF), (0xFFFFFFFF, 1), (0, 1), (1, 0):
+        entries = {262: shorts(2), 258: shorts(8, 8, 8), 277: shorts(3), 296: shorts(2)}
+        entries |= {282: (5, struct.pack("<II", *odd)), 283: (5, struct.pack("<II", *odd))}
+        photo, result, _ = rewritten(tmp_path, "a.tif", parts.tiff((20, 30), [noise().tobytes()], entries))
+        assert np.array_equal(photo.pixels, noise()) and np.array_equal(read_photo(result).pixels, noise())
 
 
 def test_pages_without_end_cost_no_photo(tmp_path):

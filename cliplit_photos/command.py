@@ -73,13 +73,12 @@ def enhance(
     from cliplit.engine.compute import find_device, usable_precision
     from cliplit.method.checkpoints import load_enhancer
     from cliplit_photos.batch import Outcome, enhance_files
-    from cliplit_photos.inference import SHIPPED_ENHANCER, check_options
+    from cliplit_photos.inference import SHIPPED_ENHANCER
     from cliplit_photos.ledger import Ledger
     from cliplit_photos.page import report_page
 
     computer = find_device(device)
     inference = replace(inference, max_memory=memory, preview=preview_size if preview else 0)
-    check_options(inference)
     usable = usable_precision(inference.precision, computer)
     inference = replace(inference, precision=usable)  # the ledger records the precision used
     jobs = options.jobs if computer.type == "cpu" else 1

@@ -1,7 +1,6 @@
 """Enhances images of any kind and size: exactly, quickly and in bounded memory."""
 
 import warnings
-from collections import deque
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -25,7 +24,7 @@ from cliplit_photos.formats.reading import put_right
 from cliplit_photos.options import BatchOptions, Inference
 from cliplit_photos.preview import predict_small
 from cliplit_photos.regions import Region
-from cliplit_photos.tiles import device_of, predict, reach_of, to_planes, white
+from cliplit_photos.tiles import device_of, predict, to_planes, white
 
 SHIPPED_ENHANCER = Path(cliplit.__file__).parent / "models" / "enhancer.safetensors"  # the shipped checkpoint
 BAND = 256  # rows of a tile that are divided at a time, to save memory
@@ -56,7 +55,7 @@ def enhance(
     if unknown:
         raise CliplitError(f"unknown option '{unknown[0]}'; valid: {', '.join(valid)}")
     chosen = Inference(**options)
-    check_options(chosen)
+    check_values(chosen)
     if not isinstance(checkpoint, Enhancer):
         checkpoint = load_enhancer(checkpoint or SHIPPED_ENHANCER).to(find_device(device))
     chosen = replace(chosen, precision=usable_precision(chosen.precision, device_of(checkpoint)))
@@ -164,7 +163,7 @@ def enhance_pixels(
     """
     options = options or Inference()
     _check_pixels(pixels)
-    check_options(options)
+    check_values(options)
     result = np.empty(pixels.shape, pixels.dtype) if out is None else out
     pixels = np.require(pixels, requirements=["A", "C"])  # PyTorch takes no negative strides
     hint = f"lower max_memory (--max-memory), which is {options.max_memory >> 20} MB"
@@ -176,41 +175,29 @@ def enhance_pixels(
 def _enhance_pixels(
     network: Enhancer, pixels: np.ndarray, options: Inference, illumination: np.ndarray | None, result: np.ndarray
 ) -> np.ndarray:
-    reach = reach_of(network, pixels.shape[0])
-
-    def divided(tile: Region, map_: Tensor, planes: Tensor, out: np.ndarray) -> None:
+    def divided(tile: Region, map_: Tensor, planes: Tensor) -> None:
         if illumination is not None:
             illumination[tile.slices] = map_.cpu().numpy()
-        light = map_ if options.strength == 1 else map_**options.strength
-        planes = network.divide(planes, light)
-        if out.dtype != np.float32:
-            planes = planes.mul_(white(out.dtype)).round_()
+        planes = network.divide(planes, map_ if options.strength == 1 else map_**options.strength)
+        if result.dtype != np.float32:
+            planes = planes.mul_(white(result.dtype)).round_()
         for channel, plane in enumerate(planes.cpu().numpy()):
-            out[..., channel] = plane
-
-    def divided_in_place(tile: Region, map_: Tensor, planes: Tensor) -> None:
-        divided(tile, map_, planes, result[tile.slices])
-
-    def divided_apart(tile: Region, map_: Tensor) -> tuple[Region, np.ndarray]:
-        part = np.empty_like(pixels[tile.slices])
-        for first in range(*tile.rows, BAND):
-            band = Region(tile.size, (first, min(first + BAND, tile.rows[1])), tile.columns)
-            rows = slice(first - tile.rows[0], band.rows[1] - tile.rows[0])
-            divided(band, map_[rows], to_planes(pixels[band.slices], map_.device), part[rows])
-        return tile, part
+            result[(*tile.slices, channel)] = plane
 
     longer_side = network.architecture["longer_side"] or options.preview
     if 0 < longer_side < max(pixels.shape[:2]):  # no strip reads the pixels of another one
-        predict_small(network, pixels, options, divided_in_place, longer_side)
+        predict_small(network, pixels, options, divided, longer_side)
         return result
-    waiting: deque[tuple[Region, np.ndarray]] = deque()  # a tile is written when no later tile reads it
-    for tile, part in predict(network, pixels, options, divided_apart):
-        waiting.append((tile, part))
-        while waiting and (result is not pixels or waiting[0][0].rows[1] + reach <= tile.rows[0]):
-            done, part = waiting.popleft()
-            result[done.slices] = part
-    for done, part in waiting:
-        result[done.slices] = part
+    source = pixels.copy() if result is pixels else pixels  # a tile reads pixels of others
+
+    def by_bands(tile: Region, map_: Tensor) -> None:
+        for first in range(*tile.rows, BAND):
+            band = Region(tile.size, (first, min(first + BAND, tile.rows[1])), tile.columns)
+            part = map_[first - tile.rows[0] : band.rows[1] - tile.rows[0]]
+            divided(band, part, to_planes(source[band.slices], map_.device))
+
+    for _ in predict(network, source, options, by_bands):
+        pass
     return result
 
 
@@ -226,13 +213,3 @@ def _check_pixels(pixels: np.ndarray, channels: tuple[int, ...] = (1, 3)) -> Non
             raise CliplitError("the image has values that are NaN or infinite")
         if low < 0 or high > 1:
             raise CliplitError(f"expected values from 0 to 1, got {low:g} to {high:g}")
-
-
-def check_options(options: Inference) -> None:
-    """Raise CliplitError unless the options are valid."""
-    if options.precision not in ("fp32", "bf16"):
-        raise CliplitError(f"precision must be fp32 or bf16, not '{options.precision}'")
-    if not 0 <= options.strength < float("inf"):
-        raise CliplitError(f"strength must be 0 or more, not {options.strength}")
-    if options.max_memory < 1 or options.preview < 0 or options.tile < 0:
-        raise CliplitError("max_memory must be 1 or more; preview and tile must be 0 or more")

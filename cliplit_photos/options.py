@@ -1,6 +1,6 @@
 """How photos are computed and written. Fields with an `about` text are options of `cliplit enhance`."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from cliplit.settings import amount, count, setting
 
@@ -15,13 +15,15 @@ class Inference:
         tile: side of a tile in pixels; 0: chosen by `max_memory` and the speed of the device.
     """
 
-    precision: str = setting("fp32", "cliplit", about="precision of the convolutions: fp32 or bf16")
-    max_memory: int = 1 << 30
-    strength: float = setting(
+    precision: str = setting(
+        "fp32", "cliplit", about="precision of the convolutions: fp32 or bf16", within="fp32 | bf16"
+    )
+    max_memory: int = field(default=1 << 30, metadata={"within": "[1, inf)"})
+    strength: float = amount(
         1.0, "cliplit", "exponent", "exponent of the illumination map; 0: unchanged, 1: as trained, above 1: stronger"
     )
-    preview: int = 0
-    tile: int = 0
+    preview: int = field(default=0, metadata={"within": "[0, inf)"})
+    tile: int = field(default=0, metadata={"within": "[0, inf)"})
 
 
 @dataclass(frozen=True)

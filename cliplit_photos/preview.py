@@ -13,7 +13,7 @@ from torch import Tensor
 from cliplit.method.enhancer import Enhancer, edge_fit, reduced_size
 from cliplit_photos.options import Inference
 from cliplit_photos.regions import Region, Size, averaging, interpolation, strips
-from cliplit_photos.tiles import READ_ROWS, device_of, predict, size_of, to_planes, to_tensor, white
+from cliplit_photos.tiles import READ_ROWS, device_of, predict, size_of, to_planes, white
 
 STRIP = 1 << 18  # pixels of a strip of rows: little memory, and enough work for several threads
 
@@ -38,7 +38,7 @@ def predict_small(
 
     for tile, part in predict(network, copy, inference, lambda tile, part: (tile, part)):
         map_[tile.slices] = part
-    slope, offset = edge_fit(to_tensor(copy, device).movedim(-1, 0)[None], map_[None, None])
+    slope, offset = edge_fit(to_planes(copy, device)[None], map_[None, None])
     fit = F.interpolate(torch.cat([slope, offset], 1)[0], size[1], mode="linear", align_corners=False)
     low = map_.min()
     high = map_.max()

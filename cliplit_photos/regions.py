@@ -103,14 +103,14 @@ def interpolation(side: int, target: int, span: Span, align_corners: bool) -> tu
     return (1 - distances).clamp(min=0), source
 
 
-def enlargement(small: Size, tile: Region) -> tuple[Region, Tensor, Tensor]:
+def enlargement(small: Size, tile: Region, align_corners: bool = False) -> tuple[Region, Tensor, Tensor]:
     """Bilinear resizing of a small image to a tile of a large one.
 
     Returns:
         The region of the small image that is read, and the weights of its rows and of its columns, for `resize`.
     """
-    rows, high = interpolation(small[0], tile.size[0], tile.rows, align_corners=False)
-    columns, wide = interpolation(small[1], tile.size[1], tile.columns, align_corners=False)
+    rows, high = interpolation(small[0], tile.size[0], tile.rows, align_corners)
+    columns, wide = interpolation(small[1], tile.size[1], tile.columns, align_corners)
     return Region(small, high, wide), rows, columns
 
 

@@ -6,9 +6,8 @@ one pixel per later convolution. Convolutions use the halo up; they pad only whe
 """
 
 import copy
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 import numpy as np
@@ -19,7 +18,7 @@ from torch import Tensor, nn
 from cliplit.engine.compute import keep_freed_memory
 from cliplit.method.enhancer import Enhancer, ResidualBlock, working_size
 from cliplit_photos.options import Inference
-from cliplit_photos.regions import Region, Size, averaging, enlargement, interpolation, resize, tiles
+from cliplit_photos.regions import Region, Size, averaging, enlargement, resize, tiles
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -78,7 +77,8 @@ def predict(
             whole.crop(kept, tile).copy_(x)
         return pools.part(x, tile)
 
-    context = Context(network, size, pools.means(in_parallel(pool, tiles(size, side), workers)))
+    means = pools.means(in_parallel(pool, tiles(size, side), workers))
+    pooled = [branch(mean.to(device)) for branch, mean in zip(network.PPM1.features, means, strict=True)]
 
     # Pass 2: the rest.
     @torch.inference_mode()
@@ -88,7 +88,8 @@ def predict(
             region = tile
         wide = region.grow(TAIL)
         x = features(wide) if kept is None else whole.crop(kept, wide)
-        x = tail(valid, x, context(wide.shrink(1)).to(dtype), wide)
+        x = torch.cat([x, *(upsampled(cells, wide).to(dtype) for cells in pooled)], 1)
+        x = tail(valid, x, wide)
         map_ = wide.shrink(TAIL).crop(x, region)[0, 0]
         return then(tile, map_ if tile.size == size else resize(map_, rows, columns))
 
@@ -105,15 +106,9 @@ def in_parallel(work: Callable[[Item], Result], items: Iterable[Item], workers: 
     threads = torch.get_num_threads()
     alone = threads // workers
     torch.set_num_threads(alone)  # for the caller, who uses the results meanwhile
-    pending: deque[Future[Result]] = deque()
     try:
         with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(alone,)) as pool:
-            for item in items:
-                pending.append(pool.submit(work, item))
-                if len(pending) > workers:
-                    yield pending.popleft().result()
-            while pending:
-                yield pending.popleft().result()
+            yield from pool.map(work, items)
     finally:
         torch.set_num_threads(threads)
 
@@ -129,22 +124,16 @@ def size_of(pixels: np.ndarray) -> Size:
     return height, width
 
 
-def reach_of(network: Enhancer, height: int) -> int:
-    """The largest number of rows read above a tile in an image of this height."""
-    rows = working_size((height, height), network.architecture["downscale"])[0]
-    return (HEAD + TAIL + 2) * -(-height // rows)
-
-
 def head(network: Enhancer, x: Tensor, wide: Region) -> Tensor:
     """The image (1, 3, h, w) in a region to features before the pyramid pooling, by HEAD convolutions."""
     x = F.leaky_relu_(convolve(network.cond1, x, wide), 0.2)
     return residual(network.ResidualBlock2, residual(network.ResidualBlock1, x, wide), wide)
 
 
-def tail(network: Enhancer, x: Tensor, context: Tensor, wide: Region) -> Tensor:
-    """From these features to the illumination map (1, 1, h, w), by TAIL convolutions."""
+def tail(network: Enhancer, x: Tensor, wide: Region) -> Tensor:
+    """From these features and the pyramid to the illumination map (1, 1, h, w), by TAIL convolutions."""
     fuse, activate = network.PPM1.fuse
-    x = activate(convolve(fuse, x, wide, "constant").add_(context))
+    x = activate(convolve(fuse, x, wide, "constant"))
     x = convolve(network.condx, x, wide)
     x = residual(network.ResidualBlock4, residual(network.ResidualBlock3, x, wide), wide)
     x = convolve(network.condy, x, wide)
@@ -198,48 +187,15 @@ class Pools:
         return means
 
 
-class Context:
-    """What the pyramid pooling adds to the convolution of the features: a bilinear form of row and column.
-
-    Upsampled averages are u(row)' A u(column) with weights u of the bilinear interpolation; so the convolution of them,
-    where they are zero outside the image, is v(row)' B v(column) with v the weights of three rows or columns.
-    """
-
-    @torch.inference_mode()
-    def __init__(self, network: Enhancer, size: Size, means: list[Tensor]):
-        height, width = size
-        weight = _fusing(network).weight
-        first = network.architecture["width"]  # channel of the fusing convolution
-        forms = []
-        rows = []
-        columns = []
-        for mean, branch in zip(means, network.PPM1.features, strict=True):
-            bins = mean.shape[-1]
-            reduced = branch(mean.to(weight))[0]
-            part = weight[:, first : first + len(reduced)]
-            forms.append(torch.einsum("ocyx,cij->yixjo", part, reduced).reshape(3 * bins, 3 * bins, -1))
-            rows.append(_three(interpolation(bins, height, (0, height), align_corners=True)[0]))
-            columns.append(_three(interpolation(bins, width, (0, width), align_corners=True)[0]))
-            first += len(reduced)
-        self.rows = torch.cat(rows, 1).to(weight)
-        self.columns = torch.cat(columns, 1).to(weight)
-        by_channel = zip(*(form.unbind(-1) for form in forms), strict=True)
-        self.form = torch.stack([torch.block_diag(*blocks) for blocks in by_channel], -1)
-
-    def __call__(self, region: Region) -> Tensor:
-        """Its part (1, C, h, w) in a region."""
-        rows = self.rows[slice(*region.rows)]
-        columns = self.columns[slice(*region.columns)]
-        by_rows = (rows @ self.form.flatten(1)).view(len(rows), *self.form.shape[1:])
-        return (columns @ by_rows).movedim(-1, 0)[None]
+def upsampled(cells: Tensor, region: Region) -> Tensor:
+    """Averages (1, C, b, b) of the pyramid pooling in a region, as the network upsamples them (aligned corners)."""
+    part, rows, columns = enlargement((cells.shape[-2], cells.shape[-1]), region, align_corners=True)
+    return resize(cells[(..., *part.slices)], rows, columns)
 
 
 def without_padding(network: Enhancer, dtype: torch.dtype) -> Enhancer:
-    """A copy whose convolutions do not pad; the one that fuses features and pyramid takes the features only."""
-    valid = copy.deepcopy(network)
-    fuse = _fusing(valid)
-    fuse.weight = nn.Parameter(fuse.weight[:, : len(fuse.weight)], requires_grad=False)
-    valid = valid.to(dtype).to(memory_format=torch.channels_last)
+    """A copy whose convolutions do not pad."""
+    valid = copy.deepcopy(network).to(dtype).to(memory_format=torch.channels_last)
     for layer in valid.modules():
         if isinstance(layer, nn.Conv2d):
             layer.padding = (0, 0)
@@ -247,31 +203,17 @@ def without_padding(network: Enhancer, dtype: torch.dtype) -> Enhancer:
     return valid
 
 
-def _fusing(network: Enhancer) -> nn.Conv2d:
-    """The convolution of the features and the upsampled averages."""
-    layer = network.PPM1.fuse[0]
-    assert isinstance(layer, nn.Conv2d)
-    return layer
-
-
 def read(pixels: np.ndarray, region: Region, device: torch.device) -> Tensor:
     """Pixels (1, 3, h, w) in [0, 1] of a region of the size at which the network works."""
     height, width = size_of(pixels)
     if (height, width) == region.size:
-        return to_tensor(pixels[region.slices], device).movedim(-1, 0)[None].expand(-1, 3, -1, -1)
+        return to_planes(pixels[region.slices], device)[None].expand(-1, 3, -1, -1)
     columns, across = averaging(width, region.size[1], region.columns)
     strips = []
     for first in range(*region.rows, READ_ROWS):
         rows, down = averaging(height, region.size[0], (first, min(first + READ_ROWS, region.rows[1])))
-        part = to_tensor(pixels[slice(*down), slice(*across)], device).movedim(-1, 0)
-        strips.append(resize(part, rows, columns))
+        strips.append(resize(to_planes(pixels[slice(*down), slice(*across)], device), rows, columns))
     return torch.cat(strips, 1)[None].expand(-1, 3, -1, -1)
-
-
-def to_tensor(pixels: np.ndarray, device: torch.device) -> Tensor:
-    """Pixels of any type as float32 in [0, 1]."""
-    x = torch.from_numpy(np.require(pixels, requirements="W")).to(device)
-    return x.float() / white(pixels.dtype)
 
 
 def to_planes(pixels: np.ndarray, device: torch.device) -> Tensor:
@@ -283,9 +225,3 @@ def to_planes(pixels: np.ndarray, device: torch.device) -> Tensor:
 def white(dtype: np.dtype) -> int:
     """The value of white."""
     return 1 if dtype == np.float32 else np.iinfo(dtype).max
-
-
-def _three(weights: Tensor) -> Tensor:
-    """Weights (side, bins) of the row before, of this one and of the next, zero outside: (side, 3 bins)."""
-    padded = F.pad(weights, (0, 0, 1, 1))
-    return torch.cat([padded[i : i + len(weights)] for i in range(3)], 1)

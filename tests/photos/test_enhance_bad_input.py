@@ -248,6 +248,6 @@ def test_checkpoints_that_are_none(cli, tmp_path, checkpoint):
 def test_options_that_make_no_sense(refused, tmp_path):
     path = picture(tmp_path / "a.png")
     assert "--max-memory much" in refused(path, "--max-memory", "much")
-    assert "fp32 or bf16, not 'fp8'" in refused(path, "--precision", "fp8")
+    assert "'precision' must be fp32 or bf16, got fp8" in refused(path, "--precision", "fp8")
     assert "strength" in refused(path, "--strength", -1)
     assert "device 'toaster' cannot be used here" in refused(path, "--device", "toaster")

@@ -16,7 +16,7 @@ from cliplit.settings import from_json
 from cliplit_photos.inference import SHIPPED_ENHANCER
 
 ROOT = Path(__file__).parent.parent
-TABLE = ROOT / "results" / "default" / "table.md"
+TABLE = ROOT / "results" / "default" / "reported.md"
 
 
 def main() -> None:

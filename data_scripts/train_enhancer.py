@@ -19,7 +19,8 @@ from photo_sets import described, split
 
 from cliplit.data.manifest import has_manifest
 from cliplit.data.prepare import synthesize_data_set
-from cliplit.method.checkpoints import load_enhancer, save_enhancer
+from cliplit.experiments.evaluation import train_controls
+from cliplit.method.checkpoints import load_enhancer, read_metadata, save_enhancer
 from cliplit.method.enhancer import Enhancer
 from cliplit.method.run import Run
 from cliplit.method.training import train
@@ -27,7 +28,7 @@ from cliplit.profiles import profile
 from cliplit.settings import parse_overrides
 
 THREADS = 1  # results depend on their number
-LIFT = 2.25  # factor on small lifts, in stops: the guide is satisfied before the eye is
+LIFT = 2.5  # factor on small lifts, in stops: CLIP is satisfied while a subject is still dark
 MOST = 2.75  # stops: the most that any pixel is lifted
 DRAWS = 3  # each photo is used so often, each time with another side and another light
 
@@ -37,6 +38,7 @@ def main() -> None:
     options.add_argument("photos", type=Path, nargs="+", help="folders of photos in good light")
     options.add_argument("--work", type=Path, default=Path("runs/photos"), help="folder of the data and the run")
     options.add_argument("--output", type=Path, default=Path("cliplit/models/enhancer.safetensors"))
+    options.add_argument("--stage", help="write this network: enhancer0 ... or longer; default: that of the last round")
     options.add_argument("--lift", type=float, default=LIFT, help=f"factor on small lifts, in stops; default {LIFT}")
     options.add_argument("--set", default="", metavar='"NAME=VALUE ..."', help="settings other than the profile's")
     given = options.parse_args()
@@ -44,15 +46,19 @@ def main() -> None:
     data = given.work / "data"
     if not has_manifest(data):
         synthesize_data_set(data, split(given.photos)[0], level="any", test_share=0.0, draws=DRAWS)
-    settings = profile("photos", {"data.sets": (str(data.resolve()),)} | parse_overrides(given.set))
+    fixed = {"data.sets": (str(data.resolve()),), "evaluation.control": False}
+    settings = profile("photos", fixed | parse_overrides(given.set))
     run = Run.start(given.work / "run", settings)
     train(run)
-    last = f"enhancer{run.settings.refinement.rounds}"
-    network = load_enhancer(run.folder(last) / "enhancer.safetensors")
+    if given.stage == "longer":
+        train_controls(run)
+    stage = given.stage or f"enhancer{run.settings.refinement.rounds}"
+    trained = run.folder(stage) / "enhancer.safetensors"
+    network = load_enhancer(trained)
     lift(network, given.lift, MOST)
     photos = f"photos of {described(given.photos)}, made dark"
     named = replace(settings, data=replace(settings.data, sets=(photos,)))
-    save_enhancer(network, given.output, named, last, len((run.folder(last) / "log.csv").read_text().splitlines()) - 1)
+    save_enhancer(network, given.output, named, stage, read_metadata(trained)["iteration"])
     print(given.output)
 
 

@@ -4,8 +4,11 @@ import os
 import shutil
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 os.environ["TQDM_DISABLE"] = "1"  # tqdm reads it when it is imported; tests look at stderr
 signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs of a shell ignore it, and so would children
@@ -16,6 +19,7 @@ import torch
 
 from cliplit.cli.app import main
 from cliplit.errors import CliplitError
+from cliplit.experiments import notebooks
 from cliplit.experiments.notebooks import list_notebooks, notebooks_folder, reproduce
 from cliplit.files.atomic import read_json
 from cliplit.method.checkpoints import save_enhancer
@@ -90,6 +94,19 @@ def enhance(cli, checkpoint, tmp_path_factory, monkeypatch):
     torch.set_num_threads(threads)
 
 
+@pytest.fixture(scope="session")
+def kernel() -> Iterator[Any]:
+    """A kernel for all tests that do not look at its start and end; each start takes seconds to import libraries."""
+    with notebooks._kernel() as kernel:
+        yield kernel
+
+
+@pytest.fixture
+def one_kernel(kernel, monkeypatch) -> None:
+    """Have `reproduce` execute notebooks in that kernel."""
+    monkeypatch.setattr(notebooks, "_kernel", lambda: nullcontext(kernel))
+
+
 @dataclass
 class Reproduced:
     """A run of the real notebooks that failed in 02 and then went on."""
@@ -101,13 +118,15 @@ class Reproduced:
 
 
 @pytest.fixture(scope="session")
-def reproduced(tmp_path_factory) -> Reproduced:
+def reproduced(tmp_path_factory, kernel) -> Reproduced:
     folder = tmp_path_factory.mktemp("reproduced")
     run = start_run("smoke", folder / "run")
-    with pytest.raises(CliplitError) as failure:
-        reproduce(run, _with_failing_end(folder / "notebooks", "02_enhancer_training"))
-    before = builds(run)
-    return Reproduced(run, str(failure.value), before, reproduce(run))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(notebooks, "_kernel", lambda: nullcontext(kernel))
+        with pytest.raises(CliplitError) as failure:
+            reproduce(run, _with_failing_end(folder / "notebooks", "02_enhancer_training"))
+        before = builds(run)
+        return Reproduced(run, str(failure.value), before, reproduce(run))
 
 
 def _with_failing_end(folder: Path, name: str) -> Path:

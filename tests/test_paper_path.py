@@ -32,6 +32,7 @@ SMALL = {
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("one_kernel")
 def test_get_the_data_then_run(cli, tmp_path, monkeypatch):
     make_catalog_small(monkeypatch)
     write_training_sets(tmp_path / "fetched" / "train"), write_test_sets(tmp_path / "fetched" / "test")

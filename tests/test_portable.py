@@ -57,12 +57,12 @@ def test_the_look_finds_it(text):
     assert posix_names(ast.parse(text))
 
 
-def test_scores_are_the_same_by_spawned_processes(tmp_path, monkeypatch):
+def test_scores_are_the_same_by_a_spawned_process(tmp_path, monkeypatch):
     for n in range(3):
         pixels = np.random.default_rng(n).integers(0, 256, (48, 64, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(tmp_path / f"{n}.png")
     meter = Meter(["entropy"])
     items = [Item(file.name, file, None, pending={"entropy": ""}) for file in sorted(tmp_path.iterdir())]
     monkeypatch.setattr(files, "START", "spawn")
-    spawned = [outcome for _, outcome in by_processes(meter, items, 2)]
+    spawned = [outcome for _, outcome in by_processes(meter, items, 1)]  # another takes seconds to import the same
     assert spawned == [outcome for _, outcome in in_turn(meter, items, torch.device("cpu"))]

@@ -244,6 +244,7 @@ def test_after_an_interruption_the_folder_is_all_that_one_has_to_say(
     assert weights(tmp_path / "run") == weights(trained / "run")
 
 
+@pytest.mark.usefixtures("one_kernel")
 def test_notebooks_continue_a_run_that_was_interrupted(trained, record, monkeypatch):
     shutil.rmtree(record / "evaluation")
     shutil.rmtree(record / "enhancer1")

@@ -15,6 +15,7 @@ import papermill
 import pytest
 from conftest import builds, write_notebook
 from jupyter_client.manager import AsyncKernelManager
+from processes import FORKS, run_command
 
 from cliplit.errors import CliplitError
 from cliplit.experiments import notebooks
@@ -55,6 +56,7 @@ def one_line(error) -> str:
     return message
 
 
+@pytest.mark.usefixtures("one_kernel")
 def test_executes_in_numeric_order_with_the_parameters_of_the_run(tmp_path, folder):
     run = Run.start(
         tmp_path / "run", profile("smoke", {"seed": 3, "enhancement.extend_above": 9, "prompts.zoom": "1,2"})
@@ -68,6 +70,7 @@ def test_executes_in_numeric_order_with_the_parameters_of_the_run(tmp_path, fold
     assert all(nbformat.read(path, as_version=4).metadata.papermill.exception is None for path in done)
 
 
+@pytest.mark.usefixtures("one_kernel")
 def test_does_nothing_twice_and_redoes_from_what_changed(run, folder):
     reproduce(run, folder)
     assert trace(run) == ["0_a", "2_b", "03_c"]
@@ -80,6 +83,7 @@ def test_does_nothing_twice_and_redoes_from_what_changed(run, folder):
     assert trace(run) == ["03_c"]
 
 
+@pytest.mark.usefixtures("one_kernel")
 def test_other_settings_are_refused_and_redo_all_on_demand(run, folder):
     prepare_data(run)
     reproduce(run, folder)
@@ -90,6 +94,7 @@ def test_other_settings_are_refused_and_redo_all_on_demand(run, folder):
     assert trace(run) == ["0_a", "2_b", "03_c"] * 2
 
 
+@pytest.mark.usefixtures("one_kernel")
 def test_a_notebook_that_names_no_kernel_is_given_one(run, folder):
     path = folder / "2_b.ipynb"
     notebook = nbformat.read(path, as_version=4)
@@ -99,12 +104,14 @@ def test_a_notebook_that_names_no_kernel_is_given_one(run, folder):
     assert trace(run) == ["0_a", "2_b", "03_c"]
 
 
+@pytest.mark.usefixtures("one_kernel")
 def test_a_run_may_be_moved(run, folder, tmp_path):
     reproduce(run, folder)
     run.path.rename(tmp_path / "moved")
     assert reproduce(Run.open(tmp_path / "moved"), folder) == []
 
 
+@pytest.mark.usefixtures("one_kernel")
 def test_a_missing_figure_is_drawn_again(run, tmp_path):
     draw = "from pathlib import Path\nfigures = Path(run) / 'figures'\nfigures.mkdir(exist_ok=True)\n(figures / 'a.png').touch()"
     write_notebook(tmp_path / "notebooks" / "0_a.ipynb", draw)
@@ -114,15 +121,23 @@ def test_a_missing_figure_is_drawn_again(run, tmp_path):
     assert reproduce(run, tmp_path / "notebooks") and (run.path / "figures" / "a.png").exists()
 
 
+@pytest.mark.usefixtures("one_kernel")
 @pytest.mark.parametrize(
     "cell, says",
     [
         ("raise RuntimeError('first\\nsecond')", "RuntimeError: first second"),
         ("from cliplit import CliplitError\nraise CliplitError('no such lamp')", "2_b, cell [3]: no such lamp"),
-        ("import os\nos._exit(1)", "the kernel died"),
     ],
 )
 def test_a_failure_in_one_line_and_goes_on_from_there(run, folder, cell, says):
+    fail_and_go_on(run, folder, cell, says)
+
+
+def test_a_kernel_that_died_in_one_line_and_goes_on_from_there(run, folder):
+    fail_and_go_on(run, folder, "import os\nos._exit(1)", "the kernel died")
+
+
+def fail_and_go_on(run: Run, folder: Path, cell: str, says: str) -> None:
     write_notebook(folder / "2_b.ipynb", cell)
     with pytest.raises(CliplitError) as error:
         reproduce(run, folder)
@@ -134,6 +149,7 @@ def test_a_failure_in_one_line_and_goes_on_from_there(run, folder, cell, says):
     assert trace(run) == ["mended", "03_c"]
 
 
+@pytest.mark.usefixtures("one_kernel")
 def test_the_same_failure_again_is_not_taken_for_done(run, folder):
     write_notebook(folder / "2_b.ipynb", "1 / 0")
     for _ in range(2):
@@ -142,6 +158,7 @@ def test_the_same_failure_again_is_not_taken_for_done(run, folder):
     assert trace(run) == ["0_a"]
 
 
+@pytest.mark.usefixtures("one_kernel")
 def test_a_notebook_that_was_done_and_then_failed_is_not_done(run, folder):
     fragile = "from pathlib import Path\nassert not (Path(run) / 'broken').exists()\n"
     write_notebook(folder / "2_b.ipynb", fragile + TRACE.format("2_b"))
@@ -183,17 +200,6 @@ def test_the_kernel_is_this_interpreter_whatever_is_registered(run, tmp_path, mo
     assert (run.path / "told").read_text() == f"{sys.executable} 1" and "TQDM_DISABLE" not in os.environ
 
 
-INTERRUPTED = """
-import signal, sys
-from pathlib import Path
-import cliplit.cli.app, cliplit.experiments.notebooks
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job may have been told to ignore it
-notebooks = Path(sys.argv.pop())
-cliplit.experiments.notebooks.notebooks_folder = lambda: notebooks
-cliplit.cli.app.main()
-"""
-
-
 TRAINING = """
 import torch
 from cliplit.engine.interrupts import interrupts
@@ -217,17 +223,21 @@ with interrupts() as asked:
 def test_ctrl_c_ends_the_kernel_too_and_saves_its_training(tmp_path, waits):
     pid = tmp_path / "run" / "pid"
     write_notebook(tmp_path / "notebooks" / "0_a.ipynb", f"import os, time\nfrom pathlib import Path\n{waits}")
-    options = ["reproduce", "--profile", "smoke", "--run", tmp_path / "run", tmp_path / "notebooks"]
-    process = subprocess.Popen(
-        [sys.executable, "-c", INTERRUPTED, *map(str, options)], stderr=subprocess.PIPE, text=True
-    )
-    _wait_for(lambda: process.poll() is not None or (pid.exists() and pid.read_text()))
-    process.send_signal(signal.SIGINT)
-    shown = process.communicate(timeout=60)[1]
-    assert process.returncode == 130 and "Traceback" not in shown
+    shown = tmp_path / "shown"
+    process = FORKS.Process(target=_reproduce, args=[tmp_path / "notebooks", pid.parent, shown])
+    process.start()
+    _wait_for(lambda: process.exitcode is not None or (pid.exists() and pid.read_text()))
+    os.kill(process.pid, signal.SIGINT)
+    process.join(60)
+    assert process.exitcode == 130 and "Traceback" not in shown.read_text()
     _wait_for(lambda: not _alive(int(pid.read_text())))
     assert read_json(tmp_path / "run" / "notebooks" / "0_a.json") is None
     assert (tmp_path / "run" / "stage" / "progress.pt").exists() == (waits == TRAINING)
+
+
+def _reproduce(source: Path, run: Path, shown: Path) -> None:
+    notebooks.notebooks_folder = lambda: source
+    run_command(shown, "reproduce", "--profile", "smoke", "--run", str(run))
 
 
 def _wait_for(condition, seconds: float = 90) -> None:
@@ -322,6 +332,7 @@ def test_odd_names_of_runs_and_notebooks(tmp_path, monkeypatch):
     assert reproduce(run, tmp_path / f"{name} notebooks") == []
 
 
+@pytest.mark.usefixtures("one_kernel")
 def test_a_damaged_record_of_a_notebook_has_it_executed_again(run, tmp_path):
     write_notebook(tmp_path / "notebooks" / "0_a.ipynb", TRACE.format("0_a"))
     reproduce(run, tmp_path / "notebooks")
@@ -366,6 +377,7 @@ def test_a_second_time_does_nothing_quickly(reproduced):
     assert "nothing to do" in done.stdout and "warmup" in done.stdout and builds(reproduced.run) == before
 
 
+@pytest.mark.usefixtures("one_kernel")
 def test_a_deleted_stage_is_redone_to_the_same_bytes(reproduced, tmp_path):
     shutil.copytree(reproduced.run.path, tmp_path / "run")
     run = Run.open(tmp_path / "run")

@@ -2,6 +2,7 @@
 
 import re
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -30,7 +31,7 @@ from cliplit.settings import flatten, to_json
 
 ROOT = Path(__file__).parents[2]
 TWO = Study("two", "?", {"pair": Variant(), "none": Variant({"guidance.kind": "none"})})
-LEFT = {"random weights", "RAVE"}  # one for each notebook to train
+LEFT = {"RAVE"}  # for a notebook to train
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +39,12 @@ def studied(tmp_path_factory) -> Run:
     run = start_run("smoke", tmp_path_factory.mktemp("studies") / "run")
     studies.run_studies(run, [TWO])
     return run
+
+
+@pytest.fixture
+def in_this_process(monkeypatch):
+    """Have studies train in this process: a worker takes seconds to import libraries."""
+    monkeypatch.setattr(studies, "workers", lambda count, *_: ThreadPoolExecutor(count))
 
 
 def cell(run: Run, label: str) -> Run:
@@ -86,6 +93,7 @@ def test_stages_that_are_the_same_are_adopted_by_other_variants(studied, tmp_pat
     assert same.finished() == source.finished()
 
 
+@pytest.mark.usefixtures("in_this_process")
 def test_results_do_not_depend_on_how_many_are_trained_at_a_time(studied, tmp_path):
     alone = start_run("smoke", tmp_path / "alone")
     studies.run_studies(alone, [replace(TWO, variants={"none": TWO.variants["none"]})], jobs=1)
@@ -93,6 +101,7 @@ def test_results_do_not_depend_on_how_many_are_trained_at_a_time(studied, tmp_pa
     assert (cell(alone, "none").path / file).read_bytes() == (cell(studied, "none").path / file).read_bytes()
 
 
+@pytest.mark.usefixtures("in_this_process")
 def test_a_failed_variant_is_named_and_the_others_are_done(tmp_path):
     bad = {"bad": Variant({"enhancement.learning_rate": 1e30}), "good": Variant()}
     run = start_run("smoke", tmp_path)
@@ -143,6 +152,7 @@ def test_the_checks_of_the_notebooks_follow_the_direction_of_the_metric(number, 
     assert told and all(bool(one) == holds for one in told)
 
 
+@pytest.mark.usefixtures("in_this_process")
 def test_a_metric_that_is_missing_does_not_rank_and_is_added_later(tmp_path, monkeypatch):
     one = Study("one", "?", {"pair": Variant()})
     run = start_run("smoke", tmp_path / "run", overrides={"studies.metrics": "entropy,psnr", "studies.seeds": (0,)})
@@ -209,12 +219,13 @@ def test_score_maps_are_the_scores_of_their_crops():
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("one_kernel")
 def test_the_notebooks_of_the_studies_run(tmp_path):
     run = start_run("smoke", tmp_path / "run", overrides={"evaluation.control": False, "evaluation.longer": False})
     training.train(run)
     evaluate(run)
     for study in studies.every_study(run.settings).values():
-        for label in study.variants.keys() - LEFT:  # the notebooks' workers take long to import
+        for label in study.variants.keys() - LEFT:  # a notebook's workers take long to import
             (cell,) = studies.study_runs(run, study, label)
             studies._train(str(cell.path), to_json(cell.settings))
     prepared = len(list((run.path / "studies").iterdir()))

@@ -16,12 +16,13 @@ FORKS.set_forkserver_preload(HEAVY)
 
 def start(*arguments: str | Path, output: str | Path = os.devnull) -> multiprocessing.Process:
     """Start `cliplit` with arguments on one thread; what it shows goes to the file `output`."""
-    process = FORKS.Process(target=_run, args=[output, *map(str, arguments)])
+    process = FORKS.Process(target=run_command, args=[output, *map(str, arguments)])
     process.start()
     return process
 
 
-def _run(output: str | Path, *arguments: str) -> None:
+def run_command(output: str | Path, *arguments: str) -> None:
+    """Be `cliplit` with arguments in a started process."""
     os.environ["OMP_NUM_THREADS"] = "1"
     signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.argv = ["cliplit", *arguments]

@@ -240,7 +240,10 @@ def deep_pixels(file: BinaryIO, image: Image.Image) -> np.ndarray | None:
     if not deep:
         return None
     file.seek(0)
-    pixels = cv2.imdecode(np.frombuffer(file.read(), np.uint8), cv2.IMREAD_UNCHANGED)
+    content, at = file.read(), 8
+    while not ppm and at < len(content) and content[at + 4 : at + 8] != b"IEND":  # OpenCV makes room for any length
+        at += 12 + int.from_bytes(content[at : at + 4], "big")
+    pixels = None if at > len(content) else cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
     if pixels is None:
         raise CliplitError(NOT_AN_IMAGE)
     pixels = pixels.reshape(*pixels.shape[:2], -1)

@@ -224,6 +224,18 @@ def test_a_jpeg_without_its_end_is_refused(tmp_path):
     assert "truncated" in refusal(tmp_path / "a.jpg")
 
 
+def test_a_deep_png_that_promises_gigabytes_is_refused_before_opencv_makes_room_for_them(tmp_path, monkeypatch):
+    def fail(*_):
+        raise AssertionError("OpenCV was asked")
+
+    write_png(tmp_path / "a.png", DEEP, 6)
+    content = bytearray((tmp_path / "a.png").read_bytes())
+    struct.pack_into(">I", content, 33, 1 << 31)  # the length of IDAT
+    (tmp_path / "a.png").write_bytes(content)
+    monkeypatch.setattr("cv2.imdecode", fail)
+    assert "not an image of a known format, or damaged" in refusal(tmp_path / "a.png")
+
+
 def test_what_is_no_image_is_refused(tmp_path):
     (tmp_path / "a.jpg").write_text("These are words.")
     assert "not an image of a known format" in refusal(tmp_path / "a.jpg")

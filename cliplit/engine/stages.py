@@ -116,7 +116,7 @@ class Stages:
             return [f"{folder / 'stage.json'} is damaged"] if (folder / "stage.json").exists() else []
         before, now = dotted(made["settings"]), REMOVED | dotted(self.inputs_of(stage))
         found = [f"{n} {before[n]} -> {now[n]}" for n in sorted(before.keys() & now.keys()) if before[n] != now[n]]
-        needed = {need: self.record(need) for need in self.plan[stage].needs}
+        needed = {n: {"build": ""} for n in made["needs"]} | {n: self.record(n) for n in self.plan[stage].needs}
         found += [f"stage '{n}'" for n, there in needed.items() if there and made["needs"].get(n) != there["build"]]
         return found + [f"{path} is damaged or was changed" for path in _changed(folder, made.get("outputs", {}))]
 

@@ -93,6 +93,17 @@ def test_stages_that_are_the_same_are_adopted_by_other_variants(studied, tmp_pat
     assert same.finished() == source.finished()
 
 
+def test_the_evaluation_of_a_run_with_more_rounds_is_not_adopted(studied, tmp_path):
+    source = cell(studied, "pair")
+    longer = tmp_path / "longer"
+    shutil.copytree(source.path, longer)
+    record = read_json(longer / "evaluation" / "stage.json")
+    write_json(record | {"needs": record["needs"] | {"enhancer1": "a build"}}, longer / "evaluation" / "stage.json")
+    other = Run.start(tmp_path / "other", source.settings)
+    other.adopt_from([longer])
+    assert [*other.finished(), "evaluation"] == source.finished()
+
+
 @pytest.mark.usefixtures("in_this_process")
 def test_results_do_not_depend_on_how_many_are_trained_at_a_time(studied, tmp_path):
     alone = start_run("smoke", tmp_path / "alone")
